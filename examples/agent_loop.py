@@ -1,0 +1,101 @@
+"""A whole agent loop, offline: the model asks for the calculator, the tool runs, the model answers.
+
+    python examples/agent_loop.py "What is 231 * 17?"
+
+Any backend of a model trained in InternLM2's tool format does: give its configuration with --config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lagent_llms import BaseLLM, ToolCall, create_llm
+
+CALCULATOR = {
+    "name": "calculator",
+    "description": "Evaluate an arithmetic expression.",
+    "parameters": {"expression": {"type": "string", "description": "for example 2 * (3 + 4)"}},
+}
+
+OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+def calculator(expression: str) -> str:
+    """Evaluate numbers, + - * / and parentheses; anything else is a ValueError."""
+
+    def value(node: ast.AST) -> float:
+        if isinstance(node, ast.Expression):
+            return value(node.body)
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            return node.value
+        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+            return OPERATORS[type(node.op)](value(node.left), value(node.right))
+        if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
+            return OPERATORS[type(node.op)](value(node.operand))
+        raise ValueError(f"not an arithmetic expression: {expression}")
+
+    try:
+        result = value(ast.parse(expression.strip(), mode="eval"))
+    except SyntaxError:
+        raise ValueError(f"not an arithmetic expression: {expression}") from None
+    return str(int(result)) if result == int(result) else f"{result:.4f}".rstrip("0")
+
+
+def run_tool(call: ToolCall) -> str:
+    """The tool's answer, or what went wrong, for the model to read."""
+    if call.name != "calculator":
+        return f"error: there is no tool {call.name}"
+    try:
+        return calculator(str(call.arguments.get("expression", "")))
+    except (ValueError, ZeroDivisionError) as error:
+        return f"error: {error}"
+
+
+def answer(llm: BaseLLM, question: str, max_turns: int = 4) -> Iterator[str]:
+    """The loop: model, tool, model, until the model answers in words."""
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "system", "name": "plugin", "content": json.dumps([CALCULATOR])},
+        {"role": "user", "content": question},
+    ]
+    for _ in range(max_turns):
+        stream = llm.stream_chat(messages)
+        for chunk in stream:
+            yield chunk.delta
+        yield "\n"
+        completion = stream.completion
+        if completion is None or not completion.tool_calls:
+            return
+        messages.append({"role": "assistant", "content": completion.text})
+        for call in completion.tool_calls:
+            result = run_tool(call)
+            yield f"[{call.name}: {result}]\n"
+            messages.append({"role": "environment", "name": "plugin", "content": result})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("question", nargs="?", default="What is 231 * 17?")
+    parser.add_argument(
+        "--config", help="a YAML or TOML file that says which backend; default: the embedded model"
+    )
+    arguments = parser.parse_args()
+    with create_llm(arguments.config) as llm:
+        for text in answer(llm, arguments.question):
+            print(text, end="", flush=True)
+
+
+if __name__ == "__main__":
+    main()

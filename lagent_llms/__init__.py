@@ -1,0 +1,111 @@
+"""The LLM layer of an agent: one base class, meta-template prompt assembly, backends that behave the same.
+
+Every public name is imported from here; nothing heavy is loaded until a name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    AuthenticationError,
+    BatchError,
+    ConfigError,
+    ConnectError,
+    ContextLengthExceeded,
+    InvalidArgument,
+    LLMError,
+    MissingDependency,
+    ModelLoadError,
+    ModelStatusCode,
+    NotFound,
+    RateLimited,
+    ServerError,
+    ServerStartError,
+    SessionBusy,
+    SessionClosed,
+    SessionError,
+    SessionOutOfLimit,
+    StreamInterrupted,
+    TemplateError,
+    TimeoutExceeded,
+    TransportError,
+    UnknownParameter,
+    UnsupportedParameter,
+)
+from .params import CallOptions, GenerationParams, Timeout
+from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from .backends.jax import AsyncJAXPipeline, JAXPipeline
+    from .base import AsyncBaseLLM, BaseLLM
+    from .config import create_llm
+    from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
+
+__version__ = "0.1.0"
+
+# Where the names that cost something to import live.
+_HOMES = {
+    "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
+    "base": ("AsyncBaseLLM", "BaseLLM"),
+    "config": ("create_llm",),
+    "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "INTERNLM2_META",
+    "APITemplateParser",
+    "AsyncBaseLLM",
+    "AsyncJAXPipeline",
+    "AuthenticationError",
+    "BaseLLM",
+    "BatchError",
+    "CallOptions",
+    "Completion",
+    "ConfigError",
+    "ConnectError",
+    "ContextLengthExceeded",
+    "GenerationParams",
+    "InvalidArgument",
+    "JAXPipeline",
+    "LLMError",
+    "LMTemplateParser",
+    "MissingDependency",
+    "ModelLoadError",
+    "ModelStatusCode",
+    "NotFound",
+    "Piece",
+    "RateLimited",
+    "ServerError",
+    "ServerStartError",
+    "SessionBusy",
+    "SessionClosed",
+    "SessionError",
+    "SessionOutOfLimit",
+    "StreamChunk",
+    "StreamInterrupted",
+    "TemplateError",
+    "Timeout",
+    "TimeoutExceeded",
+    "TokenLogprob",
+    "ToolCall",
+    "TransportError",
+    "UnknownParameter",
+    "UnsupportedParameter",
+    "Usage",
+    "create_llm",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""One file per backend; each states only how it differs from `BaseLLM`."""

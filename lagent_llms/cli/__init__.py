@@ -1,0 +1,45 @@
+"""The command `lagent-llms`: chat, render, doctor."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..errors import LLMError, MissingDependency
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; errors of this library end it with one clear line and exit status 1."""
+    try:
+        _app()
+    except LLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe left: not our error; keep the exit quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _app() -> None:
+    try:
+        import rich  # noqa: F401
+        import typer
+    except ModuleNotFoundError as error:
+        raise MissingDependency.of(str(error.name), "cli") from error
+
+    from .chat import chat
+    from .doctor import doctor
+    from .render import render
+
+    app = typer.Typer(
+        help="Chat with a model, look at prompts, check what can run here.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.command()(chat)
+    app.command()(render)
+    app.command()(doctor)
+    app(standalone_mode=True)

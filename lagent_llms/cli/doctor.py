@@ -1,0 +1,64 @@
+"""`lagent-llms doctor`: which backends can run here, what is missing, and the command that brings it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .. import __version__
+from ..config import load_config
+from ..errors import ConfigError
+from ..registry import BACKENDS, ENTRY_POINT_GROUP, Backend
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    config: Annotated[str | None, typer.Option(help="Check this configuration too.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Which of the file's profiles.")] = None,
+) -> None:
+    """Tell which backends can run here and how to install what is missing."""
+    console = Console()
+    console.print(
+        f"lagent_llms {__version__}, Python {platform.python_version()} ({sys.executable}), "
+        f"{platform.platform()}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for column in ("backend", "state", "needs"):
+        table.add_column(column, overflow="fold")
+    for name, backend in BACKENDS.items():
+        missing = _missing(backend)
+        state = "[green]ready[/]" if not missing else f"[yellow]missing {', '.join(missing)}[/]"
+        table.add_row(f"{name}\n[dim]{backend.summary}[/]", state, _versions(backend))
+    for plugin in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        table.add_row(plugin.name, "plugin", plugin.value)
+    console.print(table)
+    for extra in dict.fromkeys(backend.extra for backend in BACKENDS.values() if _missing(backend)):
+        console.print(f"install with: pip install 'lagent_llms[{extra}]'", markup=False, highlight=False)
+    try:
+        settings, where = load_config(config, profile=profile)
+    except ConfigError as error:
+        console.print(f"[red]configuration:[/] {error}", highlight=False)
+        raise typer.Exit(1) from None
+    console.print(f"create_llm() makes: {settings.get('type')} ({where})", markup=False, highlight=False)
+
+
+def _missing(backend: Backend) -> list[str]:
+    return [package for package in backend.packages if importlib.util.find_spec(package) is None]
+
+
+def _versions(backend: Backend) -> str:
+    installed = [package for package in backend.packages if package not in _missing(backend)]
+    return (
+        ", ".join(f"{package} {importlib.metadata.version(package)}" for package in installed)
+        or "the core only"
+    )

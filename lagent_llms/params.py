@@ -1,0 +1,303 @@
+"""What a caller may ask of one generation: names, types, ranges and neutral values, in one table.
+
+`GenerationParams` steers the decoder, `CallOptions` the call around it. Both are immutable: a per-call value
+makes a new object and never changes the backend's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypedDict
+
+from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
+
+__all__ = ["CallKwargs", "CallOptions", "GenerationParams", "Timeout"]
+
+Check = Callable[[str, Any], Any]
+
+
+def _refuse(name: str, value: object, allowed: str) -> InvalidArgument:
+    return InvalidArgument(f"{name}={value!r}: allowed is {allowed}", argument=name)
+
+
+def _number(allowed: str, low: float, high: float = math.inf, *, above: bool = False) -> Check:
+    """A check for finite numbers in [low, high], or (low, high] with `above`."""
+
+    def check(name: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise _refuse(name, value, allowed)
+        if value < low or value > high or (above and value == low):
+            raise _refuse(name, value, allowed)
+        return value
+
+    return check
+
+
+def _integer(allowed: str, low: int, high: int | None = None) -> Check:
+    def check(name: str, value: Any) -> int:
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or value < low or (high is not None and value > high):
+            raise _refuse(name, value, allowed)
+        return int(value)
+
+    return check
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _refuse(name, value, "True or False")
+    return value
+
+
+def _optional(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _stop_words(name: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, Iterable) or isinstance(words, (bytes, Mapping)):
+        raise _refuse(name, value, "None, a string, or a list of strings")
+    words = list(words)
+    for word in words:
+        if not isinstance(word, str) or not word:
+            raise _refuse(name, value, "None, a string, or a list of strings that are not empty")
+    return tuple(dict.fromkeys(words))
+
+
+def _logprobs(name: str, value: Any) -> int | None:
+    if value is None or value is False:
+        return None
+    if value is True:
+        return 0
+    return int(_integer("None, True, or a number of alternatives from 0 to 20", 0, 20)(name, value))
+
+
+def _response_format(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, Mapping):
+        raise _refuse(name, value, "None or a dict such as {'type': 'json_schema', 'json_schema': {…}}")
+    return value
+
+
+def _session_id(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _refuse(name, value, "an integer of 0 or more")
+    return value
+
+
+def _request_id(name: str, value: Any) -> str:
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise _refuse(name, value, "a string")
+    return str(value)
+
+
+def _timeout(name: str, value: Any) -> Timeout:
+    if isinstance(value, Timeout):
+        return value
+    seconds = _number("a number of seconds above 0, or a Timeout", 0, above=True)(name, value)
+    return Timeout(first_token=seconds, idle=seconds)
+
+
+def _on_error(name: str, value: Any) -> str:
+    if value not in ("raise", "status"):
+        raise _refuse(name, value, "'raise' or 'status'")
+    return str(value)
+
+
+def _param(check: Check, default: Any, *, neutral: Any = None) -> Any:
+    """A field of a parameter table; `neutral` is the value that asks for nothing of a backend."""
+    return field(default=default, metadata={"check": check, "neutral": neutral})
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """The longest waits of one call, in seconds; None waits for ever.
+
+    A plain number given as ``timeout`` is both `first_token` and `idle`: the longest wait for the next piece
+    of the answer (seed 003: 30 s). A keep-alive comment is no piece of the answer.
+
+    Attributes:
+        connect: For a connection to the server.
+        first_token: From the request to the first piece of the answer (long prompts, reasoning models).
+        idle: Between two pieces of the answer.
+        total: For the whole answer.
+    """
+
+    connect: float | None = 5.0
+    first_token: float | None = 30.0
+    idle: float | None = 30.0
+    total: float | None = None
+
+    def __post_init__(self) -> None:
+        check = _optional(_number("None or a number of seconds above 0", 0, above=True))
+        for item in fields(self):
+            check(f"Timeout.{item.name}", getattr(self, item.name))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Validated, immutable fields; the base of both tables below."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, item.metadata["check"](item.name, getattr(self, item.name)))
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """The parameter names of this table."""
+        return frozenset(item.name for item in fields(cls))
+
+
+@dataclass(frozen=True)
+class GenerationParams(_Table):
+    """How to decode. Defaults are lagent's; every value can be given at construction and per call.
+
+    Attributes:
+        max_new_tokens: Most tokens to generate, the prompt not counted. 1 or more.
+        top_p: Keep the smallest set of most probable tokens whose probabilities add up to this. (0, 1].
+        top_k: Keep this many most probable tokens; None is no filter.
+        temperature: Randomness; 0 is greedy on every backend.
+        repetition_penalty: Divides the logits of tokens seen in prompt and answer; 1.0 is no penalty.
+        stop_words: Strings that end the answer and are not part of it. None takes the template's own.
+        seed: Makes sampling repeatable; None draws a new one.
+        min_p: Drop tokens less probable than this times the most probable one. [0, 1].
+        ignore_eos: Go on after the end-of-sequence token.
+        skip_special_tokens: Leave special tokens out of the text. False, so that tool calls survive.
+        logprobs: None for none; n for the log-probability of each token and its n best alternatives
+            (True is 0 alternatives).
+        response_format: A constraint in the form of OpenAI's response_format.
+    """
+
+    max_new_tokens: int = _param(_integer("an integer of 1 or more (tokens)", 1), 512)
+    top_p: float = _param(_number("a number above 0 and at most 1", 0, 1, above=True), 0.8, neutral=1)
+    top_k: int | None = _param(_optional(_integer("None or an integer of 1 or more", 1)), 40)
+    temperature: float = _param(_number("a number of 0 or more", 0), 0.8, neutral=1)
+    repetition_penalty: float = _param(_number("a number above 0", 0, above=True), 1.0, neutral=1)
+    stop_words: tuple[str, ...] | None = _param(_stop_words, None)
+    seed: int | None = _param(_optional(_integer("None or an integer from 0 to 2**63-1", 0, 2**63 - 1)), None)
+    min_p: float | None = _param(_optional(_number("None or a number from 0 to 1", 0, 1)), None, neutral=0)
+    ignore_eos: bool = _param(_flag, False, neutral=False)
+    skip_special_tokens: bool = _param(_flag, False, neutral=False)
+    logprobs: int | None = _param(_logprobs, None)
+    response_format: Mapping[str, Any] | None = _param(_response_format, None)
+
+
+@dataclass(frozen=True)
+class CallOptions(_Table):
+    """The call around one generation.
+
+    Attributes:
+        session_id: Which session; only looked at when the call is part of one (seed 003: 2967).
+        request_id: The caller's name for this call; passed to servers that take one.
+        sequence_start: This call starts a sequence. With `sequence_end` (the default) it is stateless.
+        sequence_end: This call ends the sequence; False keeps the session open after the answer.
+        timeout: Longest wait for the next piece of the answer in seconds, or a `Timeout`.
+        on_error: 'raise', or 'status': a stream ends with (negative status, text so far, tokens).
+        stream: False asks for the answer in one piece where a server can give it so.
+        adapter_name: The LoRA adapter to answer with; None is the base model.
+        tools: Tool descriptions for a chat template that takes them (OpenAI's form).
+        tool_choice: Which tool to call, for servers that take it.
+    """
+
+    session_id: int = _param(_session_id, 2967)
+    request_id: str = _param(_request_id, "")
+    sequence_start: bool = _param(_flag, True)
+    sequence_end: bool = _param(_flag, True)
+    timeout: Timeout = _param(_timeout, Timeout())
+    on_error: Literal["raise", "status"] = _param(_on_error, "raise")
+    stream: bool = _param(_flag, True, neutral=True)
+    adapter_name: str | None = _param(lambda name, value: value, None)
+    tools: list[dict[str, Any]] | None = _param(lambda name, value: value, None)
+    tool_choice: Any = _param(lambda name, value: value, None)
+
+    @property
+    def stateless(self) -> bool:
+        """Whether the call belongs to no session."""
+        return self.sequence_start and self.sequence_end
+
+
+class CallKwargs(TypedDict, total=False):
+    """The keywords of every call, for type checkers; the tables above tell what they mean."""
+
+    max_new_tokens: int | None
+    top_p: float | None
+    top_k: int | None
+    temperature: float | None
+    repetition_penalty: float | None
+    stop_words: str | Sequence[str] | None
+    seed: int | None
+    min_p: float | None
+    ignore_eos: bool
+    skip_special_tokens: bool
+    logprobs: bool | int | None
+    response_format: Mapping[str, Any] | None
+    session_id: int
+    request_id: str
+    sequence_start: bool
+    sequence_end: bool
+    timeout: float | Timeout | None
+    on_error: Literal["raise", "status"]
+    stream: bool
+    adapter_name: str | None
+    tools: Sequence[Mapping[str, Any]] | None
+    tool_choice: Any
+
+
+def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
+    neutral = table.__dataclass_fields__[name].metadata["neutral"]
+    return value is None or value == neutral
+
+
+class ParameterSet:
+    """What one backend class understands, and the merging of per-call values into its defaults.
+
+    Args:
+        backend: Class name, for messages.
+        unsupported: Names of the tables that this backend cannot honour.
+
+    Attributes:
+        known: Every name of both tables.
+    """
+
+    def __init__(self, backend: str, unsupported: Iterable[str] = ()) -> None:
+        self.backend = backend
+        self.unsupported = frozenset(unsupported)
+        self.known = GenerationParams.names() | CallOptions.names()
+        if stray := self.unsupported - self.known:
+            raise ValueError(f"{backend}: not parameters: {sorted(stray)}")
+
+    def merge(
+        self, params: GenerationParams, options: CallOptions, given: Mapping[str, Any]
+    ) -> tuple[GenerationParams, CallOptions]:
+        """New tables with the `given` values over the defaults.
+
+        None means "the default" except where None is itself a value (top_k, stop_words, seed …).
+
+        Raises:
+            UnknownParameter: A name that no backend knows.
+            UnsupportedParameter: A name this backend cannot honour, with a value that asks for something.
+            InvalidArgument: A value of the wrong type or out of range.
+        """
+        changed: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        for name, value in given.items():
+            if name not in self.known:
+                raise UnknownParameter(
+                    f"unknown parameter {name!r}{nearest(name, self.known)}; "
+                    f"known are {', '.join(sorted(self.known - self.unsupported))}"
+                )
+            table = GenerationParams if name in GenerationParams.names() else CallOptions
+            if name in self.unsupported and not _is_neutral(table, name, value):
+                raise UnsupportedParameter(
+                    f"{self.backend} cannot honour {name}={value!r}", parameter=name, backend=self.backend
+                )
+            default = table.__dataclass_fields__[name].default
+            if value is None and default is not None and name not in ("top_k",):
+                continue
+            changed[table is CallOptions][name] = value
+        return (
+            replace(params, **changed[0]) if changed[0] else params,
+            replace(options, **changed[1]) if changed[1] else options,
+        )

@@ -1,0 +1,101 @@
+"""From a backend's name to its class, imported only when it is asked for.
+
+A name is one of `BACKENDS`, an entry point of the group ``lagent_llms.backends``, or a dotted path
+(``my_package.module.MyLLM`` or ``my_package.module:MyLLM``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import NamedTuple
+
+from .errors import ConfigError, nearest
+from .request import LLMCore
+
+__all__ = ["BACKENDS", "ENTRY_POINT_GROUP", "Backend", "find_backend"]
+
+
+class Backend(NamedTuple):
+    """Where one of our backends lives and what it needs.
+
+    Attributes:
+        module: Holds the class and, with ``Async`` before its name, its asynchronous twin.
+        summary: What it talks to, in a few words.
+        extra: The extra of lagent_llms that brings its packages, '' when the core is enough.
+        packages: The packages it imports beyond the core.
+    """
+
+    module: str
+    summary: str
+    extra: str = ""
+    packages: tuple[str, ...] = ()
+
+
+#: Our own backends, by class name.
+BACKENDS: dict[str, Backend] = {
+    "JAXPipeline": Backend(
+        "lagent_llms.backends.jax",
+        "a model in this process, on JAX (CPU, GPU, TPU)",
+        "jax",
+        ("jax", "numpy", "safetensors", "tokenizers", "jinja2"),
+    ),
+}
+
+ENTRY_POINT_GROUP = "lagent_llms.backends"
+
+
+def find_backend(backend: str | type, *, asynchronous: bool = False) -> type[LLMCore]:
+    """The class a configuration means.
+
+    Args:
+        backend: A name, or the class itself (as lagent's ``dict(type=LMDeployClient, …)``).
+        asynchronous: Whether the twin with ``Async`` before its name is wanted.
+
+    Raises:
+        ConfigError: Nothing of that name, no twin, or no backend at all.
+    """
+    if isinstance(backend, str):
+        module_name, _, name = _locate(backend).partition(":")
+        found = _attribute(module_name, name, backend)
+    else:
+        found, module_name = backend, backend.__module__
+    if not (isinstance(found, type) and issubclass(found, LLMCore)):
+        raise ConfigError(f"type={backend!r} is no backend: expected a subclass of BaseLLM or AsyncBaseLLM")
+    if asynchronous and not found.__name__.startswith("Async"):
+        twin = _attribute(module_name, f"Async{found.__name__}", f"Async{found.__name__}")
+        assert isinstance(twin, type)
+        return twin
+    return found
+
+
+def _locate(name: str) -> str:
+    """``module:Class`` of a registered name, entry point or dotted path."""
+    plain = name.removeprefix("Async")
+    if plain in BACKENDS:
+        return f"{BACKENDS[plain].module}:{name}"
+    plugins: dict[str, EntryPoint] = {item.name: item for item in entry_points(group=ENTRY_POINT_GROUP)}
+    if name in plugins:
+        return plugins[name].value
+    if ":" in name:
+        return name
+    if "." in name:
+        return ":".join(name.rsplit(".", 1))
+    known = sorted({*BACKENDS, *plugins})
+    raise ConfigError(
+        f"unknown backend {name!r}{nearest(name, known)}; known are {', '.join(known)}, "
+        "or give a dotted path to a class"
+    )
+
+
+def _attribute(module_name: str, name: str, asked: str) -> object:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise ConfigError(f"type={asked!r}: there is no module {error.name!r}") from error
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise ConfigError(f"type={asked!r}: module {module_name!r} has no {name!r}") from error

@@ -1,0 +1,236 @@
+"""From what a caller passes to one `Request`: parameters checked, template applied, session opened. Pure.
+
+`LLMCore` is the half of a backend that knows no I/O; `BaseLLM` and `AsyncBaseLLM` add the two drivers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .answer import Answer
+from .errors import InvalidArgument, LLMError, SessionOutOfLimit, TemplateError, UnknownParameter, nearest
+from .meta_template import load_template
+from .params import CallOptions, GenerationParams, ParameterSet
+from .schema import Completion, Message, check_messages
+from .sessions import History, SessionStore, Turn
+
+if TYPE_CHECKING:
+    from .meta_template import ChatTemplate, TemplateSpec
+
+__all__ = ["Input", "LLMCore", "Request"]
+
+#: One input of a call: a prompt, or the messages of a dialog.
+Input = str | Sequence[Message]
+
+
+@dataclass(slots=True)
+class Request:
+    """One generation, ready to be sent.
+
+    Attributes:
+        prompt: The whole prompt, history and template included; None when the server applies its template.
+        messages: The whole dialog when it came as messages, else None.
+        params: How to decode.
+        options: The call around it.
+        stop_words: Where to cut the answer: the caller's, or the template's own.
+        turn: The session turn this request is.
+        history: What the session will hold once the answer is there.
+        streaming: Whether the answer is wanted piece by piece, or may come whole.
+        on_error: What its stream does with an error; calls that are no streams always raise.
+        refusal: Why this request must not be sent; its stream tells so (``on_error='status'``).
+    """
+
+    prompt: str | None
+    messages: list[Message] | None
+    params: GenerationParams
+    options: CallOptions
+    stop_words: tuple[str, ...]
+    turn: Turn
+    history: Callable[[Completion], History]
+    streaming: bool = False
+    on_error: str = "raise"
+    refusal: LLMError | None = None
+
+
+class LLMCore:
+    """Parameters, template, sessions and limits of one backend.
+
+    Args:
+        meta_template: How messages become a prompt: a family name, the seeds' list of dicts, a path, a Jinja
+            string; None leaves it to the model or its server.
+        session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
+        max_concurrency: Most prompts of one batch in flight at once.
+        defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
+    """
+
+    #: Names of `GenerationParams` and `CallOptions` that this backend cannot honour.
+    unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        meta_template: TemplateSpec | None = None,
+        session_len: int | None = None,
+        max_concurrency: int = 64,
+        **defaults: Any,
+    ) -> None:
+        self.session_len = _positive("session_len", session_len) if session_len is not None else None
+        self.max_concurrency = _positive("max_concurrency", max_concurrency)
+        self.template: ChatTemplate | None = load_template(meta_template)
+        self._parameters = ParameterSet(type(self).__name__, self.unsupported_parameters)
+        if stray := [name for name in defaults if name not in self._parameters.known]:
+            known = self.constructor_names()
+            raise UnknownParameter(
+                f"{type(self).__name__}: unknown parameter {stray[0]!r}{nearest(stray[0], known)}; "
+                f"known are {', '.join(sorted(known))}"
+            )
+        self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
+        self.sessions = SessionStore()
+
+    @classmethod
+    def constructor_names(cls) -> frozenset[str]:
+        """Every keyword the constructor takes, those of `GenerationParams` and `CallOptions` included."""
+        own = {
+            name
+            for base in cls.__mro__
+            if "__init__" in vars(base) and issubclass(base, LLMCore)
+            for name, item in inspect.signature(base).parameters.items()
+            if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
+        }
+        tables = GenerationParams.names() | CallOptions.names()
+        return frozenset(own | (tables - cls.unsupported_parameters))
+
+    def prepare(self, inputs: Input, given: Mapping[str, Any]) -> Request:
+        """Check everything about one call and open its session turn; nothing is sent.
+
+        Args:
+            inputs: A prompt, or messages.
+            given: The call's keywords.
+
+        Raises:
+            LLMError: The input, a parameter, the template or the session refuses.
+        """
+        params, options = self._parameters.merge(self.params, self.options, given)
+        if inputs == "":
+            raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
+        turn = self.sessions.begin(options.session_id, start=options.sequence_start, end=options.sequence_end)
+        try:
+            text: str | None
+            if isinstance(inputs, str):
+                text, dialog = self._history_text(turn.history) + inputs, None
+            else:
+                text, dialog = self._dialog(turn.history, check_messages(inputs), options)
+        except BaseException:
+            turn.rollback()
+            raise
+        return Request(
+            prompt=text,
+            messages=dialog,
+            params=params,
+            options=options,
+            stop_words=self._stop_words(params),
+            turn=turn,
+            history=lambda completion: _extended(text, dialog, completion),
+        )
+
+    def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> Request:
+        """`prepare` for a stream: with ``on_error='status'`` a refusal is told by the stream itself.
+
+        Raises:
+            LLMError: As `prepare`, unless ``on_error='status'``; UnknownParameter always.
+        """
+        try:
+            request = self.prepare(inputs, given)
+        except UnknownParameter:
+            raise
+        except LLMError as refusal:
+            if given.get("on_error", self.options.on_error) != "status":
+                raise
+            nothing = self.sessions.begin(0, start=True, end=True)
+            options = replace(self.options, on_error="status")
+            request = Request(
+                "", None, self.params, options, (), nothing, lambda _: History(), refusal=refusal
+            )
+        request.streaming, request.on_error = request.options.stream, request.options.on_error
+        return request
+
+    def check_batch(self, calls: list[tuple[Input, dict[str, Any]]]) -> list[tuple[Input, dict[str, Any]]]:
+        """`calls`, once the parameters of all of them are right: those fail the batch before it begins.
+
+        A bad input fails alone; a bad parameter would fail every input the same way.
+        """
+        for _, given in calls:
+            self._parameters.merge(self.params, self.options, given)
+        return calls
+
+    def answer(self, request: Request) -> Answer:
+        """An empty `Answer` to `request`."""
+        parse = self.template.parse_tool_calls if self.template is not None else None
+        return Answer(request.stop_words, parse)
+
+    def check_length(self, request: Request, prompt_tokens: int) -> None:
+        """Refuse a request that would outgrow the session.
+
+        Raises:
+            SessionOutOfLimit: history + prompt + max_new_tokens > session_len.
+        """
+        if self.session_len is None:
+            return
+        asked = request.params.max_new_tokens
+        if prompt_tokens + asked > self.session_len:
+            raise SessionOutOfLimit(
+                f"{prompt_tokens} tokens of history and prompt + max_new_tokens={asked} exceed "
+                f"session_len={self.session_len}",
+                session_id=request.options.session_id,
+            )
+
+    def _stop_words(self, params: GenerationParams) -> tuple[str, ...]:
+        if params.stop_words is not None:
+            return params.stop_words
+        # The template's own words are ends of turns: ignore_eos means to go on after those as well.
+        return () if self.template is None or params.ignore_eos else self.template.stop_words
+
+    def _dialog(
+        self, history: History, messages: list[Message], options: CallOptions
+    ) -> tuple[str | None, list[Message] | None]:
+        """The whole prompt, and the whole dialog unless part of it was given as a bare prompt."""
+        if history.messages is None:
+            return history.text + self._without_bos(self._render(messages, options)), None
+        dialog = [*history.messages, *messages]
+        return (None if self.template is None else self._render(dialog, options)), dialog
+
+    def _history_text(self, history: History) -> str:
+        if history.text or not history.messages:
+            return history.text
+        raise InvalidArgument(
+            "inputs: this session was held with messages and the template is the server's: "
+            "continue it with messages",
+            argument="inputs",
+        )
+
+    def _render(self, messages: Sequence[Message], options: CallOptions) -> str:
+        if self.template is None:
+            raise TemplateError("this session was held with bare prompts: messages need a meta_template")
+        return self.template.render(messages, add_generation_prompt=True, tools=options.tools)
+
+    def _without_bos(self, text: str) -> str:
+        bos = self.template.bos if self.template is not None else ""
+        return text[len(bos) :] if bos and text.startswith(bos) else text
+
+
+def _extended(text: str | None, dialog: list[Message] | None, completion: Completion) -> History:
+    """The history after `completion`: the dialog if there is one, and the text as the model saw it."""
+    answer = {"role": "assistant", "content": completion.text}
+    return History(
+        messages=None if dialog is None else (*dialog, answer),
+        text="" if text is None else text + completion.text + (completion.stop_word or ""),
+    )
+
+
+def _positive(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
+    return value

@@ -1,0 +1,265 @@
+"""The data that flows through a call: messages in, pieces of an answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, overload
+
+from .errors import InvalidArgument, ModelStatusCode
+
+__all__ = [
+    "Completion",
+    "FinishReason",
+    "Message",
+    "Piece",
+    "StreamChunk",
+    "TokenLogprob",
+    "ToolCall",
+    "Usage",
+    "check_messages",
+]
+
+#: A chat message: ``role``, ``content``, and optionally ``name``, ``tool_calls``, ``tool_call_id``.
+Message: TypeAlias = Mapping[str, Any]
+
+#: Why an answer ended: an end token or a stop word, max_new_tokens, or calls of tools.
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one call.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, history included.
+        completion_tokens: Tokens generated.
+        cached_tokens: Tokens of the prompt that came from a KV cache, None when the backend does not say.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token, its log-probability, and the best alternatives at its place.
+
+    Attributes:
+        token: Its text.
+        token_id: Its id, None when the backend does not say.
+        logprob: Natural logarithm of its probability under the model, before any filter.
+        top: The most probable tokens there, best first, as (token, token_id, logprob).
+    """
+
+    token: str
+    token_id: int | None
+    logprob: float
+    top: tuple[tuple[str, int | None, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that the model asks for.
+
+    Attributes:
+        name: The tool.
+        arguments: Its arguments, decoded.
+        id: The server's id of the call, '' when there is none.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a backend hands up as the answer arrives: the raw text and what came with it.
+
+    Attributes:
+        text: New text; '' when only the other fields bring news.
+        token_ids: The new tokens, () when the backend gives none.
+        n_tokens: How many tokens were generated so far, None when unknown.
+        finish_reason: Set on the last piece of a complete answer.
+        stop_word: The stop word that matched, when the backend matched it.
+        usage: Token counts, usually with the last piece.
+        logprobs: One entry for each new token, () when not asked for.
+        tool_calls: Tool calls the server parsed.
+        reasoning: New text of a reasoning channel that the server keeps apart.
+    """
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    n_tokens: int | None = None
+    finish_reason: FinishReason | None = None
+    stop_word: str | None = None
+    usage: Usage | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A whole answer.
+
+    Attributes:
+        text: The answer, without the stop word.
+        finish_reason: 'stop', 'length' or 'tool_calls'.
+        stop_word: The stop word that ended it, None when an end token or the length did.
+        usage: Token counts, None when the backend does not say.
+        token_ids: Tokens generated, () when the backend does not say.
+        logprobs: One entry a token when asked for, else ().
+        tool_calls: Tool calls found in the answer.
+        reasoning: Text of the reasoning channel, '' when there is none.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    stop_word: str | None = None
+    usage: Usage | None = None
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
+
+
+class TextBuffer:
+    """Text that grows at its end and is joined only when somebody reads it."""
+
+    __slots__ = ("_parts", "_text")
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._parts: list[str] = []
+
+    def append(self, part: str) -> None:
+        """Add `part` at the end."""
+        self._parts.append(part)
+
+    def upto(self, end: int) -> str:
+        """The first `end` characters."""
+        if self._parts:
+            self._text += "".join(self._parts)
+            self._parts.clear()
+        return self._text if end == len(self._text) else self._text[:end]
+
+
+class StreamChunk(Sequence[Any]):
+    """One step of a stream. Unpacks to (status, text so far, generated tokens or None), as lagent's loops do.
+
+    The text so far is put together when it is read: who only takes `delta` does not pay for it.
+
+    Attributes:
+        status: STREAM_ING, or END on the last chunk (negative with ``on_error='status'``).
+        delta: The new text of this step.
+        n_tokens: Tokens generated so far, None when the backend does not say.
+        finish_reason: Why the answer ended; on the last chunk only.
+        usage: Token counts; on the last chunk, when the backend says.
+        completion: The whole answer; on the last chunk only, None after an error.
+        error: The error that ended the stream with ``on_error='status'``.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_end",
+        "completion",
+        "delta",
+        "error",
+        "finish_reason",
+        "n_tokens",
+        "status",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        status: ModelStatusCode,
+        delta: str,
+        n_tokens: int | None,
+        buffer: TextBuffer,
+        end: int,
+        finish_reason: FinishReason | None = None,
+        usage: Usage | None = None,
+        completion: Completion | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        self.status = status
+        self.delta = delta
+        self.n_tokens = n_tokens
+        self._buffer = buffer
+        self._end = end
+        self.finish_reason = finish_reason
+        self.usage = usage
+        self.completion = completion
+        self.error = error
+
+    @property
+    def text(self) -> str:
+        """The text so far, this step's included."""
+        return self._buffer.upto(self._end)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.status, self._buffer.upto(self._end), self.n_tokens))
+
+    def __len__(self) -> int:
+        return 3
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Any, ...]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (StreamChunk, tuple)):
+            return tuple(self) == tuple(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"StreamChunk(status={self.status!r}, text={self.text!r}, n_tokens={self.n_tokens!r})"
+
+
+def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
+    """`messages` as a list, once every one of them is a dict with a role and a content.
+
+    Raises:
+        InvalidArgument: The list is empty, a message is no dict, or role or content is missing.
+    """
+    if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
+        raise InvalidArgument(
+            f"{argument}: expected a list of messages, got {type(messages).__name__}", argument=argument
+        )
+    if not messages:
+        raise InvalidArgument(f"{argument}: the list of messages is empty", argument=argument)
+    for index, message in enumerate(messages):
+        where = f"{argument}[{index}]"
+        if not isinstance(message, Mapping):
+            raise InvalidArgument(
+                f"{where}: a message is a dict with 'role' and 'content', got {type(message).__name__}",
+                argument=argument,
+            )
+        if not isinstance(message.get("role"), str):
+            raise InvalidArgument(f"{where}: 'role' is missing or no string", argument=argument)
+        if "content" not in message and "tool_calls" not in message:
+            raise InvalidArgument(
+                f"{where} (role {message['role']!r}): 'content' is missing", argument=argument
+            )
+        if not isinstance(message.get("content"), (str, list, type(None))):
+            raise InvalidArgument(
+                f"{where} (role {message['role']!r}): 'content' is a {type(message['content']).__name__}, "
+                "expected a string",
+                argument=argument,
+            )
+    return list(messages)

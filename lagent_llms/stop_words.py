@@ -1,0 +1,84 @@
+"""Find stop words in text that arrives in pieces: emit what is safe, hold back what may become one.
+
+Only new text and the held suffix are looked at, so a stream of n characters costs O(n). The outcome does not
+depend on how the text was cut into pieces: the stop word whose last character comes first ends the text (of
+two that end together, the longer), exactly as if the text had come character by character.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+__all__ = ["StopWordScanner"]
+
+
+class StopWordScanner:
+    """Incremental search for any of several stop words.
+
+    Args:
+        words: The stop words; none at all makes `feed` pass everything through.
+
+    Attributes:
+        matched: The stop word that was found, None so far.
+    """
+
+    __slots__ = ("_found", "_gate", "_held", "_longest", "_prefixes", "matched")
+
+    def __init__(self, words: Iterable[str] = ()) -> None:
+        kept = _without_unreachable(words)
+        self.matched: str | None = None
+        self._held = ""
+        self._longest = max(map(len, kept), default=0) - 1
+        self._prefixes = frozenset(word[:n] for word in kept for n in range(1, len(word)))
+        # Longer words first: at one place the regex engine takes the first alternative that fits.
+        self._found = re.compile("|".join(re.escape(word) for word in sorted(kept, key=len, reverse=True)))
+        # A piece without any stop word's first character can neither hold nor begin one.
+        firsts = "".join(re.escape(char) for char in sorted({word[0] for word in kept}))
+        self._gate = re.compile(f"[{firsts}]").search if kept else None
+
+    def feed(self, text: str) -> str:
+        """Take the next piece of text.
+
+        Args:
+            text: Any number of characters.
+
+        Returns:
+            The text that can be shown now. Once `matched` is set: the rest before the stop word, and '' for
+            everything fed after it.
+        """
+        if self.matched is not None:
+            return ""
+        if self._gate is None:
+            return text
+        if self._held:
+            text = self._held + text
+        gate = self._gate(text)
+        if gate is None:
+            return text
+        if hit := self._found.search(text, gate.start()):
+            self.matched = hit.group()
+            self._held = ""
+            return text[: hit.start()]
+        start = max(len(text) - self._longest, gate.start())
+        for cut in range(start, len(text)):
+            if text[cut:] in self._prefixes:
+                self._held = text[cut:]
+                return text[:cut]
+        self._held = ""
+        return text
+
+    def flush(self) -> str:
+        """The text still held back, now that no more will come."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _without_unreachable(words: Iterable[str]) -> list[str]:
+    """`words` without those that another word always ends before.
+
+    A word that has another one inside, other than only at its very end, can never be the first to be
+    complete. Without these, the match that starts first is also the one that ends first.
+    """
+    distinct = list(dict.fromkeys(word for word in words if word))
+    return [word for word in distinct if not any(other != word and other in word[:-1] for other in distinct)]

@@ -1,0 +1,160 @@
+"""A model for tests: it says what it is told to, piece by piece, through the real base classes.
+
+Use it to test an agent loop without a model, or a failure that no real server can be made to show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .base import AsyncBaseLLM, BaseLLM
+from .deadline import Deadline
+from .request import LLMCore, Request
+from .schema import Piece, Usage
+
+if TYPE_CHECKING:
+    from .meta_template import TemplateSpec
+
+__all__ = ["AsyncScriptedLLM", "Script", "ScriptedLLM"]
+
+#: What to say: a whole answer, or its pieces. A number is a pause in seconds, an exception is raised.
+Script = str | Sequence[str | float | Exception]
+
+
+class _ScriptedCore(LLMCore):
+    """A model that answers from a script.
+
+    Args:
+        script: The answer to every request, or a function that gives the answer to a request.
+        finish_reason: How answers end; None breaks them off, as a server that dies does.
+        meta_template: As for every backend.
+        **kwargs: As for every backend.
+
+    Attributes:
+        requests: Every request that was opened.
+        open: How many answers are being given right now.
+    """
+
+    unsupported_parameters = frozenset({"response_format"})
+
+    def __init__(
+        self,
+        script: Script | Callable[[Request], Script] = "ok",
+        *,
+        finish_reason: str | None = "stop",
+        meta_template: TemplateSpec | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(meta_template=meta_template, **kwargs)
+        self._script = script
+        self._finish_reason = finish_reason
+        self.requests: list[Request] = []
+        self.open = 0
+        self._lock = threading.Lock()
+
+    def _begin(self, request: Request) -> list[str | float | Exception]:
+        script = self._script(request) if callable(self._script) else self._script
+        with self._lock:
+            self.requests.append(request)
+            self.open += 1
+        return [script] if isinstance(script, str) else list(script)
+
+    def _end(self) -> None:
+        with self._lock:
+            self.open -= 1
+
+    def _words(self, text: str) -> list[int]:
+        """One token a character."""
+        return [ord(char) for char in text]
+
+
+class _Steps:
+    """The pieces of one scripted answer; shared by both sources."""
+
+    def __init__(self, core: _ScriptedCore, request: Request) -> None:
+        self._core = core
+        self._steps: Iterable[Any] = iter([*core._begin(request), None])
+        self._deadline = Deadline(request.options.timeout)
+        self._prompt_tokens = len(request.prompt or "")
+        self._n_tokens = 0
+        self.closed = threading.Event()
+
+    def step(self) -> Piece | float | None:
+        """The next piece, a pause in seconds, or None at the end."""
+        for step in self._steps:
+            if isinstance(step, Exception):
+                raise step
+            if isinstance(step, (int, float)):
+                return float(step)
+            self._deadline.piece_arrived()
+            if step is None:
+                reason: Any = self._core._finish_reason
+                usage = Usage(self._prompt_tokens, self._n_tokens)
+                return None if reason is None else Piece(finish_reason=reason, usage=usage)
+            self._n_tokens += 1
+            return Piece(step, n_tokens=self._n_tokens)
+        return None
+
+    def wait(self, pause: float) -> float:
+        """How long to wait of `pause` before the caller's patience ends."""
+        remaining = self._deadline.remaining()
+        return pause if remaining is None else min(pause, remaining)
+
+    def check(self) -> None:
+        """Raise if the caller's patience has ended."""
+        if self._deadline.remaining() == 0:
+            raise self._deadline.exceeded()
+
+    def close(self) -> None:
+        if not self.closed.is_set():
+            self.closed.set()
+            self._core._end()
+
+
+class _Source(_Steps):
+    def __next__(self) -> Piece:
+        while not self.closed.is_set():
+            step = self.step()
+            if step is None:
+                break
+            if isinstance(step, Piece):
+                return step
+            self.closed.wait(self.wait(step))
+            self.check()
+        raise StopIteration
+
+
+class _AsyncSource(_Steps):
+    async def __anext__(self) -> Piece:
+        while not self.closed.is_set():
+            step = self.step()
+            if step is None:
+                break
+            if isinstance(step, Piece):
+                return step
+            await asyncio.sleep(self.wait(step))
+            self.check()
+        raise StopAsyncIteration
+
+
+class ScriptedLLM(_ScriptedCore, BaseLLM):
+    """A model that answers from a script. The arguments are those of its base class."""
+
+    def _open(self, request: Request) -> _Source:
+        return _Source(self, request)
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self._words(text)
+
+
+class AsyncScriptedLLM(_ScriptedCore, AsyncBaseLLM):
+    """`ScriptedLLM`, called with await."""
+
+    async def _open(self, request: Request) -> _AsyncSource:
+        return _AsyncSource(self, request)
+
+    async def _tokenize(self, text: str) -> list[int]:
+        return self._words(text)

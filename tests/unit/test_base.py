@@ -1,0 +1,459 @@
+"""The base classes, through a scripted model: what every backend promises without doing anything for it."""
+
+import asyncio
+import gc
+import pickle
+import signal
+import threading
+import time
+
+import pytest
+
+from lagent_llms import (
+    BatchError,
+    InvalidArgument,
+    ModelStatusCode,
+    SessionBusy,
+    SessionClosed,
+    SessionOutOfLimit,
+    StreamInterrupted,
+    TimeoutExceeded,
+    UnknownParameter,
+    UnsupportedParameter,
+)
+from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
+
+USER = [{"role": "user", "content": "hi"}]
+OPEN = {"session_id": 1, "sequence_start": True, "sequence_end": False}
+GO_ON = {"session_id": 1, "sequence_start": False, "sequence_end": False}
+SLOW = ["a", 30.0, "b"]
+
+
+def chatty(**kwargs):
+    return ScriptedLLM(meta_template="internlm2-lagent", **kwargs)
+
+
+# generate, chat, complete
+
+
+def test_generate_uses_the_prompt_as_it_is():
+    llm = chatty(script="fine")
+    assert llm.generate("How are you?") == "fine"
+    assert llm.requests[0].prompt == "How are you?"
+
+
+def test_chat_applies_the_template_and_its_stop_words():
+    llm = chatty(script=["fine<|im", "_end|>", "\n<|im_start|>user"])
+    assert llm.chat(USER) == "fine"
+    assert llm.requests[0].prompt.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_a_string_is_a_user_message():
+    llm = chatty(script="fine")
+    llm.chat("hi")
+    llm.chat({"role": "user", "content": "hi"})
+    llm.chat(USER)
+    assert len({request.prompt for request in llm.requests}) == 1
+
+
+def test_complete_tells_everything():
+    completion = ScriptedLLM(["ab", "c STOP d"]).complete("x", stop_words="STOP")
+    assert (completion.text, completion.finish_reason, completion.stop_word) == ("abc ", "stop", "STOP")
+    completion = ScriptedLLM("abc", finish_reason="length").complete("xy")
+    assert (completion.finish_reason, completion.usage.prompt_tokens) == ("length", 2)
+
+
+def test_own_stop_words_replace_the_templates():
+    assert chatty(script="a<|im_end|>b|c").chat(USER, stop_words=["|c"]) == "a<|im_end|>b"
+    assert chatty(script="a<|im_end|>b", stop_words=[]).chat(USER) == "a<|im_end|>b"
+
+
+def test_ignore_eos_goes_on_after_the_templates_end_of_turn():
+    assert chatty(script="a<|im_end|>b").chat(USER, ignore_eos=True) == "a<|im_end|>b"
+    assert chatty(script="a<|im_end|>b|c").chat(USER, ignore_eos=True, stop_words="|") == "a<"
+
+
+def test_a_per_call_value_never_changes_the_object():
+    llm = ScriptedLLM(temperature=0.5)
+    llm.generate("x", temperature=0, max_new_tokens=3)
+    assert (llm.params.temperature, llm.params.max_new_tokens) == (0.5, 512)
+    assert (llm.requests[0].params.temperature, llm.requests[0].params.max_new_tokens) == (0, 3)
+
+
+# batches
+
+
+def echo(request):
+    return request.prompt.upper()
+
+
+def test_a_batch_keeps_its_order():
+    llm = ScriptedLLM(lambda request: [0.02 * (5 - int(request.prompt)), request.prompt])
+    assert llm.generate([str(n) for n in range(5)]) == ["0", "1", "2", "3", "4"]
+    assert llm.generate([]) == []
+
+
+def test_a_batch_runs_at_once_but_not_more_than_allowed():
+    seen = []
+    llm = ScriptedLLM(lambda request: seen.append(llm.open) or [0.05, "x"], max_concurrency=3)
+    started = time.monotonic()
+    llm.generate(["a"] * 9)
+    assert time.monotonic() - started < 0.4
+    assert max(seen) <= 2  # counted before the request itself is
+
+
+def test_chat_with_a_list_of_dialogs():
+    llm = chatty(script=lambda request: "A" if "one" in request.prompt else "B")
+    dialogs = [[{"role": "user", "content": text}] for text in ("one", "two")]
+    assert llm.chat(dialogs) == ["A", "B"]
+    assert [item.text for item in llm.complete(dialogs)] == ["A", "B"]
+
+
+def test_one_bad_prompt_does_not_lose_the_others():
+    llm = ScriptedLLM(
+        lambda request: [StreamInterrupted("gone")] if request.prompt == "bad" else request.prompt
+    )
+    with pytest.raises(BatchError, match=r"inputs\[1\] \(and 1 more\) failed") as caught:
+        llm.generate(["a", "bad", "c", ""])
+    assert caught.value.index == 1
+    assert caught.value.results[0::2] == ["a", "c"]
+    assert isinstance(caught.value.results[1], StreamInterrupted)
+    assert isinstance(caught.value.results[3], InvalidArgument)
+    assert pickle.loads(pickle.dumps(caught.value)).results[0] == "a"
+
+
+def test_a_bad_parameter_fails_a_batch_before_anything_is_sent():
+    llm = ScriptedLLM()
+    with pytest.raises(InvalidArgument, match="top_p"):
+        llm.generate(["a", "b"], top_p=3)
+    assert llm.requests == []
+
+
+def test_sessions_of_a_batch():
+    llm = chatty(script="ok")
+    llm.chat([USER, USER], session_ids=[1, 2], sequence_end=False)
+    assert 1 in llm.sessions
+    assert 2 in llm.sessions
+    with pytest.raises(InvalidArgument, match="3 ids for 2 inputs"):
+        llm.chat([USER, USER], session_ids=[1, 2, 3])
+
+
+def test_ctrl_c_leaves_nothing_of_a_batch_running():
+    llm = ScriptedLLM(SLOW, timeout=60)
+    timer = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate(["a"] * 4)
+    assert time.monotonic() - started < 5
+    assert llm.open == 0
+
+
+# streams
+
+
+def test_a_stream_unpacks_to_three_and_ends_with_end():
+    llm = ScriptedLLM(["Hel", "lo"])
+    steps = [(status, text, tokens) for status, text, tokens in llm.stream_generate("x")]
+    assert steps == [
+        (ModelStatusCode.STREAM_ING, "Hel", 1),
+        (ModelStatusCode.STREAM_ING, "Hello", 2),
+        (ModelStatusCode.END, "Hello", 2),
+    ]
+
+
+def test_stream_text_gives_deltas():
+    assert list(ScriptedLLM(["a<", "x", "<E"]).stream_text("x", stop_words="<EN")) == ["a", "<x", "<E"]
+    assert "".join(chatty(script=["a", "b"]).stream_text(USER)) == "ab"
+
+
+def test_bad_input_is_refused_before_the_first_step():
+    llm = ScriptedLLM()
+    with pytest.raises(InvalidArgument, match="temperature"):
+        llm.stream_generate("x", temperature="hot")
+    with pytest.raises(UnknownParameter):
+        llm.stream_chat(USER, tmperature=1)
+    assert llm.requests == []
+
+
+def break_out(stream):
+    for _ in stream:
+        break
+
+
+def with_block(stream):
+    with stream:
+        next(stream)
+
+
+def drop(stream):
+    next(stream)
+    del stream
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    "leave", [break_out, with_block, drop, lambda stream: (next(stream), stream.close())]
+)
+def test_leaving_a_stream_stops_the_generation(leave):
+    llm = ScriptedLLM(SLOW)
+    leave(llm.stream_generate("x", **OPEN))
+    assert llm.open == 0
+    assert 1 not in llm.sessions
+    with pytest.raises(SessionClosed):
+        llm.generate("x", **GO_ON)
+
+
+def test_leaving_stream_text_stops_the_generation():
+    llm = ScriptedLLM(SLOW)
+    for _ in llm.stream_text("x"):
+        break
+    gc.collect()
+    assert llm.open == 0
+
+
+def test_a_stream_that_breaks_off_is_no_success():
+    llm = ScriptedLLM(["Hel", "lo"], finish_reason=None)
+    stream = llm.stream_generate("x")
+    with pytest.raises(StreamInterrupted) as caught:
+        list(stream)
+    assert caught.value.partial == "Hello"
+    with pytest.raises(StreamInterrupted):
+        llm.generate("x")
+
+
+def test_errors_as_status():
+    llm = ScriptedLLM(["Hel", "lo"], finish_reason=None, on_error="status")
+    *_, last = llm.stream_generate("x")
+    assert tuple(last) == (ModelStatusCode.SERVER_ERR, "Hello", 2)
+    assert isinstance(last.error, StreamInterrupted)
+    assert [tuple(chunk) for chunk in llm.stream_generate("x", **GO_ON)] == [(-2, "", None)]
+    assert [tuple(chunk) for chunk in llm.stream_generate("x", top_p=3)] == [(-4, "", None)]
+    with pytest.raises(StreamInterrupted):
+        llm.generate("x")
+
+
+def test_other_exceptions_come_through_and_free_the_source():
+    llm = ScriptedLLM(["a", ZeroDivisionError("a bug")], on_error="status")
+    with pytest.raises(ZeroDivisionError):
+        list(llm.stream_generate("x"))
+    assert llm.open == 0
+
+
+def test_timeouts_hold_in_streams():
+    llm = ScriptedLLM(SLOW)
+    stream = llm.stream_generate("x", timeout=0.1)
+    next(stream)
+    with pytest.raises(TimeoutExceeded, match="no further piece of the answer came within 0.1 s") as caught:
+        next(stream)
+    assert (caught.value.phase, caught.value.partial, llm.open) == ("idle", "a", 0)
+
+
+# sessions
+
+
+def test_a_session_remembers():
+    llm = chatty(script=lambda request: f"answer {request.prompt.count('user')}")
+    llm.chat([{"role": "user", "content": "one"}], **OPEN)
+    assert llm.chat([{"role": "user", "content": "two"}], **GO_ON) == "answer 2"
+    prompt = llm.requests[1].prompt
+    assert prompt.index("one") < prompt.index("answer 1") < prompt.index("two")
+    assert prompt.startswith(llm.requests[0].prompt + "answer 1<|im_end|>\n")
+    llm.chat(USER, session_id=1, sequence_start=False, sequence_end=True)
+    with pytest.raises(SessionClosed):
+        llm.chat(USER, **GO_ON)
+
+
+def test_a_session_of_bare_prompts():
+    llm = ScriptedLLM(lambda request: f"<{len(request.prompt)}>")
+    llm.generate("ab", **OPEN)
+    llm.generate("cd", **GO_ON)
+    assert llm.requests[1].prompt == "ab<2>cd"
+
+
+def test_prompts_and_messages_in_one_session():
+    llm = chatty(script="ok")
+    llm.chat(USER, **OPEN)
+    llm.generate("bare", **GO_ON)
+    llm.chat(USER, **GO_ON)
+    first, second, third = (request.prompt for request in llm.requests)
+    assert second == first + "okbare"
+    assert third.startswith(second + "ok<|im_start|>user\nhi")
+
+
+def test_a_failed_turn_leaves_history_as_it_was():
+    scripts = iter(["one", [StreamInterrupted("gone")], "three"])
+    llm = chatty(script=lambda request: next(scripts))
+    llm.chat(USER, **OPEN)
+    with pytest.raises(StreamInterrupted):
+        llm.chat([{"role": "user", "content": "lost"}], **GO_ON)
+    llm.chat(USER, **GO_ON)
+    assert "lost" not in llm.requests[2].prompt
+    assert "one" in llm.requests[2].prompt
+
+
+def test_two_calls_at_once_on_one_session():
+    llm = chatty(script=SLOW)
+    stream = llm.stream_chat(USER, **OPEN)
+    next(stream)
+    with pytest.raises(SessionBusy):
+        llm.chat(USER, **OPEN)
+    stream.close()
+
+
+def test_stateless_calls_with_equal_ids_do_not_disturb_each_other():
+    llm = ScriptedLLM(["a", 0.05, "b"])
+    assert llm.generate(["x"] * 5, session_id=9) == ["ab"] * 5
+
+
+def test_session_out_of_limit_before_anything_is_sent():
+    llm = ScriptedLLM("abc", session_len=20, max_new_tokens=10)
+    llm.generate("12345", **OPEN)
+    with pytest.raises(SessionOutOfLimit, match="12 tokens .* max_new_tokens=10 exceed session_len=20"):
+        llm.generate("1234", **GO_ON)
+    assert len(llm.requests) == 1
+    assert llm.generate("12", **GO_ON) == "abc"
+
+
+def test_an_unusable_dialog_does_not_block_the_session():
+    llm = chatty(script="ok")
+    llm.chat(USER, **OPEN)
+    with pytest.raises(Exception, match="nobody"):
+        llm.chat([{"role": "nobody", "content": "x"}], **GO_ON)
+    assert llm.chat(USER, **GO_ON) == "ok"
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda llm: llm.generate(""), "the prompt is empty"),
+        (lambda llm: llm.generate(3), r"expected a prompt \(str\) or a list of prompts, got int"),
+        (lambda llm: llm.generate([{"role": "user"}]), r"inputs\[0\]: expected a prompt \(str\), got dict"),
+        (lambda llm: llm.chat([]), "the list of messages is empty"),
+        (lambda llm: llm.chat(None), "expected a list of messages, got NoneType"),
+        (lambda llm: llm.chat([{"role": "user"}]), r"inputs\[0\] \(role 'user'\): 'content' is missing"),
+        (lambda llm: llm.chat([{"content": "x"}]), r"inputs\[0\]: 'role' is missing"),
+        (lambda llm: llm.chat([{"role": "user", "content": 3}]), "'content' is a int"),
+        (lambda llm: llm.chat([*USER, 3]), r"inputs\[1\]: a message is a dict .* got int"),
+        (lambda llm: llm.stream_generate(USER), "messages go to chat"),
+        (lambda llm: llm.chat(USER, 1, session_id=2), "session_ids and session_id are both given"),
+    ],
+)
+def test_bad_input(call, message):
+    llm = chatty()
+    with pytest.raises(InvalidArgument, match=message):
+        call(llm)
+    assert llm.requests == []
+
+
+def test_constructor_names_suggest_the_nearest():
+    with pytest.raises(
+        UnknownParameter, match="ScriptedLLM: unknown parameter 'sesion_len', did you mean 'session_len'"
+    ):
+        ScriptedLLM(sesion_len=3)
+    with pytest.raises(InvalidArgument, match="session_len=-1: allowed is an integer of 1 or more"):
+        ScriptedLLM(session_len=-1)
+    with pytest.raises(InvalidArgument, match="temperature='hot'"):
+        ScriptedLLM(temperature="hot")
+    with pytest.raises(UnsupportedParameter):
+        ScriptedLLM(response_format={"type": "json_object"})
+
+
+def test_tokenize():
+    assert ScriptedLLM().tokenize("ab") == [97, 98]
+    assert ScriptedLLM().tokenize(["a", "b"]) == [[97], [98]]
+
+
+# the asynchronous twin
+
+
+async def test_async_calls():
+    llm = AsyncScriptedLLM(echo, meta_template="internlm2-lagent")
+    assert await llm.generate("ab") == "AB"
+    assert await llm.generate(["a", "b"]) == ["A", "B"]
+    assert "HI" in await llm.chat(USER)
+    assert len(await llm.chat([USER, USER])) == 2
+    assert (await llm.complete("x")).finish_reason == "stop"
+    assert [item.text for item in await llm.complete(["x", "y"])] == ["X", "Y"]
+    assert [text async for text in llm.stream_text("x")] == ["X"]
+    assert [chunk.status async for chunk in llm.stream_chat(USER)] == [1, 0]
+    assert await llm.tokenize("ab") == [97, 98]
+
+
+async def test_async_batches_lose_nothing_and_are_bounded():
+    llm = AsyncScriptedLLM(
+        lambda request: [StreamInterrupted("gone")] if request.prompt == "bad" else [0.02, request.prompt],
+        max_concurrency=2,
+    )
+    with pytest.raises(BatchError) as caught:
+        await llm.generate(["a", "bad", "c"])
+    assert caught.value.results[0::2] == ["a", "c"]
+    peak = []
+    llm = AsyncScriptedLLM(lambda request: peak.append(llm.open) or [0.02, "x"], max_concurrency=2)
+    await llm.generate(["a"] * 6)
+    assert max(peak) == 1
+
+
+async def test_cancelling_a_task_stops_the_generation():
+    llm = AsyncScriptedLLM(SLOW)
+    task = asyncio.create_task(llm.generate("x", **OPEN))
+    await asyncio.sleep(0.05)
+    assert llm.open == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert llm.open == 0
+    assert 1 not in llm.sessions
+
+
+async def test_cancelling_a_batch_stops_all_of_it():
+    llm = AsyncScriptedLLM(SLOW)
+    task = asyncio.create_task(llm.generate(["x"] * 5))
+    await asyncio.sleep(0.05)
+    assert llm.open == 5
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert llm.open == 0
+
+
+async def test_leaving_an_async_stream_stops_the_generation():
+    llm = AsyncScriptedLLM(SLOW)
+    async for _ in llm.stream_generate("x"):
+        break
+    gc.collect()
+    assert llm.open == 0
+    async for _ in llm.stream_text("x"):
+        break
+    gc.collect()
+    await asyncio.sleep(0)
+    assert llm.open == 0
+    async with llm.stream_generate("x") as stream:
+        await anext(stream)
+    assert llm.open == 0
+
+
+async def test_async_errors():
+    llm = AsyncScriptedLLM(["a", 30.0, "b"])
+    with pytest.raises(TimeoutExceeded):
+        await llm.generate("x", timeout=0.05)
+    chunks = [chunk async for chunk in llm.stream_generate("x", timeout=0.05, on_error="status")]
+    assert tuple(chunks[-1]) == (ModelStatusCode.SERVER_ERR, "a", 1)
+    assert llm.open == 0
+
+
+async def test_async_sessions():
+    llm = AsyncScriptedLLM("ok", meta_template="internlm2-lagent", session_len=200, max_new_tokens=20)
+    await llm.chat(USER, **OPEN)
+    await llm.chat(USER, **GO_ON)
+    assert llm.requests[1].prompt.count("hi") == 2
+    with pytest.raises(SessionOutOfLimit):
+        await llm.chat(USER, **GO_ON)
+
+
+async def test_a_thousand_at_once():
+    llm = AsyncScriptedLLM(["a", 0.01, "b"], max_concurrency=1000)
+    assert await llm.generate(["x"] * 1000) == ["ab"] * 1000

@@ -1,0 +1,137 @@
+import pytest
+
+from lagent_llms import create_llm
+from lagent_llms.config import EMBEDDED, load_config
+from lagent_llms.errors import ConfigError
+from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
+
+SCRIPTED = "lagent_llms.testing.ScriptedLLM"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="llm.yaml"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_yaml_file(write):
+    llm = create_llm(write(f"type: {SCRIPTED}\nscript: hello\ntemperature: 0\nstop_words: ['<|im_end|>']\n"))
+    assert (llm.generate("x"), llm.params.temperature, llm.params.stop_words) == ("hello", 0, ("<|im_end|>",))
+
+
+def test_toml_file(write):
+    llm = create_llm(write(f'type = "{SCRIPTED}"\nscript = "hello"\n', "llm.toml"))
+    assert llm.generate("x") == "hello"
+
+
+def test_dict_with_a_class_as_lagent_writes_it():
+    assert isinstance(create_llm(dict(type=ScriptedLLM, max_new_tokens=8192)), ScriptedLLM)
+
+
+def test_the_callers_dict_is_left_alone():
+    config = {"type": SCRIPTED, "script": "a"}
+    create_llm(config, script="b")
+    assert config == {"type": SCRIPTED, "script": "a"}
+
+
+async def test_the_asynchronous_twin():
+    for kind in (SCRIPTED, ScriptedLLM, AsyncScriptedLLM):
+        llm = create_llm({"type": kind, "script": "hello"}, asynchronous=True)
+        assert isinstance(llm, AsyncScriptedLLM)
+        assert await llm.generate("x") == "hello"
+
+
+PROFILES = f"""
+default: one
+profiles:
+  one: {{type: {SCRIPTED}, script: first}}
+  two: {{type: {SCRIPTED}, script: second}}
+"""
+
+
+def test_profiles(write, monkeypatch):
+    path = write(PROFILES)
+    assert create_llm(path).generate("x") == "first"
+    assert create_llm(path, profile="two").generate("x") == "second"
+    monkeypatch.setenv("LAGENT_LLM_PROFILE", "two")
+    assert create_llm(path).generate("x") == "second"
+    with pytest.raises(ConfigError, match=r"no profile 'twoo', did you mean 'two'\?; there are one, two"):
+        create_llm(path, profile="twoo")
+
+
+def test_several_profiles_without_a_default_ask_which(write):
+    with pytest.raises(ConfigError, match="say which profile: one, two"):
+        create_llm(write(PROFILES.replace("default: one\n", "")))
+
+
+def test_the_file_of_the_environment(write, monkeypatch):
+    monkeypatch.setenv("LAGENT_LLM_CONFIG", str(write(f"type: {SCRIPTED}\nscript: from the environment\n")))
+    assert create_llm().generate("x") == "from the environment"
+
+
+def test_nothing_configured_is_the_embedded_model(monkeypatch):
+    monkeypatch.delenv("LAGENT_LLM_CONFIG", raising=False)
+    settings, _ = load_config()
+    assert settings == dict(EMBEDDED)
+    assert (settings["type"], settings["temperature"]) == ("JAXPipeline", 0)
+
+
+def test_values_from_the_environment(write, monkeypatch):
+    monkeypatch.setenv("SAY", "hi")
+    monkeypatch.setenv("LEN", "99")
+    path = write(
+        f"type: {SCRIPTED}\nscript: '${{SAY}} ${{WHO:-you}}'\nsession_len: ${{LEN}}\n"
+        "max_new_tokens: ${N:-7}\nstop_words: ['${SAY}!']\n"
+    )
+    llm = create_llm(path)
+    assert (llm.generate("x"), llm.session_len, llm.params.max_new_tokens) == ("hi you", 99, 7)
+    assert llm.params.stop_words == ("hi!",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            f"type: {SCRIPTED}\nscript: ${{NOT_SET_ANYWHERE}}\n",
+            "script: the environment variable NOT_SET_ANYWHERE is not set",
+        ),
+        ("script: x\n", "'type' is missing"),
+        ("a: b: c\n", "line 1, column 5"),
+        (f"type: {SCRIPTED}\nscript: [1,\n", "line 3"),
+        ("- a\n- b\n", "expected keys and values, got list"),
+        ("", "expected keys and values, got NoneType"),
+        (
+            f"type: {SCRIPTED}\ntemprature: 1\n",
+            "unknown key 'temprature' for ScriptedLLM, did you mean 'temperature'?",
+        ),
+        (f"type: {SCRIPTED}\nscrpt: 1\n", "did you mean 'script'?"),
+        ("type: JAXPipelin\n", "unknown backend 'JAXPipelin', did you mean 'JAXPipeline'?"),
+        ("type: lagent_llms.testing.Nothing\n", "has no 'Nothing'"),
+        ("type: no_such_package.Nothing\n", "there is no module 'no_such_package'"),
+        ("type: collections.OrderedDict\n", "is no backend"),
+        ("profiles: {}\n", "'profiles' holds no named configurations"),
+        ("profiles: {a: 1}\n", "profile 'a' holds no keys and values"),
+        ("profiles: {a: {type: x}}\nurl: y\n", "beside 'profiles' only 'default' is allowed, found ['url']"),
+    ],
+)
+def test_bad_files_say_where_and_what(write, text, message):
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        create_llm(path)
+    assert message in str(caught.value)
+
+
+def test_errors_name_the_file(write, tmp_path):
+    path = write("a: b: c\n")
+    with pytest.raises(ConfigError, match="llm.yaml, line 1"):
+        create_llm(path)
+    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read: No such file"):
+        create_llm(tmp_path / "gone.yaml")
+    with pytest.raises(ConfigError, match=r"ends in \.yaml, \.yml or \.toml"):
+        create_llm(write("{}", "llm.json"))
+    with pytest.raises(ConfigError, match="llm.toml"):
+        create_llm(write("type = ", "llm.toml"))

@@ -1,0 +1,38 @@
+from lagent_llms.deadline import Deadline
+from lagent_llms.params import Timeout
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_first_token_then_idle():
+    clock = Clock()
+    deadline = Deadline(Timeout(first_token=10, idle=2), clock)
+    assert deadline.remaining() == 10
+    clock.now += 4
+    assert deadline.remaining() == 6
+    clock.now += 7
+    assert deadline.remaining() == 0
+    assert deadline.exceeded().phase == "first_token"
+    deadline.piece_arrived()
+    assert deadline.remaining() == 2
+    clock.now += 3
+    assert (deadline.exceeded().phase, deadline.exceeded().seconds) == ("idle", 2)
+
+
+def test_total_bounds_the_whole_answer():
+    clock = Clock()
+    deadline = Deadline(Timeout(first_token=None, idle=None, total=5), clock)
+    deadline.piece_arrived()
+    clock.now += 4
+    assert deadline.remaining() == 1
+    clock.now += 2
+    assert deadline.exceeded().phase == "total"
+
+
+def test_no_limit():
+    assert Deadline(Timeout(first_token=None, idle=None)).remaining() is None
