@@ -1,0 +1,133 @@
+"""What every template offers, whatever it is made of: a family file, a list of dicts or a model's Jinja."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import TemplateError, UnsupportedParameter
+from ..schema import Message, ToolCall
+
+if TYPE_CHECKING:
+    from .tools import ToolCallForm
+
+__all__ = ["ChatTemplate", "text_of"]
+
+
+class ChatTemplate(ABC):
+    """Turns a dialog into the text of a prompt.
+
+    Attributes:
+        name: The family, or where the template came from.
+        aliases: Other names of the family.
+        bos: Text of the model's BOS token, '' when it has none or it is unknown.
+        bos_by: Who puts it before a prompt: 'text' (it is in what `render` returns: the server must not add
+            another), 'server' (the tokenizer adds it, as it does by default) or 'none'.
+        stop_words: Where an answer ends; used unless the caller gives others.
+        special_tokens: Marks of the format, for `guarded`.
+        tool_call: How the model writes a tool call, None when that is unknown.
+    """
+
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    bos: str = ""
+    bos_by: Literal["text", "server", "none"] = "none"
+    stop_words: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = ()
+    tool_call: ToolCallForm | None = None
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether rendered text holds the BOS already, so that nobody may add a second one."""
+        return self.bos_by == "text"
+
+    @property
+    @abstractmethod
+    def roles(self) -> tuple[str, ...]:
+        """The roles a message may have; '*' stands for any."""
+
+    @abstractmethod
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Any] | None = None,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> str:
+        """The prompt of a dialog.
+
+        Args:
+            messages: The dialog, as `schema.check_messages` returns it.
+            add_generation_prompt: Open the assistant's turn at the end (some formats always do).
+            tools: Descriptions of tools (OpenAI's form), for a template that has a place for them.
+            continue_final_message: Leave the last message open after its content, so that the model goes on
+                with it; no generation prompt then.
+            options: The template's own keywords (`enable_thinking=False`), and `now`: the moment that dates
+                in the template tell (a datetime, or a function that returns one).
+
+        Raises:
+            TemplateError: The template does not allow this dialog.
+            UnsupportedParameter: Content that is no text, or tools where the template has no place for them.
+        """
+
+    def history_text(self, messages: Sequence[Message]) -> str:
+        """The text of a dialog that goes on: without generation prompt and without closing text."""
+        return self.render(messages, add_generation_prompt=False)
+
+    def parse_tool_calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
+        """The text of an answer without its tool calls, and the calls; all the text when there are none."""
+        return (text, ()) if self.tool_call is None else self.tool_call.parse(text)
+
+    def guarded(self, mode: Literal["refuse", "escape"]) -> ChatTemplate:
+        """This template, minding texts that look like its special tokens.
+
+        A user's message that holds ``<|im_end|>`` closes its own turn and may open another one: the prompt
+        injection of raw templates. The contents of every role but system and assistant are minded.
+
+        Args:
+            mode: 'refuse' raises TemplateError, 'escape' breaks the token up with a zero-width space.
+        """
+        from .guard import GuardedTemplate
+
+        return GuardedTemplate(self, mode)
+
+
+def text_of(message: Message, index: int, where: str) -> str:
+    """The text of a message: its content, or the text parts of it joined.
+
+    Args:
+        message: The message.
+        index: Its place in the dialog, for the error.
+        where: The template, for the error.
+
+    Raises:
+        TemplateError: There is no content and no tool call, or it is neither text nor a list of parts.
+        UnsupportedParameter: A part that is no text (an image).
+    """
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    place = f"{where}: messages[{index}] (role {message.get('role')!r})"
+    if content is None:
+        if message.get("tool_calls"):
+            return ""
+        raise TemplateError(f"{place}: content is None")
+    if not isinstance(content, (list, tuple)):
+        raise TemplateError(f"{place}: content is a {type(content).__name__}, expected a string")
+    return "".join(_part(part, f"{place}: content[{number}]") for number, part in enumerate(content))
+
+
+def _part(part: object, place: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if isinstance(part, Mapping) and kind == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if kind is None or kind == "text":
+        raise TemplateError(f"{place}: expected {{'type': 'text', 'text': …}}, got {part!r}")
+    raise UnsupportedParameter(
+        f"{place}: a part of type {kind!r}; only text can be rendered", parameter="content"
+    )
