@@ -1,0 +1,213 @@
+"""The engine as its users see it: load a checkpoint, submit prompts from any thread, get tokens back."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import ContextLengthExceeded, InvalidArgument, LLMError
+from .compile_cache import enable_compile_cache
+from .config import ModelConfig
+from .runner import Runner
+from .sampling import SamplingParams
+from .sharding import build_mesh, place
+from .tokenizer import Tokenizer
+from .weights import load_weights
+from .worker import EngineStats, OnEvent, Request, Worker
+
+__all__ = ["Engine", "Handle"]
+
+_DTYPES = {
+    "float32": "float32",
+    "fp32": "float32",
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "float16": "float16",
+    "fp16": "float16",
+}
+_DEFAULT_MAX_LEN = 4096
+_PIECE = 512
+
+
+class Handle:
+    """One submitted request."""
+
+    def __init__(self, worker: Worker, job: Request) -> None:
+        self._worker, self._job = worker, job
+
+    def cancel(self) -> None:
+        """Stop generating; the slot is free after at most one decode chunk. Calling it again does nothing."""
+        self._worker.cancel(self._job)
+
+
+class Engine:
+    """A model that answers many requests at once. Made by `load`.
+
+    Attributes:
+        config: The network.
+        tokenizer: Text to token ids and back.
+        max_len: Tokens a prompt and its answer may have together.
+        max_slots: Requests computed at once; others wait.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, max_slots: int, max_len: int
+    ) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.max_slots, self.max_len = max_slots, max_len
+        self._worker = Worker(runner, tokenizer.eos_ids, max_slots)
+        # Also runs when the interpreter exits; the worker knows nothing of this object.
+        self._finalizer = weakref.finalize(self, self._worker.close)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dtype: str = "float32",
+        max_slots: int = 8,
+        max_len: int | None = None,
+        decode_chunk: int = 8,
+        adapter: str | os.PathLike[str] | None = None,
+        mesh_axes_names: Sequence[str] = ("dp", "fsdp", "mp"),
+        mesh_axes_shape: Sequence[int] = (1, -1, 1),
+        cache_dir: str | os.PathLike[str] | Literal[False] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Engine:
+        """Load a Hugging Face checkpoint of the Llama family.
+
+        Args:
+            path: Directory with config.json, safetensors and tokenizer.json.
+            dtype: 'float32', 'bfloat16' or 'float16', or 'fp32', 'bf16', 'fp16'. On a CPU float16 computes
+                in float32.
+            max_slots: Requests computed at once.
+            max_len: Tokens a prompt and its answer may have together; None is what the model was made for, at
+                most 4096.
+            decode_chunk: Most tokens of one request between two looks at the queue.
+            adapter: A PEFT LoRA adapter directory to merge into the weights.
+            mesh_axes_names: Axes of the device mesh; 'dp', 'fsdp' and 'mp' are used.
+            mesh_axes_shape: Their sizes; one may be -1, for the devices that are left.
+            cache_dir: Where compiled graphs are kept; None is the user's cache directory, False is nowhere. A
+                cache that the user has set up in JAX is used as it is.
+            progress: Called with a short text when something slow begins.
+
+        Raises:
+            ModelLoadError: The checkpoint is missing, damaged, or of a kind this engine does not know.
+            InvalidArgument: An argument is out of range.
+        """
+        told = progress or (lambda _: None)
+        directory = Path(path).expanduser()
+        config = ModelConfig.from_directory(directory)
+        max_len = _check_max_len(max_len, config)
+        for name, value in (("max_slots", max_slots), ("decode_chunk", decode_chunk)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
+        kind = _check_dtype(dtype)
+        enable_compile_cache(cache_dir)
+        mesh = build_mesh(mesh_axes_names, mesh_axes_shape)
+        told("reading the tokenizer")
+        tokenizer = Tokenizer(directory, config)
+        told("reading weights")
+        weights = load_weights(
+            directory,
+            config,
+            kind,
+            None if adapter is None else Path(adapter).expanduser(),
+            lambda name, array: place(mesh, name, array),
+        )
+        runner = Runner(
+            config,
+            weights,
+            tuple(tokenizer.eos_ids),
+            slots=max_slots,
+            max_len=max_len,
+            chunk=decode_chunk,
+            piece=_PIECE,
+            dtype=kind,
+            mesh=mesh,
+            progress=told,
+        )
+        return cls(config, tokenizer, runner, max_slots, max_len)
+
+    def submit(self, prompt_ids: Sequence[int], params: SamplingParams, on_event: OnEvent) -> Handle:
+        """Queue a prompt and return at once.
+
+        Args:
+            prompt_ids: Token ids, one or more.
+            params: How to decode. An answer that would go beyond `max_len` ends there with 'length'.
+            on_event: Called from the engine's thread with every news; it should return quickly. When it
+                raises, the request is cancelled.
+
+        Raises:
+            InvalidArgument: The prompt is empty or has ids outside the vocabulary.
+            ContextLengthExceeded: The prompt leaves no room for an answer.
+            LLMError: The engine is closed.
+        """
+        prompt = [int(token) for token in prompt_ids]
+        if not prompt:
+            raise InvalidArgument("prompt_ids is empty: at least one token is needed", argument="prompt_ids")
+        if min(prompt) < 0 or max(prompt) >= self.config.vocab_size:
+            wrong = min(prompt) if min(prompt) < 0 else max(prompt)
+            raise InvalidArgument(
+                f"prompt_ids has {wrong}: allowed are ids from 0 to {self.config.vocab_size - 1}",
+                argument="prompt_ids",
+            )
+        if len(prompt) >= self.max_len:
+            raise ContextLengthExceeded(
+                f"the prompt has {len(prompt)} tokens, which leaves no room for an answer: "
+                f"max_len is {self.max_len} tokens"
+            )
+        seed = secrets.randbits(63) if params.seed is None else params.seed
+        limit = min(params.max_new_tokens, self.max_len - len(prompt))
+        job = Request(prompt, params, seed, on_event, limit)
+        self._worker.submit(job)
+        return Handle(self._worker, job)
+
+    def stats(self) -> EngineStats:
+        """Counters since the engine was loaded.
+
+        Raises:
+            LLMError: The engine is closed.
+        """
+        if not self._finalizer.alive:
+            raise LLMError("the engine is closed")
+        return self._worker.stats()
+
+    def close(self) -> None:
+        """Stop; requests in flight end with an error event. May be called twice."""
+        self._finalizer()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_dtype(dtype: str) -> jnp.dtype:
+    if dtype not in _DTYPES:
+        raise InvalidArgument(f"dtype={dtype!r}: allowed are {', '.join(_DTYPES)}", argument="dtype")
+    name = _DTYPES[dtype]
+    return jnp.dtype("float32" if name == "float16" and jax.default_backend() == "cpu" else name)
+
+
+def _check_max_len(max_len: int | None, config: ModelConfig) -> int:
+    if max_len is None:
+        return min(config.max_positions, _DEFAULT_MAX_LEN)
+    if isinstance(max_len, bool) or not isinstance(max_len, int) or not 2 <= max_len <= config.max_positions:
+        raise InvalidArgument(
+            f"max_len={max_len!r}: allowed is None or an integer from 2 to {config.max_positions} "
+            "(the model's max_position_embeddings)",
+            argument="max_len",
+        )
+    return max_len

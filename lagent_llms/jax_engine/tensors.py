@@ -1,0 +1,79 @@
+"""Named tensors of one or more safetensors files, with errors that say file and tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..errors import ModelLoadError
+from .config import read_json
+
+__all__ = ["Tensors", "checkpoint_files"]
+
+
+def checkpoint_files(path: Path) -> list[Path]:
+    """The safetensors files of a checkpoint directory: one file, or the shards its index lists.
+
+    Raises:
+        ModelLoadError: There are none, or a shard is missing.
+    """
+    if (single := path / "model.safetensors").is_file():
+        return [single]
+    if (index := path / "model.safetensors.index.json").is_file():
+        shards = [path / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+        for shard in shards:
+            if not shard.is_file():
+                raise ModelLoadError(f"{index.name} lists {shard.name}, which is not in {path}")
+        return shards
+    if pickled := sorted(item.name for item in path.glob("*.bin")):
+        raise ModelLoadError(
+            f"{path}: {pickled[0]} is a pickle, which is never loaded; convert it to safetensors "
+            "(transformers: model.save_pretrained(directory))"
+        )
+    raise ModelLoadError(f"{path}: there is no model.safetensors and no model.safetensors.index.json")
+
+
+class Tensors:
+    """Lazy access to the tensors of `files` by name.
+
+    Raises:
+        ModelLoadError: A file is truncated or no safetensors file.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._where: dict[str, tuple[Path, Any]] = {}
+        for path in files:
+            try:
+                handle: Any = safe_open(str(path), framework="numpy")
+                self._where.update(dict.fromkeys(handle.keys(), (path, handle)))
+            except (SafetensorError, OSError) as error:
+                raise ModelLoadError(f"{path}: damaged or no safetensors file: {error}") from error
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Names of all tensors."""
+        return self._where.keys()
+
+    def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """The tensor `name`, which has to have `shape`.
+
+        Raises:
+            ModelLoadError: It is missing, cannot be read, or has another shape.
+        """
+        if name not in self._where:
+            files = sorted({path.name for path, _ in self._where.values()})
+            raise ModelLoadError(f"tensor {name!r} is missing from {', '.join(files)}")
+        path, handle = self._where[name]
+        try:
+            tensor: np.ndarray[Any, Any] = handle.get_tensor(name)
+        except (SafetensorError, TypeError, ValueError) as error:
+            raise ModelLoadError(f"{path}: tensor {name!r}: {error}") from error
+        if tensor.shape != shape:
+            raise ModelLoadError(
+                f"{path}: tensor {name!r} has shape {tensor.shape}, config.json says {shape}"
+            )
+        return tensor

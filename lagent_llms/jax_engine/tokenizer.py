@@ -1,0 +1,124 @@
+"""The tokenizer of a checkpoint directory: text to ids and back, and which ids begin and end an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as FastTokenizer
+
+from ..errors import ModelLoadError
+from .config import ModelConfig, read_json
+from .detokenizer import Detokenizer
+
+__all__ = ["Tokenizer"]
+
+
+class Tokenizer:
+    """What `engine.tokenizer` is.
+
+    Args:
+        path: Checkpoint directory with tokenizer.json and, where they exist, tokenizer_config.json,
+            special_tokens_map.json and generation_config.json.
+        config: The checkpoint's config, which knows the special ids when those files do not.
+
+    Attributes:
+        bos_id: Beginning-of-sequence token, None when there is none.
+        bos_token: The same as text.
+        eos_ids: Tokens that end an answer.
+        add_bos: The model expects the beginning-of-sequence token before a text.
+        vocab_size: Number of tokens, the added ones included.
+
+    Raises:
+        ModelLoadError: There is no tokenizer.json or it cannot be read.
+    """
+
+    def __init__(self, path: Path, config: ModelConfig) -> None:
+        file = path / "tokenizer.json"
+        if not file.is_file():
+            raise ModelLoadError(
+                f"{path}: there is no tokenizer.json; make one with transformers: "
+                "AutoTokenizer.from_pretrained(directory).save_pretrained(directory)"
+            )
+        try:
+            self._fast = FastTokenizer.from_str(file.read_text(encoding="utf-8"))
+        except Exception as error:  # the tokenizers package raises plain Exception
+            raise ModelLoadError(f"{file}: {error}") from error
+        self._fast.no_truncation()
+        self._fast.no_padding()
+        settings, special, generation = (
+            read_json(path / name) if (path / name).is_file() else {}
+            for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+        )
+        self.vocab_size: int = self._fast.get_vocab_size(with_added_tokens=True)
+        self.bos_id = self._special(settings, special, "bos_token")
+        if self.bos_id is None:
+            self.bos_id = config.bos_token_id
+        self.bos_token = None if self.bos_id is None else self.token_text(self.bos_id) or None
+        self.eos_ids = self._end_ids(settings, special, generation, config)
+        self.add_bos = self.bos_id is not None and self._adds_bos(settings)
+        self._special_ids = frozenset(
+            index for index, token in self._fast.get_added_tokens_decoder().items() if token.special
+        )
+        self._decoder: dict[str, Any] = json.loads(self._fast.to_str()).get("decoder") or {}
+
+    def encode(self, text: str, add_bos: bool = False) -> list[int]:
+        """Token ids of `text`; special tokens in it become their ids.
+
+        Args:
+            text: Any text.
+            add_bos: Begin with the beginning-of-sequence token, if the model expects one (`self.add_bos`). A
+                template that writes it itself asks for False.
+        """
+        ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
+        return [self.bos_id, *ids] if add_bos and self.add_bos and self.bos_id is not None else ids
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+        """The text of token ids; ids outside the vocabulary are left out."""
+        return self._fast.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+    def stream(self, skip_special_tokens: bool = False) -> Detokenizer:
+        """A new incremental decoder, whose pieces add up to what `decode` gives."""
+        return Detokenizer(
+            self._fast, self._decoder, self._special_ids if skip_special_tokens else frozenset()
+        )
+
+    def token_text(self, token_id: int) -> str:
+        """How the vocabulary spells one token; '' for an unknown id."""
+        return self._fast.id_to_token(token_id) or ""
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token as the vocabulary spells it, None when there is none."""
+        index: int | None = self._fast.token_to_id(token)
+        return index
+
+    def _special(self, settings: dict[str, Any], special: dict[str, Any], name: str) -> int | None:
+        value = settings.get(name) or special.get(name)
+        text = value.get("content") if isinstance(value, dict) else value
+        return self.token_id(text) if isinstance(text, str) else None
+
+    def _end_ids(
+        self,
+        settings: dict[str, Any],
+        special: dict[str, Any],
+        generation: dict[str, Any],
+        config: ModelConfig,
+    ) -> frozenset[int]:
+        """The end tokens, from the file that transformers' generate would take them from."""
+        value = generation.get("eos_token_id")
+        if isinstance(value, int):
+            return frozenset([value])
+        if value:
+            return frozenset(value)
+        if config.eos_token_ids:
+            return frozenset(config.eos_token_ids)
+        end = self._special(settings, special, "eos_token")
+        return frozenset() if end is None else frozenset([end])
+
+    def _adds_bos(self, settings: dict[str, Any]) -> bool:
+        if isinstance(settings.get("add_bos_token"), bool):
+            return bool(settings["add_bos_token"])
+        ids: list[int] = self._fast.encode("a", add_special_tokens=True).ids
+        return ids[:1] == [self.bos_id]

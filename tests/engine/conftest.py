@@ -1,0 +1,108 @@
+"""Shared checkpoints and engines, and a way to run a request to its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import checkpoints
+import pytest
+
+from lagent_llms.jax_engine import Engine, Handle, SamplingParams, TokenEvent, TokenLogprobs
+
+WAIT = 120.0
+
+
+class Result:
+    """Collects the events of one request; an `on_event` of its own."""
+
+    def __init__(self, watch: Callable[[TokenEvent], None] | None = None) -> None:
+        self.events: list[TokenEvent] = []
+        self.handle: Handle | None = None
+        self._done = threading.Event()
+        self._watch = watch
+
+    def __call__(self, event: TokenEvent) -> None:
+        self.events.append(event)
+        if self._watch is not None:
+            self._watch(event)
+        if event.finish_reason is not None or event.error is not None:
+            self._done.set()
+
+    def wait(self) -> Result:
+        assert self._done.wait(WAIT), "the request did not end"
+        return self
+
+    @property
+    def ids(self) -> list[int]:
+        return [token for event in self.events for token in event.token_ids]
+
+    @property
+    def logprobs(self) -> list[TokenLogprobs]:
+        return [item for event in self.events for item in event.logprobs]
+
+    @property
+    def last(self) -> TokenEvent:
+        return self.events[-1]
+
+
+def start(engine: Engine, prompt: Sequence[int], watch: Any = None, **params: Any) -> Result:
+    """Submit; greedy unless a temperature is given."""
+    result = Result(watch)
+    result.handle = engine.submit(prompt, SamplingParams(**({"temperature": 0.0} | params)), on_event=result)
+    return result
+
+
+def run(engine: Engine, prompt: Sequence[int], **params: Any) -> Result:
+    """Submit and wait for the end."""
+    return start(engine, prompt, **params).wait()
+
+
+def prompt_of(length: int, salt: int = 0) -> list[int]:
+    """A BOS and tokens that look random."""
+    return [1] + [(index * 37 + salt * 101 + index * index * 7) % 300 + 5 for index in range(length - 1)]
+
+
+@pytest.fixture(scope="session")
+def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One compile cache for all engines of the run."""
+    return tmp_path_factory.mktemp("xla")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The checkpoint of a kind (see `checkpoints.KINDS`, and 'internlm2'), made once."""
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            path = tmp_path_factory.mktemp("models") / kind
+            if kind == "internlm2":
+                made[kind] = checkpoints.rename_to_internlm2(get("llama"), path)
+            else:
+                made[kind] = checkpoints.make(kind, path)
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def load(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Callable[..., Engine]]:
+    """Load an engine of a kind; all are closed at the end of the run."""
+    engines: list[Engine] = []
+
+    def make(kind: str = "llama", **options: Any) -> Engine:
+        engines.append(Engine.load(checkpoint(kind), **({"cache_dir": compile_cache} | options)))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture(scope="session")
+def engine(load: Callable[..., Engine]) -> Engine:
+    """A shared Llama engine of 4 slots; tests leave it idle."""
+    return load("llama", max_slots=4)
