@@ -35,6 +35,8 @@ class Request:
         messages: The whole dialog when it came as messages, else None.
         params: How to decode.
         options: The call around it.
+        add_bos: Whether the tokenizer should put its BOS before the prompt (if that is its habit, and unless
+            the prompt begins with it already).
         stop_words: Where to cut the answer: the caller's, or the template's own.
         turn: The session turn this request is.
         history: What the session will hold once the answer is there.
@@ -47,6 +49,7 @@ class Request:
     messages: list[Message] | None
     params: GenerationParams
     options: CallOptions
+    add_bos: bool
     stop_words: tuple[str, ...]
     turn: Turn
     history: Callable[[Completion], History]
@@ -131,6 +134,7 @@ class LLMCore:
             messages=dialog,
             params=params,
             options=options,
+            add_bos=dialog is None or self.template is None or self.template.bos_by == "server",
             stop_words=self._stop_words(params),
             turn=turn,
             history=lambda completion: _extended(text, dialog, completion),
@@ -152,7 +156,7 @@ class LLMCore:
             nothing = self.sessions.begin(0, start=True, end=True)
             options = replace(self.options, on_error="status")
             request = Request(
-                "", None, self.params, options, (), nothing, lambda _: History(), refusal=refusal
+                "", None, self.params, options, False, (), nothing, lambda _: History(), refusal=refusal
             )
         request.streaming, request.on_error = request.options.stream, request.options.on_error
         return request

@@ -11,11 +11,11 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..base import AsyncBaseLLM, BaseLLM
 from ..deadline import Deadline
-from ..errors import MissingDependency, ModelLoadError
+from ..errors import LLMError, MissingDependency, ModelLoadError
 from ..request import LLMCore, Request
 from ..schema import Piece, TokenLogprob, Usage
 
@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..jax_engine import Handle
+    from ..jax_engine import Handle, TokenLogprobs
     from ..meta_template import TemplateSpec
     from ..params import CallKwargs
 
@@ -103,16 +103,15 @@ class _JAXCore(LLMCore):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
-    def _encode(self, text: str) -> list[int]:
-        """Token ids of a prompt, with the one BOS it needs."""
+    def _encode(self, text: str, *, add_bos: bool = True) -> list[int]:
+        """Token ids of a prompt, with a BOS if the tokenizer's habit is to add one, but never two."""
         tokenizer = self.engine.tokenizer
-        return tokenizer.encode(
-            text, add_bos=not (tokenizer.bos_token and text.startswith(tokenizer.bos_token))
-        )
+        has_bos = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
+        return tokenizer.encode(text, add_bos=add_bos and not has_bos)
 
     def _submit(self, request: Request, on_event: Callable[[TokenEvent], None]) -> tuple[Handle, _Decoder]:
         assert request.prompt is not None
-        ids = self._encode(request.prompt)
+        ids = self._encode(request.prompt, add_bos=request.add_bos)
         params = request.params
         sampling = SamplingParams(
             max_new_tokens=params.max_new_tokens,
@@ -149,7 +148,7 @@ class _Decoder:
             LLMError: The engine failed.
         """
         if event.error is not None:
-            raise event.error
+            raise LLMError(f"the engine failed: {event.error}") from event.error
         if event.finish_reason == "cancelled":
             return None
         self._n_tokens += len(event.token_ids)
@@ -173,7 +172,7 @@ class _Decoder:
         text = self._tokenizer.decode([event.end_token], skip_special_tokens=False)
         return text if text in self._stop_words else None
 
-    def _logprob(self, item: Any) -> TokenLogprob:
+    def _logprob(self, item: TokenLogprobs) -> TokenLogprob:
         def text(token: int) -> str:
             return self._tokenizer.decode([token], skip_special_tokens=False)
 

@@ -1,0 +1,43 @@
+"""The examples, run as the README says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name, *args):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *args], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("question", "expression", "result"),
+    [("What is 231 * 17?", "231 * 17", "3927"), ("What is 45 + 812?", "45 + 812", "857")],
+)
+def test_agent_loop(question, expression, result):
+    first, tool, last = run("agent_loop.py", question).strip().splitlines()[-3:]
+    assert f'"expression": "{expression}"' in first
+    assert tool == f"[calculator: {result}]"
+    assert result in last
+
+
+def test_the_calculator_evaluates_arithmetic_and_nothing_else():
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        from agent_loop import calculator
+    finally:
+        sys.path.pop(0)
+    assert calculator("2 * (3 + 4)") == "14"
+    assert calculator("-7 / 2") == "-3.5"
+    for bad in ("__import__('os')", "2 **  99", "x", "1; 2", "(lambda: 1)()", "'a' * 9", "True + 1"):
+        with pytest.raises(ValueError, match="not an arithmetic expression"):
+            calculator(bad)
+    with pytest.raises(ZeroDivisionError):
+        calculator("1 / 0")
