@@ -71,6 +71,8 @@ class LLMCore:
 
     #: Names of `GenerationParams` and `CallOptions` that this backend cannot honour.
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
+    #: Whether messages can be sent as they are, for the server to apply its template.
+    takes_messages: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -204,7 +206,9 @@ class LLMCore:
         if history.messages is None:
             return history.text + self._without_bos(self._render(messages, options)), None
         dialog = [*history.messages, *messages]
-        return (None if self.template is None else self._render(dialog, options)), dialog
+        if self.template is None and self.takes_messages:
+            return None, dialog
+        return self._render(dialog, options), dialog
 
     def _history_text(self, history: History) -> str:
         if history.text or not history.messages:
@@ -217,7 +221,10 @@ class LLMCore:
 
     def _render(self, messages: Sequence[Message], options: CallOptions) -> str:
         if self.template is None:
-            raise TemplateError("this session was held with bare prompts: messages need a meta_template")
+            raise TemplateError(
+                f"{type(self).__name__} needs a meta_template to make a prompt of messages: a family name "
+                "such as 'chatml', a list of dicts, or a path"
+            )
         return self.template.render(messages, add_generation_prompt=True, tools=options.tools)
 
     def _without_bos(self, text: str) -> str:

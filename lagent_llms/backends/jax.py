@@ -79,9 +79,9 @@ class _JAXCore(LLMCore):
         max_concurrency: int = 64,
         **kwargs: Unpack[CallKwargs],
     ) -> None:
-        model = EMBEDDED_MODEL if path is None else Path(path)
-        if meta_template is None and (engine is None or path is not None):
-            meta_template = "internlm2-lagent" if path is None else _own_template(model)
+        model = engine.path if engine is not None else Path(path or EMBEDDED_MODEL)
+        if meta_template is None:
+            meta_template = "internlm2-lagent" if model == EMBEDDED_MODEL else _own_template(model)
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )

@@ -52,6 +52,7 @@ class Engine:
     """A model that answers many requests at once. Made by `load`.
 
     Attributes:
+        path: The checkpoint's directory.
         config: The network.
         tokenizer: Text to token ids and back.
         max_len: Tokens a prompt and its answer may have together.
@@ -59,8 +60,15 @@ class Engine:
     """
 
     def __init__(
-        self, config: ModelConfig, tokenizer: Tokenizer, runner: Runner, max_slots: int, max_len: int
+        self,
+        path: Path,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        runner: Runner,
+        max_slots: int,
+        max_len: int,
     ) -> None:
+        self.path = path
         self.config, self.tokenizer = config, tokenizer
         self.max_slots, self.max_len = max_slots, max_len
         self._worker = Worker(runner, tokenizer.eos_ids, max_slots)
@@ -135,7 +143,7 @@ class Engine:
             mesh=mesh,
             progress=told,
         )
-        return cls(config, tokenizer, runner, max_slots, max_len)
+        return cls(directory, config, tokenizer, runner, max_slots, max_len)
 
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams, on_event: OnEvent) -> Handle:
         """Queue a prompt and return at once.

@@ -1,4 +1,4 @@
-"""One way to call a backend, whether it is synchronous or not, so that every promise is tested once for both."""
+"""One way to call a backend, synchronous or not, so that every promise is tested once for both."""
 
 import asyncio
 import threading

@@ -23,7 +23,8 @@ class JAX:
         self._engine = engine
 
     def make(self, asynchronous, **kwargs):
-        return (AsyncJAXPipeline if asynchronous else JAXPipeline)(engine=self._engine, **{**GREEDY, **kwargs})
+        cls = AsyncJAXPipeline if asynchronous else JAXPipeline
+        return cls(engine=self._engine, **{**GREEDY, **kwargs})
 
     def running(self):
         """How many generations are going on at the peer."""

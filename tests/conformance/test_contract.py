@@ -72,14 +72,10 @@ def test_ignore_eos_goes_on(make):
 
 def test_skip_special_tokens(make):
     llm = make()
-    kept = llm.generate("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n", ignore_eos=True, max_new_tokens=40)
+    prompt = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    kept = llm.generate(prompt, ignore_eos=True, max_new_tokens=40)
     assert "<|im_end|>" in kept
-    left_out = llm.generate(
-        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
-        ignore_eos=True,
-        max_new_tokens=40,
-        skip_special_tokens=True,
-    )
+    left_out = llm.generate(prompt, ignore_eos=True, max_new_tokens=40, skip_special_tokens=True)
     assert "<|im_end|>" not in left_out
     assert left_out[:5] == kept[:5]
 

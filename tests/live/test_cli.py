@@ -49,7 +49,8 @@ def test_flags():
 def test_a_configuration(tmp_path):
     file = tmp_path / "llm.yaml"
     file.write_text("profiles:\n  loud: {type: lagent_llms.testing.ScriptedLLM, script: HELLO}\n")
-    assert run("chat", "hi", "--config", str(file), "--profile", "loud", "--set", "meta_template=chatml").stdout == "HELLO\n"
+    done = run("chat", "hi", "--config", str(file), "--profile", "loud", "--set", "meta_template=chatml")
+    assert done.stdout == "HELLO\n"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,8 @@ def test_doctor():
 
 def test_a_reader_that_leaves():
     done = subprocess.run(
-        f"{sys.executable} -c 'from lagent_llms.cli import main; main()' chat 'Count from 1 to 60.' | head -c 4",
+        f"{sys.executable} -c 'from lagent_llms.cli import main; main()' chat 'Count from 1 to 60.'"
+        " | head -c 4",
         shell=True,
         capture_output=True,
         text=True,

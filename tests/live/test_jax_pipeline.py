@@ -195,5 +195,6 @@ def test_the_interpreter_ends_with_a_stream_running():
         "stream = llm.stream_generate('Hello', ignore_eos=True, max_new_tokens=1500)\n"
         "print(next(stream).status)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")

@@ -8,22 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-torch = pytest.importorskip("torch")
-pytest.importorskip("tokenizers")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from tokenizers import Tokenizer  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
-from training.corpus import make_dialog, write_shard  # noqa: E402
-from training.model import Llama, ModelConfig  # noqa: E402
-from training.optimizer import make_optimizers, orthogonalise, rate  # noqa: E402
-from training.train import Batches, losses_of, save_checkpoint  # noqa: E402
-from training.vocabulary import SPECIAL_TOKENS, VOCAB_SIZE  # noqa: E402
-from training.words import Lexicon  # noqa: E402
+from training.corpus import make_dialog, write_shard
+from training.model import Llama, ModelConfig
+from training.optimizer import make_optimizers, orthogonalise, rate
+from training.train import Batches, losses_of, save_checkpoint
+from training.vocabulary import SPECIAL_TOKENS, VOCAB_SIZE
+from training.words import Lexicon
 
 MODELS = Path(__file__).parents[2] / "lagent_llms" / "models"
 EMBEDDED = MODELS / "embedded"
