@@ -133,6 +133,8 @@ class Worker:
                 try:
                     self._cycle()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
+                    if self._closing:  # the interpreter ends, and JAX with it
+                        break
                     _log.exception("the engine failed; all its requests end with the error")
                     self._fail(f"the engine failed: {type(error).__name__}: {error}", error)
                     self._scheduler.forget()
