@@ -11,7 +11,7 @@ import typer
 
 from ..config import load_config
 from ..errors import ConfigError, InvalidArgument
-from ..meta_template import load_template
+from ..meta_template import check_template, load_template
 from ..schema import check_messages
 from .terminal import read_input
 
@@ -30,8 +30,18 @@ def render(
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     messages: Annotated[Path | None, typer.Option(help="A JSON file with a list of messages.")] = None,
     generation_prompt: Annotated[bool, typer.Option(help="End with the assistant's header.")] = True,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Compare the named family with this model's own template."),
+    ] = None,
 ) -> None:
-    """Show the assembled prompt, exactly as a model would get it."""
+    """Show the assembled prompt, exactly as a model would get it.
+
+    With --check MODEL_DIR FAMILY: tell on generated dialogs whether the family still is the model's template.
+    """
+    if check is not None:
+        _check(check, prompt or template)
+        return
     dialog: list[Any] = [] if messages is None else _read_messages(messages)
     text = read_input(prompt) if messages is None or prompt is not None else None
     if system is not None:
@@ -47,6 +57,15 @@ def render(
     sys.stdout.write(chosen.render(check_messages(dialog), add_generation_prompt=generation_prompt))
     if sys.stdout.isatty():
         print()
+
+
+def _check(model: Path, family: str | None) -> None:
+    if family is None:
+        raise InvalidArgument("--check MODEL_DIR needs the name of a family", argument="prompt")
+    report = check_template(model, family)
+    print(report)
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 def _read_messages(path: Path) -> list[Any]:

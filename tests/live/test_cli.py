@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from lagent_llms.backends.jax import EMBEDDED_MODEL
+
 COMMAND = [sys.executable, "-c", "from lagent_llms.cli import main; main()"]
 
 
@@ -88,6 +90,21 @@ def test_render_messages(tmp_path):
     assert done.stdout == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
     file.write_text('[{"role": "user"}]')
     assert "'content' is missing" in run("render", "--messages", str(file)).stderr
+
+
+def test_check_finds_template_drift(tmp_path):
+    chatml = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    (tmp_path / "chat_template.jinja").write_text(chatml)
+    same = run("render", "--check", str(tmp_path), "chatml")
+    assert same.returncode == 0, same.stdout
+    assert "0 different" in same.stdout
+    other = run("render", "--check", str(EMBEDDED_MODEL), "llama-3")
+    assert other.returncode == 1
+    assert "first difference at character" in other.stdout
+    assert "needs the name of a family" in run("render", "--check", str(EMBEDDED_MODEL)).stderr
 
 
 def test_doctor():
