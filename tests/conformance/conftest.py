@@ -1,11 +1,12 @@
 """The backends the contract is tested on, each with its real peer and the embedded model under it."""
 
 import pytest
-from calling import Caller
 
 from lagent_llms import AsyncJAXPipeline, JAXPipeline
 from lagent_llms.backends.jax import EMBEDDED_MODEL
 from lagent_llms.jax_engine import Engine
+
+from .calling import Caller
 
 GREEDY = {"temperature": 0, "max_new_tokens": 64}
 

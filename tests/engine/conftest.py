@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import checkpoints
 import pytest
 
 from lagent_llms.jax_engine import Engine, Handle, SamplingParams, TokenEvent, TokenLogprobs
+
+from . import checkpoints
 
 WAIT = 120.0
 

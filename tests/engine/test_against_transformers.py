@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 
-import checkpoints
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import prompt_of, run, start
 
 from lagent_llms.jax_engine import Engine
 from lagent_llms.jax_engine.config import ModelConfig
 from lagent_llms.jax_engine.model import empty_cache, forward, logits, read_cache, write_cache
 from lagent_llms.jax_engine.weights import load_weights
+
+from . import checkpoints
+from .conftest import prompt_of, run, start
 
 KINDS = [*checkpoints.KINDS, "internlm2"]
 torch.set_num_threads(1)

@@ -7,12 +7,13 @@ import json
 
 import pytest
 import tokenizers
-from checkpoints import TEXTS, VOCAB, byte_level_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
 from lagent_llms.jax_engine.detokenizer import Detokenizer
+
+from .checkpoints import TEXTS, VOCAB, byte_level_tokenizer
 
 
 def sentencepiece_style() -> tokenizers.Tokenizer:

@@ -12,13 +12,14 @@ import peft
 import pytest
 import torch
 import transformers
-from conftest import prompt_of, run
 from safetensors.numpy import load_file, save_file
 
 from lagent_llms.errors import InvalidArgument, ModelLoadError
 from lagent_llms.jax_engine import Engine
 from lagent_llms.jax_engine.config import ModelConfig
 from lagent_llms.jax_engine.tokenizer import Tokenizer
+
+from .conftest import prompt_of, run
 
 
 @pytest.fixture

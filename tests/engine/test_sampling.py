@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import prompt_of, run, start
 from scipy.stats import chisquare
 
 from lagent_llms.jax_engine.sampling import SampleRows, choose
+
+from .conftest import prompt_of, run, start
 
 VOCAB = 300
 DRAWS = 40_000

@@ -8,10 +8,11 @@ import threading
 import time
 
 import pytest
-from conftest import Result, prompt_of, run, start
 
 from lagent_llms.errors import ContextLengthExceeded, InvalidArgument, LLMError
 from lagent_llms.jax_engine import Engine, SamplingParams
+
+from .conftest import Result, prompt_of, run, start
 
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
 
