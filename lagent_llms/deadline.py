@@ -1,14 +1,25 @@
-"""How long a call may still wait for its next piece. Pure: the caller does the waiting."""
+"""How long a call may still wait for its next piece of the answer."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from .errors import TimeoutExceeded
 from .params import Timeout
 
+# Not asyncio.wait_for: until Python 3.12 it loses a cancellation that comes together with the result.
+if sys.version_info >= (3, 11):
+    from asyncio import timeout as _timeout_after
+else:
+    from async_timeout import timeout as _timeout_after
+
 __all__ = ["Deadline"]
+
+_T = TypeVar("_T")
 
 
 class Deadline:
@@ -38,6 +49,18 @@ class Deadline:
         wait = self._timeout.first_token if self._first else self._timeout.idle
         ends = [end for end in (wait and self._last + wait, self._end) if end is not None]
         return max(0.0, min(ends) - self._clock()) if ends else None
+
+    async def wait(self, awaitable: Awaitable[_T]) -> _T:
+        """What `awaitable` gives, unless time is up before.
+
+        Raises:
+            TimeoutExceeded: It is; `awaitable` was cancelled.
+        """
+        try:
+            async with _timeout_after(self.remaining()):
+                return await awaitable
+        except asyncio.TimeoutError:
+            raise self.exceeded() from None
 
     def exceeded(self) -> TimeoutExceeded:
         """The error that tells which limit was reached."""

@@ -218,10 +218,7 @@ class _AsyncSource:
         self._handle, self._decoder = core._submit(request, on_event)
 
     async def __anext__(self) -> Piece:
-        try:
-            event = await asyncio.wait_for(self._events.get(), self._deadline.remaining())
-        except asyncio.TimeoutError:
-            raise self._deadline.exceeded() from None
+        event = await self._deadline.wait(self._events.get())
         self._deadline.piece_arrived()
         piece = self._decoder.piece(event)
         if piece is None:

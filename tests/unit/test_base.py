@@ -141,10 +141,15 @@ def test_sessions_of_a_batch():
 def test_ctrl_c_leaves_nothing_of_a_batch_running():
     llm = ScriptedLLM(SLOW, timeout=60)
     timer = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
-    timer.start()
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        llm.generate(["a"] * 4)
+    # A process started in the background is born with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            llm.generate(["a"] * 4)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started < 5
     assert llm.open == 0
 

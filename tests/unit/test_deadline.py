@@ -1,3 +1,8 @@
+import asyncio
+
+import pytest
+
+from lagent_llms import TimeoutExceeded
 from lagent_llms.deadline import Deadline
 from lagent_llms.params import Timeout
 
@@ -36,3 +41,20 @@ def test_total_bounds_the_whole_answer():
 
 def test_no_limit():
     assert Deadline(Timeout(first_token=None, idle=None)).remaining() is None
+
+
+async def test_waiting_ends_with_the_result_or_with_the_time():
+    deadline = Deadline(Timeout(first_token=0.05))
+    assert await deadline.wait(asyncio.sleep(0, "there")) == "there"
+    with pytest.raises(TimeoutExceeded, match=r"within 0\.05 s"):
+        await deadline.wait(asyncio.sleep(60))
+
+
+async def test_a_cancellation_that_comes_with_the_result_is_not_lost():
+    result = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(Deadline(Timeout()).wait(result))
+    await asyncio.sleep(0)
+    result.set_result("there")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
