@@ -72,9 +72,15 @@ class _Run:
         self._release()
         return chunk
 
+    def _closed_meanwhile(self, error: BaseException) -> bool:
+        """Whether `error` is only what a step finds when somebody else has closed the stream."""
+        return self._ended and isinstance(error, Exception)
+
     def _fail(self, error: BaseException) -> StreamChunk:
         """The chunk that tells of `error`, or `error` itself raised."""
         self._release()
+        if isinstance(error, (StopIteration, StopAsyncIteration)):
+            error = StreamInterrupted("the stream ended without its final marker")
         if not isinstance(error, LLMError):
             raise error
         error.partial = error.partial or self._answer.text
@@ -107,10 +113,9 @@ class Stream(_Run, Iterator[StreamChunk]):
                 if self._source is None:
                     self._source = self._start(self._request)
                 piece = next(self._source)
-            except StopIteration:
-                ended = StreamInterrupted("the stream ended without its final marker")
-                return self._fail(ended)
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
+                if self._closed_meanwhile(error):
+                    break
                 return self._fail(error)
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
@@ -148,10 +153,9 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
                 if self._source is None:
                     self._source = await self._start(self._request)
                 piece = await self._source.__anext__()
-            except StopAsyncIteration:
-                ended = StreamInterrupted("the stream ended without its final marker")
-                return self._fail(ended)
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
+                if self._closed_meanwhile(error):
+                    break
                 return self._fail(error)
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
