@@ -7,6 +7,7 @@ is committed or rolled back.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Protocol
@@ -34,7 +35,11 @@ class Source(_Closable, Protocol):
 
 
 class AsyncSource(_Closable, Protocol):
-    """Pieces of one answer."""
+    """Pieces of one answer.
+
+    A source that gets several pieces at a time may keep those it was not asked for yet in a deque named
+    `ready`: they are taken from there, which costs no step of the event loop.
+    """
 
     def __anext__(self) -> Awaitable[Piece]: ...
 
@@ -144,6 +149,7 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
     ) -> None:
         super().__init__(request, answer)
         self._start = start
+        self._ready: deque[Piece] = deque()
 
     async def __anext__(self) -> StreamChunk:
         while not self._ended:
@@ -152,7 +158,8 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
                     return self._complete()
                 if self._source is None:
                     self._source = await self._start(self._request)
-                piece = await self._source.__anext__()
+                    self._ready = getattr(self._source, "ready", self._ready)
+                piece = self._ready.popleft() if self._ready else await self._source.__anext__()
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
                 if self._closed_meanwhile(error):
                     break

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ..errors import LLMError
+from ..errors import LLMError, UnsupportedParameter
 from ..request import Request
 from ..schema import Piece
 from ..wire.completions import CompletionDecoder, completion_body, model_names, read_error
@@ -38,7 +38,9 @@ class _LMDeployCore(HTTPCore):
         """See `HTTPCore.answer_call`."""
         path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
         body = completion_body(request, request.options.adapter_name or model, stop=request.stop_words)
+        body.setdefault("top_k", 0)  # no filter; left out or null, the server's default of 50 would apply
         if request.prompt is not None:
+            self._check_honoured(request)
             body["prompt"] = self._without_own_bos(request)
         headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
         return Call(
@@ -55,6 +57,21 @@ class _LMDeployCore(HTTPCore):
     def models_call(self) -> Call[list[str]]:
         """See `HTTPCore.models_call`."""
         return Call(HTTPRequest("GET", "/v1/models"), lambda head: Whole(model_names), _read_error)
+
+    def _check_honoured(self, request: Request) -> None:
+        """Refuse what /v1/completions would drop without a word (or, for logprobs, break off at)."""
+        for name, value in (
+            ("logprobs", request.params.logprobs),
+            ("response_format", request.params.response_format),
+            ("tool_choice", request.options.tool_choice),
+        ):
+            if value is not None:
+                raise UnsupportedParameter(
+                    f"{type(self).__name__} cannot honour {name}={value!r} for a prompt; "
+                    "messages without a meta_template go to a route that can",
+                    parameter=name,
+                    backend=type(self).__name__,
+                )
 
     def _without_own_bos(self, request: Request) -> str:
         """The prompt as /v1/completions wants it: that route puts the tokenizer's BOS before it itself."""

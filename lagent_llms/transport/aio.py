@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from ..errors import LLMError
 from ..wire.exchange import Call, Exchange, Pause, Read, Send
 from ..wire.http import Head
 from ..wire.retry import RetryPolicy
+from .alarm import Alarm
 from .driver import connect_error, connect_timeout, interrupted, request_headers, tls_context
 
 if TYPE_CHECKING:
@@ -107,32 +109,38 @@ class _Keeper:
 
 
 class AsyncHTTPSource(Generic[T]):
-    """What one exchange brings, an item at a time."""
+    """What one exchange brings, an item at a time.
+
+    Attributes:
+        ready: Items that have arrived and were not asked for yet.
+    """
 
     def __init__(self, transport: AsyncHTTPTransport, call: Call[T], timeout: Timeout) -> None:
         self._exchange = Exchange(call, transport.endpoints, transport.retry)
         self._transport = transport
         self._timeout = timeout
         self._deadline = Deadline(timeout)
-        self._ready: Iterator[T] = iter(())
+        self.ready: deque[T] = deque()
         self._url = ""
         self._response: aiohttp.ClientResponse | None = None
+        self._alarm: Alarm | None = None
         self._closed = False
 
     def __aiter__(self) -> AsyncHTTPSource[T]:
         return self
 
     async def __anext__(self) -> T:
-        while True:
-            for item in self._ready:
-                return item
-            self._ready = iter(await self._items())
+        while not self.ready:
+            self.ready.extend(await self._items())
+        return self.ready.popleft()
 
     def close(self) -> None:
         """Stop: what the server still sends is not read."""
         if self._closed:
             return
         self._closed = True
+        if self._alarm is not None:
+            self._alarm.stop()
         if self._response is not None:
             _let_go(self._response, whole=self._exchange.complete)
         self._exchange.close()
@@ -164,6 +172,8 @@ class AsyncHTTPSource(Generic[T]):
         if self._response is not None:
             _let_go(self._response)
             self._response = None
+        if self._alarm is not None:
+            self._alarm.stop()
         if isinstance(command, Pause):
             await self._sleep(command.seconds)
             return None
@@ -194,20 +204,17 @@ class AsyncHTTPSource(Generic[T]):
         except (aiohttp.ClientError, OSError) as error:
             raise interrupted(command.url, error) from error
         self._response = response
+        self._alarm = Alarm(self._deadline, response.close)
         return Head(response.status, {name.lower(): value for name, value in response.headers.items()})
 
     async def _read(self) -> bytes:
         assert self._response is not None
         content = self._response.content
         try:
-            if data := content.read_nowait():
-                return data
-            if content.at_eof():
-                return b""
-            return await self._deadline.wait(content.readany())
-        except LLMError:
-            raise
+            return await content.readany()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: closed meanwhile
+            if self._alarm is not None and self._alarm.rang:
+                raise self._deadline.exceeded() from None
             raise interrupted(self._url, error) from error
 
     async def _sleep(self, seconds: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["ChunkedDecoder"]
 
 _LONGEST_LINE = 16 * 1024
+_SIZE, _DATA, _AFTER, _TRAILER = range(4)  # what comes next
 
 
 class ChunkedDecoder:
@@ -18,12 +19,12 @@ class ChunkedDecoder:
         complete: The last chunk and the trailers have been read; nothing else belongs to the body.
     """
 
-    __slots__ = ("_left", "_line", "_state", "complete")
+    __slots__ = ("_held", "_left", "_state", "complete")
 
     def __init__(self) -> None:
-        self._left = 0
-        self._line = b""
-        self._state = "size"
+        self._held = b""  # the beginning of a line
+        self._left = 0  # bytes of the chunk that are still to come
+        self._state = _SIZE
         self.complete = False
 
     def feed(self, data: bytes) -> bytes:
@@ -32,39 +33,45 @@ class ChunkedDecoder:
         Raises:
             ValueError: They are not chunked coding.
         """
+        if self._held:
+            data, self._held = self._held + data, b""
         parts: list[bytes] = []
         position, end = 0, len(data)
         while position < end and not self.complete:
-            if self._state == "data":
+            if self._state == _DATA:
                 part = data[position : position + self._left]
                 parts.append(part)
                 position += len(part)
                 self._left -= len(part)
                 if not self._left:
-                    self._state = "after"
+                    self._state = _AFTER
                 continue
             newline = data.find(b"\n", position)
             if newline < 0:
-                self._line += data[position:]
-                if len(self._line) > _LONGEST_LINE:
+                self._held = data[position:]
+                if len(self._held) > _LONGEST_LINE:
                     raise ValueError("a line of a chunked body does not end")
                 break
-            line = (self._line + data[position:newline]).rstrip(b"\r")
-            self._line = b""
+            line = data[position:newline].rstrip(b"\r")
             position = newline + 1
-            self._take_line(line)
+            if self._state == _SIZE:
+                self._left = _size(line)
+                self._state = _DATA if self._left else _TRAILER
+            elif self._state == _TRAILER:
+                self.complete = not line
+            elif line:
+                raise ValueError(f"a chunk is longer than it said: {line[:40]!r}")
+            else:
+                self._state = _SIZE
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _take_line(self, line: bytes) -> None:
-        if self._state == "size":
-            size = line.partition(b";")[0].strip()
-            if not size or size.strip(b"0123456789abcdefABCDEF"):
-                raise ValueError(f"not the size of a chunk: {line[:40]!r}")
-            self._left = int(size, 16)
-            self._state = "data" if self._left else "trailer"
-        elif self._state == "after":
-            if line:
-                raise ValueError(f"a chunk is longer than it said: {line[:40]!r}")
-            self._state = "size"
-        elif not line:  # the empty line after the trailers
-            self.complete = True
+
+def _size(line: bytes) -> int:
+    digits = line.partition(b";")[0].strip()
+    try:
+        size = int(digits, 16)
+    except ValueError:
+        size = -1
+    if size < 0 or not digits.isalnum():  # int() takes signs and underscores, this coding does not
+        raise ValueError(f"not the size of a chunk: {line[:40]!r}")
+    return size
