@@ -11,11 +11,9 @@ Everything else (parameters, template, sessions, stop words, batches, errors) is
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
@@ -189,6 +187,8 @@ class BaseLLM(LLMCore):
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
+        from concurrent.futures import ThreadPoolExecutor  # here, so that the import stays light
+
         calls = self.check_batch(split(inputs, given))
         running: list[Stream] = []
         interrupted = threading.Event()
@@ -322,6 +322,8 @@ class AsyncBaseLLM(LLMCore):
     async def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
+        import asyncio  # here, so that the import stays light
+
         calls = self.check_batch(split(inputs, given))
         gate = asyncio.Semaphore(self.max_concurrency)
 

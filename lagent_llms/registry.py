@@ -7,7 +7,6 @@ A name is one of `BACKENDS`, an entry point of the group ``lagent_llms.backends`
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from .errors import ConfigError, nearest
@@ -75,7 +74,9 @@ def _locate(name: str) -> str:
     plain = name.removeprefix("Async")
     if plain in BACKENDS:
         return f"{BACKENDS[plain].module}:{name}"
-    plugins: dict[str, EntryPoint] = {item.name: item for item in entry_points(group=ENTRY_POINT_GROUP)}
+    from importlib.metadata import entry_points  # here: it is slow to import
+
+    plugins = {item.name: item for item in entry_points(group=ENTRY_POINT_GROUP)}
     if name in plugins:
         return plugins[name].value
     module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
