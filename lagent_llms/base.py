@@ -18,6 +18,7 @@ from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from . import telemetry
 from .batch import as_dialog, check_prompt, check_prompts, gather, is_batch, split, with_sessions
 from .errors import StreamInterrupted
 from .request import Input, LLMCore, Request
@@ -173,6 +174,7 @@ class BaseLLM(LLMCore):
     def _start(self, request: Request) -> Source:
         if request.refusal is not None:
             raise request.refusal
+        request.span = telemetry.begin(self, request)
         if self.session_len is not None and request.prompt is not None:
             self.check_length(request, len(self._tokenize(request.prompt)))
         return self._open(request)
@@ -308,6 +310,7 @@ class AsyncBaseLLM(LLMCore):
     async def _start(self, request: Request) -> AsyncSource:
         if request.refusal is not None:
             raise request.refusal
+        request.span = telemetry.begin(self, request)
         if self.session_len is not None and request.prompt is not None:
             self.check_length(request, len(await self._tokenize(request.prompt)))
         return await self._open(request)
