@@ -29,17 +29,19 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
     """CPU seconds of each candidate, in turns, so that all of them see the same machine.
 
     CPU time and not wall time: another program on the machine takes the latter. The garbage collector rests
-    while one is timed.
+    meanwhile.
     """
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, candidate in candidates.items():
-            gc.collect()
-            gc.disable()
-            began = time.process_time()
-            candidate()
-            times[name].append(time.process_time() - began)
-            gc.enable()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, candidate in candidates.items():
+                began = time.process_time()
+                candidate()
+                times[name].append(time.process_time() - began)
+    finally:
+        gc.enable()
     return times
 
 
