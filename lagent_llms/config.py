@@ -89,6 +89,8 @@ def create_llm(
     try:
         return cls(**settings)
     except InvalidArgument as error:
+        if error.argument not in settings or error.argument in overrides:  # not the file's fault
+            raise
         raise InvalidArgument(f"{where}: {error}", argument=error.argument) from error
 
 

@@ -143,6 +143,8 @@ def test_errors_name_the_file(write, tmp_path):
     with pytest.raises(InvalidArgument, match=r"llm.yaml: temperature='hot': allowed is a number") as caught:
         create_llm(write(f"type: {SCRIPTED}\ntemperature: hot\n"))
     assert caught.value.argument == "temperature"
+    with pytest.raises(InvalidArgument, match="^temperature=-1: allowed"):
+        create_llm(write(f"type: {SCRIPTED}\n"), temperature=-1)
 
 
 @pytest.mark.parametrize("config", [5, ["a"], b"llm.yaml"])
