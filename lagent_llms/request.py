@@ -19,6 +19,7 @@ from .sessions import History, SessionStore, Turn
 
 if TYPE_CHECKING:
     from .meta_template import ChatTemplate, TemplateSpec
+    from .telemetry import CallSpan
 
 __all__ = ["Input", "LLMCore", "Request"]
 
@@ -42,6 +43,7 @@ class Request:
         history: What the session will hold once the answer is there.
         on_error: What its stream does with an error; calls that are no streams always raise.
         refusal: Why this request must not be sent; its stream tells so (``on_error='status'``).
+        span: Where the call is traced, None when nobody traces.
     """
 
     prompt: str | None
@@ -54,6 +56,7 @@ class Request:
     history: Callable[[Completion], History]
     on_error: str = "raise"
     refusal: LLMError | None = None
+    span: CallSpan | None = None
 
 
 class LLMCore:

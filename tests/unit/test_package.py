@@ -15,7 +15,7 @@ ROOT = Path(lagent_llms.__file__).parent
 FLOORS = [
     {"errors", "stop_words"},
     {"params", "schema"},
-    {"answer", "deadline", "sessions", "meta_template"},
+    {"answer", "deadline", "sessions", "meta_template", "telemetry"},
     {"request"},
     {"batch", "registry", "streams"},
     {"wire", "base"},
