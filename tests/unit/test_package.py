@@ -13,9 +13,9 @@ ROOT = Path(lagent_llms.__file__).parent
 
 # Bottom up: a module imports only from floors below its own (or from its own room).
 FLOORS = [
-    {"errors", "stop_words"},
-    {"params", "schema"},
-    {"answer", "deadline", "sessions", "meta_template"},
+    {"errors", "guard", "stop_words"},
+    {"params", "process", "schema"},
+    {"answer", "deadline", "sessions", "startup", "meta_template"},
     {"request"},
     {"batch", "registry", "streams"},
     {"base"},
