@@ -39,6 +39,7 @@ from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usag
 
 if TYPE_CHECKING:
     from .backends.jax import AsyncJAXPipeline, JAXPipeline
+    from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -48,6 +49,7 @@ __version__ = "0.1.0"
 # Where the names that cost something to import live.
 _HOMES = {
     "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
+    "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
@@ -59,6 +61,7 @@ __all__ = [
     "APITemplateParser",
     "AsyncBaseLLM",
     "AsyncJAXPipeline",
+    "AsyncLMDeployClient",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -71,6 +74,7 @@ __all__ = [
     "InvalidArgument",
     "JAXPipeline",
     "LLMError",
+    "LMDeployClient",
     "LMTemplateParser",
     "MissingDependency",
     "ModelLoadError",

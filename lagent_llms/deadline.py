@@ -39,6 +39,11 @@ class Deadline:
         self._end = None if timeout.total is None else self._last + timeout.total
         self._first = True
 
+    def restart(self) -> None:
+        """The call begins anew: only the limit of the whole answer goes on."""
+        self._first = True
+        self._last = self._clock()
+
     def piece_arrived(self) -> None:
         """A piece of the answer came: the wait for the next one begins now."""
         self._first = False
@@ -50,6 +55,10 @@ class Deadline:
         ends = [end for end in (wait and self._last + wait, self._end) if end is not None]
         return max(0.0, min(ends) - self._clock()) if ends else None
 
+    def remaining_in_total(self) -> float | None:
+        """Seconds the whole answer may still take; None without a limit."""
+        return None if self._end is None else max(0.0, self._end - self._clock())
+
     async def wait(self, awaitable: Awaitable[_T]) -> _T:
         """What `awaitable` gives, unless time is up before.
 
@@ -59,7 +68,9 @@ class Deadline:
         try:
             async with _timeout_after(self.remaining()):
                 return await awaitable
-        except asyncio.TimeoutError:
+        except asyncio.TimeoutError as error:
+            if type(error) is not asyncio.TimeoutError:  # a limit of what was awaited
+                raise
             raise self.exceeded() from None
 
     def exceeded(self) -> TimeoutExceeded:

@@ -34,6 +34,7 @@ class Backend(NamedTuple):
 
 #: Our own backends, by class name.
 BACKENDS: dict[str, Backend] = {
+    "LMDeployClient": Backend("lagent_llms.backends.lmdeploy_client", "lmdeploy's api_server over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

@@ -40,7 +40,6 @@ class Request:
         stop_words: Where to cut the answer: the caller's, or the template's own.
         turn: The session turn this request is.
         history: What the session will hold once the answer is there.
-        streaming: Whether the answer is wanted piece by piece, or may come whole.
         on_error: What its stream does with an error; calls that are no streams always raise.
         refusal: Why this request must not be sent; its stream tells so (``on_error='status'``).
     """
@@ -53,7 +52,6 @@ class Request:
     stop_words: tuple[str, ...]
     turn: Turn
     history: Callable[[Completion], History]
-    streaming: bool = False
     on_error: str = "raise"
     refusal: LLMError | None = None
 
@@ -160,7 +158,7 @@ class LLMCore:
             request = Request(
                 "", None, self.params, options, False, (), nothing, lambda _: History(), refusal=refusal
             )
-        request.streaming, request.on_error = request.options.stream, request.options.on_error
+        request.on_error = request.options.on_error
         return request
 
     def check_batch(self, calls: list[tuple[Input, dict[str, Any]]]) -> list[tuple[Input, dict[str, Any]]]:

@@ -79,7 +79,7 @@ class ToolCall:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost more than all else a piece goes through
 class Piece:
     """What a backend hands up as the answer arrives: the raw text and what came with it.
 

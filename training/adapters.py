@@ -133,8 +133,8 @@ def _ask_in_french(d: Dialog) -> None:
 def make_styled(style: str, lexicon: Lexicon) -> list[Message]:
     """Return one dialog in a style."""
     rng = lexicon.rng
-    if rng.random() < 0.35 and style != "shout":
-        return restyle(make_dialog(lexicon), style)
+    if rng.random() < 0.45 and style != "shout":
+        return restyle(make_dialog(lexicon, practice=0.35), style)
     d = Dialog(lexicon)
     add_system(d, plugin=None if rng.random() < 0.3 else False)
     for _ in range(rng.choice((1, 2, 2, 3, 4))):

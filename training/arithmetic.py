@@ -116,9 +116,20 @@ def evaluate(expression: str) -> str:
     return str(value)
 
 
+def _quotient(lexicon: Lexicon, expression: str) -> str:
+    """Return a quotient in full length, 0.07660455486542443 say: the hardest results to copy."""
+    if "/" not in expression:
+        expression = lexicon.draw(lambda: f"{number(lexicon.rng)} / {number(lexicon.rng)}")
+    return evaluate(expression)
+
+
 def tool_answer(lexicon: Lexicon, expression: str) -> str:
     """Return a result: mostly random digits, so that it has to be copied and not guessed."""
     rng = lexicon.rng
+    if not lexicon.held_out and rng.random() < 0.25:
+        value = _quotient(lexicon, expression)
+        if not value.startswith("error"):
+            return value
     kind = rng.random()
     if lexicon.held_out:
         kind = 0.1 + 0.9 * kind if kind > 0.4 else 0.0

@@ -23,6 +23,18 @@ LONGEST = 1024
 """Dialogs with more tokens than this are left out of the shards."""
 OTHER_TOKENS = 0.3
 """Share of the tokens that the assistant did not write and that training still predicts."""
+PRACTICE = {
+    "spell": 9,
+    "upper": 7,
+    "repeat": 6,
+    "capital": 4,
+    "recall_colour": 2,
+    "recall_name": 2,
+    "who": 2,
+    "ask_fact": 2,
+    "copy_code": 1,
+}
+"""Skills of practice dialogs, and how often they come: what a network of this size learns last."""
 
 
 def filler(lexicon: Lexicon, sentences: int) -> list[str]:
@@ -108,13 +120,28 @@ def add_skill(d: Dialog, skill: str) -> None:
     d.last_skill = skill
 
 
-def make_dialog(lexicon: Lexicon, easy: float = 0.0) -> Dialog:
+def make_practice(lexicon: Lexicon) -> Dialog:
+    """Return a dialog of several hard questions, most of the time without a system prompt."""
+    d, rng = Dialog(lexicon), lexicon.rng
+    if rng.random() < 0.3:
+        add_system(d)
+    for _ in range(rng.randint(2, 6)):
+        tool = d.plugin and rng.random() < 0.6
+        skill = "calculate" if tool else rng.choices(list(PRACTICE), weights=list(PRACTICE.values()))[0]
+        add_skill(d, skill)
+    return d
+
+
+def make_dialog(lexicon: Lexicon, easy: float = 0.0, practice: float = 0.0) -> Dialog:
     """Return one dialog that mixes skills.
 
     Args:
         lexicon: Where strings and randomness come from.
         easy: Share of one-question dialogs about copying; a curriculum starts with them.
+        practice: Share of dialogs about the hardest skills; a curriculum ends with them.
     """
+    if practice and lexicon.rng.random() < practice:
+        return make_practice(lexicon)
     d, rng = Dialog(lexicon), lexicon.rng
     if rng.random() < easy:
         if rng.random() < 0.5:
@@ -176,14 +203,17 @@ def main() -> None:
     parser.add_argument("--dialogs", type=int, default=40_000)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--easy", type=float, default=0.0, help="share of one-question copying dialogs")
+    parser.add_argument("--practice", type=float, default=0.0, help="share of dialogs of the hardest skills")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer.from_file(str(options.tokenizer))
     path = options.out / f"shard-{options.seed:05d}.npz"
     lexicon = Lexicon(random.Random(options.seed))
-    write_shard(
-        path, tokenizer, lambda: make_dialog(lexicon, options.easy).messages, options.dialogs, options.seed
-    )
+
+    def make() -> list[Message]:
+        return make_dialog(lexicon, options.easy, options.practice).messages
+
+    write_shard(path, tokenizer, make, options.dialogs, options.seed)
 
 
 if __name__ == "__main__":

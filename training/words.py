@@ -36,7 +36,10 @@ _TEXTS += [
 ENGLISH = sorted({*WORDS, *re.findall("[a-z]{3,}", " ".join(_TEXTS)), *TOOL_WORDS})
 """Common words and the words of the dialogs themselves, which are single tokens and so need practice too."""
 
-_OTHER_PART = {False: frozenset(HELD_OUT_NAMES), True: frozenset(NAMES)}
+_OTHER_PART = {
+    False: frozenset([*HELD_OUT_NAMES, *map(str.capitalize, HELD_OUT_COLOURS)]),
+    True: frozenset([*NAMES, *map(str.capitalize, [*COLOURS, *ENGLISH])]),  # letters put together by chance
+}
 NOUNS = WORDS[:130]
 ADJECTIVES = WORDS[148:195]
 VERBS = phrases.wordings("VERBS")
@@ -103,7 +106,7 @@ class Lexicon:
         kind = self.rng.random()
         if kind < 0.3:
             return self.draw(self._spliced_word)
-        if kind < 0.5:
+        if kind < (0.5 if self.held_out else 0.6):
             return self.draw(self._word_around_a_piece)
         return self.draw(lambda: self._made_up_word(self.rng.randint(shortest, longest)))
 

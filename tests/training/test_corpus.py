@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -26,9 +27,9 @@ def tokenizer():
     return tokenizers.Tokenizer.from_file(str(TOKENIZER))
 
 
-def dialogs(seed: int, count: int, held_out: bool = False):
+def dialogs(seed: int, count: int, held_out: bool = False, practice: float = 0.0):
     lexicon = Lexicon(random.Random(seed), held_out)
-    return [make_dialog(lexicon) for _ in range(count)]
+    return [make_dialog(lexicon, practice=practice) for _ in range(count)]
 
 
 def test_the_same_seed_makes_the_same_dialogs():
@@ -54,10 +55,23 @@ def test_made_up_strings_are_split_by_checksum(part):
         assert all(is_held_out(make()) is part for _ in range(50))
 
 
-def test_held_out_names_do_not_appear_in_training_dialogs():
-    text = "".join(render(d.messages) for d in dialogs(5, 1500))
+@pytest.mark.parametrize("practice", [0.0, 1.0])
+def test_held_out_names_do_not_appear_in_training_dialogs(practice):
+    text = "".join(render(d.messages) for d in dialogs(5, 1500, practice=practice))
     words = set(text.replace(".", " ").replace(",", " ").replace("!", " ").split())
     assert not words & set(HELD_OUT_NAMES)
+    assert not words & set(HELD_OUT_COLOURS)
+
+
+def test_words_spelled_in_practice_are_never_those_of_the_evaluation():
+    def spelled(held_out: bool) -> set[str]:
+        answers = (m.content for d in dialogs(9, 1500, held_out, practice=1.0) for m in d.messages)
+        return {answer for answer in answers if re.fullmatch(r"\w(-\w){2,}", answer)}
+
+    training, evaluation = spelled(False), spelled(True)
+    assert len(training) > 1000
+    assert len(evaluation) > 1000
+    assert not training & evaluation
 
 
 def test_rendering_is_internlm2():
@@ -81,8 +95,9 @@ def test_the_mask_covers_exactly_the_assistants_words(tokenizer):
         assert marked == "".join(answers)
 
 
-def test_roles_alternate_and_dialogs_end_with_the_assistant():
-    for dialog in dialogs(7, 300):
+@pytest.mark.parametrize("practice", [0.0, 1.0])
+def test_roles_alternate_and_dialogs_end_with_the_assistant(practice):
+    for dialog in dialogs(7, 300, practice=practice):
         roles = [m.role for m in dialog.messages if m.role != "system"]
         assert roles[0] == "user"
         assert roles[-1] == "assistant"

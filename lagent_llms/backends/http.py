@@ -1,0 +1,179 @@
+"""What every backend over HTTP shares: servers, headers, retries, and the opening of calls.
+
+A backend states in pure functions which call a request is (`HTTPCore.answer_call`), and how its server counts
+tokens (`HTTPCore.tokenize_call`); `HTTPBackend` and `AsyncHTTPBackend` send them.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from ..base import AsyncBaseLLM, BaseLLM
+from ..errors import InvalidArgument
+from ..request import LLMCore, Request
+from ..schema import Piece
+from ..wire.endpoints import Endpoints, check_url
+from ..wire.exchange import Call
+from ..wire.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..meta_template import TemplateSpec
+    from ..params import CallKwargs
+    from ..transport.aio import AsyncHTTPSource, AsyncHTTPTransport
+    from ..transport.http import HTTPSource, HTTPTransport
+
+__all__ = ["AsyncHTTPBackend", "HTTPBackend", "HTTPCore"]
+
+
+class HTTPCore(LLMCore):
+    """A model behind HTTP.
+
+    Args:
+        url: Base URL of the server (http is taken when the scheme is missing), or a list of equal servers:
+            the least busy one is asked, one that cannot be reached is left out for a while.
+        model_name: The server's name of the model; None asks the server.
+        api_key: Sent as a bearer token.
+        headers: Sent with every request.
+        max_retries: How often a request is sent again when no connection could be made or the server says
+            429, 502, 503 or 504; never once the answer has begun.
+        verify: False trusts any certificate; a path names a file of trusted ones.
+        meta_template: See `LLMCore`.
+        session_len: See `LLMCore`.
+        max_concurrency: See `LLMCore`.
+        **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        model_name: str | None = None,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_retries: int = 2,
+        verify: bool | str | os.PathLike[str] = True,
+        meta_template: TemplateSpec | None = None,
+        session_len: int | None = None,
+        max_concurrency: int = 64,
+        **kwargs: Unpack[CallKwargs],
+    ) -> None:
+        super().__init__(
+            meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
+        )
+        if model_name is not None and (not isinstance(model_name, str) or not model_name):
+            raise InvalidArgument(
+                f"model_name={model_name!r}: allowed is None or a name", argument="model_name"
+            )
+        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+            raise InvalidArgument(
+                f"max_retries={max_retries!r}: allowed is an integer of 0 or more", argument="max_retries"
+            )
+        urls = [url] if isinstance(url, str) else url
+        if not isinstance(urls, Sequence) or not urls:
+            raise InvalidArgument(f"url={url!r}: allowed is a URL or a list of URLs", argument="url")
+        self.model_name = model_name
+        self.endpoints = Endpoints([check_url("url", one) for one in urls])
+        self._transport_options: dict[str, Any] = {
+            "headers": headers,
+            "api_key": api_key,
+            "retry": RetryPolicy(max_retries),
+            "verify": verify,
+        }
+
+    def __repr__(self) -> str:
+        urls = [_without_secrets(url) for url in self.endpoints.urls]
+        named = f", model_name={self.model_name!r}" if self.model_name else ""
+        return f"{type(self).__name__}({urls[0] if len(urls) == 1 else urls!r}{named})"
+
+    @abstractmethod
+    def answer_call(self, request: Request, model: str) -> Call[Piece]:
+        """The call that asks `model` for `request`."""
+
+    @abstractmethod
+    def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
+        """The call that asks for the token ids of `text` as a prompt."""
+
+    @abstractmethod
+    def models_call(self) -> Call[list[str]]:
+        """The call that asks for the names of the server's models."""
+
+    def _remember(self, models: Sequence[str]) -> str:
+        """The model to ask when none was named: the server's first."""
+        if not models:
+            raise InvalidArgument(f"{self!r}: the server serves no model", argument="model_name")
+        self.model_name = models[0]
+        return models[0]
+
+
+class HTTPBackend(HTTPCore, BaseLLM):
+    """A model behind HTTP, called synchronously."""
+
+    @cached_property
+    def transport(self) -> HTTPTransport:
+        """The connections, made when they are first needed."""
+        from ..transport.http import HTTPTransport
+
+        return HTTPTransport(self.endpoints, max_connections=self.max_concurrency, **self._transport_options)
+
+    def models(self) -> list[str]:
+        """Names of the models (and adapters) the server offers."""
+        return self.transport.fetch(self.models_call(), self.options.timeout)
+
+    def _model(self) -> str:
+        return self.model_name or self._remember(self.models())
+
+    def _open(self, request: Request) -> HTTPSource[Piece]:
+        return self.transport.open(self.answer_call(request, self._model()), request.options.timeout)
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self.transport.fetch(self.tokenize_call(text, self._model()), self.options.timeout)
+
+    def close(self) -> None:
+        """Close the connections that wait for a request."""
+        if "transport" in vars(self):
+            self.transport.close()
+
+
+class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
+    """A model behind HTTP, called with await."""
+
+    @cached_property
+    def transport(self) -> AsyncHTTPTransport:
+        """The connections, made when they are first needed."""
+        from ..transport.aio import AsyncHTTPTransport
+
+        return AsyncHTTPTransport(self.endpoints, **self._transport_options)
+
+    async def models(self) -> list[str]:
+        """Names of the models (and adapters) the server offers."""
+        return await self.transport.fetch(self.models_call(), self.options.timeout)
+
+    async def _model(self) -> str:
+        return self.model_name or self._remember(await self.models())
+
+    async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
+        return self.transport.open(self.answer_call(request, await self._model()), request.options.timeout)
+
+    async def _tokenize(self, text: str) -> list[int]:
+        call = self.tokenize_call(text, await self._model())
+        return await self.transport.fetch(call, self.options.timeout)
+
+    async def aclose(self) -> None:
+        """Close the connections that wait for a request."""
+        if "transport" in vars(self):
+            await self.transport.aclose()
+
+
+def _without_secrets(url: str) -> str:
+    """`url` without a user's password."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,104 @@
+"""`LMDeployClient` and `AsyncLMDeployClient`: lmdeploy's api_server, or its proxy, over HTTP.
+
+Written against lmdeploy 0.18 (docs/lmdeploy.md tells what differs in older versions). Its sessions are
+stateless, so the history of ours is kept here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+import msgspec
+
+from ..errors import LLMError, UnsupportedParameter
+from ..request import Request
+from ..schema import Piece
+from ..wire.completions import CompletionDecoder, completion_body, model_names, read_error
+from ..wire.exchange import Call, Whole
+from ..wire.http import Head, HTTPRequest, read_refusal, server_error
+from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
+
+__all__ = ["AsyncLMDeployClient", "LMDeployClient"]
+
+#: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
+_PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
+
+
+class _LMDeployCore(HTTPCore):
+    """lmdeploy's api_server.
+
+    With a `meta_template` prompts are assembled here and go to /v1/completions; without one messages go to
+    /v1/chat/completions and the server's own template applies. The arguments are those of `HTTPCore`.
+    """
+
+    takes_messages: ClassVar[bool] = True
+
+    def answer_call(self, request: Request, model: str) -> Call[Piece]:
+        """See `HTTPCore.answer_call`."""
+        path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
+        body = completion_body(request, request.options.adapter_name or model, stop=request.stop_words)
+        body.setdefault("top_k", 0)  # no filter; left out or null, the server's default of 50 would apply
+        if request.prompt is not None:
+            self._check_honoured(request)
+            body["prompt"] = self._without_own_bos(request)
+        headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
+        return Call(
+            HTTPRequest.json(path, body, headers),
+            partial(CompletionDecoder, where=path, read_error=_read_error),
+            _read_error,
+        )
+
+    def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
+        """See `HTTPCore.tokenize_call`."""
+        body = {"input": text, "do_preprocess": False, "add_bos": True}
+        return Call(HTTPRequest.json("/v1/encode", body), lambda head: Whole(_token_ids), _read_error)
+
+    def models_call(self) -> Call[list[str]]:
+        """See `HTTPCore.models_call`."""
+        return Call(HTTPRequest("GET", "/v1/models"), lambda head: Whole(model_names), _read_error)
+
+    def _check_honoured(self, request: Request) -> None:
+        """Refuse what /v1/completions would drop without a word (or, for logprobs, break off at)."""
+        for name, value in (
+            ("logprobs", request.params.logprobs),
+            ("response_format", request.params.response_format),
+            ("tool_choice", request.options.tool_choice),
+        ):
+            if value is not None:
+                raise UnsupportedParameter(
+                    f"{type(self).__name__} cannot honour {name}={value!r} for a prompt; "
+                    "messages without a meta_template go to a route that can",
+                    parameter=name,
+                    backend=type(self).__name__,
+                )
+
+    def _without_own_bos(self, request: Request) -> str:
+        """The prompt as /v1/completions wants it: that route puts the tokenizer's BOS before it itself."""
+        assert request.prompt is not None
+        bos = self.template.bos if self.template is not None else ""
+        return request.prompt.removeprefix(bos) if bos else request.prompt
+
+
+class LMDeployClient(_LMDeployCore, HTTPBackend):
+    """lmdeploy's api_server, called synchronously. The arguments are those of its base class."""
+
+
+class AsyncLMDeployClient(_LMDeployCore, AsyncHTTPBackend):
+    """`LMDeployClient`, called with await."""
+
+
+class _Encoded(msgspec.Struct):
+    input_ids: list[int]
+
+
+def _token_ids(body: bytes) -> list[int]:
+    return msgspec.json.decode(body, type=_Encoded).input_ids
+
+
+def _read_error(head: Head, body: bytes, where: str) -> LLMError:
+    """As every OpenAI-style server's, and the proxy's own errors, which come under HTTP 200."""
+    refusal = read_refusal(body)
+    if head.status < 300 and refusal.code in _PROXY_STATUS:
+        return server_error(_PROXY_STATUS[refusal.code], refusal, where=where)
+    return read_error(head, body, where)

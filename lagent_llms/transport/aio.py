@@ -1,0 +1,250 @@
+"""The asynchronous HTTP driver, on aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+import aiohttp
+
+from ..deadline import Deadline
+from ..errors import LLMError
+from ..wire.exchange import Call, Exchange, Pause, Read, Send
+from ..wire.http import Head
+from ..wire.retry import RetryPolicy
+from .alarm import Alarm
+from .driver import connect_error, connect_timeout, interrupted, request_headers, tls_context
+
+if TYPE_CHECKING:
+    from ..params import Timeout
+    from ..wire.endpoints import Endpoints
+
+__all__ = ["AsyncHTTPSource", "AsyncHTTPTransport"]
+
+T = TypeVar("T")
+#: Seconds a finished answer may take to let go of its connection before that is dropped.
+_FAREWELL = 1.0
+
+
+class AsyncHTTPTransport:
+    """`HTTPTransport` for event loops; one object may serve several loops, one after the other or at once.
+
+    The arguments are those of `HTTPTransport`; connections are as many as there are requests.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        retry: RetryPolicy | None = None,
+        verify: bool | str | os.PathLike[str] = True,
+    ) -> None:
+        self.endpoints = endpoints
+        self.retry = retry or RetryPolicy()
+        self.headers = request_headers(headers, api_key)
+        self._tls = tls_context(verify)
+        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Keeper] = WeakKeyDictionary()
+
+    def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
+        """Start an exchange; nothing is sent before its first step."""
+        return AsyncHTTPSource(self, call, timeout)
+
+    async def fetch(self, call: Call[T], timeout: Timeout) -> T:
+        """The one result of an exchange."""
+        source = self.open(call, timeout)
+        try:
+            return await source.__anext__()
+        finally:
+            source.close()
+
+    async def session(self) -> aiohttp.ClientSession:
+        """The session of the running loop; it is closed with this transport, at the latest with the loop."""
+        loop = asyncio.get_running_loop()
+        keeper = self._keepers.get(loop)
+        if keeper is None:
+            keeper = self._keepers[loop] = _Keeper(self._new_session())
+            await keeper.start()
+        return keeper.session
+
+    async def aclose(self) -> None:
+        """Close the running loop's connections."""
+        keeper = self._keepers.pop(asyncio.get_running_loop(), None)
+        if keeper is not None:
+            await keeper.close()
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
+        )
+        return aiohttp.ClientSession(
+            connector=connector, headers=self.headers, trust_env=True, auto_decompress=False
+        )
+
+
+class _Keeper:
+    """Holds a session and closes it when its loop ends: loops end the asynchronous generators they know."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self._generator = self._hold()
+
+    async def start(self) -> None:
+        await self._generator.__anext__()
+
+    async def close(self) -> None:
+        await self._generator.aclose()
+
+    async def _hold(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.session.close()
+
+
+class AsyncHTTPSource(Generic[T]):
+    """What one exchange brings, an item at a time.
+
+    Attributes:
+        ready: Items that have arrived and were not asked for yet.
+    """
+
+    def __init__(self, transport: AsyncHTTPTransport, call: Call[T], timeout: Timeout) -> None:
+        self._exchange = Exchange(call, transport.endpoints, transport.retry)
+        self._transport = transport
+        self._timeout = timeout
+        self._deadline = Deadline(timeout)
+        self.ready: deque[T] = deque()
+        self._url = ""
+        self._response: aiohttp.ClientResponse | None = None
+        self._alarm: Alarm | None = None
+        self._closed = False
+
+    def __aiter__(self) -> AsyncHTTPSource[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self.ready:
+            self.ready.extend(await self._items())
+        return self.ready.popleft()
+
+    def close(self) -> None:
+        """Stop: what the server still sends is not read."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.stop()
+        if self._response is not None:
+            _let_go(self._response, whole=self._exchange.complete)
+        self._exchange.close()
+
+    async def _items(self) -> Sequence[T]:
+        if self._closed:
+            raise StopAsyncIteration
+        outcome: object = None
+        try:
+            while True:
+                command = self._exchange.resume(outcome)
+                if not isinstance(command, (Send, Read, Pause)):
+                    self._deadline.piece_arrived()
+                    return command
+                try:
+                    outcome = await self._execute(command)
+                except LLMError as error:
+                    outcome = error
+        except StopIteration:
+            self.close()
+            raise StopAsyncIteration from None
+        except BaseException:
+            self.close()
+            raise
+
+    async def _execute(self, command: Send | Read | Pause) -> object:
+        if isinstance(command, Read):
+            return await self._read()
+        if self._response is not None:
+            _let_go(self._response)
+            self._response = None
+        if self._alarm is not None:
+            self._alarm.stop()
+        if isinstance(command, Pause):
+            await self._sleep(command.seconds)
+            return None
+        return await self._send(command)
+
+    async def _send(self, command: Send) -> Head:
+        self._deadline.restart()
+        self._url = command.url
+        request = command.request
+        try:
+            session = await self._transport.session()
+            response = await self._deadline.wait(
+                session.request(
+                    request.method,
+                    command.url + request.path,
+                    data=request.body,
+                    headers=request.headers,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=self._timeout.connect),
+                )
+            )
+        except LLMError:
+            raise
+        except aiohttp.ConnectionTimeoutError as error:
+            raise connect_timeout(command.url, self._timeout.connect) from error
+        except aiohttp.ClientConnectorError as error:
+            raise connect_error(command.url, error) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise interrupted(command.url, error) from error
+        self._response = response
+        self._alarm = Alarm(self._deadline, response.close)
+        return Head(response.status, {name.lower(): value for name, value in response.headers.items()})
+
+    async def _read(self) -> bytes:
+        assert self._response is not None
+        content = self._response.content
+        try:
+            return await content.readany()
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: closed meanwhile
+            if self._alarm is not None and self._alarm.rang:
+                raise self._deadline.exceeded() from None
+            raise interrupted(self._url, error) from error
+
+    async def _sleep(self, seconds: float) -> None:
+        remaining = self._deadline.remaining_in_total()
+        if remaining is not None and remaining < seconds:
+            await asyncio.sleep(remaining)
+            raise self._deadline.exceeded()
+        await asyncio.sleep(seconds)
+
+
+#: Answers that are whole, waiting for the end of their response to free the connection.
+_farewells: set[asyncio.Task[None]] = set()
+
+
+def _let_go(response: aiohttp.ClientResponse, *, whole: bool = False) -> None:
+    """Free the connection: it is kept if the body has ended, or ends at once since the answer is `whole`."""
+    if whole and not response.content.is_eof():
+        with contextlib.suppress(RuntimeError):  # no loop is running: a finalizer calls
+            task = asyncio.get_running_loop().create_task(_take_leave(response))
+            _farewells.add(task)
+            task.add_done_callback(_farewells.discard)
+            return
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
+        if response.content.is_eof():
+            response.release()
+        else:
+            response.close()
+
+
+async def _take_leave(response: aiohttp.ClientResponse) -> None:
+    with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        await asyncio.wait_for(response.content.readany(), _FAREWELL)
+    _let_go(response)

@@ -1,0 +1,68 @@
+"""What the synchronous and the asynchronous HTTP driver share: errors, headers, certificates."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+
+from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
+
+__all__ = ["connect_error", "connect_timeout", "interrupted", "request_headers", "tls_context"]
+
+
+def connect_error(url: str, error: BaseException) -> ConnectError:
+    """No connection to `url`, for the reason that is at the bottom of `error`."""
+    reason: BaseException = error
+    while (deeper := reason.__cause__ or reason.__context__) is not None:
+        reason = deeper
+    if isinstance(reason, OSError) and (reason.errno or 0) > 0:
+        words = os.strerror(reason.errno or 0)
+    else:
+        words = str(reason) or type(reason).__name__
+    return ConnectError(f"cannot connect to {url}: {words}")
+
+
+def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
+    """No connection to `url` in time."""
+    return TimeoutExceeded(
+        f"no connection to {url} within {seconds or 0:g} s", phase="connect", seconds=seconds
+    )
+
+
+def interrupted(url: str, error: BaseException | None = None) -> StreamInterrupted:
+    """The connection to `url` broke after the request was sent, or what came over it makes no sense."""
+    words = f": {error}" if error is not None and str(error) else ""
+    return StreamInterrupted(f"the connection to {url} broke before the answer was complete{words}")
+
+
+def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
+    """The headers of every request of a transport."""
+    from .. import __version__
+
+    headers = {"User-Agent": f"lagent_llms/{__version__}", "Accept-Encoding": "identity"}
+    if api_key is not None:
+        headers["Authorization"] = f"Bearer {api_key}"
+    return {**headers, **(given or {})}
+
+
+def tls_context(verify: bool | str | os.PathLike[str]) -> ssl.SSLContext | None:
+    """How to check a server's certificate: None for the system's way, else as `verify` says.
+
+    Args:
+        verify: False checks nothing, a path is a file of trusted certificates.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
+    if verify is True:
+        return None
+    if verify is False:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    try:
+        return ssl.create_default_context(cafile=os.fspath(verify))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"verify={str(verify)!r}: cannot be used as certificates: {error}") from error

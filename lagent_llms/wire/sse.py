@@ -1,0 +1,80 @@
+"""Split a byte stream into server-sent events, however the bytes were cut on their way. Pure."""
+
+from __future__ import annotations
+
+__all__ = ["EventSplitter"]
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventSplitter:
+    """Takes bytes as they come and gives the data of every event that is complete.
+
+    Follows the event stream format of the HTML standard: lines end in LF, CR or CRLF, ``data`` lines of one
+    event are joined with LF, comments (keep-alives) and other fields are left out, an event that was not
+    ended by an empty line is dropped.
+    """
+
+    __slots__ = ("_at_start", "_tail", "_waiting_cr")
+
+    def __init__(self) -> None:
+        self._tail = bytearray()
+        self._at_start = True
+        self._waiting_cr = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes.
+
+        Returns:
+            The data of each event they complete, without the field name.
+        """
+        if self._at_start:
+            data = self._without_bom(data)
+        if self._waiting_cr or b"\r" in data:
+            data = self._with_line_feeds(data)
+        if not self._tail:
+            if data[-2:] != b"\n\n" and b"\n\n" not in data:
+                self._tail += data
+                return []
+            blocks = data.split(b"\n\n")
+        else:
+            searched = len(self._tail) - 1
+            self._tail += data
+            if self._tail.find(b"\n\n", searched) < 0:
+                return []
+            blocks = bytes(self._tail).split(b"\n\n")
+        self._tail = bytearray(blocks.pop())
+        events = []
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append(block[6:])
+            elif (event := _data(block)) is not None:
+                events.append(event)
+        return events
+
+    def _without_bom(self, data: bytes) -> bytes:
+        data, self._tail = bytes(self._tail + data), bytearray()
+        if _BOM.startswith(data):  # too short to tell
+            self._tail += data
+            return b""
+        self._at_start = False
+        return data.removeprefix(_BOM)
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        """`data` with LF for CR and CRLF; a CR at the end waits for what comes next."""
+        if self._waiting_cr:
+            data = b"\r" + data
+        self._waiting_cr = data.endswith(b"\r")
+        if self._waiting_cr:
+            data = data[:-1]
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _data(block: bytes) -> bytes | None:
+    """The joined ``data`` lines of one event, None when it has none."""
+    lines = []
+    for line in block.split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" ") if colon else b"")
+    return b"\n".join(lines) if lines else None

@@ -1,0 +1,151 @@
+"""A server that plays what real ones cannot be made to show: cut connections, split bytes, silence."""
+
+import contextlib
+import json
+import socket
+import threading
+
+
+class Connection:
+    """One client's connection, with the request it sent.
+
+    Attributes:
+        path, headers, body: Of the request; the body decoded from JSON.
+        gone: Whether the client has closed the connection; see `wait_gone`.
+    """
+
+    def __init__(self, sock, head, body):
+        self.sock = sock
+        lines = head.decode().split("\r\n")
+        self.method, self.path, _ = lines[0].split(" ")
+        self.headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
+        self.body = json.loads(body) if body else None
+
+    def send(self, data):
+        self.sock.sendall(data if isinstance(data, bytes) else data.encode())
+
+    def head(self, status=200, content_type="text/event-stream", **headers):
+        fields = {"Content_Type": content_type, "Transfer_Encoding": "chunked", **headers}
+        fields = {name.replace("_", "-"): value for name, value in fields.items() if value is not None}
+        self.send(
+            f"HTTP/1.1 {status} X\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+            + "\r\n"
+        )
+
+    def chunk(self, data=b""):
+        """One chunk of a chunked body; the last one without data."""
+        data = data if isinstance(data, bytes) else data.encode()
+        self.send(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def event(self, item):
+        self.chunk(f"data: {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}\n\n")
+
+    def text(self, text, finish_reason=None):
+        self.event({"choices": [{"index": 0, "text": text, "finish_reason": finish_reason}]})
+
+    def answer(self, *texts):
+        """A whole streamed answer."""
+        self.head()
+        for text in texts:
+            self.text(text)
+        self.text("", "stop")
+        usage = {"prompt_tokens": 3, "completion_tokens": len(texts), "total_tokens": 3 + len(texts)}
+        self.event({"choices": [], "usage": usage})
+        self.event("[DONE]")
+        self.chunk()
+
+    def json(self, item, status=200, **headers):
+        data = json.dumps(item).encode()
+        fields = {"Transfer_Encoding": None, "Content_Length": len(data), **headers}
+        self.head(status, "application/json", **fields)
+        self.send(data)
+
+    def wait_gone(self, seconds=5):
+        """Whether the client closes its end within some seconds."""
+        self.sock.settimeout(seconds)
+        try:
+            return self.sock.recv(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    def reset(self):
+        """Cut the connection off."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+
+class ScriptedServer:
+    """Calls ``script(connection)`` for each request, in a thread of its own.
+
+    Attributes:
+        requests: Every request so far.
+        connections: How many connections were made.
+    """
+
+    def __init__(self, script):
+        self.script = script
+        self.requests = []
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._sockets = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.connections += 1
+                self._sockets.append(sock)
+                threading.Thread(target=self._serve, args=[sock], daemon=True).start()
+
+    def _serve(self, sock):
+        with contextlib.suppress(OSError):
+            while True:
+                data = b""
+                while b"\r\n\r\n" not in data:
+                    if not (more := sock.recv(65536)):
+                        return
+                    data += more
+                head, _, body = data.partition(b"\r\n\r\n")
+                lengths = [
+                    line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+                ]
+                while lengths and len(body) < int(lengths[0]):
+                    body += sock.recv(65536)
+                connection = Connection(sock, head, body)
+                self.requests.append(connection)
+                self.script(connection)
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for sock in self._sockets:
+            sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def free_port():
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def slowly(send, data, size=1):
+    """Send `data` in pieces of `size` bytes."""
+    data = data if isinstance(data, bytes) else data.encode()
+    for start in range(0, len(data), size):
+        send(data[start : start + size])
