@@ -143,13 +143,13 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
     """
 
     _source: AsyncSource | None = None
-    _ready: deque[Piece] = deque()
 
     def __init__(
         self, request: Request, answer: Answer, start: Callable[[Request], Awaitable[AsyncSource]]
     ) -> None:
         super().__init__(request, answer)
         self._start = start
+        self._ready: deque[Piece] = deque()
 
     async def __anext__(self) -> StreamChunk:
         while not self._ended:
