@@ -2,14 +2,15 @@
 
 Run as a script, with the standard library only, by `lagent_llms.process`::
 
-    python guard.py PARENT GRACE STATUS_FD COMMAND…      standard input: a pipe that PARENT holds open
+    python guard.py PARENT GRACE STATUS_FD INPUT_FD COMMAND…     standard input: a pipe that PARENT holds open
 
 The pipe ends when PARENT closes it or dies, by whatever signal and whichever of its threads made it. Then the
 command gets SIGTERM, and after GRACE seconds SIGKILL, and so do all its descendants: on Linux orphans of the
 command become children of this process, so none can slip away. Should this process itself be killed, the
 kernel kills the command.
 
-What happens is told in lines on STATUS_FD: ``started PID``, then ``exited CODE`` or ``killed SIGNAL``.
+What happens is told in lines on STATUS_FD: ``started PID``, then ``exited CODE`` or ``killed SIGNAL``. The
+command's standard input is INPUT_FD.
 """
 
 import contextlib
@@ -51,8 +52,9 @@ def _descendants() -> list[int]:
 
 
 class _Guard:
-    def __init__(self, parent: int, grace: float, status_fd: int, command: list[str]) -> None:
+    def __init__(self, parent: int, grace: float, status_fd: int, input_fd: int, command: list[str]) -> None:
         self._parent, self._grace, self._status_fd = parent, grace, status_fd
+        os.set_inheritable(status_fd, False)
         self._asked_to_end = False
         self._running = True
         self._wakeup, wakeup = os.pipe()
@@ -63,7 +65,8 @@ class _Guard:
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        self._child = self._start(command)
+        self._child = self._start(command, input_fd)
+        os.close(input_fd)
         self._tell(f"started {self._child}")
 
     def _on_sigterm(self, *_: object) -> None:
@@ -73,7 +76,7 @@ class _Guard:
         with contextlib.suppress(OSError):  # nobody listens any more
             os.write(self._status_fd, f"{line}\n".encode())
 
-    def _start(self, command: list[str]) -> int:
+    def _start(self, command: list[str], input_fd: int) -> int:
         guard = os.getpid()
         # Blocked until the child has put its handlers back: no signal may be swallowed in between.
         handled = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -93,8 +96,8 @@ class _Guard:
             for number in handled:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(nothing, 0)
+            os.dup2(input_fd, 0)
+            os.close(input_fd)
             os.execvp(command[0], command)
         except BaseException as error:  # noqa: BLE001  (a forked child must never return)
             os.write(2, f"cannot run {command[0]}: {error}\n".encode())
@@ -157,4 +160,5 @@ class _Guard:
 
 
 if __name__ == "__main__":
-    _Guard(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]).run()
+    _parent, _grace, _status_fd, _input_fd, *_command = sys.argv[1:]
+    _Guard(int(_parent), float(_grace), int(_status_fd), int(_input_fd), _command).run()

@@ -43,7 +43,8 @@ class Child:
     """A running server, and what it wrote last.
 
     Args:
-        command: What to run; its standard input is empty.
+        command: What to run.
+        stdin: What it finds on its standard input, 64 KiB at most; no process list shows that.
         env: Variables set for it beside this process's own; None removes one.
         grace: Seconds it has to end after SIGTERM, before SIGKILL.
         secrets: Texts that must not show in its log.
@@ -60,6 +61,7 @@ class Child:
         self,
         command: Sequence[str],
         *,
+        stdin: bytes = b"",
         env: Mapping[str, str | None] | None = None,
         grace: float = 5.0,
         secrets: Iterable[str] = (),
@@ -75,8 +77,11 @@ class Child:
         self._stopping, self._reading = threading.Lock(), threading.Lock()
         self._ended: str | None = None
         self._status, status = os.pipe()
+        feed, feeder = os.pipe()
+        os.write(feeder, stdin)
+        os.close(feeder)
         merged = {**os.environ, **(env or {})}
-        arguments = [str(os.getpid()), str(grace), str(status), *command]
+        arguments = [str(os.getpid()), str(grace), str(status), str(feed), *command]
         try:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_GUARD), *arguments],
@@ -84,7 +89,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env={name: value for name, value in merged.items() if value is not None},
-                pass_fds=(status,),
+                pass_fds=(status, feed),
                 start_new_session=True,
                 bufsize=0,
             )
@@ -93,6 +98,7 @@ class Child:
             raise ServerStartError(f"{command[0]} cannot be started: {error}") from error
         finally:
             os.close(status)
+            os.close(feed)
         _children.add(self)
         weakref.finalize(self, _let_go, self._guard).atexit = False
         threading.Thread(

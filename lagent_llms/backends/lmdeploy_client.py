@@ -19,13 +19,13 @@ from ..wire.exchange import Call, Whole
 from ..wire.http import Head, HTTPRequest, read_refusal, server_error
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
-__all__ = ["AsyncLMDeployClient", "LMDeployClient"]
+__all__ = ["AsyncLMDeployClient", "LMDeployClient", "LMDeployCore"]
 
 #: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
 _PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
 
 
-class _LMDeployCore(HTTPCore):
+class LMDeployCore(HTTPCore):
     """lmdeploy's api_server.
 
     With a `meta_template` prompts are assembled here and go to /v1/completions; without one messages go to
@@ -80,11 +80,11 @@ class _LMDeployCore(HTTPCore):
         return request.prompt.removeprefix(bos) if bos else request.prompt
 
 
-class LMDeployClient(_LMDeployCore, HTTPBackend):
+class LMDeployClient(LMDeployCore, HTTPBackend):
     """lmdeploy's api_server, called synchronously. The arguments are those of its base class."""
 
 
-class AsyncLMDeployClient(_LMDeployCore, AsyncHTTPBackend):
+class AsyncLMDeployClient(LMDeployCore, AsyncHTTPBackend):
     """`LMDeployClient`, called with await."""
 
 

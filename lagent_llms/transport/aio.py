@@ -45,8 +45,10 @@ class AsyncHTTPTransport:
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
+        environment_proxy: bool = True,
     ) -> None:
         self.endpoints = endpoints
+        self._environment_proxy = environment_proxy
         self.retry = retry or RetryPolicy()
         self.headers = request_headers(headers, api_key)
         self._tls = tls_context(verify)
@@ -84,7 +86,10 @@ class AsyncHTTPTransport:
             limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
         )
         return aiohttp.ClientSession(
-            connector=connector, headers=self.headers, trust_env=True, auto_decompress=False
+            connector=connector,
+            headers=self.headers,
+            trust_env=self._environment_proxy,
+            auto_decompress=False,
         )
 
 

@@ -13,8 +13,8 @@ ROOT = Path(lagent_llms.__file__).parent
 
 # Bottom up: a module imports only from floors below its own (or from its own room).
 FLOORS = [
-    {"errors", "guard", "stop_words"},
-    {"params", "process", "schema"},
+    {"errors", "guard", "launcher", "stop_words"},
+    {"params", "ports", "process", "schema"},
     {"answer", "deadline", "sessions", "startup", "meta_template"},
     {"request"},
     {"batch", "registry", "streams"},

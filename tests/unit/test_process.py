@@ -124,6 +124,13 @@ def test_the_environment():
         assert child.failure("").log_tail == "1 False"
 
 
+def test_standard_input_and_nothing_else_is_handed_down():
+    code = "import os, sys; print(sys.stdin.read(), sorted(os.listdir('/proc/self/fd'))[:-1])"
+    with started(python(code), stdin=b"secret") as child:
+        assert wait_until(child.ended)
+        assert child.failure("").log_tail == "secret ['0', '1', '2']"
+
+
 def test_the_log_is_bounded_clean_and_without_secrets(tmp_path):
     code = r"""
         import sys
