@@ -17,7 +17,7 @@ FLOORS = [
     {"params", "ports", "process", "schema"},
     {"answer", "deadline", "sessions", "startup", "meta_template"},
     {"request"},
-    {"batch", "registry", "streams"},
+    {"batch", "engine_source", "registry", "streams"},
     {"wire", "base"},
     {"transport"},
     {"config", "testing", "jax_engine"},
