@@ -40,6 +40,7 @@ from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usag
 if TYPE_CHECKING:
     from .backends.jax import AsyncJAXPipeline, JAXPipeline
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
+    from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
+    "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
@@ -64,6 +66,7 @@ __all__ = [
     "AsyncBaseLLM",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
+    "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
     "AuthenticationError",
     "BaseLLM",
@@ -78,6 +81,7 @@ __all__ = [
     "JAXPipeline",
     "LLMError",
     "LMDeployClient",
+    "LMDeployPipeline",
     "LMDeployServer",
     "LMTemplateParser",
     "MissingDependency",

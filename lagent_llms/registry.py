@@ -35,6 +35,12 @@ class Backend(NamedTuple):
 #: Our own backends, by class name.
 BACKENDS: dict[str, Backend] = {
     "LMDeployClient": Backend("lagent_llms.backends.lmdeploy_client", "lmdeploy's api_server over HTTP"),
+    "LMDeployPipeline": Backend(
+        "lagent_llms.backends.lmdeploy_pipeline",
+        "a model in this process, on lmdeploy (GPU)",
+        "lmdeploy",
+        ("lmdeploy",),
+    ),
     "LMDeployServer": Backend(
         "lagent_llms.backends.lmdeploy_server",
         "lmdeploy's api_server in a child process",

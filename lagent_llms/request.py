@@ -119,6 +119,8 @@ class LLMCore:
         params, options = self._parameters.merge(self.params, self.options, given)
         if inputs == "":
             raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
+        if isinstance(inputs, str) and options.do_preprocess:
+            inputs = [{"role": "user", "content": inputs}]
         turn = self.sessions.begin(options.session_id, start=options.sequence_start, end=options.sequence_end)
         try:
             text: str | None
