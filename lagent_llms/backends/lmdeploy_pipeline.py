@@ -73,11 +73,16 @@ class _PipelineCore(LLMCore):
         self.path, self.model_name = os.fspath(path), model_name
         # Without a mode the pytorch engine gives no log-probabilities, however much they are asked for.
         defaults = {"tp": tp, "session_len": session_len, "logprobs_mode": "raw_logprobs"}
-        self._engine = LMDeployEngine(path, model_name, backend, pipeline_cfg or {}, defaults)
+        self._engine = self._load(backend, pipeline_cfg or {}, defaults)
         self.backend = self._engine.backend
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, backend={self.backend!r})"
+
+    def _load(
+        self, backend: BackendName | None, options: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> LMDeployEngine:
+        return LMDeployEngine(self.path, self.model_name, backend, options, defaults)
 
     def _submit(self, request: Request, on_event: Callable[[Event], None]) -> tuple[Future[None], _Decoder]:
         return self._engine.submit(request, on_event), _Decoder(self._engine, request)

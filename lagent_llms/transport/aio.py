@@ -110,6 +110,7 @@ class _Keeper:
         try:
             yield
         finally:
+            await _end_farewells()
             await self.session.close()
 
 
@@ -247,6 +248,15 @@ def _let_go(response: aiohttp.ClientResponse, *, whole: bool = False) -> None:
             response.release()
         else:
             response.close()
+
+
+async def _end_farewells() -> None:
+    """Those of the running loop."""
+    loop = asyncio.get_running_loop()
+    tasks = [task for task in _farewells if task.get_loop() is loop]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _take_leave(response: aiohttp.ClientResponse) -> None:

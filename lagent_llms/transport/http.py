@@ -266,6 +266,9 @@ class HTTPSource(Generic[T]):
 
     def _send(self, command: Send) -> Head:
         self._deadline.restart()
+        remaining = self._deadline.remaining()
+        if remaining == 0:
+            raise self._deadline.exceeded()
         request = command.request
         _current.source = self
         try:
@@ -277,7 +280,7 @@ class HTTPSource(Generic[T]):
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(connect=self._timeout.connect, read=self._deadline.remaining()),
+                timeout=urllib3.Timeout(connect=self._timeout.connect, read=remaining),
             )
         except (HTTPError, HTTPException, OSError) as error:
             raise self._failure(command.url, error) from error
