@@ -25,7 +25,7 @@ from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 __all__ = ["AsyncLMDeployClient", "LMDeployClient", "LMDeployCore"]
 
 #: What special tokens look like: <|im_end|>, </s>, [INST], <｜User｜>.
-_SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z_]+\]")
+_SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
 
 #: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
 _PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
