@@ -105,4 +105,5 @@ def api_server(*flags, pytorch=True, **kwargs):
 
 def proxy(**kwargs):
     """A peer that is lmdeploy's proxy; servers join it with ``--proxy-url``."""
-    return served("serve", "proxy", **kwargs)
+    # Or it would send requests to the servers of proxies before it.
+    return served("serve", "proxy", "--disable-cache-status", **kwargs)

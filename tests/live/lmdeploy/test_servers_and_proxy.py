@@ -99,7 +99,7 @@ def test_the_proxy_has_no_tokenizer(llm):
 def test_an_unknown_model_at_the_proxy(proxied):
     with LMDeployClient(proxied[0].url, "nothing") as llm, pytest.raises(NotFound) as caught:
         llm.generate("hi")
-    assert caught.value.code == "10400"
+    assert caught.value.status_code == 404
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -25,12 +25,22 @@ def embedded(flags):
     ]  # fmt: skip
 
 
+def forget_nodes():
+    """Do what --disable-cache-status promises: lmdeploy reads its list of old servers before it looks there."""
+    import importlib.util
+
+    home = Path(importlib.util.find_spec("lmdeploy").origin).parent
+    (home / "serve" / "proxy" / "proxy_config.json").unlink(missing_ok=True)
+
+
 def main():
     given = sys.argv[1:]
     if not given or given[0].startswith("-"):
         given = embedded(given)
     elif given[0] == "proxy":
         given = ["serve", *given]
+    if "--disable-cache-status" in given:
+        forget_nodes()
     sys.argv[1:] = given
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded: a wrong path fails at once
     import cpu_engine
