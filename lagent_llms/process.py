@@ -76,6 +76,7 @@ class Child:
         self._owner = os.getpid()
         self._stopping, self._reading = threading.Lock(), threading.Lock()
         self._ended: str | None = None
+        self.pid = 0
         self._status, status = os.pipe()
         feed, feeder = os.pipe()
         os.write(feeder, stdin)
@@ -120,7 +121,7 @@ class Child:
         """How it ended ('exited with code 1', 'was killed by SIGKILL'), None while it runs."""
         with self._reading:
             if self._ended is None:
-                self._read_status(0.0)
+                self._read_status(1.0 if self._is_zombie() else 0.0)
             if self._ended is None and self._guard.poll() is not None:
                 self._kill_what_is_left()
                 self._ended = "was killed together with its guard process"
@@ -149,6 +150,14 @@ class Child:
     def let_go(self) -> None:
         """Ask for its end without waiting for it."""
         _let_go(self._guard)
+
+    def _is_zombie(self) -> bool:
+        """Whether it has ended, and the guard is about to tell so (seen on Linux only)."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
+                return file.read().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            return False
 
     def _first_status(self) -> int:
         words = self._read_status(_STARTED_WITHIN)

@@ -42,6 +42,7 @@ class Request:
         history: What the session will hold once the answer is there.
         on_error: What its stream does with an error; calls that are no streams always raise.
         refusal: Why this request must not be sent; its stream tells so (``on_error='status'``).
+        explain: Makes the error that is told of the one it failed with, by a backend that knows more.
     """
 
     prompt: str | None
@@ -54,6 +55,7 @@ class Request:
     history: Callable[[Completion], History]
     on_error: str = "raise"
     refusal: LLMError | None = None
+    explain: Callable[[LLMError], LLMError] | None = None
 
 
 class LLMCore:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import InvalidArgument, LLMError, ServerStartError
+from ..errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
 from ..params import Timeout
 from ..ports import check_free, check_port, reachable
 from ..process import Child
@@ -195,6 +195,21 @@ class _ServerCore(LMDeployCore):
             self._ready = False
         return not self._ready
 
+    def _explain(self, error: LLMError) -> LLMError:
+        """`error`, or what it comes from when the server has died."""
+        if not isinstance(error, (ConnectError, StreamInterrupted)):
+            return error
+        if (ended := self._child.ended()) is None:
+            return error
+        reason = f"lmdeploy's api_server {ended}"
+        told: LLMError
+        if error.partial:
+            told = StreamInterrupted(f"{error}: {reason}", partial=error.partial)
+        else:
+            told = self._child.failure(reason)
+        told.__cause__ = error
+        return told
+
     def _serves(self, models: Sequence[str]) -> bool:
         """Whether `models` are those of our server: another one might answer at its port."""
         return (self.model_name or self.path) in models
@@ -243,6 +258,7 @@ class LMDeployServer(_ServerCore, HTTPBackend):
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
         self._await_ready()
+        request.explain = self._explain
         return super()._open(request)
 
     def _tokenize(self, text: str) -> list[int]:
@@ -316,6 +332,7 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         await self.ready()
+        request.explain = self._explain
         return await super()._open(request)
 
     async def _tokenize(self, text: str) -> list[int]:

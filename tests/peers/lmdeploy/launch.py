@@ -26,7 +26,7 @@ def embedded(flags):
 
 
 def forget_nodes():
-    """Do what --disable-cache-status promises: lmdeploy reads its list of old servers before it looks there."""
+    """What --disable-cache-status promises: lmdeploy reads its old servers before it looks at the flag."""
     import importlib.util
 
     home = Path(importlib.util.find_spec("lmdeploy").origin).parent
