@@ -93,11 +93,13 @@ class LMDeployEngine:
         """Token ids of a prompt, with a BOS if the tokenizer's habit is to add one, but never two."""
         if self._pipe is None:
             raise _closed()
-        ids: list[int] = self.tokenizer.encode(text, add_bos=True)
         hf = self.tokenizer.model.model
-        if not add_bos and ids[:1] == [hf.bos_token_id] and not text.startswith(hf.bos_token):
-            ids = ids[1:]
-        return ids
+        ids: list[int]
+        if hf.bos_token and text.startswith(hf.bos_token):
+            ids = hf.encode(text, add_special_tokens=False)
+            return ids
+        ids = self.tokenizer.encode(text, add_bos=True)
+        return ids[1:] if not add_bos and ids[:1] == [hf.bos_token_id] else ids
 
     def decode(self, token: int) -> str:
         """The text of one token."""
@@ -175,7 +177,7 @@ class LMDeployEngine:
             async with contextlib.aclosing(self._engine.generate(prepared)) as outputs:
                 async for output in outputs:
                     on_event(output)
-            on_event(None)
+            on_event(None if self._pipe is not None else _closed())
         except asyncio.CancelledError:
             on_event(_closed())
             raise

@@ -27,7 +27,6 @@ def lmdeploy_on_the_path(tmp_path, monkeypatch):
 
 def check(names, printed):
     assert isinstance(names["response"], str)
-    assert names["response"]
     assert names["status"] == ModelStatusCode.END
     assert names["res"]
     lines = printed.splitlines()
