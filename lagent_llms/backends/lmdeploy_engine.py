@@ -29,7 +29,7 @@ from ..errors import (
     ServerError,
 )
 from ..request import Request
-from .lmdeploy_versions import check_version
+from .lmdeploy_versions import OLDEST_PIPELINE, check_version
 
 __all__ = ["BackendName", "Event", "LMDeployEngine"]
 
@@ -71,7 +71,7 @@ class LMDeployEngine:
         defaults: Mapping[str, Any],
     ) -> None:
         lmdeploy = _lmdeploy()
-        check_version(importlib.metadata.version("lmdeploy"))
+        _check_version(importlib.metadata.version("lmdeploy"))
         self._generation_config = lmdeploy.GenerationConfig
         config, keywords = _split(backend, options, defaults)
         if model_name is not None:
@@ -209,6 +209,15 @@ def _lmdeploy() -> Any:
         return importlib.import_module("lmdeploy")
     except ModuleNotFoundError as error:
         raise MissingDependency.of(str(error.name), "lmdeploy") from error
+
+
+def _check_version(version: str) -> None:
+    if check_version(version) < OLDEST_PIPELINE:
+        raise MissingDependency(
+            f"lmdeploy {version} is too old for LMDeployPipeline, which needs "
+            f"{OLDEST_PIPELINE[0]}.{OLDEST_PIPELINE[1]} or newer; LMDeployServer works with it",
+            extra="lmdeploy",
+        )
 
 
 def _config_type(backend: BackendName) -> type:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 
-__all__ = ["OLDEST", "TESTED", "check_version"]
+__all__ = ["OLDEST", "OLDEST_PIPELINE", "TESTED", "check_version"]
 
 #: The version the tests run on, and the oldest one whose differences are known (docs/lmdeploy.md).
 TESTED, OLDEST = (0, 18), (0, 6)
+#: Since then the engine takes a request apart from running it, which is how LMDeployPipeline uses it.
+OLDEST_PIPELINE = (0, 17)
 
 _warned: set[str] = set()
 

@@ -20,6 +20,7 @@ from lagent_llms import (
     UnsupportedParameter,
 )
 from lagent_llms.backends.lmdeploy_command import Installation, find_installation, flag_arguments
+from lagent_llms.backends.lmdeploy_engine import _check_version
 from lagent_llms.backends.lmdeploy_versions import check_version
 from lagent_llms.ports import check_free, check_port, reachable
 from lagent_llms.wire.vocabulary import vocabulary_text
@@ -185,6 +186,13 @@ def test_an_unknown_version_warns_once():
         assert check_version("0.99.1") == (0, 99)
     with pytest.warns(UserWarning, match="lmdeploy next"):
         check_version("next")
+
+
+def test_the_pipeline_needs_a_younger_one():
+    _check_version("0.17.0")
+    _check_version("0.18.0")
+    with pytest.raises(MissingDependency, match=r"lmdeploy 0\.12\.3 is too old .* needs 0\.17 or newer"):
+        _check_version("0.12.3")
 
 
 # the client's half
