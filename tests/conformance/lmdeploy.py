@@ -103,7 +103,7 @@ class Pipeline:
         return Shared(EMBEDDED_MODEL, **{**DEFAULTS, **kwargs})
 
     def running(self):
-        return len(self.first._engine._engine.engine.active)
+        return self.first._engine._engine.session_mgr.request_handle_pool.num_dispatched
 
 
 class _KeptEngine:

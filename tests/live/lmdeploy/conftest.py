@@ -36,6 +36,21 @@ def other_peer():
         yield peer
 
 
+@pytest.fixture(scope="module")
+def thinking_peer(tmp_path_factory):
+    """An api_server that looks for reasoning; a tool call of the model's passes for the end of one."""
+    model = tmp_path_factory.mktemp("thinking")
+    for file in peers.EMBEDDED_MODEL.iterdir():
+        if file.suffix in (".json", ".safetensors"):
+            (model / file.name).write_bytes(file.read_bytes())
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        text = (model / name).read_text(encoding="utf-8")
+        text = text.replace("<|interpreter|>", "<think>").replace("<|plugin|>", "</think>")
+        (model / name).write_text(text, encoding="utf-8")
+    with peers.served("serve", "api_server", str(model), "--reasoning-parser", "default") as peer:
+        yield peer
+
+
 @pytest.fixture(scope="session")
 def jax():
     """What every answer is compared with."""

@@ -118,6 +118,17 @@ def test_tool_calls_with_our_template_are_read_here(llm):
     assert completion.finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_reasoning_is_kept_apart(thinking_peer, stream):
+    with LMDeployClient(thinking_peer.url, **GREEDY) as llm:
+        completion = llm.complete(CALCULATE, stream=stream)
+        assert completion.reasoning.strip() == "<|action_start|>"
+        assert completion.text.strip().startswith('{"name": "calculator"')
+        assert "</think>" not in completion.text
+        with llm.stream_chat(CALCULATE, stream=stream) as chunks:
+            assert "".join(chunk.delta for chunk in chunks) == completion.text
+
+
 def test_response_format(chat):
     schema = {
         "type": "object",

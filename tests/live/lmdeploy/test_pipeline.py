@@ -74,7 +74,7 @@ def twin(llm):
 
 
 def running(llm):
-    return len(llm._engine._engine.engine.active)
+    return llm._engine._engine.session_mgr.request_handle_pool.num_dispatched
 
 
 def wait_until(condition, seconds=20):
@@ -348,6 +348,7 @@ def test_a_path_that_is_not_there():
         LMDeployPipeline("/nowhere/model")
 
 
+@pytest.mark.cpu_engine
 def test_close_frees_the_engine():
     llm = LMDeployPipeline(EMBEDDED_MODEL, backend="turbomind", **GREEDY)
     model = weakref.ref(llm._engine._engine.engine.model)
