@@ -51,7 +51,9 @@ class LMDeployCore(HTTPCore):
         headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
         return Call(
             HTTPRequest.json(path, body, headers),
-            partial(_Decoder, where=path, top=request.params.logprobs or 0),
+            partial(CompletionDecoder, where=path, read_error=_read_error)
+            if request.params.logprobs is None
+            else partial(_LogprobDecoder, where=path, top=request.params.logprobs),
             _read_error,
         )
 
@@ -94,7 +96,7 @@ class AsyncLMDeployClient(LMDeployCore, AsyncHTTPBackend):
     """`LMDeployClient`, called with await."""
 
 
-class _Decoder(CompletionDecoder):
+class _LogprobDecoder(CompletionDecoder):
     """As every OpenAI-style server's answer, but for the form of its log-probabilities.
 
     Args:

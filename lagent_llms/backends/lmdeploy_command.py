@@ -21,7 +21,7 @@ from typing import Any
 
 from ..errors import InvalidArgument, MissingDependency, ServerStartError
 
-__all__ = ["Installation", "find_installation", "flag_arguments"]
+__all__ = ["Installation", "check_flags", "find_installation", "flag_arguments"]
 
 _LAUNCHER = Path(__file__).parent.parent / "launcher.py"
 _LOOK = """
@@ -185,6 +185,20 @@ def _added_flags(function: ast.AST) -> Iterator[tuple[str, bool]]:
         for argument in call.args:
             if isinstance(argument, ast.Constant) and str(argument.value).startswith("--"):
                 yield str(argument.value)[2:], takes_value
+
+
+def check_flags(given: object) -> dict[str, Any]:
+    """`given` as a dict of flags.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(
+            f"serve_cfg={given!r}: allowed is a dict of flags such as {{'max_batch_size': 64}}",
+            argument="serve_cfg",
+        )
+    return dict(given)
 
 
 def flag_arguments(given: Mapping[str, Any], known: Mapping[str, bool] | None) -> list[str]:

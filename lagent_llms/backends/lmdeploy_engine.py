@@ -70,6 +70,11 @@ class LMDeployEngine:
         options: Mapping[str, Any],
         defaults: Mapping[str, Any],
     ) -> None:
+        if not isinstance(options, Mapping):
+            raise InvalidArgument(
+                f"pipeline_cfg={options!r}: allowed is a dict of options such as {{'max_batch_size': 64}}",
+                argument="pipeline_cfg",
+            )
         lmdeploy = _lmdeploy()
         _check_version(importlib.metadata.version("lmdeploy"))
         self._generation_config = lmdeploy.GenerationConfig

@@ -22,7 +22,7 @@ from ..wire.endpoints import Endpoints
 from ..wire.retry import RetryPolicy
 from .http import AsyncHTTPBackend, HTTPBackend
 from .lmdeploy_client import LMDeployCore
-from .lmdeploy_command import Installation, find_installation, flag_arguments
+from .lmdeploy_command import Installation, check_flags, find_installation, flag_arguments
 from .lmdeploy_versions import check_version
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class _ServerCore(LMDeployCore):
         max_concurrency: int = 64,
         **kwargs: Unpack[CallKwargs],
     ) -> None:
-        flags = dict(serve_cfg or {})
+        flags = check_flags(serve_cfg or {})
         self.path = os.fspath(path)
         self.server_name = server_name
         self.server_port = check_port(server_name, server_port)

@@ -133,7 +133,12 @@ def test_without_lmdeploy(monkeypatch, tmp_path):
 @pytest.mark.parametrize("cls", [LMDeployServer, AsyncLMDeployServer])
 @pytest.mark.parametrize(
     ("arguments", "name"),
-    [({"tp": 0}, "tp"), ({"server_port": 70000}, "server_port"), ({"server_port": True}, "server_port")],
+    [
+        ({"tp": 0}, "tp"),
+        ({"server_port": 70000}, "server_port"),
+        ({"server_port": True}, "server_port"),
+        ({"serve_cfg": ["--tp", "2"]}, "serve_cfg"),
+    ],
 )
 def test_bad_arguments_start_nothing(cls, arguments, name):
     with pytest.raises(InvalidArgument, match=f"{name}=") as caught:
@@ -145,6 +150,11 @@ def test_bad_arguments_start_nothing(cls, arguments, name):
 def test_a_path_that_is_not_there(cls, tmp_path):
     with pytest.raises(ServerStartError, match="there is no such file or directory"):
         cls(tmp_path / "nothing", server_port=0, command="true", api_key=None)
+
+
+def test_pipeline_options_are_a_dict():
+    with pytest.raises(InvalidArgument, match="pipeline_cfg="):
+        LMDeployPipeline("x", pipeline_cfg=["max_batch_size"])
 
 
 def test_a_key_shows_nowhere():

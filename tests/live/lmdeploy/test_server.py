@@ -1,6 +1,7 @@
 """LMDeployServer: the real command line in a child process, its start, its key, its failures, its end."""
 
 import asyncio
+import json
 import os
 import pickle
 import signal
@@ -107,6 +108,19 @@ def test_by_configuration_as_mindsearch_writes_it(arguments):
         # The embedded model has 2048 tokens; the server generates no more than fit.
         assert llm.chat(FRANCE, max_new_tokens=64) == PARIS
         assert llm.chat(FRANCE) == PARIS
+
+
+def test_at_the_command_line(command, tmp_path):
+    config = {"type": "LMDeployServer", "path": str(EMBEDDED_MODEL), "model_name": peers.NAME,
+              "server_port": 0, "command": command, **GREEDY}  # fmt: skip
+    file = tmp_path / "llm.yaml"
+    file.write_text(json.dumps(config))  # JSON is YAML
+    done = subprocess.run(
+        [sys.executable, "-c", "from lagent_llms.cli import main; main()",
+         "chat", FRANCE[0]["content"], "--config", str(file)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, PARIS + "\n"), done.stderr
 
 
 # the key
