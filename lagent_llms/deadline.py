@@ -55,6 +55,14 @@ class Deadline:
         ends = [end for end in (wait and self._last + wait, self._end) if end is not None]
         return max(0.0, min(ends) - self._clock()) if ends else None
 
+    def next_look(self) -> float | None:
+        """Seconds until `remaining` should be looked at again, for who sets a timer and sleeps.
+
+        It may become shorter in between: with the first piece the limit for further ones begins to count.
+        """
+        waits = [wait for wait in (self.remaining(), self._timeout.idle) if wait is not None]
+        return min(waits, default=None)
+
     def remaining_in_total(self) -> float | None:
         """Seconds the whole answer may still take; None without a limit."""
         return None if self._end is None else max(0.0, self._end - self._clock())

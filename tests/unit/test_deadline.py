@@ -39,6 +39,17 @@ def test_total_bounds_the_whole_answer():
     assert deadline.exceeded().phase == "total"
 
 
+def test_a_timer_looks_again_before_the_shorter_limit_can_be_over():
+    clock = Clock()
+    deadline = Deadline(Timeout(first_token=30, idle=2), clock)
+    assert deadline.next_look() == 2
+    deadline.piece_arrived()
+    clock.now += 1.5
+    assert deadline.next_look() == 0.5
+    assert Deadline(Timeout(first_token=None, idle=3)).next_look() == 3
+    assert Deadline(Timeout(first_token=None, idle=None)).next_look() is None
+
+
 def test_no_limit():
     assert Deadline(Timeout(first_token=None, idle=None)).remaining() is None
 
