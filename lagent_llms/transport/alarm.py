@@ -35,9 +35,9 @@ class Alarm:
             self._timer.cancel()
 
     def _set(self) -> None:
-        remaining = self._deadline.remaining()
-        if remaining is not None:
-            self._timer = self._loop.call_later(remaining, self._check)
+        wait = self._deadline.next_look()
+        if wait is not None:
+            self._timer = self._loop.call_later(wait, self._check)
 
     def _check(self) -> None:
         if self._deadline.remaining() == 0:
