@@ -40,6 +40,8 @@ from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usag
 if TYPE_CHECKING:
     from .backends.jax import AsyncJAXPipeline, JAXPipeline
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
+    from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
+    from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -50,6 +52,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
+    "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
+    "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
@@ -62,6 +66,8 @@ __all__ = [
     "AsyncBaseLLM",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
+    "AsyncLMDeployPipeline",
+    "AsyncLMDeployServer",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -75,6 +81,8 @@ __all__ = [
     "JAXPipeline",
     "LLMError",
     "LMDeployClient",
+    "LMDeployPipeline",
+    "LMDeployServer",
     "LMTemplateParser",
     "MissingDependency",
     "ModelLoadError",

@@ -217,6 +217,8 @@ class CallOptions(_Table):
         adapter_name: The LoRA adapter to answer with; None is the base model.
         tools: Tool descriptions for a chat template that takes them (OpenAI's form).
         tool_choice: Which tool to call, for servers that take it.
+        do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
+            word); False takes it as it is.
     """
 
     session_id: int = _param(_session_id, 2967)
@@ -229,6 +231,7 @@ class CallOptions(_Table):
     adapter_name: str | None = _param(_adapter_name, None)
     tools: list[dict[str, Any]] | None = _param(_tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
+    do_preprocess: bool = _param(_flag, False, neutral=False)
 
     @property
     def stateless(self) -> bool:
@@ -261,6 +264,7 @@ class CallKwargs(TypedDict, total=False):
     adapter_name: str | None
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Any
+    do_preprocess: bool | None
 
 
 def _is_neutral(table: type[_Table], name: str, value: object) -> bool:

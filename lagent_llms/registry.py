@@ -34,6 +34,18 @@ class Backend(NamedTuple):
 #: Our own backends, by class name.
 BACKENDS: dict[str, Backend] = {
     "LMDeployClient": Backend("lagent_llms.backends.lmdeploy_client", "lmdeploy's api_server over HTTP"),
+    "LMDeployPipeline": Backend(
+        "lagent_llms.backends.lmdeploy_pipeline",
+        "a model in this process, on lmdeploy (GPU)",
+        "lmdeploy",
+        ("lmdeploy",),
+    ),
+    "LMDeployServer": Backend(
+        "lagent_llms.backends.lmdeploy_server",
+        "lmdeploy's api_server in a child process",
+        "lmdeploy",
+        ("lmdeploy",),
+    ),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

@@ -44,6 +44,7 @@ class Request:
         on_error: What its stream does with an error; calls that are no streams always raise.
         refusal: Why this request must not be sent; its stream tells so (``on_error='status'``).
         span: Where the call is traced, None when nobody traces.
+        explain: Makes the error that is told of the one it failed with, by a backend that knows more.
     """
 
     prompt: str | None
@@ -57,6 +58,7 @@ class Request:
     on_error: str = "raise"
     refusal: LLMError | None = None
     span: CallSpan | None = None
+    explain: Callable[[LLMError], LLMError] | None = None
 
 
 class LLMCore:
@@ -122,6 +124,8 @@ class LLMCore:
         params, options = self._parameters.merge(self.params, self.options, given)
         if inputs == "":
             raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
+        if isinstance(inputs, str) and options.do_preprocess:
+            inputs = [{"role": "user", "content": inputs}]
         turn = self.sessions.begin(options.session_id, start=options.sequence_start, end=options.sequence_end)
         try:
             text: str | None

@@ -91,6 +91,8 @@ class _Run:
         if not isinstance(error, LLMError):
             raise error
         error.partial = error.partial or self._answer.text
+        if self._request.explain is not None:
+            error = self._request.explain(error)
         if self._request.on_error != "status":
             raise error
         return self._answer.fail(error)

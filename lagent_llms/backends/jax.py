@@ -6,15 +6,13 @@ token ids and turn its events into pieces.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import queue
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..base import AsyncBaseLLM, BaseLLM
-from ..deadline import Deadline
+from ..engine_source import AsyncEngineSource, EngineSource
 from ..errors import InvalidArgument, LLMError, MissingDependency, ModelLoadError
 from ..request import LLMCore, Request
 from ..schema import Piece, TokenLogprob, Usage
@@ -182,60 +180,11 @@ class _Decoder:
         return TokenLogprob(text(item.token_id), item.token_id, item.logprob, top)
 
 
-class _Source:
-    """Pieces of one request, waited for in a thread."""
-
-    def __init__(self, core: _JAXCore, request: Request) -> None:
-        self._events: queue.SimpleQueue[TokenEvent] = queue.SimpleQueue()
-        self._deadline = Deadline(request.options.timeout)
-        self._handle, self._decoder = core._submit(request, self._events.put)
-
-    def __next__(self) -> Piece:
-        try:
-            event = self._events.get(timeout=self._deadline.remaining())
-        except queue.Empty:
-            raise self._deadline.exceeded() from None
-        self._deadline.piece_arrived()
-        piece = self._decoder.piece(event)
-        if piece is None:
-            raise StopIteration
-        return piece
-
-    def close(self) -> None:
-        self._handle.cancel()
-
-
-class _AsyncSource:
-    """Pieces of one request, waited for in an event loop."""
-
-    def __init__(self, core: _JAXCore, request: Request) -> None:
-        loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[TokenEvent] = asyncio.Queue()
-        self._deadline = Deadline(request.options.timeout)
-
-        def on_event(event: TokenEvent) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-        self._handle, self._decoder = core._submit(request, on_event)
-
-    async def __anext__(self) -> Piece:
-        event = await self._deadline.wait(self._events.get())
-        self._deadline.piece_arrived()
-        piece = self._decoder.piece(event)
-        if piece is None:
-            raise StopAsyncIteration
-        return piece
-
-    def close(self) -> None:
-        self._handle.cancel()
-
-
 class JAXPipeline(_JAXCore, BaseLLM):
     """A model in this process, on JAX. The arguments are those of its base class."""
 
-    def _open(self, request: Request) -> _Source:
-        return _Source(self, request)
+    def _open(self, request: Request) -> EngineSource[TokenEvent]:
+        return EngineSource(request, self._submit)
 
     def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)
@@ -248,8 +197,8 @@ class JAXPipeline(_JAXCore, BaseLLM):
 class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
     """`JAXPipeline`, called with await."""
 
-    async def _open(self, request: Request) -> _AsyncSource:
-        return _AsyncSource(self, request)
+    async def _open(self, request: Request) -> AsyncEngineSource[TokenEvent]:
+        return AsyncEngineSource(request, self._submit)
 
     async def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)

@@ -6,6 +6,8 @@ stateless, so the history of ours is kept here.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -13,19 +15,23 @@ import msgspec
 
 from ..errors import LLMError, UnsupportedParameter
 from ..request import Request
-from ..schema import Piece
+from ..schema import Piece, TokenLogprob
 from ..wire.completions import CompletionDecoder, completion_body, model_names, read_error
 from ..wire.exchange import Call, Whole
 from ..wire.http import Head, HTTPRequest, read_refusal, server_error
+from ..wire.vocabulary import vocabulary_text
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
-__all__ = ["AsyncLMDeployClient", "LMDeployClient"]
+__all__ = ["AsyncLMDeployClient", "LMDeployClient", "LMDeployCore"]
+
+#: What special tokens look like: <|im_end|>, </s>, [INST], <｜User｜>.
+_SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
 
 #: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
 _PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
 
 
-class _LMDeployCore(HTTPCore):
+class LMDeployCore(HTTPCore):
     """lmdeploy's api_server.
 
     With a `meta_template` prompts are assembled here and go to /v1/completions; without one messages go to
@@ -37,7 +43,7 @@ class _LMDeployCore(HTTPCore):
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
         path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
-        body = completion_body(request, request.options.adapter_name or model, stop=request.stop_words)
+        body = completion_body(request, request.options.adapter_name or model, stop=_server_stops(request))
         body.setdefault("top_k", 0)  # no filter; left out or null, the server's default of 50 would apply
         if request.prompt is not None:
             self._check_honoured(request)
@@ -45,7 +51,9 @@ class _LMDeployCore(HTTPCore):
         headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
         return Call(
             HTTPRequest.json(path, body, headers),
-            partial(CompletionDecoder, where=path, read_error=_read_error),
+            partial(CompletionDecoder, where=path, read_error=_read_error)
+            if request.params.logprobs is None
+            else partial(_LogprobDecoder, where=path, top=request.params.logprobs),
             _read_error,
         )
 
@@ -80,12 +88,48 @@ class _LMDeployCore(HTTPCore):
         return request.prompt.removeprefix(bos) if bos else request.prompt
 
 
-class LMDeployClient(_LMDeployCore, HTTPBackend):
+class LMDeployClient(LMDeployCore, HTTPBackend):
     """lmdeploy's api_server, called synchronously. The arguments are those of its base class."""
 
 
-class AsyncLMDeployClient(_LMDeployCore, AsyncHTTPBackend):
+class AsyncLMDeployClient(LMDeployCore, AsyncHTTPBackend):
     """`LMDeployClient`, called with await."""
+
+
+class _LogprobDecoder(CompletionDecoder):
+    """As every OpenAI-style server's answer, but for the form of its log-probabilities.
+
+    Args:
+        top: How many alternatives were asked for.
+    """
+
+    def __init__(self, head: Head, where: str = "", *, top: int = 0) -> None:
+        super().__init__(head, where, read_error=_read_error)
+        self._top = top
+
+    def _piece(self, data: bytes) -> Piece | None:
+        piece = super()._piece(data)
+        if piece is None or not piece.logprobs:
+            return piece
+        return replace(piece, logprobs=tuple(map(self._logprob, piece.logprobs)))
+
+    def _logprob(self, item: TokenLogprob) -> TokenLogprob:
+        """`item` as it should be: lmdeploy tells vocabulary entries, and leaves the token out of `top`."""
+        chosen = (vocabulary_text(item.token), None, item.logprob)
+        others = [(vocabulary_text(token), None, logprob) for token, _, logprob in item.top]
+        ranked = sorted([chosen, *others], key=lambda alternative: -alternative[2])
+        return TokenLogprob(*chosen, tuple(ranked[: self._top]))
+
+
+def _server_stops(request: Request) -> list[str]:
+    """The stop words the server may look for: those that can only be special tokens.
+
+    It stops at every token that has the word anywhere inside and drops that token whole, which would lose
+    text; and with ignore_eos its pytorch engine never generates such a token.
+    """
+    if request.params.ignore_eos:
+        return []
+    return [word for word in request.stop_words if _SPECIAL.fullmatch(word)]
 
 
 class _Encoded(msgspec.Struct):

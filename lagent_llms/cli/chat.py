@@ -11,6 +11,7 @@ import typer
 from ..base import BaseLLM
 from ..config import create_llm, load_config
 from ..errors import InvalidArgument, LLMError
+from ..registry import find_backend
 from ..schema import Message
 from .terminal import parse_settings, print_stream, progress, read_input
 
@@ -59,7 +60,8 @@ def chat(
         raise InvalidArgument("the prompt is empty", argument="prompt")
     with progress("loading the model") as say:
         overrides = {**asked, **parse_settings(settings or ())}
-        if load_config(config, profile=profile)[0].get("type") == "JAXPipeline":
+        kind = load_config(config, profile=profile)[0].get("type")
+        if kind is not None and "progress" in find_backend(kind).constructor_names():
             overrides["progress"] = say
         llm = create_llm(config, profile=profile, **overrides)
     with llm:

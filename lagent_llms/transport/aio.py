@@ -45,8 +45,10 @@ class AsyncHTTPTransport:
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
+        environment_proxy: bool = True,
     ) -> None:
         self.endpoints = endpoints
+        self._environment_proxy = environment_proxy
         self.retry = retry or RetryPolicy()
         self.headers = request_headers(headers, api_key)
         self._tls = tls_context(verify)
@@ -84,7 +86,10 @@ class AsyncHTTPTransport:
             limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
         )
         return aiohttp.ClientSession(
-            connector=connector, headers=self.headers, trust_env=True, auto_decompress=False
+            connector=connector,
+            headers=self.headers,
+            trust_env=self._environment_proxy,
+            auto_decompress=False,
         )
 
 
@@ -105,6 +110,7 @@ class _Keeper:
         try:
             yield
         finally:
+            await _end_farewells()
             await self.session.close()
 
 
@@ -242,6 +248,15 @@ def _let_go(response: aiohttp.ClientResponse, *, whole: bool = False) -> None:
             response.release()
         else:
             response.close()
+
+
+async def _end_farewells() -> None:
+    """Those of the running loop."""
+    loop = asyncio.get_running_loop()
+    tasks = [task for task in _farewells if task.get_loop() is loop]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _take_leave(response: aiohttp.ClientResponse) -> None:

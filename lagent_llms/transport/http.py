@@ -50,6 +50,7 @@ class HTTPTransport:
         retry: Which failures are tried again.
         verify: Whether and how certificates are checked.
         max_connections: Connections kept open for each server.
+        environment_proxy: Whether the proxies that the environment names are used.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class HTTPTransport:
         retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
         max_connections: int = 64,
+        environment_proxy: bool = True,
     ) -> None:
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
@@ -75,7 +77,7 @@ class HTTPTransport:
         self._by_proxy = {
             url: self._pools(urllib3.ProxyManager(proxy, **options))
             for url in endpoints.urls
-            if (proxy := _proxy_of(url)) is not None
+            if environment_proxy and (proxy := _proxy_of(url)) is not None
         }
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:
@@ -264,6 +266,9 @@ class HTTPSource(Generic[T]):
 
     def _send(self, command: Send) -> Head:
         self._deadline.restart()
+        remaining = self._deadline.remaining()
+        if remaining == 0:
+            raise self._deadline.exceeded()
         request = command.request
         _current.source = self
         try:
@@ -275,7 +280,7 @@ class HTTPSource(Generic[T]):
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(connect=self._timeout.connect, read=self._deadline.remaining()),
+                timeout=urllib3.Timeout(connect=self._timeout.connect, read=remaining),
             )
         except (HTTPError, HTTPException, OSError) as error:
             raise self._failure(command.url, error) from error

@@ -174,9 +174,14 @@ class CompletionDecoder:
 
         Raises:
             StreamInterrupted: There was no finish reason.
+            ServerError: The body is an error.
         """
-        if self._events is None and (piece := self._piece(self._body)) is not None:
-            yield piece
+        if self._events is None:
+            if (piece := self._piece(self._body)) is not None:
+                yield piece
+        elif self._finish_reason is None and self._events.rest.startswith(b"{"):
+            # No event at all: lmdeploy's proxy says so what is wrong.
+            raise self._read_error(self._head, self._events.rest, self._where)
         yield self._last()
 
     def _piece(self, data: bytes) -> Piece | None:

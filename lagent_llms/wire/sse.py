@@ -22,6 +22,11 @@ class EventSplitter:
         self._at_start = True
         self._waiting_cr = False
 
+    @property
+    def rest(self) -> bytes:
+        """What came after the last complete event."""
+        return bytes(self._tail)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes.
 

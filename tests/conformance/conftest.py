@@ -1,11 +1,18 @@
-"""The backends the contract is tested on, each with its real peer and the embedded model under it."""
+"""The backends the contract is tested on, each with its real peer and the embedded model under it.
+
+LMDeployPipeline is tested where lmdeploy is installed (``.venv-lmdeploy``), all others where it is not.
+"""
+
+import importlib.util
 
 import pytest
 
 from lagent_llms import AsyncJAXPipeline, JAXPipeline
 from lagent_llms.backends.jax import EMBEDDED_MODEL
 from lagent_llms.jax_engine import Engine
+from tests import lmdeploy_peer
 
+from . import lmdeploy
 from .calling import Caller
 
 GREEDY = {"temperature": 0, "max_new_tokens": 64}
@@ -20,6 +27,8 @@ def engine():
 class JAX:
     """Makes pipelines on one shared engine, and looks into it."""
 
+    for_logprobs = {}
+
     def __init__(self, engine):
         self._engine = engine
 
@@ -33,9 +42,48 @@ class JAX:
         return stats.slots_in_use + stats.waiting
 
 
-@pytest.fixture(scope="session", params=["JAXPipeline"])
+@pytest.fixture(scope="session")
+def api_server():
+    with lmdeploy_peer.api_server() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def lmdeploy_server():
+    server = lmdeploy.Server()
+    yield server
+    server.first.close()
+
+
+@pytest.fixture(scope="session")
+def lmdeploy_turbomind():
+    pipeline = lmdeploy.Pipeline("turbomind")
+    yield pipeline
+    pipeline.first.close()
+
+
+@pytest.fixture(scope="session")
+def lmdeploy_pytorch():
+    pipeline = lmdeploy.Pipeline("pytorch")
+    yield pipeline
+    pipeline.first.close()
+
+
+HERE = {
+    "JAXPipeline": lambda request: JAX(request.getfixturevalue("engine")),
+    "LMDeployClient": lambda request: lmdeploy.Client(request.getfixturevalue("api_server")),
+    "LMDeployServer": lambda request: request.getfixturevalue("lmdeploy_server"),
+}
+IN_PROCESS = {
+    f"LMDeployPipeline-{engine}": lambda request, engine=engine: request.getfixturevalue(f"lmdeploy_{engine}")
+    for engine in ("turbomind", "pytorch")
+}
+BACKENDS = HERE if importlib.util.find_spec("lmdeploy") is None else IN_PROCESS
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
 def backend(request):
-    return {"JAXPipeline": lambda: JAX(request.getfixturevalue("engine"))}[request.param]()
+    return BACKENDS[request.param](request)
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])

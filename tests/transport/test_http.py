@@ -58,13 +58,17 @@ def text_of(client, method="stream_generate", **kwargs):
 
 def test_an_answer_streamed_on_the_wire(connect):
     client, server = connect(lambda c: c.answer("Hel", "lo"))
-    completion = client.complete("x", temperature=0, stop_words="END")
+    completion = client.complete("x", temperature=0, stop_words="<|end|>")
     assert (completion.text, completion.finish_reason) == ("Hello", "stop")
     assert completion.usage.completion_tokens == 2
     (request,) = server.requests
     assert request.path == "/v1/completions"
     assert request.body["prompt"] == "x"
-    assert (request.body["stream"], request.body["stop"], request.body["temperature"]) == (True, ["END"], 0)
+    assert (request.body["stream"], request.body["stop"], request.body["temperature"]) == (
+        True,
+        ["<|end|>"],
+        0,
+    )
     assert request.body["skip_special_tokens"] is False
 
 

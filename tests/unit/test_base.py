@@ -57,6 +57,19 @@ def test_a_string_is_a_user_message():
     assert len({request.prompt for request in llm.requests}) == 1
 
 
+def test_do_preprocess_makes_a_prompt_a_user_message():
+    llm = chatty(script="fine")
+    llm.chat(USER)
+    llm.generate("hi", do_preprocess=True)
+    llm.generate(["hi", "hi"], do_preprocess=True)
+    assert len({request.prompt for request in llm.requests}) == 1
+    llm.generate("hi", do_preprocess=False)
+    llm.generate("hi", do_preprocess=None)
+    assert [request.prompt for request in llm.requests[-2:]] == ["hi", "hi"]
+    with pytest.raises(InvalidArgument, match="do_preprocess='yes'"):
+        llm.generate("hi", do_preprocess="yes")
+
+
 def test_complete_tells_everything():
     completion = ScriptedLLM(["ab", "c STOP d"]).complete("x", stop_words="STOP")
     assert (completion.text, completion.finish_reason, completion.stop_word) == ("abc ", "stop", "STOP")

@@ -13,11 +13,11 @@ ROOT = Path(lagent_llms.__file__).parent
 
 # Bottom up: a module imports only from floors below its own (or from its own room).
 FLOORS = [
-    {"errors", "stop_words"},
-    {"params", "schema"},
-    {"answer", "deadline", "sessions", "meta_template", "telemetry"},
+    {"errors", "guard", "launcher", "stop_words"},
+    {"params", "ports", "process", "schema"},
+    {"answer", "deadline", "sessions", "startup", "meta_template", "telemetry"},
     {"request"},
-    {"batch", "registry", "streams"},
+    {"batch", "engine_source", "registry", "streams"},
     {"wire", "base"},
     {"transport"},
     {"config", "testing", "jax_engine"},

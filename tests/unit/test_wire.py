@@ -339,3 +339,11 @@ def test_the_status_of_an_error_sent_as_success():
 def test_timeouts_are_checked():
     with pytest.raises(InvalidArgument):
         Timeout(connect=0)
+
+
+def test_an_error_that_is_no_event_in_a_stream():
+    decoder = CompletionDecoder(SSE, "here")
+    assert list(decoder.feed(b'{"error_code": 10402, "text": "no answer"}\n')) == []
+    with pytest.raises(ServerError, match="here: no answer") as caught:
+        list(decoder.finish())
+    assert caught.value.code == "10402"

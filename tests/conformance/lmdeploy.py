@@ -1,0 +1,119 @@
+"""The backends of lmdeploy for the contract: each makes objects that talk to one shared peer."""
+
+import sys
+
+from lagent_llms import (
+    AsyncLMDeployClient,
+    AsyncLMDeployPipeline,
+    AsyncLMDeployServer,
+    LMDeployClient,
+    LMDeployPipeline,
+    LMDeployServer,
+)
+from lagent_llms.backends.jax import EMBEDDED_MODEL
+from tests import lmdeploy_peer as peers
+
+DEFAULTS = {"temperature": 0, "max_new_tokens": 64, "meta_template": "internlm2-lagent"}
+
+
+class Client:
+    """Clients of one api_server."""
+
+    #: What a request for log-probabilities takes: prompts go to a route that has none.
+    for_logprobs = {"meta_template": None}
+
+    def __init__(self, peer):
+        self._peer = peer
+
+    def make(self, asynchronous, **kwargs):
+        cls = AsyncLMDeployClient if asynchronous else LMDeployClient
+        return cls(self._peer.url, peers.NAME, **{**DEFAULTS, **kwargs})
+
+    def running(self):
+        return self._peer.running()
+
+
+class Server:
+    """Servers that share one child process, which the first of them started."""
+
+    for_logprobs = {"meta_template": None}
+
+    def __init__(self):
+        self.first = LMDeployServer(
+            EMBEDDED_MODEL, peers.NAME, server_port=0, command=peers.command(), serve_cfg=peers.PYTORCH
+        )
+        self._peer = peers.Peer(
+            self.first.url, self.first._child, {"Authorization": f"Bearer {self.first.api_key}"}
+        )
+
+    def make(self, asynchronous, **kwargs):
+        child = self.first._child
+
+        class Shared(AsyncLMDeployServer if asynchronous else LMDeployServer):
+            def _start_child(self):
+                return _Kept(child)
+
+        return Shared(
+            EMBEDDED_MODEL,
+            peers.NAME,
+            server_port=self.first.server_port,
+            api_key=self.first.api_key,
+            command=peers.command(),
+            **{**DEFAULTS, **kwargs},
+        )
+
+    def running(self):
+        return self._peer.running()
+
+
+class _Kept:
+    """A child that others use as well."""
+
+    def __init__(self, child):
+        self._child = child
+        self.ended, self.failure = child.ended, child.failure
+        self.last_line = ""
+
+    def let_go(self):
+        pass
+
+    stop = let_go
+
+
+class Pipeline:
+    """Pipelines on one engine of lmdeploy; runs where lmdeploy is installed."""
+
+    for_logprobs = {}
+
+    def __init__(self, backend):
+        if not peers.REAL:
+            sys.path.insert(0, str(peers.ROOT / "tests" / "peers" / "lmdeploy"))
+            import cpu_engine
+
+            cpu_engine.install()
+        self.first = LMDeployPipeline(EMBEDDED_MODEL, peers.NAME, backend=backend)
+
+    def make(self, asynchronous, **kwargs):
+        shared = self.first
+
+        class Shared(AsyncLMDeployPipeline if asynchronous else LMDeployPipeline):
+            def _load(self, *args):
+                return _KeptEngine(shared._engine)
+
+        return Shared(EMBEDDED_MODEL, **{**DEFAULTS, **kwargs})
+
+    def running(self):
+        return self.first._engine._engine.session_mgr.request_handle_pool.num_dispatched
+
+
+class _KeptEngine:
+    """An engine that others use as well."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def close(self):
+        pass
