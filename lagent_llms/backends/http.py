@@ -16,9 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ..base import AsyncBaseLLM, BaseLLM
 from ..errors import InvalidArgument
 from ..request import LLMCore, Request
-from ..schema import Piece
 from ..wire.endpoints import Endpoints, check_url
-from ..wire.exchange import Call
 from ..wire.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -26,8 +24,10 @@ if TYPE_CHECKING:
 
     from ..meta_template import TemplateSpec
     from ..params import CallKwargs
+    from ..schema import Piece
     from ..transport.aio import AsyncHTTPSource, AsyncHTTPTransport
     from ..transport.http import HTTPSource, HTTPTransport
+    from ..wire.exchange import Call
 
 __all__ = ["AsyncHTTPBackend", "HTTPBackend", "HTTPCore"]
 

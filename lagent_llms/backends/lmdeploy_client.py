@@ -1,34 +1,21 @@
 """`LMDeployClient` and `AsyncLMDeployClient`: lmdeploy's api_server, or its proxy, over HTTP.
 
-Written against lmdeploy 0.18 (docs/lmdeploy.md tells what differs in older versions). Its sessions are
-stateless, so the history of ours is kept here.
+Its sessions are stateless, so the history of ours is kept here.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import msgspec
-
-from ..errors import LLMError, UnsupportedParameter
-from ..request import Request
-from ..schema import Piece, TokenLogprob
-from ..wire.completions import CompletionDecoder, completion_body, model_names, read_error
-from ..wire.exchange import Call, Whole
-from ..wire.http import Head, HTTPRequest, read_refusal, server_error
-from ..wire.vocabulary import vocabulary_text
+from ..errors import UnsupportedParameter
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
+if TYPE_CHECKING:
+    from ..request import Request
+    from ..schema import Piece
+    from ..wire.exchange import Call
+
 __all__ = ["AsyncLMDeployClient", "LMDeployClient", "LMDeployCore"]
-
-#: What special tokens look like: <|im_end|>, </s>, [INST], <｜User｜>.
-_SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
-
-#: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
-_PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
 
 
 class LMDeployCore(HTTPCore):
@@ -40,31 +27,28 @@ class LMDeployCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
 
+    # The protocol is imported by the first call: who only names a client does not wait for it.
+
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
-        path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
-        body = completion_body(request, request.options.adapter_name or model, stop=_server_stops(request))
-        body.setdefault("top_k", 0)  # no filter; left out or null, the server's default of 50 would apply
+        from ..wire import lmdeploy
+
         if request.prompt is not None:
             self._check_honoured(request)
-            body["prompt"] = self._without_own_bos(request)
-        headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
-        return Call(
-            HTTPRequest.json(path, body, headers),
-            partial(CompletionDecoder, where=path, read_error=_read_error)
-            if request.params.logprobs is None
-            else partial(_LogprobDecoder, where=path, top=request.params.logprobs),
-            _read_error,
-        )
+        bos = self.template.bos if self.template is not None else ""
+        return lmdeploy.answer_call(request, request.options.adapter_name or model, bos=bos)
 
     def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
         """See `HTTPCore.tokenize_call`."""
-        body = {"input": text, "do_preprocess": False, "add_bos": True}
-        return Call(HTTPRequest.json("/v1/encode", body), lambda head: Whole(_token_ids), _read_error)
+        from ..wire import lmdeploy
+
+        return lmdeploy.tokenize_call(text)
 
     def models_call(self) -> Call[list[str]]:
         """See `HTTPCore.models_call`."""
-        return Call(HTTPRequest("GET", "/v1/models"), lambda head: Whole(model_names), _read_error)
+        from ..wire import lmdeploy
+
+        return lmdeploy.models_call()
 
     def _check_honoured(self, request: Request) -> None:
         """Refuse what /v1/completions would drop without a word (or, for logprobs, break off at)."""
@@ -81,12 +65,6 @@ class LMDeployCore(HTTPCore):
                     backend=type(self).__name__,
                 )
 
-    def _without_own_bos(self, request: Request) -> str:
-        """The prompt as /v1/completions wants it: that route puts the tokenizer's BOS before it itself."""
-        assert request.prompt is not None
-        bos = self.template.bos if self.template is not None else ""
-        return request.prompt.removeprefix(bos) if bos else request.prompt
-
 
 class LMDeployClient(LMDeployCore, HTTPBackend):
     """lmdeploy's api_server, called synchronously. The arguments are those of its base class."""
@@ -94,55 +72,3 @@ class LMDeployClient(LMDeployCore, HTTPBackend):
 
 class AsyncLMDeployClient(LMDeployCore, AsyncHTTPBackend):
     """`LMDeployClient`, called with await."""
-
-
-class _LogprobDecoder(CompletionDecoder):
-    """As every OpenAI-style server's answer, but for the form of its log-probabilities.
-
-    Args:
-        top: How many alternatives were asked for.
-    """
-
-    def __init__(self, head: Head, where: str = "", *, top: int = 0) -> None:
-        super().__init__(head, where, read_error=_read_error)
-        self._top = top
-
-    def _piece(self, data: bytes) -> Piece | None:
-        piece = super()._piece(data)
-        if piece is None or not piece.logprobs:
-            return piece
-        return replace(piece, logprobs=tuple(map(self._logprob, piece.logprobs)))
-
-    def _logprob(self, item: TokenLogprob) -> TokenLogprob:
-        """`item` as it should be: lmdeploy tells vocabulary entries, and leaves the token out of `top`."""
-        chosen = (vocabulary_text(item.token), None, item.logprob)
-        others = [(vocabulary_text(token), None, logprob) for token, _, logprob in item.top]
-        ranked = sorted([chosen, *others], key=lambda alternative: -alternative[2])
-        return TokenLogprob(*chosen, tuple(ranked[: self._top]))
-
-
-def _server_stops(request: Request) -> list[str]:
-    """The stop words the server may look for: those that can only be special tokens.
-
-    It stops at every token that has the word anywhere inside and drops that token whole, which would lose
-    text; and with ignore_eos its pytorch engine never generates such a token.
-    """
-    if request.params.ignore_eos:
-        return []
-    return [word for word in request.stop_words if _SPECIAL.fullmatch(word)]
-
-
-class _Encoded(msgspec.Struct):
-    input_ids: list[int]
-
-
-def _token_ids(body: bytes) -> list[int]:
-    return msgspec.json.decode(body, type=_Encoded).input_ids
-
-
-def _read_error(head: Head, body: bytes, where: str) -> LLMError:
-    """As every OpenAI-style server's, and the proxy's own errors, which come under HTTP 200."""
-    refusal = read_refusal(body)
-    if head.status < 300 and refusal.code in _PROXY_STATUS:
-        return server_error(_PROXY_STATUS[refusal.code], refusal, where=where)
-    return read_error(head, body, where)

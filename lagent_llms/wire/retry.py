@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import ConnectError, LLMError, RateLimited, ServerError, TimeoutExceeded
 
 __all__ = ["RetryPolicy", "unreachable"]
+
+
+def _uniform(low: float, high: float) -> float:
+    import random  # here, since importing it costs more than all of this module
+
+    return random.uniform(low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class RetryPolicy:
     max_retries: int = 2
     base: float = 0.5
     longest: float = 8.0
-    uniform: Callable[[float, float], float] = random.uniform
+    uniform: Callable[[float, float], float] = _uniform
 
     def pause(self, error: LLMError, attempt: int) -> float | None:
         """Seconds to wait after attempt `attempt` (from 0) failed; None when it is not repeated."""
