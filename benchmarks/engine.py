@@ -2,13 +2,10 @@
 
 Both decode the same random model greedily with the same prompts, each in a process of its own, in turns; CPU
 seconds are those of all threads of the process. torch runs on one thread, its best case per CPU-second.
-
-    python benchmarks/engine.py [--json FILE] [--repeats 3] [--tokens 64]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -19,6 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report
+
+NAME = "engine"
+TOKENS = 64  # new ones, for each prompt
 BATCHES = (1, 8, 32)
 PROMPT_TOKENS = 48
 SIZES = {
@@ -58,7 +59,7 @@ def prompts(batch: int, salt: int) -> list[list[int]]:
     ]
 
 
-def measure(answer: Any, tokens: int) -> dict[str, float]:
+def rate(answer: Any) -> dict[str, float]:
     """Tokens per CPU-second by batch size; `answer` takes prompts and gives the number of tokens."""
     figures = {}
     for batch in BATCHES:
@@ -69,16 +70,16 @@ def measure(answer: Any, tokens: int) -> dict[str, float]:
             began = time.process_time()
             count = answer(rows)
             best = max(best, count / (time.process_time() - began))
-            assert count == batch * tokens
+            assert count == batch * TOKENS
         figures[str(batch)] = best
     return figures
 
 
-def run_engine(path: str, cache: str, tokens: int) -> dict[str, float]:
+def run_engine(path: str, cache: str) -> dict[str, float]:
     from lagent_llms.jax_engine import Engine, SamplingParams, TokenEvent
 
     engine = Engine.load(path, max_slots=max(BATCHES), max_len=512, cache_dir=cache)
-    greedy = SamplingParams(max_new_tokens=tokens, temperature=0, ignore_eos=True)
+    greedy = SamplingParams(max_new_tokens=TOKENS, temperature=0, ignore_eos=True)
 
     def answer(rows: list[list[int]]) -> int:
         left, counts, done = [len(rows)], [], threading.Event()
@@ -96,10 +97,10 @@ def run_engine(path: str, cache: str, tokens: int) -> dict[str, float]:
         return sum(counts)
 
     with engine:
-        return measure(answer, tokens)
+        return rate(answer)
 
 
-def run_torch(path: str, _cache: str, tokens: int) -> dict[str, float]:
+def run_torch(path: str, _cache: str) -> dict[str, float]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -110,16 +111,16 @@ def run_torch(path: str, _cache: str, tokens: int) -> dict[str, float]:
         ids = torch.tensor(rows)
         with torch.inference_mode():
             out = model.generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens,
-                min_new_tokens=tokens, pad_token_id=0,
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=TOKENS,
+                min_new_tokens=TOKENS, pad_token_id=0,
             )  # fmt: skip
         return (out.shape[1] - PROMPT_TOKENS) * len(rows)
 
-    return measure(answer, tokens)
+    return rate(answer)
 
 
-def run_first(path: str, cache: str, _tokens: int) -> dict[str, float]:
-    """Load and one token: its caller times the whole process."""
+def run_first(path: str, cache: str) -> dict[str, float]:
+    """Load and one token: who started the process times it all."""
     from lagent_llms.jax_engine import Engine, SamplingParams
 
     done = threading.Event()
@@ -130,50 +131,49 @@ def run_first(path: str, cache: str, _tokens: int) -> dict[str, float]:
         return {"at": time.time()}
 
 
-def child(kind: str, path: Path, cache: Path, tokens: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", kind, str(path), str(cache), "--tokens", str(tokens)]
-    out = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ).stdout
-    figures: dict[str, float] = json.loads(out.splitlines()[-1])
+CHILDREN = {"engine": run_engine, "torch": run_torch, "first": run_first}
+
+
+def child(kind: str, path: Path, cache: Path) -> dict[str, float]:
+    """What `CHILDREN` [kind] measures, in a process of its own."""
+    code = (
+        "import json, sys; from benchmarks.engine import CHILDREN\n"
+        f"print(json.dumps(CHILDREN[{kind!r}](*sys.argv[1:])))"
+    )
+    command = [sys.executable, "-c", code, str(path), str(cache)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=64, help="new tokens per prompt")
-    parser.add_argument("--child", nargs=3, metavar=("KIND", "MODEL", "CACHE"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        kind, path, cache = options.child
-        runs = {"engine": run_engine, "torch": run_torch, "first": run_first}
-        print(json.dumps(runs[kind](path, cache, options.tokens)))
-        return
+def measure(quick: bool) -> dict[str, Any]:
+    rounds: dict[str, list[dict[str, float]]] = {"engine": [], "torch": []}
+    first = []
     with tempfile.TemporaryDirectory() as folder:
         model, cache = Path(folder) / "model", Path(folder) / "xla"
         make_model(model)
-        rounds: dict[str, list[dict[str, float]]] = {"engine": [], "torch": []}
-        first = []
-        child("first", model, cache, 1)  # fills the compile cache
-        for _ in range(options.repeats):
-            for kind, figures in rounds.items():
-                figures.append(child(kind, model, cache, options.tokens))
+        child("first", model, cache)  # fills the compile cache
+        for _ in range(1 if quick else 3):
+            for kind, found in rounds.items():
+                found.append(child(kind, model, cache))
             began = time.time()
-            first.append(child("first", model, cache, 1)["at"] - began)
-    result: dict[str, Any] = {"first_token_seconds": statistics.median(first), "tokens_per_cpu_second": {}}
-    print(f"{'batch':>5} {'engine':>10} {'torch':>10} {'ratio':>7}   (tokens per CPU-second)")
+            first.append(child("first", model, cache)["at"] - began)
+    rates = {}
     for batch in map(str, BATCHES):
         ours, theirs = (statistics.median(one[batch] for one in rounds[kind]) for kind in ("engine", "torch"))
-        result["tokens_per_cpu_second"][batch] = {"engine": ours, "torch": theirs, "ratio": ours / theirs}
-        print(f"{batch:>5} {ours:>10.0f} {theirs:>10.0f} {ours / theirs:>6.2f}x")
-    print(f"process start to first token, compile cache warm: {result['first_token_seconds']:.2f} s")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        rates[batch] = {"engine": ours, "torch": theirs, "ratio": ours / theirs}
+    return {"tokens_per_cpu_second": rates, "first_token_seconds": statistics.median(first)}
+
+
+def tables(figures: dict[str, Any]) -> str:
+    rows = [
+        (batch, f"{row['engine']:.0f}", f"{row['torch']:.0f}", f"{row['ratio']:.2f}x")
+        for batch, row in figures["tokens_per_cpu_second"].items()
+    ]
+    head = ("batch", "engine, tokens per CPU-second", "transformers + torch", "ratio")
+    first = figures["first_token_seconds"]
+    return f"{report.table(head, rows)}\n\nFrom the start of a process to its first token: {first:.2f} s."
 
 
 if __name__ == "__main__":
-    main()
+    report.main(NAME, __doc__, measure, tables, packages=("jax", "torch", "transformers"))

@@ -1,19 +1,19 @@
 """What it costs to assemble a prompt: families of this library against an f-string join, and its peers.
 
-Every figure is the median over alternating rounds of one process, as a ratio to the f-string join of the same
-dialog (what a hand-written prompt costs at least). Run: ``python benchmarks/templates.py [--messages 1000]``.
+Every figure is the CPU time of one rendering, in alternating rounds of one process, beside the f-string
+join of the same 1,000 messages (what a hand-written prompt costs at least).
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks import report
 from lagent_llms.meta_template import INTERNLM2_META, ChatTemplate, load_template
 
+NAME = "templates"
+MESSAGES = 1_000
 CHATML = (
     "{% for message in messages %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -56,17 +56,6 @@ def transformers_render(messages: list[dict[str, str]]) -> str:
     return str(render_jinja_template([messages], chat_template=CHATML, add_generation_prompt=True)[0][0])
 
 
-def measure(candidates: dict[str, Callable[[Any], object]], messages: Any, rounds: int) -> dict[str, float]:
-    """Median seconds of each candidate, rounds interleaved so that all see the same machine."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, candidate in candidates.items():
-            start = time.perf_counter()
-            candidate(messages)
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def candidates() -> dict[str, Callable[[Any], object]]:
     """All that is compared, by name."""
     found: dict[str, Callable[[Any], object]] = {"f-string join": f_string, "lagent's parser": lagent_style}
@@ -93,17 +82,32 @@ def candidates() -> dict[str, Callable[[Any], object]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=200)
-    arguments = parser.parse_args()
-    medians = measure(candidates(), dialog(arguments.messages), arguments.rounds)
-    floor = medians["f-string join"]
-    print(f"| {arguments.messages:,} messages | µs | x f-string join |\n|---|---|---|")
-    for name, seconds in medians.items():
-        print(f"| {name} | {seconds * 1e6:.0f} | {seconds / floor:.2f} |")
+def measure(quick: bool) -> dict[str, Any]:
+    messages = dialog(MESSAGES)
+    renderers = {name: (lambda render=render: render(messages)) for name, render in candidates().items()}
+    times = report.interleaved(renderers, 20 if quick else 200)
+    floor, median = min(times["f-string join"]), report.median(times)
+    return {
+        "messages": MESSAGES,
+        "renderings": {
+            name: {
+                "us": min(found) * 1e6,
+                "ratio": min(found) / floor,
+                "median_ratio": median[name] / median["f-string join"],
+            }
+            for name, found in times.items()
+        },
+    }
+
+
+def tables(figures: dict[str, Any]) -> str:
+    rows = [
+        (name, f"{row['us']:.0f}", f"{row['ratio']:.2f}", f"{row['median_ratio']:.2f}")
+        for name, row in figures["renderings"].items()
+    ]
+    head = (f"{figures['messages']:,} messages", "µs, best", "x f-string join, best", "median")
+    return report.table(head, rows)
 
 
 if __name__ == "__main__":
-    main()
+    report.main(NAME, __doc__, measure, tables)

@@ -11,15 +11,14 @@ Everything else (parameters, template, sessions, stop words, batches, errors) is
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from . import telemetry
 from .batch import as_dialog, check_prompt, check_prompts, gather, is_batch, split, with_sessions
 from .errors import StreamInterrupted
 from .request import Input, LLMCore, Request
@@ -175,6 +174,7 @@ class BaseLLM(LLMCore):
     def _start(self, request: Request) -> Source:
         if request.refusal is not None:
             raise request.refusal
+        request.span = telemetry.begin(self, request)
         if self.session_len is not None and request.prompt is not None:
             self.check_length(request, len(self._tokenize(request.prompt)))
         return self._open(request)
@@ -189,6 +189,8 @@ class BaseLLM(LLMCore):
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
+        from concurrent.futures import ThreadPoolExecutor  # here, so that the import stays light
+
         calls = self.check_batch(split(inputs, given))
         running: list[Stream] = []
         interrupted = threading.Event()
@@ -308,6 +310,7 @@ class AsyncBaseLLM(LLMCore):
     async def _start(self, request: Request) -> AsyncSource:
         if request.refusal is not None:
             raise request.refusal
+        request.span = telemetry.begin(self, request)
         if self.session_len is not None and request.prompt is not None:
             self.check_length(request, len(await self._tokenize(request.prompt)))
         return await self._open(request)
@@ -322,6 +325,8 @@ class AsyncBaseLLM(LLMCore):
     async def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
+        import asyncio  # here, so that the import stays light
+
         calls = self.check_batch(split(inputs, given))
         gate = asyncio.Semaphore(self.max_concurrency)
 

@@ -23,8 +23,11 @@ def is_batch(inputs: object) -> bool:
 
 
 def as_dialog(inputs: object) -> Any:
-    """`inputs` of a chat, where a string or a single dict is a dialog of one message."""
-    if isinstance(inputs, str):
+    """`inputs` of a chat, where a string or a single dict is a dialog of one message.
+
+    An empty string stays one: it is refused as an empty prompt is.
+    """
+    if isinstance(inputs, str) and inputs:
         return [{"role": "user", "content": inputs}]
     return [inputs] if isinstance(inputs, Mapping) else inputs
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .errors import ConfigError, nearest
+from .errors import ConfigError, InvalidArgument, nearest
 from .params import CallOptions, GenerationParams
 from .registry import find_backend
 from .request import LLMCore
@@ -65,7 +65,8 @@ def create_llm(
         A `BaseLLM`, or an `AsyncBaseLLM`.
 
     Raises:
-        ConfigError: The file, a key or a value cannot be used; names the file and the key.
+        ConfigError: The file or a key cannot be used; names the file and the key.
+        InvalidArgument: A value cannot be used; names the file, the key and what is allowed.
         MissingDependency: The backend needs an extra that is not installed.
     """
     settings, where = load_config(config, profile=profile)
@@ -76,6 +77,8 @@ def create_llm(
         raise ConfigError(f"{where}: 'type' is missing: the name of the backend") from None
     cls = find_backend(backend, asynchronous=asynchronous)
     known = cls.constructor_names()
+    if missing := [key for key in _required(cls) if key not in settings]:
+        raise ConfigError(f"{where}: {missing[0]!r} is missing: {cls.__name__} needs it")
     for key, value in settings.items():
         if key not in known:
             raise ConfigError(
@@ -83,7 +86,12 @@ def create_llm(
                 f"known are {', '.join(sorted(known))}"
             )
         settings[key] = _expanded(value, f"{where}: {key}", _takes_strings(cls, key))
-    return cls(**settings)
+    try:
+        return cls(**settings)
+    except InvalidArgument as error:
+        if error.argument not in settings or error.argument in overrides:  # not the file's fault
+            raise
+        raise InvalidArgument(f"{where}: {error}", argument=error.argument) from error
 
 
 def load_config(config: Source | None = None, *, profile: str | None = None) -> tuple[dict[str, Any], str]:
@@ -93,6 +101,8 @@ def load_config(config: Source | None = None, *, profile: str | None = None) -> 
     profile = profile or os.environ.get("LAGENT_LLM_PROFILE") or None
     if isinstance(config, Mapping):
         return _select(config, profile, "configuration")
+    if not isinstance(config, (str, os.PathLike)):
+        raise ConfigError(f"config: expected a path, a dict or None, got {type(config).__name__}")
     path = Path(config).expanduser()
     return _select(_read(path), profile, str(path))
 
@@ -140,6 +150,8 @@ def _select(settings: Any, profile: str | None, where: str) -> tuple[dict[str, A
     """The settings of one profile, or of the only configuration there is."""
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{where}: expected keys and values, got {type(settings).__name__}")
+    if strange := [key for key in settings if not isinstance(key, str)]:
+        raise ConfigError(f"{where}: a key is a name, got {strange[0]!r}")
     if "profiles" not in settings:
         if profile is not None and settings is not EMBEDDED:
             raise ConfigError(f"{where}: profile {profile!r} was asked for, but there is no 'profiles'")
@@ -186,6 +198,15 @@ def _expanded(value: Any, where: str, strings: bool = True) -> Any:
 
         return yaml.safe_load(text)
     return text
+
+
+def _required(cls: type[LLMCore]) -> list[str]:
+    """Names of the constructor's parameters that have no default."""
+    return [
+        name
+        for name, item in inspect.signature(cls).parameters.items()
+        if item.default is item.empty and item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
+    ]
 
 
 def _takes_strings(cls: type[LLMCore], key: str) -> bool:

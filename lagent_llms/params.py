@@ -82,6 +82,23 @@ def _response_format(name: str, value: Any) -> Any:
     return value
 
 
+def _adapter_name(name: str, value: Any) -> Any:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise _refuse(name, value, "None or a string that is not empty")
+    return value
+
+
+def _tools(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise _refuse(name, value, "None or a list of tool descriptions (dicts)")
+    tools = list(value)
+    if stray := [item for item in tools if not isinstance(item, Mapping)]:
+        raise _refuse(name, stray[0], "None or a list of tool descriptions (dicts)")
+    return tools or None
+
+
 def _session_id(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _refuse(name, value, "an integer of 0 or more")
@@ -211,8 +228,8 @@ class CallOptions(_Table):
     timeout: Timeout = _param(_timeout, Timeout())
     on_error: Literal["raise", "status"] = _param(_on_error, "raise")
     stream: bool = _param(_flag, True, neutral=True)
-    adapter_name: str | None = _param(lambda name, value: value, None)
-    tools: list[dict[str, Any]] | None = _param(lambda name, value: value, None)
+    adapter_name: str | None = _param(_adapter_name, None)
+    tools: list[dict[str, Any]] | None = _param(_tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
     do_preprocess: bool = _param(_flag, False, neutral=False)
 

@@ -7,7 +7,6 @@ A name is one of `BACKENDS`, an entry point of the group ``lagent_llms.backends`
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
 from .errors import ConfigError, nearest
@@ -72,7 +71,7 @@ def find_backend(backend: str | type, *, asynchronous: bool = False) -> type[LLM
         module_name, _, name = _locate(backend).partition(":")
         found = _attribute(module_name, name, backend)
     else:
-        found, module_name = backend, backend.__module__
+        found, module_name = backend, getattr(backend, "__module__", "")
     if not (isinstance(found, type) and issubclass(found, LLMCore)):
         raise ConfigError(f"type={backend!r} is no backend: expected a subclass of BaseLLM or AsyncBaseLLM")
     if asynchronous and not found.__name__.startswith("Async"):
@@ -87,13 +86,14 @@ def _locate(name: str) -> str:
     plain = name.removeprefix("Async")
     if plain in BACKENDS:
         return f"{BACKENDS[plain].module}:{name}"
-    plugins: dict[str, EntryPoint] = {item.name: item for item in entry_points(group=ENTRY_POINT_GROUP)}
+    from importlib.metadata import entry_points  # here: it is slow to import
+
+    plugins = {item.name: item for item in entry_points(group=ENTRY_POINT_GROUP)}
     if name in plugins:
         return plugins[name].value
-    if ":" in name:
-        return name
-    if "." in name:
-        return ":".join(name.rsplit(".", 1))
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    if attribute and module and not module.startswith("."):
+        return f"{module}:{attribute}"
     known = sorted({*BACKENDS, *plugins})
     raise ConfigError(
         f"unknown backend {name!r}{nearest(name, known)}; known are {', '.join(known)}, "

@@ -19,6 +19,7 @@ from .sessions import History, SessionStore, Turn
 
 if TYPE_CHECKING:
     from .meta_template import ChatTemplate, TemplateSpec
+    from .telemetry import CallSpan
 
 __all__ = ["Input", "LLMCore", "Request"]
 
@@ -43,6 +44,7 @@ class Request:
         on_error: What its stream does with an error; calls that are no streams always raise.
         refusal: Why this request must not be sent; its stream tells so (``on_error='status'``).
         explain: Makes the error that is told of the one it failed with, by a backend that knows more.
+        span: Where the call is traced, None when nobody traces.
     """
 
     prompt: str | None
@@ -56,6 +58,7 @@ class Request:
     on_error: str = "raise"
     refusal: LLMError | None = None
     explain: Callable[[LLMError], LLMError] | None = None
+    span: CallSpan | None = None
 
 
 class LLMCore:

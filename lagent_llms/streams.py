@@ -65,11 +65,13 @@ class _Run:
         if not self._ended:
             self._release()
 
-    def _release(self) -> None:
+    def _release(self, error: BaseException | None = None) -> None:
         self._ended = True
         if self._source is not None:
             self._source.close()
         self._request.turn.rollback()
+        if self._request.span is not None:
+            self._request.span.end(self.completion, error)
 
     def _complete(self) -> StreamChunk:
         self.completion, chunk = self._answer.finish()
@@ -83,9 +85,9 @@ class _Run:
 
     def _fail(self, error: BaseException) -> StreamChunk:
         """The chunk that tells of `error`, or `error` itself raised."""
-        self._release()
         if isinstance(error, (StopIteration, StopAsyncIteration)):
             error = StreamInterrupted("the stream ended without its final marker")
+        self._release(error)
         if not isinstance(error, LLMError):
             raise error
         error.partial = error.partial or self._answer.text

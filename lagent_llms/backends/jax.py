@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..base import AsyncBaseLLM, BaseLLM
 from ..engine_source import AsyncEngineSource, EngineSource
-from ..errors import LLMError, MissingDependency, ModelLoadError
+from ..errors import InvalidArgument, LLMError, MissingDependency, ModelLoadError
 from ..request import LLMCore, Request
 from ..schema import Piece, TokenLogprob, Usage
 
@@ -77,6 +77,8 @@ class _JAXCore(LLMCore):
         max_concurrency: int = 64,
         **kwargs: Unpack[CallKwargs],
     ) -> None:
+        if not isinstance(path, (str, os.PathLike, type(None))):
+            raise InvalidArgument(f"path={path!r}: allowed is None or a model directory", argument="path")
         model = engine.path if engine is not None else Path(path or EMBEDDED_MODEL)
         if meta_template is None:
             meta_template = "internlm2-lagent" if model == EMBEDDED_MODEL else _own_template(model)

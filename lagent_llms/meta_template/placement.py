@@ -27,13 +27,14 @@ def turns_of(family: Family, roles: Sequence[str]) -> Sequence[int]:
         roles: The roles of all messages.
     """
     first = 0
-    removed = {name for name in set(roles) if family.roles.get(name, family.others).word == "remove"}
+    kinds = set(roles)
+    removed = {name for name in kinds if family.roles.get(name, family.others).word == "remove"}
     if family.system is not None:
         if family.system.take != "first":
             removed.add("system")
         elif roles and roles[0] == "system":
             first = 1
-    if removed.isdisjoint(roles):
+    if removed.isdisjoint(kinds):
         return range(first, len(roles))
     return [place for place in range(first, len(roles)) if roles[place] not in removed]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
@@ -69,6 +68,8 @@ class Head:
             return max(0.0, float(value))
         except ValueError:
             pass
+        from email.utils import parsedate_to_datetime  # here: it is rarely needed and slow to import
+
         try:
             until = parsedate_to_datetime(value)
         except ValueError:

@@ -17,6 +17,7 @@ from lagent_llms import (
     SessionClosed,
     SessionOutOfLimit,
     StreamInterrupted,
+    TemplateError,
     TimeoutExceeded,
     UnknownParameter,
     UnsupportedParameter,
@@ -348,6 +349,10 @@ def test_an_unusable_dialog_does_not_block_the_session():
     ("call", "message"),
     [
         (lambda llm: llm.generate(""), "the prompt is empty"),
+        (lambda llm: llm.chat(""), "the prompt is empty"),
+        (lambda llm: llm.complete([]), "the list of messages is empty"),
+        (lambda llm: llm.stream_chat([]), "the list of messages is empty"),
+        (lambda llm: llm.chat(USER, tools=[3]), r"tools=3: allowed is None or a list of tool descriptions"),
         (lambda llm: llm.generate(3), r"expected a prompt \(str\) or a list of prompts, got int"),
         (lambda llm: llm.generate([{"role": "user"}]), r"inputs\[0\]: expected a prompt \(str\), got dict"),
         (lambda llm: llm.chat([]), "the list of messages is empty"),
@@ -365,6 +370,19 @@ def test_bad_input(call, message):
     with pytest.raises(InvalidArgument, match=message):
         call(llm)
     assert llm.requests == []
+
+
+def test_unknown_roles_name_the_role_and_those_allowed():
+    llm = chatty()
+    with pytest.raises(TemplateError, match=r"no role 'usr', did you mean 'user'\? \(allowed: .*assistant"):
+        llm.chat([{"role": "usr", "content": "x"}])
+    assert llm.requests == []
+
+
+def test_an_empty_message_does_not_lose_the_others():
+    with pytest.raises(BatchError, match=r"inputs\[1\] failed: inputs: the prompt is empty") as caught:
+        chatty(script="ok").chat(["a", "", "b"])
+    assert (caught.value.results[0], caught.value.results[2]) == ("ok", "ok")
 
 
 def test_constructor_names_suggest_the_nearest():

@@ -2,7 +2,7 @@ import pytest
 
 from lagent_llms import create_llm
 from lagent_llms.config import EMBEDDED, load_config
-from lagent_llms.errors import ConfigError
+from lagent_llms.errors import ConfigError, InvalidArgument
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 
 SCRIPTED = "lagent_llms.testing.ScriptedLLM"
@@ -113,6 +113,11 @@ def test_values_from_the_environment(write, monkeypatch):
         ("type: lagent_llms.testing.Nothing\n", "has no 'Nothing'"),
         ("type: no_such_package.Nothing\n", "there is no module 'no_such_package'"),
         ("type: collections.OrderedDict\n", "is no backend"),
+        ("type: 5\n", "type=5 is no backend"),
+        ("type: ..Nothing\n", "unknown backend '..Nothing'"),
+        ("type: ':'\n", "unknown backend ':'"),
+        (f"type: {SCRIPTED}\n1: 2\n", "a key is a name, got 1"),
+        ("type: LMDeployClient\n", "'url' is missing: LMDeployClient needs it"),
         ("profiles: {}\n", "'profiles' holds no named configurations"),
         ("profiles: {a: 1}\n", "profile 'a' holds no keys and values"),
         ("profiles: {a: {type: x}}\nurl: y\n", "beside 'profiles' only 'default' is allowed, found ['url']"),
@@ -135,3 +140,14 @@ def test_errors_name_the_file(write, tmp_path):
         create_llm(write("{}", "llm.json"))
     with pytest.raises(ConfigError, match="llm.toml"):
         create_llm(write("type = ", "llm.toml"))
+    with pytest.raises(InvalidArgument, match=r"llm.yaml: temperature='hot': allowed is a number") as caught:
+        create_llm(write(f"type: {SCRIPTED}\ntemperature: hot\n"))
+    assert caught.value.argument == "temperature"
+    with pytest.raises(InvalidArgument, match="^temperature=-1: allowed"):
+        create_llm(write(f"type: {SCRIPTED}\n"), temperature=-1)
+
+
+@pytest.mark.parametrize("config", [5, ["a"], b"llm.yaml"])
+def test_a_configuration_is_a_path_or_a_dict(config):
+    with pytest.raises(ConfigError, match="config: expected a path, a dict or None, got"):
+        create_llm(config)

@@ -15,7 +15,7 @@ ROOT = Path(lagent_llms.__file__).parent
 FLOORS = [
     {"errors", "guard", "launcher", "stop_words"},
     {"params", "ports", "process", "schema"},
-    {"answer", "deadline", "sessions", "startup", "meta_template"},
+    {"answer", "deadline", "sessions", "startup", "meta_template", "telemetry"},
     {"request"},
     {"batch", "engine_source", "registry", "streams"},
     {"wire", "base"},

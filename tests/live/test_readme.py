@@ -1,0 +1,36 @@
+"""What the README shows runs as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lagent_llms.config import load_config
+from lagent_llms.registry import find_backend
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BEFORE = "from lagent_llms import create_llm\nllm = create_llm()\n"
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=[code.split("\n")[0][:60] for code in PYTHON])
+def test_examples(code):
+    code = code.replace('"path/to/model"', "None")
+    done = subprocess.run([sys.executable, "-c", BEFORE + code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    if "France" in code:
+        assert done.stdout.startswith("The capital of France is Paris.\n")
+
+
+def test_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODEL_DIR", "/models/mine")
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "llm.yaml"
+    path.write_text(text, encoding="utf-8")
+    for profile in yaml.safe_load(text)["profiles"]:
+        settings, _ = load_config(path, profile=profile)
+        known = find_backend(settings.pop("type")).constructor_names()
+        assert set(settings) <= known

@@ -1,0 +1,38 @@
+"""What a user sees whose installation lacks an extra: the command that brings it."""
+
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT = "import sys; sys.modules[{package!r}] = None\n"
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("package", ["jax", "safetensors", "tokenizers"])
+def test_the_jax_extra(package):
+    done = python(
+        WITHOUT.format(package=package) + "from lagent_llms import LLMError, MissingDependency, create_llm\n"
+        "try:\n    create_llm()\n"
+        "except MissingDependency as error:\n    print(isinstance(error, LLMError), error.extra, error)\n"
+    )
+    assert done.stderr == ""
+    assert "run: pip install 'lagent_llms[jax]'" in done.stdout
+    assert done.stdout.startswith("True jax")
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_the_cli_extra(package):
+    done = python(WITHOUT.format(package=package) + "from lagent_llms.cli import main; main()")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {package} is not installed; run: pip install 'lagent_llms[cli]'\n"
+
+
+def test_importing_works_without_any():
+    names = ("jax", "numpy", "safetensors", "tokenizers", "jinja2", "typer", "rich", "opentelemetry")
+    blocked = "".join(WITHOUT.format(package=name) for name in names)
+    done = python(blocked + "import lagent_llms; print(lagent_llms.create_llm, lagent_llms.BaseLLM)")
+    assert (done.returncode, done.stderr) == (0, "")
