@@ -18,7 +18,7 @@ from .schema import Completion, Message, check_messages
 from .sessions import History, SessionStore, Turn
 
 if TYPE_CHECKING:
-    from .meta_template import ChatTemplate, TemplateSpec
+    from .meta_template import ChatTemplate, TemplateSpec, Written
     from .telemetry import CallSpan
 
 __all__ = ["Input", "LLMCore", "Request"]
@@ -43,8 +43,8 @@ class Request:
         history: What the session will hold once the answer is there.
         on_error: What its stream does with an error; calls that are no streams always raise.
         refusal: Why this request must not be sent; its stream tells so (``on_error='status'``).
-        explain: Makes the error that is told of the one it failed with, by a backend that knows more.
         span: Where the call is traced, None when nobody traces.
+        explain: Makes the error that is told of the one it failed with, by a backend that knows more.
     """
 
     prompt: str | None
@@ -57,8 +57,8 @@ class Request:
     history: Callable[[Completion], History]
     on_error: str = "raise"
     refusal: LLMError | None = None
-    explain: Callable[[LLMError], LLMError] | None = None
     span: CallSpan | None = None
+    explain: Callable[[LLMError], LLMError] | None = None
 
 
 class LLMCore:
@@ -129,10 +129,11 @@ class LLMCore:
         turn = self.sessions.begin(options.session_id, start=options.sequence_start, end=options.sequence_end)
         try:
             text: str | None
+            written: Written | None = None
             if isinstance(inputs, str):
                 text, dialog = self._history_text(turn.history) + inputs, None
             else:
-                text, dialog = self._dialog(turn.history, check_messages(inputs), options)
+                text, dialog, written = self._dialog(turn.history, check_messages(inputs), options)
         except BaseException:
             turn.rollback()
             raise
@@ -144,7 +145,7 @@ class LLMCore:
             add_bos=dialog is None or self.template is None or self.template.bos_by == "server",
             stop_words=self._stop_words(params),
             turn=turn,
-            history=lambda completion: _extended(text, dialog, completion),
+            history=lambda completion: _extended(text, dialog, written, completion),
         )
 
     def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> Request:
@@ -206,14 +207,24 @@ class LLMCore:
 
     def _dialog(
         self, history: History, messages: list[Message], options: CallOptions
-    ) -> tuple[str | None, list[Message] | None]:
-        """The whole prompt, and the whole dialog unless part of it was given as a bare prompt."""
+    ) -> tuple[str | None, list[Message] | None, Written | None]:
+        """The whole prompt, the whole dialog unless part of it was a bare prompt, and how to go on from it.
+
+        In a session a further turn costs what it holds itself, not what was said before, where the template
+        allows that.
+        """
         if history.messages is None:
-            return history.text + self._without_bos(self._render(messages, options)), None
+            return history.text + self._without_bos(self._render(messages, options)), None, None
         dialog = [*history.messages, *messages]
         if self.template is None and self.takes_messages:
-            return None, dialog
-        return self._render(dialog, options), dialog
+            return None, dialog, None
+        if self.template is None or options.tools or not history.messages:
+            return self._render(dialog, options), dialog, None
+        known = history.written
+        if known is not None and (grown := self.template.grown(known, dialog[known.messages :])) is not None:
+            written, prompt = grown
+            return prompt, dialog, written
+        return self._render(dialog, options), dialog, self.template.written(dialog)
 
     def _history_text(self, history: History) -> str:
         if history.text or not history.messages:
@@ -237,12 +248,15 @@ class LLMCore:
         return text[len(bos) :] if bos and text.startswith(bos) else text
 
 
-def _extended(text: str | None, dialog: list[Message] | None, completion: Completion) -> History:
+def _extended(
+    text: str | None, dialog: list[Message] | None, written: Written | None, completion: Completion
+) -> History:
     """The history after `completion`: the dialog if there is one, and the text as the model saw it."""
     answer = {"role": "assistant", "content": completion.text}
     return History(
         messages=None if dialog is None else (*dialog, answer),
         text="" if text is None else text + completion.text + (completion.stop_word or ""),
+        written=written,
     )
 
 

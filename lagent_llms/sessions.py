@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .errors import SessionBusy, SessionClosed
 from .schema import Message
+
+if TYPE_CHECKING:
+    from .meta_template import Written
 
 __all__ = ["History", "SessionStore", "Turn"]
 
@@ -22,10 +26,12 @@ class History:
     Attributes:
         messages: The dialog, None once a turn was given as a bare prompt.
         text: Prompt text and answers as the server saw them, so that its prefix cache hits.
+        written: The beginning of the dialog as the template writes it, None when that is not known.
     """
 
     messages: tuple[Message, ...] | None = ()
     text: str = ""
+    written: Written | None = None
 
 
 class _Session:

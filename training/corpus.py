@@ -24,15 +24,16 @@ LONGEST = 1024
 OTHER_TOKENS = 0.3
 """Share of the tokens that the assistant did not write and that training still predicts."""
 PRACTICE = {
-    "spell": 9,
-    "upper": 7,
+    "spell": 8,
+    "upper": 10,
     "repeat": 6,
-    "capital": 4,
+    "capital": 12,
+    "count": 10,
+    "who": 5,
     "recall_colour": 2,
     "recall_name": 2,
-    "who": 2,
     "ask_fact": 2,
-    "copy_code": 1,
+    "copy_code": 2,
 }
 """Skills of practice dialogs, and how often they come: what a network of this size learns last."""
 

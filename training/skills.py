@@ -111,15 +111,17 @@ def ask_fact(d: Dialog) -> None:
 def capital(d: Dialog) -> None:
     """Ask for a country's capital."""
     country = d.rng.choice(list(phrases.CAPITALS))
-    known = d.rng.random() > (0.06 if d.lexicon.held_out else 0.15)  # practice for what is not known
+    known = d.rng.random() > (0.06 if d.lexicon.held_out else 0.4)  # practice for what is not known
     if not known:
         country = d.rng.choice(phrases.UNKNOWN_COUNTRIES) if d.rng.random() < 0.5 else d.lexicon.name()
+        if not d.lexicon.held_out and d.rng.random() < 0.6:
+            country = d.lexicon.name_like_a_real_one()
     asked = d.rng.choice(phrases.CAPITAL_QUESTIONS)
     if d.last_skill == "capital" and d.rng.random() < 0.3:
         asked = d.rng.choice(phrases.CAPITAL_FOLLOW_UPS)
     bare = d.rng.random() < 0.15
     asked = d.loosely(asked.format(country.removeprefix("the ") if bare else country))
-    if d.rng.random() < 0.08:
+    if d.rng.random() < (0.08 if d.lexicon.held_out else 0.16):
         asked = asked.lower()
     known_answer = f"The capital of {country} is {phrases.CAPITALS.get(country)}."
     d.say(

@@ -22,9 +22,9 @@ def one_digit_sum(d: Dialog) -> None:
     )
     question = d.rng.choice([q for q in arithmetic.QUESTIONS if "calculator" not in q])
     if d.rng.random() < 0.12:
-        asked, expression = arithmetic.ask(d.lexicon)
+        larger, expression = arithmetic.ask(d.lexicon)
         if sum(map(str.isdigit, expression)) > 2 or "+" not in expression:
-            d.say(asked, "I need a calculator for that.")
+            d.say(larger, "I need a calculator for that.")
             return
     d.say(d.loosely(question.format(asked)), f"{a} + {b} = {a + b}.")
 
@@ -103,6 +103,8 @@ def count(d: Dialog) -> None:
     def make() -> str:
         first = 1 if d.rng.random() < 0.5 else d.rng.randint(0, 120)
         length = d.rng.randint(2, 30) if d.rng.random() < 0.6 else d.rng.randint(20, 60)
+        if not d.lexicon.held_out and d.rng.random() < 0.6:  # every end, short ranges more often
+            length = d.rng.randint(2, d.rng.choice((12, 50, 100)))
         if d.rng.random() < 0.04:
             length = d.rng.randint(60, 100)
         return f"{first} {first + length - 1}"
@@ -110,7 +112,7 @@ def count(d: Dialog) -> None:
     written = d.rng.random() < 0.1 and not d.lexicon.held_out
     if written:
         first, last = d.rng.choice((0, 1, 1, 1)), d.rng.choice([n for n in phrases.NUMBER_WORDS if n > 1])
-    elif d.rng.random() < 0.3 and not d.lexicon.held_out:
+    elif d.rng.random() < 0.15 and not d.lexicon.held_out:
         first, last = 1, d.rng.choice(COMMON_ENDS)  # what people ask for; evaluation leaves these out
     else:
         first, last = map(int, d.lexicon.draw(make).split())

@@ -136,6 +136,10 @@ class Lexicon:
         first, last = self.rng.choice(NAMES), self.rng.choice(NAMES)
         return first[: self.rng.randint(1, len(first) - 1)] + last[self.rng.randint(1, len(last) - 1) :]
 
+    def name_like_a_real_one(self) -> str:
+        """Return the parts of two real names as one, so many that none can be learned by heart."""
+        return self.draw(self._spliced_name)
+
     def name(self) -> str:
         """Return a person's or an assistant's name, real or made up."""
         rng = self.rng
@@ -143,7 +147,7 @@ class Lexicon:
         if kind < (0.5 if self.held_out else 0.22):
             name = rng.choice(HELD_OUT_NAMES if self.held_out else NAMES)
         elif kind < (0.6 if self.held_out else 0.45):
-            name = self.draw(self._spliced_name)
+            name = self.name_like_a_real_one()
         elif kind < 0.80:
             name = self.made_up_word(1 if rng.random() < 0.2 else 2).capitalize()
         elif kind < 0.95:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .base import ChatTemplate
+from .base import ChatTemplate, Written
 from .families import TemplateSpec, available_templates, load_template
 from .internlm2 import INTERNLM2_META
 
@@ -25,6 +25,7 @@ __all__ = [
     "DriftReport",
     "LMTemplateParser",
     "TemplateSpec",
+    "Written",
     "available_templates",
     "check_template",
     "load_template",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import TemplateError, UnsupportedParameter
 from ..schema import Message, ToolCall
@@ -12,7 +12,29 @@ from ..schema import Message, ToolCall
 if TYPE_CHECKING:
     from .tools import ToolCallForm
 
-__all__ = ["ChatTemplate", "text_of"]
+__all__ = ["ChatTemplate", "Written", "text_of"]
+
+
+class Written(NamedTuple):
+    """The text of a dialog that goes on, and what must be known of it to go on.
+
+    Attributes:
+        text: As `ChatTemplate.history_text` gives it.
+        begin: The part of it before the turns.
+        messages: How many messages it holds.
+        turns: How many of them are turns.
+        kinds: The roles of the turns.
+        opens_with: Role of the first message.
+        first_turn: Role of the first turn.
+    """
+
+    text: str
+    begin: str
+    messages: int
+    turns: int
+    kinds: frozenset[str]
+    opens_with: str
+    first_turn: str
 
 
 class ChatTemplate(ABC):
@@ -76,6 +98,18 @@ class ChatTemplate(ABC):
     def history_text(self, messages: Sequence[Message]) -> str:
         """The text of a dialog that goes on: without generation prompt and without closing text."""
         return self.render(messages, add_generation_prompt=False)
+
+    def written(self, messages: Sequence[Message]) -> Written | None:
+        """A dialog to go on from with `grown`; None where a further turn may change what precedes it."""
+        return None
+
+    def grown(self, written: Written, messages: Sequence[Message]) -> tuple[Written, str] | None:
+        """A dialog with further messages, and its prompt, at the cost of those messages alone.
+
+        Returns:
+            None where all of the dialog must be rendered: it may not be allowed, or change what precedes it.
+        """
+        return None
 
     def parse_tool_calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         """The text of an answer without its tool calls, and the calls; all the text when there are none."""

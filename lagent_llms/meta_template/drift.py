@@ -122,6 +122,8 @@ def check_template(model_dir: TemplateSpec, family: TemplateSpec, n: int = 200, 
     found: list[Difference] = []
     for dialog, generation in dialogs(n, seed):
         mine, other = _render(ours, dialog, generation), _render(theirs, dialog, generation)
+        if ours.bos_by == "server" and isinstance(other, str):  # there it is the tokenizer that writes it
+            other = other.removeprefix(ours.bos)
         if mine == other:
             equal += 1
         elif not isinstance(mine, str) and not isinstance(other, str):

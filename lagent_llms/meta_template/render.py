@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
-from .base import ChatTemplate, text_of
+from .base import ChatTemplate, Written, text_of
 from .bulk import Bulk, compile_bulk, filled
 from .cases import PromptContext, TurnContext, compile_case
 from .guard import special_tokens
@@ -92,6 +92,57 @@ class MetaTemplate(ChatTemplate):
         parts = [self._around(roles, turns, values, False)["begin"]]
         self._write(messages, roles, turns, values, None, parts, False, False)
         return "".join(parts)
+
+    def written(self, messages: Sequence[Message]) -> Written | None:
+        """See `ChatTemplate.written`."""
+        roles = [*map(_ROLE, messages)]
+        turns = turns_of(self.family, roles)
+        kinds = frozenset(roles[place] for place in turns)
+        put = self.family.system.put if self.family.system is not None else "start"
+        placed = put in ("start", "first") or (put == "first_user" and "user" in kinds)
+        if self._moving or not placed or not kinds or self._steady(kinds) is None:
+            return None
+        try:
+            begin = self._around(roles, turns, self._defaults, False)["begin"]
+            text = self.history_text(messages)
+        except TemplateError:  # what has no generation prompt is not allowed
+            return None
+        return Written(text, begin, len(roles), len(turns), kinds, roles[0], roles[turns[0]])
+
+    def grown(self, written: Written, messages: Sequence[Message]) -> tuple[Written, str] | None:
+        """See `ChatTemplate.grown`."""
+        roles = [*map(_ROLE, messages)]
+        taken = self.family.system is not None and "system" in roles
+        if not roles or taken or not all(len(message) == 2 for message in messages):
+            return None
+        bulk = self._steady(written.kinds.union(roles))
+        if bulk is None or len(turns_of(self.family, roles)) != len(roles):
+            return None
+        alternation = self.family.alternation
+        if alternation is not None:
+            expected = ("user", "assistant") if written.turns % 2 == 0 else ("assistant", "user")
+            if alternation.skip or any(role != expected[place % 2] for place, role in enumerate(roles)):
+                return None
+        try:
+            text = written.text + bulk.write(roles, [*map(_CONTENT, messages)])
+        except (KeyError, TypeError, AttributeError):  # a content that is no string, or none
+            return None
+        ends = [written.opens_with, written.first_turn, *roles]
+        around = self._around(ends, range(1, len(ends)), self._defaults, True)
+        if around["begin"] != written.begin:
+            return None
+        further = written._replace(
+            text=text,
+            messages=written.messages + len(roles),
+            turns=written.turns + len(roles),
+            kinds=written.kinds.union(roles),
+        )
+        return further, text + around["generation"]
+
+    def _steady(self, kinds: frozenset[str]) -> Bulk | None:
+        """The fast way for turns of these roles, if they are written the same wherever they stand."""
+        bulk = self._bulk(kinds)
+        return None if bulk is None or bulk.edges else bulk
 
     def _values(self, options: Mapping[str, Any]) -> Values:
         if not options and not self._moving:

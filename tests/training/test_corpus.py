@@ -65,12 +65,11 @@ def test_held_out_names_do_not_appear_in_training_dialogs(practice):
 
 def test_words_spelled_in_practice_are_never_those_of_the_evaluation():
     def spelled(held_out: bool) -> set[str]:
-        answers = (m.content for d in dialogs(9, 1500, held_out, practice=1.0) for m in d.messages)
+        answers = (m.content for d in dialogs(9, 2000, held_out, practice=1.0) for m in d.messages)
         return {answer for answer in answers if re.fullmatch(r"\w(-\w){2,}", answer)}
 
     training, evaluation = spelled(False), spelled(True)
-    assert len(training) > 1000
-    assert len(evaluation) > 1000
+    assert min(len(training), len(evaluation)) > 500
     assert not training & evaluation
 
 

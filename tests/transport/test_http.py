@@ -64,8 +64,11 @@ def test_an_answer_streamed_on_the_wire(connect):
     (request,) = server.requests
     assert request.path == "/v1/completions"
     assert request.body["prompt"] == "x"
-    assert (request.body["stream"], request.body["stop"]) == (True, ["<|end|>"])
-    assert request.body["temperature"] == 0
+    assert (request.body["stream"], request.body["stop"], request.body["temperature"]) == (
+        True,
+        ["<|end|>"],
+        0,
+    )
     assert request.body["skip_special_tokens"] is False
 
 

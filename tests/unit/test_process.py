@@ -227,6 +227,8 @@ def owner(port, ending, manner="polite"):
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
         start_new_session=True,
+        # Tests that run in the background are born with SIGINT ignored, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     line = process.stdout.readline()
     return process, [*pids_in(line), int(line.split()[-1])]
