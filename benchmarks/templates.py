@@ -14,6 +14,7 @@ from lagent_llms.meta_template import INTERNLM2_META, ChatTemplate, load_templat
 
 NAME = "templates"
 MESSAGES = 1_000
+HISTORIES = (10, 100, 1_000, 10_000)
 CHATML = (
     "{% for message in messages %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -82,6 +83,28 @@ def candidates() -> dict[str, Callable[[Any], object]]:
     return found
 
 
+def growing(rounds: int) -> dict[str, dict[str, float]]:
+    """Two further messages in a session of so many: the prompt made of them alone, and of all messages."""
+    template = load_template("chatml")
+    assert isinstance(template, ChatTemplate)
+    figures = {}
+    for count in HISTORIES:
+        known, new = (
+            dialog(count),
+            [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Go on."}],
+        )
+        written = template.written(known)
+        assert written is not None
+        both: dict[str, Callable[[], object]] = {
+            "grown": lambda written=written, new=new: template.grown(written, new),
+            "whole": lambda known=known, new=new: template.render([*known, *new]),
+        }
+        figures[str(count)] = {
+            name: min(found) * 1e6 for name, found in report.interleaved(both, rounds).items()
+        }
+    return figures
+
+
 def measure(quick: bool) -> dict[str, Any]:
     messages = dialog(MESSAGES)
     renderers = {name: (lambda render=render: render(messages)) for name, render in candidates().items()}
@@ -89,6 +112,7 @@ def measure(quick: bool) -> dict[str, Any]:
     floor, median = min(times["f-string join"]), report.median(times)
     return {
         "messages": MESSAGES,
+        "growing": growing(20 if quick else 200),
         "renderings": {
             name: {
                 "us": min(found) * 1e6,
@@ -106,7 +130,12 @@ def tables(figures: dict[str, Any]) -> str:
         for name, row in figures["renderings"].items()
     ]
     head = (f"{figures['messages']:,} messages", "µs, best", "x f-string join, best", "median")
-    return report.table(head, rows)
+    grown = [
+        (f"{int(count):,}", f"{row['grown']:.0f}", f"{row['whole']:.0f}")
+        for count, row in figures["growing"].items()
+    ]
+    head_grown = ("messages said", "µs, a further turn alone", "µs, everything rendered again")
+    return report.table(head, rows) + "\n\n" + report.table(head_grown, grown)
 
 
 if __name__ == "__main__":
