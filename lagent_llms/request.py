@@ -70,12 +70,16 @@ class LLMCore:
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
         max_concurrency: Most prompts of one batch in flight at once.
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
+
+    Attributes:
+        closed: Whether it was closed: calls fail.
     """
 
     #: Names of `GenerationParams` and `CallOptions` that this backend cannot honour.
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
     #: Whether messages can be sent as they are, for the server to apply its template.
     takes_messages: ClassVar[bool] = False
+    closed: bool = False
 
     def __init__(
         self,
@@ -121,6 +125,7 @@ class LLMCore:
         Raises:
             LLMError: The input, a parameter, the template or the session refuses.
         """
+        self.check_open()
         params, options = self._parameters.merge(self.params, self.options, given)
         if inputs == "":
             raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
@@ -182,6 +187,15 @@ class LLMCore:
         """An empty `Answer` to `request`."""
         parse = self.template.parse_tool_calls if self.template is not None else None
         return Answer(request.stop_words, parse)
+
+    def check_open(self) -> None:
+        """Refuse what is asked of a closed object.
+
+        Raises:
+            LLMError: It is closed.
+        """
+        if self.closed:
+            raise LLMError(f"{self!r} is closed")
 
     def check_length(self, request: Request, prompt_tokens: int) -> None:
         """Refuse a request that would outgrow the session.
