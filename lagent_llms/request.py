@@ -94,7 +94,7 @@ class LLMCore:
         self.template: ChatTemplate | None = load_template(meta_template)
         self._parameters = ParameterSet(type(self).__name__, self.unsupported_parameters)
         if stray := [name for name in defaults if name not in self._parameters.known]:
-            known = self.constructor_names()
+            known = self.constructor_names() - self.unsupported_parameters
             raise UnknownParameter(
                 f"{type(self).__name__}: unknown parameter {stray[0]!r}{nearest(stray[0], known)}; "
                 f"known are {', '.join(sorted(known))}"
@@ -104,7 +104,10 @@ class LLMCore:
 
     @classmethod
     def constructor_names(cls) -> frozenset[str]:
-        """Every keyword the constructor takes, those of `GenerationParams` and `CallOptions` included."""
+        """Every keyword the constructor takes, those of `GenerationParams` and `CallOptions` included.
+
+        One that the backend cannot honour may be given with a value that asks for nothing.
+        """
         own = {
             name
             for base in cls.__mro__
@@ -112,8 +115,7 @@ class LLMCore:
             for name, item in inspect.signature(base).parameters.items()
             if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
         }
-        tables = GenerationParams.names() | CallOptions.names()
-        return frozenset(own | (tables - cls.unsupported_parameters))
+        return frozenset(own | GenerationParams.names() | CallOptions.names())
 
     def prepare(self, inputs: Input, given: Mapping[str, Any]) -> Request:
         """Check everything about one call and open its session turn; nothing is sent.

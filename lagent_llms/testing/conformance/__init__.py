@@ -1,6 +1,7 @@
 """The promises every backend keeps, as a test suite to run against any backend (needs pytest).
 
-A `Subject` says how to make the backend; a subclass of `Conformance` is the suite::
+A `Subject` says how to make the backend, a fixture `subject` gives it, a subclass of `Conformance` is the
+suite::
 
     from lagent_llms.testing.conformance import Conformance, Subject
 
@@ -8,10 +9,12 @@ A `Subject` says how to make the backend; a subclass of `Conformance` is the sui
         def make(self, asynchronous, **kwargs):
             return (AsyncMyLLM if asynchronous else MyLLM)("http://127.0.0.1:8000", **kwargs)
 
+    @pytest.fixture(scope="session")
+    def subject():
+        return MySubject()
+
     class TestMyLLM(Conformance):
-        @pytest.fixture(scope="session")
-        def subject(self):
-            return MySubject()
+        pass
 
 ``pytest -p lagent_llms.testing.conformance.table --promises FILE`` writes the table of promises.
 """
@@ -44,4 +47,4 @@ __all__ = [
 
 
 class Conformance(Answers, Parameters, Batches, Streams, StopWords, Sessions):
-    """All promises. Subclass it as a class pytest collects, with a fixture `subject`."""
+    """All promises. Subclass it in a test file with a fixture `subject`."""

@@ -73,18 +73,20 @@ class Promises:
 
     subject: Subject
     make: Make
+    make_twin: Callable[[], Caller]
     outcome = "kept"
 
     @pytest.fixture(autouse=True, params=[False, True], ids=["sync", "async"])
     def _prepare(self, request: pytest.FixtureRequest, subject: Subject) -> Iterator[None]:
         made: list[Caller] = []
 
-        def make(**kwargs: Any) -> Caller:
+        def make(asynchronous: bool = request.param, **kwargs: Any) -> Caller:
             arguments = {"temperature": 0, "max_new_tokens": 64, **subject.defaults, **kwargs}
-            made.append(Caller(subject.make(request.param, **arguments)))
+            made.append(Caller(subject.make(asynchronous, **arguments)))
             return made[-1]
 
         self.subject, self.make = subject, make
+        self.make_twin = functools.partial(make, not request.param)
         yield
         for caller in made:
             caller.close()
@@ -105,9 +107,9 @@ class Promises:
         messages = self.subject.question
         return llm.template.render(messages) if llm.template is not None else str(messages[-1]["content"])
 
-    def nothing_runs(self, seconds: float = 10) -> bool:
+    def nothing_runs(self) -> bool:
         """Whether the engine or server has nothing to do any more, soon."""
-        return wait_until(lambda: not self.subject.running(), seconds)
+        return wait_until(lambda: not self.subject.running(), self.subject.patience)
 
     def something_runs(self) -> bool:
         """Whether it has something to do, or nobody can tell."""

@@ -82,10 +82,12 @@ class Sessions(Promises):
 
     @promise("session_len is checked before anything is sent")
     def test_session_len(self) -> None:
-        llm = self.make_for("session_len", session_len=100, max_new_tokens=40)
+        tokens = self.make().complete(self.subject.question).usage.prompt_tokens
+        limit = 3 * tokens + 40
+        llm = self.make_for("session_len", session_len=limit, max_new_tokens=40)
         llm.chat(self.subject.question, session_id=10, **OPEN)
-        with pytest.raises(SessionOutOfLimit, match="session_len=100"):
-            for _ in range(5):
+        with pytest.raises(SessionOutOfLimit, match=f"session_len={limit}"):
+            for _ in range(4):
                 llm.chat(self.subject.question, session_id=10, **GO_ON)
         long = [*self.subject.question * 8]
         chunks = llm.chunks("stream_chat", long, session_id=10, on_error="status", **CLOSE)

@@ -143,4 +143,4 @@ class StopWords(Promises):
         text = llm.chat(self.subject.long_question, max_new_tokens=24)
         word = text[len(text) // 2 : len(text) // 2 + 3]
         assert llm.chat(self.subject.long_question, stop_words=[word]) == text.split(word)[0]
-        assert self.nothing_runs(1)
+        assert self.nothing_runs()

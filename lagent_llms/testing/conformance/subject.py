@@ -23,14 +23,16 @@ class Subject(ABC):
     Attributes:
         name: What the backend is called in reports; the class's name unless said.
         defaults: Arguments of every object that is made; what a test asks for comes before them.
-        question: Messages with a short answer of at least three words, without ``session_len`` of 100.
+        question: Messages with a short answer of at least three words.
         long_question: Messages with an answer of 30 tokens or more.
         multibyte_question: Messages with an answer outside ASCII.
+        patience: Longest wait, in seconds, for a generation to be stopped at the engine or server.
         arguments_for: Arguments that a parameter takes to be honoured, by the parameter's name: a backend
             may have another way for it (``{'logprobs': {'meta_template': None}}``).
     """
 
     name: str = ""
+    patience: float = 10
     defaults: Mapping[str, Any] = {}
     question: ClassVar[list[Message]] = user("What is the capital of France?")
     long_question: ClassVar[list[Message]] = user("Count from 1 to 60.")
