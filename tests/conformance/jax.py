@@ -14,6 +14,8 @@ class Pipeline(Subject):
     def __init__(self, engine):
         self._engine = engine
 
+    config = {"type": "JAXPipeline"}
+
     def make(self, asynchronous, **kwargs):
         return (AsyncJAXPipeline if asynchronous else JAXPipeline)(engine=self._engine, **kwargs)
 

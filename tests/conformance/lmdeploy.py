@@ -29,6 +29,10 @@ class Client(Subject):
     def __init__(self, peer):
         self._peer = peer
 
+    @property
+    def config(self):
+        return {"type": "LMDeployClient", "url": self._peer.url, "model_name": peers.NAME}
+
     def make(self, asynchronous, **kwargs):
         cls = AsyncLMDeployClient if asynchronous else LMDeployClient
         return cls(self._peer.url, peers.NAME, **kwargs)
@@ -50,6 +54,12 @@ class Server(Subject):
         self._peer = peers.Peer(
             self.first.url, self.first._child, {"Authorization": f"Bearer {self.first.api_key}"}
         )
+
+    @property
+    def config(self):
+        """One that starts a child of its own."""
+        named = {"path": str(EMBEDDED_MODEL), "model_name": peers.NAME, "server_port": 0}
+        return {"type": "LMDeployServer", **named, "command": peers.command(), "serve_cfg": peers.PYTORCH}
 
     def make(self, asynchronous, **kwargs):
         child = self.first._child
@@ -97,6 +107,11 @@ class Pipeline(Subject):
 
             cpu_engine.install()
         self.first = LMDeployPipeline(EMBEDDED_MODEL, peers.NAME, backend=backend)
+
+    @property
+    def config(self):
+        """One that loads an engine of its own."""
+        return {"type": "LMDeployPipeline", "path": str(EMBEDDED_MODEL), "backend": self.first.backend}
 
     def make(self, asynchronous, **kwargs):
         shared = self.first
