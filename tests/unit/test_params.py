@@ -103,3 +103,15 @@ def test_timeouts_set_apart():
 
 def test_the_typed_keywords_are_the_tables():
     assert set(typing.get_type_hints(CallKwargs)) == GenerationParams.names() | CallOptions.names()
+
+
+def test_a_rare_parameter_is_honoured_only_by_who_says_so():
+    for given in ({"priority": 1}, {"parameters": {"a": 1}}):
+        with pytest.raises(UnsupportedParameter, match=next(iter(given))):
+            merge(**given)
+        _, options = ParameterSet("SomeLLM", rare=given).merge(GenerationParams(), CallOptions(), given)
+        assert [getattr(options, name) for name in given] == list(given.values())
+    with pytest.raises(InvalidArgument, match="priority=-1"):
+        ParameterSet("SomeLLM", rare=["priority"]).merge(GenerationParams(), CallOptions(), {"priority": -1})
+    with pytest.raises(InvalidArgument, match="parameters="):
+        CallOptions(parameters={"a": [1]})
