@@ -26,9 +26,7 @@ def main():
     given, flags = parser.parse_known_args()
     models = given.models.split(",") if given.models else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server = Server(
-        sys.executable, models, grpc_port=given.grpc_port, http_port=given.http_port, flags=flags
-    )
+    server = Server(sys.executable, models, grpc_port=given.grpc_port, http_port=given.http_port, flags=flags)
     try:
         server.wait_ready()
         print(f"gRPC at {server.grpc}, HTTP at {server.http}; models: {', '.join(models or ['all'])}")

@@ -44,7 +44,8 @@ def write_repository(directory, names=None):
         version = directory / name / "1"
         version.mkdir(parents=True)
         parameters = "\n".join(
-            f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in settings.items()
+            f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+            for key, value in settings.items()
         )
         text = Template((CONFIGS / f"{signature}.pbtxt").read_text(encoding="utf-8")).substitute(name=name)
         (directory / name / "config.pbtxt").write_text(f"{text}\n{parameters}\n", encoding="utf-8")

@@ -36,7 +36,9 @@ class Model:
     def execute(self, requests):
         if self.decoupled:
             for request in requests:
-                asyncio.run_coroutine_threadsafe(self._serve(request, request.get_response_sender()), self._loop)
+                asyncio.run_coroutine_threadsafe(
+                    self._serve(request, request.get_response_sender()), self._loop
+                )
             return None
         whole = [_Whole(request) for request in requests]
         for request, sender in zip(requests, whole):
@@ -116,7 +118,11 @@ class Model:
             tensor = pb_utils.get_input_tensor_by_name(request, item["name"])
             if tensor is not None:
                 array = tensor.as_numpy()
-                inputs[item["name"]] = [str(array.dtype), list(array.shape), self.values(request, item["name"])]
+                inputs[item["name"]] = [
+                    str(array.dtype),
+                    list(array.shape),
+                    self.values(request, item["name"]),
+                ]
         return {
             "model": self.name,
             "inputs": inputs,
@@ -143,7 +149,9 @@ class _Whole:
     def response(self, model):
         """The last response, its text that of all of them."""
         if not self._responses:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED))
+            return pb_utils.InferenceResponse(
+                error=pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)
+            )
         last = self._responses[-1]
         if last.has_error() or model.setting("accumulate"):
             return last

@@ -19,7 +19,9 @@ class _Plain(Model):
         try:
             return pb_utils.InferenceResponse(output_tensors=self.tensors(request))
         except Exception as failure:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"{type(failure).__name__}: {failure}"))
+            return pb_utils.InferenceResponse(
+                error=pb_utils.TritonError(f"{type(failure).__name__}: {failure}")
+            )
 
 
 class Preprocessing(_Plain):

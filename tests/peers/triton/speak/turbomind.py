@@ -41,7 +41,9 @@ class TritonPythonModel(Model):
             params["seed"] = int(seed) % 2**63
         ask = Ask(ids, params)
         ask.length = length
-        ask.start, ask.end, ask.stop_it = (bool(self.value(request, name, 0)) for name in ("START", "END", "STOP"))
+        ask.start, ask.end, ask.stop_it = (
+            bool(self.value(request, name, 0)) for name in ("START", "END", "STOP")
+        )
         ask.id = int(self.value(request, "CORRID", 0))
         ask.step = self.value(request, "step", -1)
         ask.session_len = self.value(request, "session_len", 2048)
