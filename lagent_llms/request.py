@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Input", "LLMCore", "Request"]
 
+#: Most tokens that a tokenizer puts around a text (BOS, EOS, a space).
+_AROUND_A_PROMPT = 4
+
 #: One input of a call: a prompt, or the messages of a dialog.
 Input = str | Sequence[Message]
 
@@ -186,6 +189,16 @@ class LLMCore:
         """An empty `Answer` to `request`."""
         parse = self.template.parse_tool_calls if self.template is not None else None
         return Answer(request.stop_words, parse)
+
+    def to_count(self, request: Request) -> str | None:
+        """The prompt whose tokens must be counted, None when it fits the session whatever their number.
+
+        A token is a byte at least, but for the few that a tokenizer puts around a text.
+        """
+        if self.session_len is None or request.prompt is None:
+            return None
+        most = len(request.prompt.encode()) + _AROUND_A_PROMPT + request.params.max_new_tokens
+        return request.prompt if most > self.session_len else None
 
     def check_length(self, request: Request, prompt_tokens: int) -> None:
         """Refuse a request that would outgrow the session.

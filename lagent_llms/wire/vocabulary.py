@@ -1,4 +1,4 @@
-"""Tokens by their looks: the text of an entry in the vocabulary, and what can only be a special token. Pure."""
+"""Tokens by their looks: the text of an entry, and what can only be a special token. Pure."""
 
 from __future__ import annotations
 

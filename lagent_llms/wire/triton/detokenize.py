@@ -19,8 +19,8 @@ _LONGEST = 16
 class Detokenizing:
     """The text of one answer.
 
-    Only the new tokens are decoded, and those of a character that is not whole yet. The token before them is sent
-    along and left out of the text: after it a SentencePiece decoder keeps the space that a text cannot begin with.
+    Only the new tokens are decoded, and those of a character that is not whole yet. The token before them is
+    sent along and left out of the text: after it a SentencePiece decoder keeps the space no text begins with.
 
     Args:
         model: Whose tokens they are.

@@ -48,8 +48,8 @@ class Model:
     Attributes:
         config: Its config.
         decoupled: Whether it may send any number of responses; of an ensemble, whether a step of it may.
-        companions: Configs of further models of the server by name, if it has them: those that turbomind needs.
-        bos: The template's BOS; every server puts the tokenizer's before a prompt itself.
+        companions: Configs of the models preprocessing and postprocessing, where they are needed and there.
+        bos: The template's BOS; all these servers put the tokenizer's before a prompt themselves.
         session_len: Most tokens of a session, None when no limit was given.
         tokens: A tokenizer at this side of the wire, None when there is none.
         habit: How it tells its text.

@@ -7,7 +7,7 @@ nothing else than that, so sync and async cannot differ in what they mean.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,9 +17,20 @@ from ..retry import RetryPolicy, unreachable
 from .tensors import Tensor
 
 __all__ = [
-    "NEXT", "Ask", "Command", "Conversation", "InferRequest", "InferResponse", "Next", "Open", "Pause", "Steps",
+    "NEXT",
+    "Ask",
+    "Command",
+    "Conversation",
+    "Describe",
+    "Index",
+    "InferRequest",
+    "InferResponse",
+    "Next",
+    "Open",
+    "Pause",
+    "Steps",
     "exchange",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +86,20 @@ class Pause:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Ask for a model's config; the result is its JSON."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Ask what the repository holds; the result is its JSON: name, version, state, reason."""
+
+
 NEXT = Next()
-Command = Ask | Open | Next | Pause | Piece
+Command = Ask | Open | Next | Pause | Describe | Index | Piece
 #: What is sent for one generation, and how what comes back is read.
 Steps = Generator[Command, Any, None]
 
@@ -85,11 +108,13 @@ class Conversation(Protocol):
     """One generation.
 
     Attributes:
-        wait_for: A name that at most one conversation has at a time at the server; () for none. A driver begins
-            the next of that name once the farewell of the last is over.
+        wait_for: A name that at most one conversation has at a time at the server, None for any number. A
+            driver begins the next of that name once the farewell of the last is over.
     """
 
-    wait_for: tuple[str, int] | tuple[()]
+    @property
+    def wait_for(self) -> int | None:
+        """See above."""
 
     def steps(self) -> Steps:
         """Say what is to be done, from the beginning; called again when it is tried again."""
@@ -107,10 +132,7 @@ def exchange(conversation: Conversation, retry: RetryPolicy) -> Steps:
         outcome: object = None
         try:
             while True:
-                if isinstance(outcome, LLMError):
-                    command = steps.throw(outcome)
-                else:
-                    command = steps.send(outcome)
+                command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
                 if isinstance(command, Piece):
                     begun = True
                 try:
@@ -132,8 +154,3 @@ def exchange(conversation: Conversation, retry: RetryPolicy) -> Steps:
 def _again(error: LLMError) -> bool:
     """Nothing can have come of the request: nobody was there, or the server's queue was full."""
     return unreachable(error) or isinstance(error, ServerError)
-
-
-def only_text(values: Sequence[Any]) -> str:
-    """The first of the strings of an output."""
-    return str(values[0]) if values else ""

@@ -51,6 +51,7 @@ class _Reader(TextReader):
 
     def feed(self, response: InferResponse) -> Piece | None:
         self._reason = response.text("finish_reason") or self._reason
+        self.told_end = finish_reason_of(self._reason) is not None
         return super().feed(response)
 
     def finish(self) -> Piece:

@@ -1,4 +1,4 @@
-"""What dialects of one model that takes a prompt and gives text share: three of the five, and most others. Pure."""
+"""What dialects of one model that takes a prompt and gives text share: four of the five. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ class TextReader:
         model: Who answers.
         output: Name of the output with the text.
         habit: How the text is told.
+
+    Attributes:
+        told_end: A response has said that it is the last one.
     """
+
+    told_end = False
 
     def __init__(self, request: Request, model: Model, output: str, habit: Habit) -> None:
         prompt = (request.prompt or "").removeprefix(model.bos)
@@ -81,7 +86,10 @@ class OneModel:
     model: Model
     dialect: OneModelDialect
     asked: Request
-    wait_for: ClassVar[tuple[()]] = ()
+
+    @property
+    def wait_for(self) -> None:
+        """See `Conversation`: nothing."""
 
     def reader(self) -> TextReader:
         """A new reader of the answer."""

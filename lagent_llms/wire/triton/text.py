@@ -1,7 +1,7 @@
 """From what responses say to the new text of the answer: each character once, and none of the prompt. Pure.
 
-Servers differ: a response may hold the new text only or the whole text so far, and the prompt may stand before
-the answer. Where the model's dialect or config does not tell, the responses do.
+Servers differ: a response may hold the new text only or the whole text so far, and the prompt may stand
+before the answer. Where the model's dialect or config does not tell, the responses do.
 """
 
 from __future__ import annotations

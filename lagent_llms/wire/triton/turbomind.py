@@ -1,14 +1,14 @@
-"""lmdeploy's turbomind behind Triton (0.2 to 0.5.1): three models, and sessions that live at the server. Pure.
+"""lmdeploy's turbomind behind Triton (0.2 to 0.5.1): three models, sessions that live at the server. Pure.
 
-Text becomes ids in the model `preprocessing`, `turbomind` continues them, `postprocessing` makes text of what it
-adds; with a tokenizer at this side the first and the last are not asked.
+Text becomes ids in the model `preprocessing`, `turbomind` continues them, `postprocessing` makes text of what
+it adds; with a tokenizer at this side the first and the last are not asked.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -75,7 +75,7 @@ class _Turn:
     def __init__(self, request: Request, model: Model) -> None:
         self._request, self._model = request, model
         self._stateless = request.options.stateless
-        # A stateless call takes an id that nobody else has: calls of one session_id shall not disturb each other.
+        # A stateless call takes an id that nobody else has, whatever its session_id.
         self._id = random.getrandbits(62) | 1 << 62 if self._stateless else request.options.session_id
         self._prompt = request.prompt or ""
         self._held = request.turn.history.held
@@ -86,7 +86,11 @@ class _Turn:
         self._begun = False
         if not self._stateless:
             request.history = self._with_held(request.history)
-        self.wait_for = ("CORRID", self._id)
+
+    @property
+    def wait_for(self) -> int:
+        """See `Conversation`: the session."""
+        return self._id
 
     def steps(self) -> Steps:
         """See `Conversation`."""
@@ -201,7 +205,7 @@ class _Turn:
         parameters = request_parameters(self._request, in_sequence=True, sequence_id=self._id)
         return {**parameters, "sequence_start": start}
 
-    def _with_held(self, history: Any) -> Any:
+    def _with_held(self, history: Callable[[Completion], History]) -> Callable[[Completion], History]:
         def extended(completion: Completion) -> History:
             held = self._ended or Held(self._context, self._prompt)  # cut at a stop word: back to the prompt
             return replace(history(completion), held=held)

@@ -53,9 +53,7 @@ class VLLM(OneModelDialect):
         for wanted in ("finish_reason", "num_input_tokens", "num_output_tokens"):
             inputs.put(f"return_{wanted}", True)
         if params.logprobs is not None and not inputs.put("return_logprobs", True):
-            raise unsupported(
-                self.name, model, "logprobs", params.logprobs, "it has no input return_logprobs"
-            )
+            raise unsupported(self.name, model, "logprobs", params.logprobs, "no input for it")
         return {*_FIELDS, "adapter_name"}
 
     def reader(self, request: Request, model: Model) -> TextReader:
@@ -78,6 +76,7 @@ class _Reader(TextReader):
     def feed(self, response: InferResponse) -> Piece | None:
         piece = super().feed(response)
         self._reason = finish_reason_of(response.text("finish_reason")) or self._reason
+        self.told_end = self._reason is not None
         if self._counts:
             self._count += sum(response.values("num_output_tokens"))
             if not self._prompt_tokens:
