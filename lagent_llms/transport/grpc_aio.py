@@ -113,7 +113,7 @@ class _Channel:
             if credentials is None
             else grpc.aio.secure_channel(settings.address, credentials, options)
         )
-        self._metadata, self._stream_metadata = settings.metadata(), settings.stream_metadata()
+        self._metadata = settings.metadata()
         self._stream = self._channel.unary_stream(*method("ModelStreamInfer"))
         self._unary = {
             name: self._channel.unary_unary(*method(name))
@@ -127,7 +127,7 @@ class _Channel:
 
     def stream(self, request: InferRequest) -> Any:
         """Begin a stream."""
-        return self._stream(request_message(request, streamed=True), metadata=self._stream_metadata)
+        return self._stream(request_message(request, streamed=True), metadata=self._metadata)
 
     def bid_farewell(self, request: InferRequest, name: int | None) -> None:
         """Send `request` without waiting for what comes of it."""
@@ -167,7 +167,8 @@ class AsyncGRPCSource:
         self._steps = None if conversation is None else exchange(conversation, transport.retry)
         self._deadline = Deadline(timeout)
         self._channel: _Channel | None = None
-        self._call: Any = None
+        self._call: Any = None  # the stream
+        self._asking: Any = None  # a call with one response, perhaps while the stream is open
         self._last: Any = None
         self._alarm: Alarm | None = None
         self._closed = False
@@ -239,24 +240,26 @@ class AsyncGRPCSource:
         return None
 
     async def _read(self) -> Response | LLMError | None:
-        try:
-            message = await self._call.read()
-        except grpc.RpcError as error:
-            return await self._failure(error)
-        except asyncio.CancelledError:
-            if self._alarm is not None and self._alarm.rang:
-                return self._deadline.exceeded()
-            if self._closed:
-                return StreamInterrupted("the call was closed before its answer was complete")
-            raise
-        if message is grpc.aio.EOF:
-            if self._last is None or is_final(self._last):
-                return None
-            return StreamInterrupted("the answer ended without its final marker")
-        if message.error_message:
-            return ServerError(message.error_message, status_code=500)
-        self._last = message.infer_response
-        return Response(self._last)
+        while True:
+            try:
+                message = await self._call.read()
+            except grpc.RpcError as error:
+                return await self._failure(error)
+            except asyncio.CancelledError:
+                if self._alarm is not None and self._alarm.rang:
+                    return self._deadline.exceeded()
+                if self._closed:
+                    return StreamInterrupted("the call was closed before its answer was complete")
+                raise
+            if message is grpc.aio.EOF:
+                if self._last is None or is_final(self._last):
+                    return None
+                return StreamInterrupted("the answer ended without its final marker")
+            if message.error_message:
+                return ServerError(f"{self._transport.settings.address}: {message.error_message}")
+            self._last = message.infer_response
+            if self._last.outputs:  # else it says only that it is the last one
+                return Response(self._last)
 
     async def _ask(self, name: str, request: Any, limit: float | None = None) -> Any:
         remaining = self._deadline.remaining()
@@ -265,8 +268,8 @@ class AsyncGRPCSource:
         connecting = limit is not None and (remaining is None or limit < remaining)
         try:
             channel = await self._transport.channel()
-            self._call = channel.call(name, request, limit if connecting else remaining)
-            return await self._call
+            self._asking = channel.call(name, request, limit if connecting else remaining)
+            return await self._asking
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:
@@ -296,7 +299,8 @@ class AsyncGRPCSource:
     def _drop_call(self) -> None:
         if self._alarm is not None:
             self._alarm.stop()
-        if self._call is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
-                self._call.cancel()
-        self._call = self._alarm = self._last = None
+        for call in (self._call, self._asking):
+            if call is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
+                    call.cancel()
+        self._call = self._asking = self._alarm = self._last = None

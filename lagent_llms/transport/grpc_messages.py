@@ -14,6 +14,7 @@ from ..wire.triton.tensors import read_values
 
 try:
     import grpc
+    import grpc.experimental
     from google.protobuf.json_format import MessageToDict
     from tritonclient.grpc import service_pb2 as pb
 except ModuleNotFoundError as error:
@@ -60,12 +61,12 @@ class GRPCSettings:
     options: Mapping[str, int | str] = field(default_factory=dict)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of every call."""
-        return tuple((name.lower(), value) for name, value in self.headers.items())
+        """Of every call.
 
-    def stream_metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of a stream: its errors come as statuses, whose code can be told, and end it."""
-        return (*self.metadata(), ("triton_grpc_error", "true"))
+        Never `triton_grpc_error`, which would give errors in streams their code: a server that is asked for that
+        crashes when a model tells an error and then ends its answer, as most do.
+        """
+        return tuple((name.lower(), value) for name, value in self.headers.items())
 
     def channel_options(self, **more: int) -> list[tuple[str, int | str]]:
         """Options of a channel."""

@@ -102,7 +102,7 @@ class GRPCTransport:
     def stream(self, request: InferRequest) -> Any:
         """Begin a stream."""
         message = request_message(request, streamed=True)
-        return self._stream(message, metadata=self.settings.stream_metadata())
+        return self._stream(message, metadata=self.settings.metadata())
 
     def failure(self, error: Any, *, begun: bool) -> LLMError:
         """What a call that failed means."""
@@ -152,7 +152,8 @@ class GRPCSource:
         self._transport, self._conversation, self._timeout = transport, conversation, timeout
         self._steps = None if conversation is None else exchange(conversation, transport.retry)
         self._deadline = Deadline(timeout)
-        self._call: Any = None
+        self._call: Any = None  # the stream
+        self._asking: Any = None  # a call with one response, perhaps while the stream is open
         self._last: Any = None
         self._alarm: ThreadAlarm | None = None
         self._closed = threading.Event()
@@ -194,8 +195,9 @@ class GRPCSource:
             self._closed.set()
             busy = self._busy
         if busy:  # wake the thread that waits; it lets go itself
-            if (call := self._call) is not None:
-                call.cancel()
+            for call in (self._call, self._asking):
+                if call is not None:
+                    call.cancel()
             return
         self._let_go()
 
@@ -230,18 +232,20 @@ class GRPCSource:
         return None
 
     def _read(self) -> Response | LLMError | None:
-        try:
-            message = next(self._call)
-        except StopIteration:
-            if self._last is None or is_final(self._last):
-                return None
-            return StreamInterrupted("the answer ended without its final marker")
-        except grpc.RpcError as error:
-            return self._failure(error, begun=self._last is not None)
-        if message.error_message:
-            return ServerError(message.error_message, status_code=500)
-        self._last = message.infer_response
-        return Response(self._last)
+        while True:
+            try:
+                message = next(self._call)
+            except StopIteration:
+                if self._last is None or is_final(self._last):
+                    return None
+                return StreamInterrupted("the answer ended without its final marker")
+            except grpc.RpcError as error:
+                return self._failure(error, begun=self._last is not None)
+            if message.error_message:
+                return ServerError(f"{self._transport.settings.address}: {message.error_message}")
+            self._last = message.infer_response
+            if self._last.outputs:  # else it says only that it is the last one
+                return Response(self._last)
 
     def _ask(self, name: str, request: Any, limit: float | None = None) -> Any:
         remaining = self._deadline.remaining()
@@ -249,8 +253,8 @@ class GRPCSource:
             return self._deadline.exceeded()
         connecting = limit is not None and (remaining is None or limit < remaining)
         try:
-            self._call = call = self._transport.call(name, request, limit if connecting else remaining)
-            return call.result()
+            self._asking = self._transport.call(name, request, limit if connecting else remaining)
+            return self._asking.result()
         except ValueError as error:
             return StreamInterrupted(
                 f"the connection to {self._transport.settings.address} is closed: {error}"
