@@ -10,9 +10,9 @@ import pytest
 from lagent_llms import AsyncJAXPipeline, JAXPipeline
 from lagent_llms.backends.jax import EMBEDDED_MODEL
 from lagent_llms.jax_engine import Engine
-from tests import lmdeploy_peer
+from tests import lmdeploy_peer, triton_peer
 
-from . import lmdeploy
+from . import lmdeploy, triton
 from .calling import Caller
 
 GREEDY = {"temperature": 0, "max_new_tokens": 64}
@@ -69,10 +69,17 @@ def lmdeploy_pytorch():
     pipeline.first.close()
 
 
+@pytest.fixture(scope="session")
+def triton_server():
+    with triton_peer.served(["vllm"]) as peer:
+        yield peer
+
+
 HERE = {
     "JAXPipeline": lambda request: JAX(request.getfixturevalue("engine")),
     "LMDeployClient": lambda request: lmdeploy.Client(request.getfixturevalue("api_server")),
     "LMDeployServer": lambda request: request.getfixturevalue("lmdeploy_server"),
+    "TritonClient": lambda request: triton.Client(request.getfixturevalue("triton_server")),
 }
 IN_PROCESS = {
     f"LMDeployPipeline-{engine}": lambda request, engine=engine: request.getfixturevalue(f"lmdeploy_{engine}")
