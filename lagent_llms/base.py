@@ -183,8 +183,8 @@ class BaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(self._tokenize(request.prompt)))
+        if (prompt := self.to_count(request)) is not None:
+            self.check_length(request, len(self._tokenize(prompt)))
         return self._open(request)
 
     def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
@@ -325,8 +325,8 @@ class AsyncBaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(await self._tokenize(request.prompt)))
+        if (prompt := self.to_count(request)) is not None:
+            self.check_length(request, len(await self._tokenize(prompt)))
         return await self._open(request)
 
     async def _complete(self, inputs: Input, given: Any) -> Completion:

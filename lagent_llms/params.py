@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
 
-__all__ = ["CallKwargs", "CallOptions", "GenerationParams", "Timeout"]
+__all__ = ["CallKwargs", "CallOptions", "GenerationParams", "Timeout", "unhonoured"]
 
 Check = Callable[[str, Any], Any]
 
@@ -99,6 +99,17 @@ def _tools(name: str, value: Any) -> Any:
     return tools or None
 
 
+def _wire_parameters(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, (bool, int, float, str)):
+            raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
+    return dict(value) or None
+
+
 def _session_id(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _refuse(name, value, "an integer of 0 or more")
@@ -124,9 +135,13 @@ def _on_error(name: str, value: Any) -> str:
     return str(value)
 
 
-def _param(check: Check, default: Any, *, neutral: Any = None) -> Any:
-    """A field of a parameter table; `neutral` is the value that asks for nothing of a backend."""
-    return field(default=default, metadata={"check": check, "neutral": neutral})
+def _param(check: Check, default: Any, *, neutral: Any = None, rare: bool = False) -> Any:
+    """A field of a parameter table.
+
+    `neutral` is the value that asks for nothing of a backend; one that is `rare` is honoured only by backends
+    that say so.
+    """
+    return field(default=default, metadata={"check": check, "neutral": neutral, "rare": rare})
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,11 @@ class _Table:
     def names(cls) -> frozenset[str]:
         """The parameter names of this table."""
         return frozenset(item.name for item in fields(cls))
+
+    @classmethod
+    def rare_names(cls) -> frozenset[str]:
+        """Those that only a backend that says so honours."""
+        return frozenset(item.name for item in fields(cls) if item.metadata["rare"])
 
 
 @dataclass(frozen=True)
@@ -219,6 +239,8 @@ class CallOptions(_Table):
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
             word); False takes it as it is.
+        priority: Priority in the server's queue, lower is sooner (Triton's order); None is the server's.
+        parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
     session_id: int = _param(_session_id, 2967)
@@ -232,6 +254,8 @@ class CallOptions(_Table):
     tools: list[dict[str, Any]] | None = _param(_tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
     do_preprocess: bool = _param(_flag, False, neutral=False)
+    priority: int | None = _param(_optional(_integer("None or an integer of 0 or more", 0)), None, rare=True)
+    parameters: Mapping[str, bool | int | float | str] | None = _param(_wire_parameters, None, rare=True)
 
     @property
     def stateless(self) -> bool:
@@ -265,11 +289,19 @@ class CallKwargs(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Any
     do_preprocess: bool | None
+    priority: int | None
+    parameters: Mapping[str, bool | int | float | str] | None
 
 
 def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
     neutral = table.__dataclass_fields__[name].metadata["neutral"]
     return value is None or value == neutral
+
+
+def unhonoured(unsupported: Iterable[str], rare: Iterable[str] = ()) -> frozenset[str]:
+    """Everything a backend cannot honour: what it names, and rare parameters that it does not name."""
+    rarities = GenerationParams.rare_names() | CallOptions.rare_names()
+    return frozenset(unsupported) | (rarities - frozenset(rare))
 
 
 class ParameterSet:

@@ -46,6 +46,12 @@ BACKENDS: dict[str, Backend] = {
         "lmdeploy",
         ("lmdeploy",),
     ),
+    "TritonClient": Backend(
+        "lagent_llms.backends.triton",
+        "a model behind Triton Inference Server (TensorRT-LLM, vLLM, lmdeploy)",
+        "triton",
+        ("tritonclient", "tokenizers"),
+    ),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

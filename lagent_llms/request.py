@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .answer import Answer
 from .errors import InvalidArgument, LLMError, SessionOutOfLimit, TemplateError, UnknownParameter, nearest
 from .meta_template import load_template
-from .params import CallOptions, GenerationParams, ParameterSet
+from .params import CallOptions, GenerationParams, ParameterSet, unhonoured
 from .schema import Completion, Message, check_messages
 from .sessions import History, SessionStore, Turn
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .telemetry import CallSpan
 
 __all__ = ["Input", "LLMCore", "Request"]
+
+#: Most tokens that a tokenizer puts around a text (BOS, EOS, a space).
+_AROUND_A_PROMPT = 4
 
 #: One input of a call: a prompt, or the messages of a dialog.
 Input = str | Sequence[Message]
@@ -77,6 +80,8 @@ class LLMCore:
 
     #: Names of `GenerationParams` and `CallOptions` that this backend cannot honour.
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
+    #: Names of `CallOptions` that few backends honour (`priority`, `parameters`), and this one does.
+    rare_parameters: ClassVar[frozenset[str]] = frozenset()
     #: Whether messages can be sent as they are, for the server to apply its template.
     takes_messages: ClassVar[bool] = False
     closed: bool = False
@@ -92,9 +97,9 @@ class LLMCore:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
         self.max_concurrency = _positive("max_concurrency", max_concurrency)
         self.template: ChatTemplate | None = load_template(meta_template)
-        self._parameters = ParameterSet(type(self).__name__, self.unsupported_parameters)
+        self._parameters = ParameterSet(type(self).__name__, self.refused_names())
         if stray := [name for name in defaults if name not in self._parameters.known]:
-            known = self.constructor_names() - self.unsupported_parameters
+            known = self.constructor_names() - self.refused_names()
             raise UnknownParameter(
                 f"{type(self).__name__}: unknown parameter {stray[0]!r}{nearest(stray[0], known)}; "
                 f"known are {', '.join(sorted(known))}"
@@ -116,6 +121,11 @@ class LLMCore:
             if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
         }
         return frozenset(own | GenerationParams.names() | CallOptions.names())
+
+    @classmethod
+    def refused_names(cls) -> frozenset[str]:
+        """The parameters this backend cannot honour."""
+        return unhonoured(cls.unsupported_parameters, cls.rare_parameters)
 
     def prepare(self, inputs: Input, given: Mapping[str, Any]) -> Request:
         """Check everything about one call and open its session turn; nothing is sent.
@@ -198,6 +208,16 @@ class LLMCore:
         """
         if self.closed:
             raise LLMError(f"{self!r} is closed")
+
+    def to_count(self, request: Request) -> str | None:
+        """The prompt whose tokens must be counted, None when it fits the session whatever their number.
+
+        A token is a byte at least, but for the few that a tokenizer puts around a text.
+        """
+        if self.session_len is None or request.prompt is None:
+            return None
+        most = len(request.prompt.encode()) + _AROUND_A_PROMPT + request.params.max_new_tokens
+        return request.prompt if most > self.session_len else None
 
     def check_length(self, request: Request, prompt_tokens: int) -> None:
         """Refuse a request that would outgrow the session.

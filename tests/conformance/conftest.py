@@ -8,13 +8,14 @@ import json
 
 import pytest
 
-from . import jax, lmdeploy
+from . import jax, lmdeploy, triton
 
 #: A context manager for each backend: its peer runs within, and it gives the `Subject`.
 HERE = {
     "JAXPipeline": jax.pipeline,
     "LMDeployClient": lmdeploy.client,
     "LMDeployServer": lmdeploy.server,
+    "TritonClient": triton.client,
 }
 WHERE_LMDEPLOY_IS = {
     "LMDeployPipeline-turbomind": lambda: lmdeploy.pipeline("turbomind"),

@@ -3,11 +3,11 @@ import typing
 import pytest
 
 from lagent_llms.errors import InvalidArgument, UnknownParameter, UnsupportedParameter
-from lagent_llms.params import CallKwargs, CallOptions, GenerationParams, ParameterSet, Timeout
+from lagent_llms.params import CallKwargs, CallOptions, GenerationParams, ParameterSet, Timeout, unhonoured
 
 
 def merge(unsupported=(), **given):
-    return ParameterSet("SomeLLM", unsupported).merge(GenerationParams(), CallOptions(), given)
+    return ParameterSet("SomeLLM", unhonoured(unsupported)).merge(GenerationParams(), CallOptions(), given)
 
 
 def test_defaults_are_lagents():
@@ -103,3 +103,19 @@ def test_timeouts_set_apart():
 
 def test_the_typed_keywords_are_the_tables():
     assert set(typing.get_type_hints(CallKwargs)) == GenerationParams.names() | CallOptions.names()
+
+
+def test_a_rare_parameter_is_honoured_only_by_who_says_so():
+    for given in ({"priority": 1}, {"parameters": {"a": 1}}):
+        with pytest.raises(UnsupportedParameter, match=next(iter(given))):
+            merge(**given)
+        _, options = ParameterSet("SomeLLM", unhonoured((), given)).merge(
+            GenerationParams(), CallOptions(), given
+        )
+        assert [getattr(options, name) for name in given] == list(given.values())
+    with pytest.raises(InvalidArgument, match="priority=-1"):
+        ParameterSet("SomeLLM", unhonoured((), ["priority"])).merge(
+            GenerationParams(), CallOptions(), {"priority": -1}
+        )
+    with pytest.raises(InvalidArgument, match="parameters="):
+        CallOptions(parameters={"a": [1]})
