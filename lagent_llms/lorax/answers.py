@@ -1,4 +1,4 @@
-"""What a LoRAX server answers, as types; the fields are the protocol's, and its additions to the documented ones."""
+"""What a LoRAX server answers, as types: the documented fields, and those the server added since."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class BestOfSequence(Model):
     finish_reason: FinishReason
     generated_tokens: int
     seed: int | None = None
-    prefill: list[InputToken] = []
-    tokens: list[Token] = []
+    prefill: list[InputToken] = msgspec.field(default_factory=list)
+    tokens: list[Token] = msgspec.field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._convert(finish_reason=FinishReason, prefill=list[InputToken], tokens=list[Token])
@@ -109,8 +109,8 @@ class Details(Model):
     generated_tokens: int
     prompt_tokens: int = 0
     seed: int | None = None
-    prefill: list[InputToken] = []
-    tokens: list[Token] = []
+    prefill: list[InputToken] = msgspec.field(default_factory=list)
+    tokens: list[Token] = msgspec.field(default_factory=list)
     best_of_sequences: list[BestOfSequence] | None = None
     skipped_tokens: int = 0
 

@@ -1,4 +1,4 @@
-"""The errors, under the name of the module that lorax-client has them in; `lagent_llms.errors` is their tree."""
+"""The errors, under the name of the module that lorax-client has them in."""
 
 from __future__ import annotations
 

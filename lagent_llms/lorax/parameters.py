@@ -8,6 +8,8 @@ from enum import Enum
 from numbers import Integral, Real
 from typing import Any
 
+import msgspec
+
 from ..wire.lorax_errors import ValidationError
 from .models import Model
 from .response_format import ResponseFormat, response_format
@@ -142,7 +144,8 @@ _CHECKS: dict[str, Check] = {
 #: What the server takes no null for.
 _NEVER_NONE = frozenset(
     {
-        "do_sample", "ignore_eos_token", "return_full_text", "stop", "watermark", "details", "decoder_input_details",
+        "decoder_input_details", "details", "do_sample", "ignore_eos_token", "return_full_text", "stop",
+        "watermark",
     }
 )  # fmt: skip
 
@@ -204,7 +207,7 @@ class Parameters(Model, kw_only=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     return_full_text: bool = False
-    stop: list[str] = []
+    stop: list[str] = msgspec.field(default_factory=list)
     seed: int | None = None
     temperature: float | None = None
     top_k: int | None = None
@@ -225,7 +228,8 @@ class Parameters(Model, kw_only=True):
                 setattr(self, name, check(name, value))
         if self.adapter_id is not None and self.merged_adapters is not None:
             raise ValidationError(
-                "you must specify at most one of `adapter_id` or `merged_adapters`", argument="merged_adapters"
+                "you must specify at most one of `adapter_id` or `merged_adapters`",
+                argument="merged_adapters",
             )
         if self.best_of is not None and self.best_of > 1:
             self._check_best_of()

@@ -1,4 +1,4 @@
-"""What a text has to look like: a dict, a JSON schema, a pydantic model or a regular expression, for the server."""
+"""What a text has to look like: a dict, a JSON schema, a pydantic model or a regular expression."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["ResponseFormat", "ResponseFormatType", "response_format"]
 #: Words by which a dict is known to be a JSON schema and not a format with one in it.
 _SCHEMA_WORDS = frozenset(
     {
-        "$defs", "$ref", "$schema", "allOf", "anyOf", "const", "enum", "items", "oneOf", "pattern", "properties",
-        "required", "title",
+        "$defs", "$ref", "$schema", "allOf", "anyOf", "const", "enum", "items", "oneOf", "pattern",
+        "properties", "required", "title",
     }
 )  # fmt: skip
 _SCHEMA_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
@@ -60,10 +60,10 @@ def response_format(value: Any) -> ResponseFormat:
     """`value` as the server takes it.
 
     Args:
-        value: A `ResponseFormat`; a dict as the server takes it (``{"type": "json_object", "schema": {…}}``) or as
-            OpenAI does (``{"type": "json_schema", "json_schema": {"schema": {…}}}``); a JSON schema; a pydantic
-            model class; a regular expression (a string or compiled). The text is JSON in every case: for a regular
-            expression a JSON string whose content matches.
+        value: A `ResponseFormat`; a dict as the server takes it (``{"type": "json_object", "schema": {…}}``)
+            or as OpenAI does (``{"type": "json_schema", "json_schema": {"schema": {…}}}``); a JSON schema; a
+            pydantic model class; a regular expression (a string or compiled). The text is JSON in every case:
+            for a regular expression a JSON string whose content matches.
 
     Raises:
         ValidationError: It is none of these.
@@ -76,8 +76,8 @@ def response_format(value: Any) -> ResponseFormat:
         return ResponseFormat("json_object", _schema_of(value))
     if not isinstance(value, Mapping):
         raise _refuse(
-            "`response_format` must be a ResponseFormat, a dict, a JSON schema, a pydantic model class or a regular "
-            f"expression, got {value!r}"
+            "`response_format` must be a ResponseFormat, a dict, a JSON schema, a pydantic model class or a "
+            f"regular expression, got {value!r}"
         )
     kind = value.get("type")
     if isinstance(kind, Enum):
@@ -87,7 +87,9 @@ def response_format(value: Any) -> ResponseFormat:
     if kind is None and _SCHEMA_WORDS & set(value):
         return ResponseFormat("json_object", dict(value))
     if kind is None:
-        raise _refuse(f"`response_format` has neither a 'type' nor the words of a JSON schema: {dict(value)!r}")
+        raise _refuse(
+            f"`response_format` has neither a 'type' nor the words of a JSON schema: {dict(value)!r}"
+        )
     schema = value.get("schema")
     if schema is None and isinstance(value.get("json_schema"), Mapping):
         schema = value["json_schema"].get("schema")

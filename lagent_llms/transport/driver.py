@@ -34,7 +34,9 @@ def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
 def interrupted(url: str, error: BaseException | None = None) -> StreamInterrupted:
     """The connection to `url` broke after the request was sent, or what came over it makes no sense."""
     words = f": {error}" if error is not None and str(error) else ""
-    return StreamInterrupted(f"the connection to {public_url(url)} broke before the answer was complete{words}")
+    return StreamInterrupted(
+        f"the connection to {public_url(url)} broke before the answer was complete{words}"
+    )
 
 
 def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:

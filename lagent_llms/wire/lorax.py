@@ -34,7 +34,7 @@ class Secrets:
 
     @classmethod
     def of(cls, *values: str | None) -> Secrets:
-        """The secrets among `values`; a header's scheme (``Bearer``) is none, and what is too short is no secret."""
+        """The secrets among `values`; a scheme (``Bearer``) is none, nor is what is too short for one."""
         found = {part for value in values for part in (value or "").split() if len(part) >= 4}
         return cls(tuple(sorted(found - {"Bearer", "Basic", "Token"}, key=len, reverse=True)))
 
@@ -97,7 +97,10 @@ class EventDecoder(Generic[T]):
     """
 
     def __init__(
-        self, decode: Callable[[bytes], T], is_last: Callable[[T], bool], read_error: Callable[[bytes], LLMError]
+        self,
+        decode: Callable[[bytes], T],
+        is_last: Callable[[T], bool],
+        read_error: Callable[[bytes], LLMError],
     ) -> None:
         self.complete = False
         self._decode = decode
@@ -134,7 +137,9 @@ class EventDecoder(Generic[T]):
         rest = self._events.rest.strip()
         if rest.startswith((b"{", b"[")):
             raise self._read_error(rest)
-        raise IncompleteGenerationError("the stream ended without its final event", code="incomplete_generation")
+        raise IncompleteGenerationError(
+            "the stream ended without its final event", code="incomplete_generation"
+        )
 
 
 def _reading(
@@ -161,5 +166,3 @@ def _error_reader(secrets: Secrets) -> Callable[[Head, bytes, str], LLMError]:
         return parse_error(head.status, payload, head.headers, retry_after=head.retry_after)
 
     return read_error
-
-

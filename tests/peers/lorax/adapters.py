@@ -1,4 +1,4 @@
-"""LoRA adapters of the model, loaded when they are first asked for, alone or merged. Used by one thread only."""
+"""LoRA adapters of the model, loaded when first asked for, alone or merged. Used by one thread only."""
 
 from peft import PeftModel
 

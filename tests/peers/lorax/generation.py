@@ -180,7 +180,9 @@ class Engine:
         if given.repetition_penalty not in (None, 1.0):
             scores = RepetitionPenaltyLogitsProcessor(given.repetition_penalty)(seen, scores)
         if given.frequency_penalty or given.presence_penalty:
-            counts = torch.bincount(torch.tensor(sequence.generated, dtype=torch.long), minlength=scores.shape[1])
+            counts = torch.bincount(
+                torch.tensor(sequence.generated, dtype=torch.long), minlength=scores.shape[1]
+            )
             scores = scores - (given.frequency_penalty or 0) * counts
             scores = scores - (given.presence_penalty or 0) * (counts > 0)
         if given.ignore_eos_token is False and sequence.matcher is not None:

@@ -32,7 +32,15 @@ class Common(Fields):
     api_token: str | None = None
 
     def parameters(self, **more):
-        names = ("frequency_penalty", "presence_penalty", "top_p", "top_k", "repetition_penalty", "seed", "stop")
+        names = (
+            "frequency_penalty",
+            "presence_penalty",
+            "top_p",
+            "top_k",
+            "repetition_penalty",
+            "seed",
+            "stop",
+        )
         return Parameters(
             adapter_id=self.model or None,
             adapter_source=self.adapter_source,
@@ -77,7 +85,9 @@ def add_openai_routes(app, server):
         )
         one = Job(server, GenerateRequest(inputs=given.prompt, parameters=parameters), authorization)
         if given.stream:
-            return Events(one, lambda item: _event(item, _text_choice, "text_completion"), b"data: [DONE]\n\n")
+            return Events(
+                one, lambda item: _event(item, _text_choice, "text_completion"), b"data: [DONE]\n\n"
+            )
         answer, headers = await while_connected(request, one)
         choice = {"index": 0, "text": answer["generated_text"], "logprobs": None}
         return JSONResponse(_whole(choice, answer, "text_completion"), headers=headers)
@@ -103,7 +113,9 @@ def add_openai_routes(app, server):
             )
         answer, headers = await while_connected(request, one)
         message = {"role": "assistant", "content": answer["generated_text"]}
-        return JSONResponse(_whole({"index": 0, "message": message}, answer, "text_completion"), headers=headers)
+        return JSONResponse(
+            _whole({"index": 0, "message": message}, answer, "text_completion"), headers=headers
+        )
 
 
 def _prompt(server, messages):

@@ -1,4 +1,4 @@
-"""What a request may hold: its fields as the router deserialises them, and the router's checks in its order."""
+"""What a request may hold: its fields as the router reads them, and the router's checks in its order."""
 
 import json
 import random
