@@ -28,9 +28,9 @@ class ClientCore:
         cookies: Sent with every request.
         timeout: Longest wait for the next piece of an answer in seconds, in streams as well; a connection has
             5 s at most. A `lagent_llms.Timeout` sets them apart, None waits for ever.
-        max_session_retries: How often a request is sent again when no connection could be made or the server
-            says 429, 502, 503 or 504; never once the answer has begun, nor when the connection broke after the
-            request was sent.
+        max_session_retries: How often a request is sent again when no connection could be made or the
+            server says 429, 502, 503 or 504; never once the answer has begun, nor when the connection broke
+            after the request was sent.
         verify: False trusts any certificate; a path names a file of trusted ones.
 
     Raises:

@@ -93,6 +93,7 @@ class EventDecoder(Generic[T]):
     Args:
         decode: Makes an item of the data of an event; a msgspec error says that it is none.
         is_last: Whether an item is the final one.
+        head: The head of the response.
         read_error: Makes the error of data that is no item.
     """
 
@@ -100,12 +101,14 @@ class EventDecoder(Generic[T]):
         self,
         decode: Callable[[bytes], T],
         is_last: Callable[[T], bool],
+        head: Head,
         read_error: Callable[[bytes], LLMError],
     ) -> None:
         self.complete = False
         self._decode = decode
         self._is_last = is_last
         self._read_error = read_error
+        self._is_stream = head.is_event_stream
         self._events = EventSplitter()
 
     def feed(self, data: bytes) -> Iterator[T]:
@@ -134,9 +137,8 @@ class EventDecoder(Generic[T]):
             StreamInterrupted: Too early.
             LLMError: It is no stream, but an error.
         """
-        rest = self._events.rest.strip()
-        if rest.startswith((b"{", b"[")):
-            raise self._read_error(rest)
+        if not self._is_stream:
+            raise self._read_error(self._events.rest)
         raise IncompleteGenerationError(
             "the stream ended without its final event", code="incomplete_generation"
         )
