@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
+    from .backends.lorax import AsyncLoRAX, LoRAX
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -54,6 +55,7 @@ _HOMES = {
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
+    "backends.lorax": ("AsyncLoRAX", "LoRAX"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
@@ -68,6 +70,7 @@ __all__ = [
     "AsyncLMDeployClient",
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
+    "AsyncLoRAX",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -84,6 +87,7 @@ __all__ = [
     "LMDeployPipeline",
     "LMDeployServer",
     "LMTemplateParser",
+    "LoRAX",
     "MissingDependency",
     "ModelLoadError",
     "ModelStatusCode",

@@ -46,6 +46,7 @@ BACKENDS: dict[str, Backend] = {
         "lmdeploy",
         ("lmdeploy",),
     ),
+    "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .answer import Answer
 from .errors import InvalidArgument, LLMError, SessionOutOfLimit, TemplateError, UnknownParameter, nearest
 from .meta_template import load_template
-from .params import CallOptions, GenerationParams, ParameterSet
+from .params import ALIASES, FURTHER, CallOptions, GenerationParams, ParameterSet
 from .schema import Completion, Message, check_messages
 from .sessions import History, SessionStore, Turn
 
@@ -74,6 +74,8 @@ class LLMCore:
 
     #: Names of `GenerationParams` and `CallOptions` that this backend cannot honour.
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
+    #: Names of `FURTHER`, which others cannot honour, that this one can.
+    further_parameters: ClassVar[frozenset[str]] = frozenset()
     #: Whether messages can be sent as they are, for the server to apply its template.
     takes_messages: ClassVar[bool] = False
 
@@ -88,7 +90,7 @@ class LLMCore:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
         self.max_concurrency = _positive("max_concurrency", max_concurrency)
         self.template: ChatTemplate | None = load_template(meta_template)
-        self._parameters = ParameterSet(type(self).__name__, self.unsupported_parameters)
+        self._parameters = ParameterSet(type(self).__name__, self._refused_names())
         if stray := [name for name in defaults if name not in self._parameters.known]:
             known = self.constructor_names()
             raise UnknownParameter(
@@ -109,7 +111,12 @@ class LLMCore:
             if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
         }
         tables = GenerationParams.names() | CallOptions.names()
-        return frozenset(own | (tables - cls.unsupported_parameters))
+        tables -= cls._refused_names()
+        return frozenset(own | tables | {alias for alias, name in ALIASES.items() if name in tables})
+
+    @classmethod
+    def _refused_names(cls) -> frozenset[str]:
+        return cls.unsupported_parameters | (FURTHER - cls.further_parameters)
 
     def prepare(self, inputs: Input, given: Mapping[str, Any]) -> Request:
         """Check everything about one call and open its session turn; nothing is sent.

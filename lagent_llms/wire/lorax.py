@@ -17,7 +17,7 @@ from .http import Head, HTTPRequest, read_refusal
 from .lorax_errors import IncompleteGenerationError, UnknownError, parse_error
 from .sse import EventSplitter
 
-__all__ = ["EventDecoder", "Secrets", "get_call", "post_call", "stream_call"]
+__all__ = ["EventDecoder", "Secrets", "error_reader", "get_call", "post_call", "stream_call"]
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def stream_call(
             piece of an answer.
         secrets: What must not show in errors.
     """
-    read_error = _error_reader(secrets)
+    read_error = error_reader(secrets)
     return Call(
         HTTPRequest.json(path, body, {"Accept": "text/event-stream"}),
         lambda head: decoder(head, lambda data: read_error(head, data, path)),
@@ -147,7 +147,7 @@ class EventDecoder(Generic[T]):
 def _reading(
     parse: Callable[[Head, bytes], T], secrets: Secrets
 ) -> tuple[Callable[[Head], Whole[T]], Callable[[Head, bytes, str], LLMError]]:
-    read_error = _error_reader(secrets)
+    read_error = error_reader(secrets)
 
     def parsed(head: Head, body: bytes) -> T:
         try:
@@ -158,7 +158,9 @@ def _reading(
     return (lambda head: Whole(lambda body: parsed(head, body))), read_error
 
 
-def _error_reader(secrets: Secrets) -> Callable[[Head, bytes, str], LLMError]:
+def error_reader(secrets: Secrets) -> Callable[[Head, bytes, str], LLMError]:
+    """What makes the error of a response's head, its body and where it came from."""
+
     def read_error(head: Head, body: bytes, where: str) -> LLMError:
         refusal = read_refusal(body)
         words, code = secrets.hide(refusal.message), refusal.code

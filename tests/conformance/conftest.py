@@ -10,9 +10,9 @@ import pytest
 from lagent_llms import AsyncJAXPipeline, JAXPipeline
 from lagent_llms.backends.jax import EMBEDDED_MODEL
 from lagent_llms.jax_engine import Engine
-from tests import lmdeploy_peer
+from tests import lmdeploy_peer, lorax_peer
 
-from . import lmdeploy
+from . import lmdeploy, lorax
 from .calling import Caller
 
 GREEDY = {"temperature": 0, "max_new_tokens": 64}
@@ -49,6 +49,12 @@ def api_server():
 
 
 @pytest.fixture(scope="session")
+def lorax_server():
+    with lorax_peer.server() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
 def lmdeploy_server():
     server = lmdeploy.Server()
     yield server
@@ -72,6 +78,7 @@ def lmdeploy_pytorch():
 HERE = {
     "JAXPipeline": lambda request: JAX(request.getfixturevalue("engine")),
     "LMDeployClient": lambda request: lmdeploy.Client(request.getfixturevalue("api_server")),
+    "LoRAX": lambda request: lorax.Backend(request.getfixturevalue("lorax_server")),
     "LMDeployServer": lambda request: request.getfixturevalue("lmdeploy_server"),
 }
 IN_PROCESS = {
