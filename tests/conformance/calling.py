@@ -1,10 +1,9 @@
 """One way to call a backend, synchronous or not, so that every promise is tested once for both."""
 
 import asyncio
+import inspect
 import threading
 from contextlib import contextmanager
-
-from lagent_llms import AsyncBaseLLM
 
 
 class Caller:
@@ -12,7 +11,7 @@ class Caller:
 
     def __init__(self, llm):
         self.llm = llm
-        self.asynchronous = isinstance(llm, AsyncBaseLLM)
+        self.asynchronous = inspect.iscoroutinefunction(llm.generate)
         if self.asynchronous:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
