@@ -140,9 +140,10 @@ class Job:
             sequence.cancelled = True
 
     def _check(self):
-        return check(
-            self.request, self.server.limits, lambda text: self.server.encode(text, special=self.special)
-        )
+        def encode(text):
+            return self.server.encode(FAULT.sub("", text), special=self.special)
+
+        return check(self.request, self.server.limits, encode)
 
     def _submit(self, ids, most, seed):
         loop, told = asyncio.get_running_loop(), asyncio.Queue()
@@ -221,6 +222,10 @@ def _failure(error):
 def as_event(item):
     """One event on the wire."""
     return b":\n\n" if item is None else f"data: {json.dumps(item, ensure_ascii=False)}\n\n".encode()
+
+
+#: Words in a prompt that ask for a fault; the model does not see them.
+FAULT = re.compile(r"\[\[(slow|error|hang|cut|end)( [\d.]+)?\]\]")
 
 
 def cut_after(request):
