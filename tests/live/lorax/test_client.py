@@ -175,9 +175,14 @@ class Person:
 
 @pytest.mark.parametrize(
     "given",
-    [{"type": "json_object", "schema": SCHEMA}, SCHEMA, Person, {"type": "json_schema", "json_schema": {"schema": SCHEMA}}],
+    [
+        {"type": "json_object", "schema": SCHEMA},
+        SCHEMA,
+        Person,
+        {"type": "json_schema", "json_schema": {"schema": SCHEMA}},
+    ],
     ids=["format", "schema", "class", "openai"],
-)  # fmt: skip
+)
 def test_a_form_is_kept(client, given):
     text = client.generate(HELLO, response_format=given, max_new_tokens=200).generated_text
     assert sorted(json.loads(text)) == ["age", "name"]

@@ -1,4 +1,4 @@
-"""The documented examples run as written, with only the import, the address and the adapter's name replaced."""
+"""The documented examples run as written: only the import, the address and the adapter are replaced."""
 
 import ast
 import asyncio
