@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from . import calls
 from .answers import ResponseHeaders, StreamResponse
 from .core import ClientCore
-from .methods import TokenText, presented, with_headers
+from .methods import Heard, presented
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,16 +25,11 @@ T = TypeVar("T")
 
 
 class AsyncTokenStream(AsyncIterator[StreamResponse]):
-    """The tokens of one answer. Closing it, leaving its loop, or cancelling the task stops the generation.
-
-    Attributes:
-        headers: What the response's headers tell; None before the first step.
-    """
+    """The tokens of one answer. Closing it, leaving its loop, or cancelling the task stops the generation."""
 
     def __init__(self, client: AsyncClient, call: Call[StreamResponse]) -> None:
-        self.headers: ResponseHeaders | None = None
-        self._text = TokenText()
-        self._source = client.transport.open(with_headers(call, self._see), client._timeout)
+        self._heard = Heard()
+        self._source = client.transport.open(self._heard.listening(call), client._timeout)
         self._ready = self._source.ready
 
     async def __anext__(self) -> StreamResponse:
@@ -42,9 +37,9 @@ class AsyncTokenStream(AsyncIterator[StreamResponse]):
             response = self._ready.popleft() if self._ready else await self._source.__anext__()
         except BaseException as error:
             self._source.close()
-            self._text.put_into(error)
+            self._heard.put_into(error)
             raise
-        self._text.add(response)
+        self._heard.add(response)
         return response
 
     async def aclose(self) -> None:
@@ -56,8 +51,10 @@ class AsyncTokenStream(AsyncIterator[StreamResponse]):
         self._ready.clear()
         self._source.close()
 
-    def _see(self, headers: ResponseHeaders) -> None:
-        self.headers = headers
+    @property
+    def headers(self) -> ResponseHeaders | None:
+        """What the response's headers tell; None before the first step."""
+        return self._heard.headers
 
     async def __aenter__(self) -> AsyncTokenStream:
         return self

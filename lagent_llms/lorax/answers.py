@@ -180,6 +180,8 @@ class Response(Model, dict=True):
     def of(cls, head: Head, body: bytes) -> Response:
         """The answer in a response's body: of a list (/) its only item, or the object itself (/generate)."""
         found = _decode_response(body)
+        if not found:
+            raise msgspec.ValidationError("there is no answer")
         response = found if isinstance(found, Response) else found[0]
         response.__dict__["headers"] = ResponseHeaders.of(head)
         return response

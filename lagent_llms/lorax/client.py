@@ -11,7 +11,7 @@ from . import calls
 from .aio import AsyncClient
 from .answers import ResponseHeaders, StreamResponse
 from .core import ClientCore
-from .methods import TokenText, presented, with_headers
+from .methods import Heard, presented
 from .parameters import MergedAdapters
 
 if TYPE_CHECKING:
@@ -27,33 +27,30 @@ T = TypeVar("T")
 
 
 class TokenStream(Iterator[StreamResponse]):
-    """The tokens of one answer. Closing it, or leaving its loop, stops the generation.
-
-    Attributes:
-        headers: What the response's headers tell; None before the first step.
-    """
+    """The tokens of one answer. Closing it, or leaving its loop, stops the generation."""
 
     def __init__(self, client: Client, call: Call[StreamResponse]) -> None:
-        self.headers: ResponseHeaders | None = None
-        self._text = TokenText()
-        self._source = client.transport.open(with_headers(call, self._see), client._timeout)
+        self._heard = Heard()
+        self._source = client.transport.open(self._heard.listening(call), client._timeout)
 
     def __next__(self) -> StreamResponse:
         try:
             response = next(self._source)
         except BaseException as error:
             self._source.close()
-            self._text.put_into(error)
+            self._heard.put_into(error)
             raise
-        self._text.add(response)
+        self._heard.add(response)
         return response
 
     def close(self) -> None:
         """Stop the generation."""
         self._source.close()
 
-    def _see(self, headers: ResponseHeaders) -> None:
-        self.headers = headers
+    @property
+    def headers(self) -> ResponseHeaders | None:
+        """What the response's headers tell; None before the first step."""
+        return self._heard.headers
 
     def __enter__(self) -> TokenStream:
         return self

@@ -12,7 +12,7 @@ from ..wire.exchange import Call
 from ..wire.http import Head
 from .answers import ResponseHeaders, StreamResponse
 
-__all__ = ["TokenText", "presented", "with_headers"]
+__all__ = ["Heard", "presented"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,23 +29,27 @@ def presented(method: F, build: Callable[..., Any], returns: str) -> F:
     return method
 
 
-def with_headers(call: Call[StreamResponse], told: Callable[[ResponseHeaders], None]) -> Call[StreamResponse]:
-    """`call`, which tells the headers of its response as soon as they are there."""
+class Heard:
+    """What a stream has brought so far. It knows nothing of the stream, so that nothing keeps that alive.
 
-    def decoder(head: Head) -> Any:
-        told(ResponseHeaders.of(head))
-        return call.decoder(head)
+    Attributes:
+        headers: What the response's headers tell; None before the first step.
+    """
 
-    return replace(call, decoder=decoder)
-
-
-class TokenText:
-    """The text of a stream so far, for the errors that break it off."""
-
-    __slots__ = ("_parts",)
+    __slots__ = ("_parts", "headers")
 
     def __init__(self) -> None:
+        self.headers: ResponseHeaders | None = None
         self._parts: list[str] = []
+
+    def listening(self, call: Call[StreamResponse]) -> Call[StreamResponse]:
+        """`call`, whose headers are put here as soon as they are there."""
+
+        def decoder(head: Head) -> Any:
+            self.headers = ResponseHeaders.of(head)
+            return call.decoder(head)
+
+        return replace(call, decoder=decoder)
 
     def add(self, response: StreamResponse) -> None:
         """Take the next token."""
@@ -53,6 +57,6 @@ class TokenText:
             self._parts.append(response.token.text)
 
     def put_into(self, error: BaseException) -> None:
-        """Let `error` tell it."""
+        """Let `error` tell the text."""
         if isinstance(error, LLMError) and not error.partial:
             error.partial = "".join(self._parts)

@@ -40,7 +40,10 @@ MERGES = [
         },
         "pirate",
     ),
-    ({"ids": ["shout", "french"], "weights": [0.0, 1.0], "merge_strategy": "dare_linear", "density": 1.0}, "french"),
+    (
+        {"ids": ["shout", "french"], "weights": [0.0, 1.0], "merge_strategy": "dare_linear", "density": 1.0},
+        "french",
+    ),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from lagent_llms import AuthenticationError, InvalidArgument, LLMError
-from lagent_llms.lorax import errors
+from lagent_llms.lorax import Client, errors
 from lagent_llms.lorax.types import FinishReason, MergedAdapters
 
 from .conftest import TOKEN, prompt_of
@@ -133,9 +133,14 @@ def test_headers(client, peer):
     assert found.total_time >= found.inference_time >= found.time_per_token
     merged = MergedAdapters(ids=["french", "shout"], weights=[0.5, 0.5])
     assert client.generate(FRANCE, merged_adapters=merged).headers.adapter_id == "french,shout"
-    with client.stream("generate_stream", FRANCE) as stream:
-        for _ in stream:
-            pass
+    assert client.generate(FRANCE).headers.adapter_id is None
+
+
+def test_headers_of_a_stream(peer):
+    with Client(peer.url) as client, client.generate_stream(FRANCE, adapter_id="french") as stream:
+        assert stream.headers is None
+        assert len(list(stream)) > 3
+        assert (stream.headers.adapter_id, stream.headers.model_id) == ("french", "embedded")
 
 
 def test_other_routes(client):
