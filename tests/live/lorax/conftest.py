@@ -8,6 +8,10 @@ from tests import lorax_peer
 from tests.conformance.calling import Caller
 
 TOKEN = "hf_very_secret"
+SMALL = [
+    "--max-stop-sequences", 2, "--max-concurrent-requests", 3, "--keep-alive", 0.1,
+    "--private", "pirate", "--private-token", TOKEN,
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +23,7 @@ def peer():
 @pytest.fixture(scope="session")
 def small_peer():
     """Our peer with narrow limits, a private adapter, and keep-alives that come soon."""
-    limits = ["--max-stop-sequences", 2, "--max-concurrent-requests", 3, "--keep-alive", 0.1]
-    with lorax_peer.served(*limits, "--private", "pirate", "--private-token", TOKEN) as peer:
+    with lorax_peer.served(*SMALL) as peer:
         yield peer
 
 
