@@ -72,6 +72,8 @@ class Trial:
         """The error `call` must end with; a typed one, in the server's own words."""
         try:
             result = call()
+        except NotOffered:
+            raise
         except Exception as caught:
             error = caught
         else:
