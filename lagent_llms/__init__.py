@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
     from .backends.triton import AsyncTritonClient, TritonClient
+    from .backends.lorax import AsyncLoRAX, LoRAX
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -56,6 +57,7 @@ _HOMES = {
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.triton": ("AsyncTritonClient", "TritonClient"),
+    "backends.lorax": ("AsyncLoRAX", "LoRAX"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
@@ -71,6 +73,7 @@ __all__ = [
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
     "AsyncTritonClient",
+    "AsyncLoRAX",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -87,6 +90,7 @@ __all__ = [
     "LMDeployPipeline",
     "LMDeployServer",
     "LMTemplateParser",
+    "LoRAX",
     "MissingDependency",
     "ModelLoadError",
     "ModelStatusCode",

@@ -62,7 +62,7 @@ class BaseLLM(LLMCore):
         Args:
             inputs: A prompt, used as it is (no template), or a list of prompts.
             **kwargs: Any parameter of `GenerationParams` and `CallOptions`, for this call only. In a batch
-                ``session_id`` may be a list with one id a prompt.
+                ``session_id`` and those that name adapters may be lists with one entry a prompt.
 
         Returns:
             The text after the prompt, or a list of texts in the order of `inputs`.

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
 
-__all__ = ["CallKwargs", "CallOptions", "GenerationParams", "Timeout", "unhonoured"]
+__all__ = ["ALIASES", "CallKwargs", "CallOptions", "GenerationParams", "Timeout", "unhonoured"]
 
 Check = Callable[[str, Any], Any]
 
@@ -85,6 +85,13 @@ def _response_format(name: str, value: Any) -> Any:
 def _adapter_name(name: str, value: Any) -> Any:
     if value is not None and (not isinstance(value, str) or not value):
         raise _refuse(name, value, "None or a string that is not empty")
+    return value
+
+
+def _merged_adapters(name: str, value: Any) -> Any:
+    known = isinstance(value, Mapping) or (hasattr(value, "ids") and hasattr(value, "weights"))
+    if value is not None and not known:
+        raise _refuse(name, value, "None or a dict such as {'ids': ['a', 'b'], 'weights': [0.5, 0.5]}")
     return value
 
 
@@ -234,7 +241,10 @@ class CallOptions(_Table):
         timeout: Longest wait for the next piece of the answer in seconds, or a `Timeout`.
         on_error: 'raise', or 'status': a stream ends with (negative status, text so far, tokens).
         stream: False asks for the answer in one piece where a server can give it so.
-        adapter_name: The LoRA adapter to answer with; None is the base model.
+        adapter_name: The LoRA adapter to answer with; None is the base model. `adapter_id`, LoRAX's word, is
+            the same.
+        adapter_source: Where the server gets the adapter from; None is its default (LoRAX).
+        merged_adapters: Several adapters merged into one, in place of adapter_name (LoRAX).
         tools: Tool descriptions for a chat template that takes them (OpenAI's form).
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
@@ -251,11 +261,21 @@ class CallOptions(_Table):
     on_error: Literal["raise", "status"] = _param(_on_error, "raise")
     stream: bool = _param(_flag, True, neutral=True)
     adapter_name: str | None = _param(_adapter_name, None)
+    adapter_source: str | None = _param(_adapter_name, None, rare=True)
+    merged_adapters: Any = _param(_merged_adapters, None, rare=True)
     tools: list[dict[str, Any]] | None = _param(_tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
     do_preprocess: bool = _param(_flag, False, neutral=False)
     priority: int | None = _param(_optional(_integer("None or an integer of 0 or more", 0)), None, rare=True)
     parameters: Mapping[str, bool | int | float | str] | None = _param(_wire_parameters, None, rare=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapter_name is not None and self.merged_adapters is not None:
+            raise InvalidArgument(
+                "adapter_id (or adapter_name) and merged_adapters: only one of them can be given",
+                argument="merged_adapters",
+            )
 
     @property
     def stateless(self) -> bool:
@@ -285,12 +305,39 @@ class CallKwargs(TypedDict, total=False):
     timeout: float | Timeout | None
     on_error: Literal["raise", "status"]
     stream: bool
-    adapter_name: str | None
+    adapter_name: str | Sequence[str | None] | None
+    adapter_id: str | Sequence[str | None] | None
+    adapter_source: str | Sequence[str | None] | None
+    merged_adapters: Any
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Any
     do_preprocess: bool | None
     priority: int | None
     parameters: Mapping[str, bool | int | float | str] | None
+
+
+#: Other words for parameters.
+ALIASES = {"adapter_id": "adapter_name"}
+
+
+def _plain_names(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`given` without other words for parameters."""
+    plain = dict(given)
+    for alias, name in ALIASES.items():
+        if alias in plain:
+            value = plain.pop(alias)
+            if plain.setdefault(name, value) != value:
+                raise InvalidArgument(
+                    f"{alias} and {name} are the same; only one can be given", argument=alias
+                )
+    return plain
+
+
+def _one_adapter(changed: dict[str, Any]) -> None:
+    """An adapter that is asked for takes the place of merged ones that were the default, and the reverse."""
+    for name, other in (("adapter_name", "merged_adapters"), ("merged_adapters", "adapter_name")):
+        if changed.get(name) is not None:
+            changed.setdefault(other, None)
 
 
 def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
@@ -301,7 +348,8 @@ def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
 def unhonoured(unsupported: Iterable[str], rare: Iterable[str] = ()) -> frozenset[str]:
     """Everything a backend cannot honour: what it names, and rare parameters that it does not name."""
     rarities = GenerationParams.rare_names() | CallOptions.rare_names()
-    return frozenset(unsupported) | (rarities - frozenset(rare))
+    refused = frozenset(unsupported) | (rarities - frozenset(rare))
+    return refused | {alias for alias, name in ALIASES.items() if name in refused}
 
 
 class ParameterSet:
@@ -318,7 +366,7 @@ class ParameterSet:
     def __init__(self, backend: str, unsupported: Iterable[str] = ()) -> None:
         self.backend = backend
         self.unsupported = frozenset(unsupported)
-        self.known = GenerationParams.names() | CallOptions.names()
+        self.known = GenerationParams.names() | CallOptions.names() | frozenset(ALIASES)
         if stray := self.unsupported - self.known:
             raise ValueError(f"{backend}: not parameters: {sorted(stray)}")
 
@@ -335,7 +383,7 @@ class ParameterSet:
             InvalidArgument: A value of the wrong type or out of range.
         """
         changed: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        for name, value in given.items():
+        for name, value in _plain_names(given).items():
             if name not in self.known:
                 raise UnknownParameter(
                     f"unknown parameter {name!r}{nearest(name, self.known)}; "
@@ -350,6 +398,7 @@ class ParameterSet:
             if value is None and default is not None and name not in ("top_k",):
                 continue
             changed[table is CallOptions][name] = value
+        _one_adapter(changed[1])
         return (
             replace(params, **changed[0]) if changed[0] else params,
             replace(options, **changed[1]) if changed[1] else options,

@@ -52,6 +52,7 @@ BACKENDS: dict[str, Backend] = {
         "triton",
         ("tritonclient", "tokenizers"),
     ),
+    "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

@@ -8,13 +8,14 @@ import json
 
 import pytest
 
-from . import jax, lmdeploy, triton
+from . import jax, lmdeploy, lorax, triton
 
 #: A context manager for each backend: its peer runs within, and it gives the `Subject`.
 HERE = {
     "JAXPipeline": jax.pipeline,
     "LMDeployClient": lmdeploy.client,
     "LMDeployServer": lmdeploy.server,
+    "LoRAX": lorax.backend,
     "TritonClient": triton.client,
 }
 WHERE_LMDEPLOY_IS = {

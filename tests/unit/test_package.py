@@ -20,7 +20,7 @@ FLOORS = [
     {"batch", "engine_source", "registry", "streams", "tokens"},
     {"wire", "base"},
     {"transport"},
-    {"config", "testing", "jax_engine"},
+    {"config", "testing", "jax_engine", "lorax"},
     {"backends"},
     {"cli"},
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ class Caller:
 
     def __init__(self, llm: BaseLLM | AsyncBaseLLM) -> None:
         self.llm: Any = llm
-        self.asynchronous = isinstance(llm, AsyncBaseLLM)
+        self.asynchronous = inspect.iscoroutinefunction(llm.generate)
         if self.asynchronous:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
