@@ -135,7 +135,9 @@ def _first(stream: Callable[[Callable[[str], object]], object]) -> tuple[float, 
     return at[0][0] - wall, at[0][1] - cpu
 
 
-def in_turns(rounds: int, runners: dict[str, Runner], run: Callable[[Runner], Any]) -> Iterator[dict[str, Any]]:
+def in_turns(
+    rounds: int, runners: dict[str, Runner], run: Callable[[Runner], Any]
+) -> Iterator[dict[str, Any]]:
     """What `run` gives for every runner, round by round; the first round only warms up."""
     began = time.monotonic()
     for number in range(rounds + 1):

@@ -11,10 +11,10 @@ import os
 import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import unquote
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -26,7 +26,14 @@ from ..wire.chunked import ChunkedDecoder
 from ..wire.exchange import Call, Exchange, Pause, Read, Send
 from ..wire.http import Head
 from ..wire.retry import RetryPolicy
-from .driver import connect_error, connect_timeout, interrupted, request_headers, tls_context
+from .driver import (
+    connect_error,
+    connect_timeout,
+    environment_proxies,
+    interrupted,
+    request_headers,
+    tls_context,
+)
 
 if TYPE_CHECKING:
     from ..params import Timeout
@@ -73,12 +80,8 @@ class HTTPTransport:
             "retries": False,
         }
         self._direct = self._pools(urllib3.PoolManager(**options))
-        # Looking proxies up is slow, so it is done once; what they are told by is the environment.
-        self._by_proxy = {
-            url: self._pools(urllib3.ProxyManager(proxy, **options))
-            for url in endpoints.urls
-            if environment_proxy and (proxy := _proxy_of(url)) is not None
-        }
+        proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
+        self._by_proxy = {url: self._pools(_proxied(proxy, options)) for url, proxy in proxies.items()}
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -107,12 +110,10 @@ class HTTPTransport:
         return manager
 
 
-def _proxy_of(url: str) -> str | None:
-    parts = urllib3.util.parse_url(url)
-    if urllib.request.proxy_bypass(parts.host or ""):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme or "http") or proxies.get("all")
+def _proxied(proxy: str, options: Mapping[str, Any]) -> urllib3.ProxyManager:
+    user = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
 
 
 _current = threading.local()
