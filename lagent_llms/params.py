@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypedDict
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["CallKwargs", "CallOptions", "GenerationParams", "Timeout"]
 
@@ -163,9 +167,24 @@ class _Table:
             object.__setattr__(self, item.name, item.metadata["check"](item.name, getattr(self, item.name)))
 
     @classmethod
+    @cache
     def names(cls) -> frozenset[str]:
         """The parameter names of this table."""
         return frozenset(item.name for item in fields(cls))
+
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """This table with `values` in it; only these are checked, the others have been.
+
+        Raises:
+            InvalidArgument: A value of the wrong type or out of range.
+        """
+        if not values:
+            return self
+        new = object.__new__(type(self))
+        checks = type(self).__dataclass_fields__
+        checked = {name: checks[name].metadata["check"](name, value) for name, value in values.items()}
+        vars(new).update(vars(self), **checked)
+        return new
 
 
 @dataclass(frozen=True)
@@ -318,7 +337,4 @@ class ParameterSet:
             if value is None and default is not None and name not in ("top_k",):
                 continue
             changed[table is CallOptions][name] = value
-        return (
-            replace(params, **changed[0]) if changed[0] else params,
-            replace(options, **changed[1]) if changed[1] else options,
-        )
+        return params.changed(changed[0]), options.changed(changed[1])
