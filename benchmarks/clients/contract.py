@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["PEERS", "PROMPT", "AsyncClient", "Client", "SyncClient", "load", "scenario", "text", "word"]
+__all__ = [
+    "PEERS",
+    "PROMPT",
+    "STOP_WORDS",
+    "AsyncClient",
+    "Client",
+    "SyncClient",
+    "load",
+    "scenario",
+    "text",
+    "word",
+]
 
 #: A folder for each virtual environment, with its requirements and a client.py that names its CLIENTS.
 PEERS = Path(__file__).parent.parent / "peers"

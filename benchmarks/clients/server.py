@@ -3,8 +3,8 @@
     python -m benchmarks.clients.server      (prints its port; ends with its standard input)
 
 The path says what is wanted: /CHUNKS/PAUSE_US/ROUTE. With a pause every stream of that pause gets its next
-event at the same tick, as the streams of one batch do; without, all events are sent at once. /cpu tells the CPU
-seconds the server has used. One thread, one epoll.
+event at the same tick, as the streams of one batch do; without, all events are sent at once. /cpu tells the
+CPU seconds the server has used. One thread, one epoll.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class _Server:
             return
         parts = render(what[0], what[1], stream=True, usage=what[3])
         seconds = int(pause) / 1e6
-        due, waiting = self.ticks.setdefault(seconds, (time.perf_counter() + seconds, {}))
+        _, waiting = self.ticks.setdefault(seconds, (time.perf_counter() + seconds, {}))
         self._send(connection, parts[0])
         waiting[connection] = iter(parts[1:])
 

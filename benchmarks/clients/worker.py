@@ -3,8 +3,8 @@
     .venv-PEER/bin/python -m benchmarks.clients.worker rounds PEER PORT [--quick] [--only NAME …]
     .venv-PEER/bin/python -m benchmarks.clients.worker once PEER PORT NAME STREAMS
 
-``rounds`` times everything; ``once`` is for the memory and the start of a fresh process: one client (or 'floor')
-reads one answer, or so many at once.
+``rounds`` times everything; ``once`` is for the memory and the start of a fresh process: one client (or
+'floor') reads one answer, or so many at once.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def streamed(quick: bool) -> dict[str, Streams]:
     return {
         "burst": Streams(2000),
         "paced": Streams(500, 300),
-        "burst of 1000": Streams(20, at_once=1000, rounds=7),
         "100 at once": Streams(50, 10_000, 100, rounds=5),
         "1000 at once": Streams(20, 100_000, 1000, rounds=5),
+        "1000 in bursts": Streams(20, at_once=1000, rounds=7),
     }
 
 
@@ -69,6 +69,10 @@ class SyncRunner:
     def answers(self, count: int) -> None:
         for _ in range(count):
             check(self._client.answer(), 20)
+
+    def settle(self) -> None:
+        """Let threads end what they do after an answer: it is nobody else's."""
+        settle(time.sleep)
 
     def close(self) -> None:
         self._client.close()
@@ -109,6 +113,10 @@ class AsyncRunner:
         for _ in range(count):
             check(await self._client.answer(), 20)
 
+    def settle(self) -> None:
+        """See `SyncRunner`; tasks as well."""
+        settle(lambda seconds: self._run(asyncio.sleep(seconds)))
+
     def close(self) -> None:
         self._run(self._client.close())
 
@@ -125,6 +133,15 @@ def check(found: str, chunks: int) -> None:
     expected = _expected.get(chunks) or _expected.setdefault(chunks, text(chunks))
     if found != expected:
         raise AssertionError(f"the text of {chunks} chunks is not right: {found[:80]!r}")
+
+
+def settle(sleep: Callable[[float], object]) -> None:
+    """Sleep until this process does nothing any more, for half a second at most."""
+    for _ in range(50):
+        before = time.process_time()
+        sleep(0.01)
+        if time.process_time() - before < 0.001:
+            return
 
 
 def _first(stream: Callable[[Callable[[str], object]], object]) -> tuple[float, float]:
@@ -144,6 +161,7 @@ def in_turns(
         found = {}
         for name, runner in runners.items():
             gc.collect()
+            runner.settle()
             found[name] = run(runner)
         if number:
             yield found
@@ -151,18 +169,19 @@ def in_turns(
             return
 
 
-def cpu_of(run: Callable[[Runner], object], per: int) -> Callable[[Runner], float]:
-    """The CPU time `run` takes of a runner, in µs for each of `per`."""
+def timed(run: Callable[[Runner], object], per: int) -> Callable[[Runner], tuple[float, float]]:
+    """The CPU and wall time `run` takes of a runner, in µs for each of `per`."""
 
-    def timed(runner: Runner) -> float:
-        began = time.process_time()
+    def measured(runner: Runner) -> tuple[float, float]:
+        wall, cpu = time.perf_counter(), time.process_time()
         run(runner)
-        return (time.process_time() - began) / per * 1e6
+        return (time.process_time() - cpu) / per * 1e6, (time.perf_counter() - wall) / per * 1e6
 
-    return timed
+    return measured
 
 
 def server_cpu(port: int) -> float:
+    """CPU seconds the server has used so far."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/cpu")
     used = float(connection.getresponse().read())
@@ -170,39 +189,55 @@ def server_cpu(port: int) -> float:
     return used
 
 
-def measure(runners: dict[str, Runner], port: int, quick: bool, *, many: bool) -> dict[str, Any]:
-    """Every round of every measurement, by kind and client; and what the server took for the floor alone."""
-    figures: dict[str, Any] = {}
-    server: dict[str, float] = {}
+class Measurements:
+    """Every round of every measurement, by kind, and what the server took for the floor alone.
 
-    def prepared(url: str) -> None:
-        for runner in runners.values():
+    Args:
+        runners: The clients, the floor among them.
+        port: The server's.
+    """
+
+    def __init__(self, runners: dict[str, Runner], port: int) -> None:
+        self.rounds: dict[str, list[dict[str, Any]]] = {}
+        self.server_us: dict[str, float] = {}
+        self._runners = runners
+        self._port = port
+
+    def streams(self, kind: str, streams: Streams) -> None:
+        count = streams.chunks * streams.at_once
+        url = scenario(self._port, streams.chunks, streams.pause_us)
+        self._measure(kind, url, streams.rounds, timed(lambda runner: runner.read(streams), count), count)
+
+    def requests(self, count: int, rounds: int) -> None:
+        url = scenario(self._port, 20)
+        self._measure("request", url, rounds, timed(lambda runner: runner.answers(count), count), count)
+
+    def first_chunks(self, rounds: int) -> None:
+        url = scenario(self._port, 1)
+        self._measure("first chunk", url, rounds, lambda runner: [part * 1e6 for part in runner.first()], 1)
+
+    def _measure(self, kind: str, url: str, rounds: int, run: Callable[[Runner], Any], per: int) -> None:
+        for runner in self._runners.values():
             runner.ready(url)
-
-    def keep(kind: str, rounds: int, run: Callable[[Runner], Any], per_round: int) -> None:
-        figures[kind] = list(in_turns(rounds, runners, run))
-        before = server_cpu(port)
-        run(runners["floor"])
-        server[kind] = (server_cpu(port) - before) / per_round * 1e6
-        for runner in runners.values():
+        self.rounds[kind] = list(in_turns(rounds, self._runners, run))
+        self.server_us[kind] = min(self._server_time(run) for _ in range(3)) / per * 1e6
+        for runner in self._runners.values():
             runner.close()
 
+    def _server_time(self, run: Callable[[Runner], Any]) -> float:
+        before = server_cpu(self._port)
+        run(self._runners["floor"])
+        return server_cpu(self._port) - before
+
+
+def measure(runners: dict[str, Runner], port: int, quick: bool, *, many: bool) -> dict[str, Any]:
+    found = Measurements(runners, port)
     for kind, streams in streamed(quick).items():
-        if streams.at_once > 1 and not many:
-            continue
-        prepared(scenario(port, streams.chunks, streams.pause_us))
-        count = streams.chunks * streams.at_once
-
-        def read(runner: Runner, streams: Streams = streams) -> None:
-            runner.read(streams)
-
-        keep(kind, streams.rounds, cpu_of(read, count), count)
-    prepared(scenario(port, 20))
-    count = 5 if quick else 100
-    keep("request", 3 if quick else 15, cpu_of(lambda runner: runner.answers(count), count), count)
-    prepared(scenario(port, 1))
-    keep("first", 20 if quick else 300, lambda runner: [part * 1e6 for part in runner.first()], 1)
-    return {"rounds": figures, "server_us": server}
+        if many or streams.at_once == 1:
+            found.streams(kind, streams)
+    found.requests(5 if quick else 100, 3 if quick else 15)
+    found.first_chunks(20 if quick else 300)
+    return {"rounds": found.rounds, "server_us": found.server_us}
 
 
 def clients_of(peer: str, only: list[str]) -> list[Client]:

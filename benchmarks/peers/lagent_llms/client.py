@@ -148,9 +148,22 @@ class AIOHTTP:
 
 
 CLIENTS = [
-    Client("lagent_llms", "completions", Ours, OursAsync, "from lagent_llms import LMDeployClient", "lagent_llms"),
-    Client("lagent_llms, unpacked", "completions", OursUnpacked),
-    Client("http.client + orjson", "completions", HTTPClient, None, "import http.client, orjson", "orjson"),
-    Client("requests", "completions", Requests, None, "import requests", "requests"),
-    Client("aiohttp", "completions", None, AIOHTTP, "import aiohttp", "aiohttp"),
-]  # fmt: skip
+    Client(
+        "lagent_llms",
+        "completions",
+        Ours,
+        OursAsync,
+        imports="from lagent_llms import LMDeployClient, AsyncLMDeployClient",
+        distribution="lagent_llms",
+    ),
+    Client("lagent_llms, text so far read", "completions", OursUnpacked),
+    Client(
+        "http.client + orjson",
+        "completions",
+        HTTPClient,
+        imports="import http.client, orjson",
+        distribution="orjson",
+    ),
+    Client("requests", "completions", Requests, imports="import requests", distribution="requests"),
+    Client("aiohttp", "completions", None, AIOHTTP, imports="import aiohttp", distribution="aiohttp"),
+]

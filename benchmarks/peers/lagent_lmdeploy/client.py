@@ -76,4 +76,13 @@ class AsyncLagent:
         pass
 
 
-CLIENTS = [Client("lagent", "completions", Lagent, AsyncLagent, "from lagent.llms import LMDeployClient", "lagent")]  # fmt: skip
+CLIENTS = [
+    Client(
+        "lagent",
+        "completions",
+        Lagent,
+        AsyncLagent,
+        imports="from lagent.llms import LMDeployClient, AsyncLMDeployClient",
+        distribution="lagent",
+    )
+]

@@ -43,4 +43,13 @@ class AsyncLorax:
         pass
 
 
-CLIENTS = [Client("lorax-client", "lorax", Lorax, AsyncLorax, "from lorax import Client, AsyncClient", "lorax-client")]  # fmt: skip
+CLIENTS = [
+    Client(
+        "lorax-client",
+        "lorax",
+        Lorax,
+        AsyncLorax,
+        imports="from lorax import Client, AsyncClient",
+        distribution="lorax-client",
+    )
+]
