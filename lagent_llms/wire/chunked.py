@@ -17,15 +17,17 @@ class ChunkedDecoder:
 
     Attributes:
         complete: The last chunk and the trailers have been read; nothing else belongs to the body.
+        rest: What came after the body.
     """
 
-    __slots__ = ("_held", "_left", "_state", "complete")
+    __slots__ = ("_held", "_left", "_state", "complete", "rest")
 
     def __init__(self) -> None:
         self._held = b""  # the beginning of a line
         self._left = 0  # bytes of the chunk that are still to come
         self._state = _SIZE
         self.complete = False
+        self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the body.
@@ -63,6 +65,8 @@ class ChunkedDecoder:
                 raise ValueError(f"a chunk is longer than it said: {line[:40]!r}")
             else:
                 self._state = _SIZE
+        if self.complete:
+            self.rest += data[position:]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
