@@ -59,6 +59,11 @@ class ChunkedDecoder:
             if self._state == _SIZE:
                 self._left = _size(line)
                 self._state = _DATA if self._left else _TRAILER
+                after = position + self._left
+                if self._left and data[after : after + 2] == b"\r\n":  # all of it is here, as nearly always
+                    parts.append(data[position:after])
+                    position = after + 2
+                    self._state = _SIZE
             elif self._state == _TRAILER:
                 self.complete = not line
             elif line:
@@ -71,7 +76,7 @@ class ChunkedDecoder:
 
 
 def _size(line: bytes) -> int:
-    digits = line.partition(b";")[0].strip()
+    digits = line.partition(b";")[0].strip() if b";" in line else line
     try:
         size = int(digits, 16)
     except ValueError:
