@@ -22,6 +22,7 @@ FLOORS = [
     {"transport"},
     {"config", "testing", "jax_engine"},
     {"backends"},
+    {"serving"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
