@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,8 @@ class Host:
             self._thread.join()
 
     def _run(self) -> None:
-        try:
+        with contextlib.suppress(SystemExit):  # uvicorn's word for "cannot listen"; it has logged the reason
             self._server.run()
-        except SystemExit:  # uvicorn's word for "cannot listen"; it has logged the reason
-            pass
 
     def __enter__(self) -> Host:
         self.start()

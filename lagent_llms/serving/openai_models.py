@@ -23,7 +23,10 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 # Fields that change no answer.
 _NOTES = frozenset(
-    ["user", "metadata", "store", "service_tier", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "prediction", "verbosity"]
+    (
+        *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "prediction", "verbosity"),
+        *("prompt_cache_key", "prompt_cache_retention", "safety_identifier"),
+    )
 )
 
 
