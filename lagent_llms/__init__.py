@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
+    from .serving.jax_server import JAXServer
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ _HOMES = {
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
+    "serving.jax_server": ("JAXServer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -79,6 +81,7 @@ __all__ = [
     "GenerationParams",
     "InvalidArgument",
     "JAXPipeline",
+    "JAXServer",
     "LLMError",
     "LMDeployClient",
     "LMDeployPipeline",
