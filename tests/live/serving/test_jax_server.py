@@ -4,6 +4,7 @@ import pytest
 
 from lagent_llms import ConfigError, InvalidArgument, JAXPipeline, JAXServer
 from lagent_llms.serving.config import JAXServerConfig
+
 from .test_openai_api import ask
 
 CONFIG = {"host": "127.0.0.1", "port": 0, "max_new_tokens": 24}
