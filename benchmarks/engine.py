@@ -78,7 +78,8 @@ def rate(answer: Any) -> dict[str, float]:
 def run_engine(path: str, cache: str) -> dict[str, float]:
     from lagent_llms.jax_engine import Engine, SamplingParams, TokenEvent
 
-    engine = Engine.load(path, max_slots=max(BATCHES), max_len=512, cache_dir=cache)
+    # transformers streams nothing here either, so the engine may take longer steps than its default of 8
+    engine = Engine.load(path, max_slots=max(BATCHES), max_len=512, decode_chunk=16, cache_dir=cache)
     greedy = SamplingParams(max_new_tokens=TOKENS, temperature=0, ignore_eos=True)
 
     def answer(rows: list[list[int]]) -> int:

@@ -57,8 +57,10 @@ def _missing(backend: Backend) -> list[str]:
 
 
 def _versions(backend: Backend) -> str:
-    installed = [package for package in backend.packages if package not in _missing(backend)]
-    return (
-        ", ".join(f"{package} {importlib.metadata.version(package)}" for package in installed)
-        or "the core only"
-    )
+    """What the backend needs, with the versions that are here."""
+    missing = _missing(backend)
+    needs = [
+        package if package in missing else f"{package} {importlib.metadata.version(package)}"
+        for package in backend.packages
+    ]
+    return ", ".join(needs) or "the core only"

@@ -1,5 +1,6 @@
 """What the README shows runs as it stands."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -16,7 +17,20 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 BEFORE = "from lagent_llms import create_llm\nllm = create_llm()\n"
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=[code.split("\n")[0][:60] for code in PYTHON])
+NEEDS_LMDEPLOY = [code for code in PYTHON if "lagent_llms[lmdeploy]" in code]
+RUNS = [code for code in PYTHON if code not in NEEDS_LMDEPLOY]
+
+
+@pytest.mark.parametrize("code", NEEDS_LMDEPLOY)
+def test_examples_of_what_lives_elsewhere_name_real_arguments(code):
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert calls
+    for call in calls:
+        cls = find_backend(call.func.id)
+        assert {keyword.arg for keyword in call.keywords} <= cls.constructor_names()
+
+
+@pytest.mark.parametrize("code", RUNS, ids=[code.split("\n")[0][:60] for code in RUNS])
 def test_examples(code):
     code = code.replace('"path/to/model"', "None")
     done = subprocess.run([sys.executable, "-c", BEFORE + code], capture_output=True, text=True, check=False)

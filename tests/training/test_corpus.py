@@ -7,17 +7,17 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tokenizers
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-np = pytest.importorskip("numpy")
-tokenizers = pytest.importorskip("tokenizers")
 
-from training import phrases  # noqa: E402
-from training.arithmetic import evaluate  # noqa: E402
-from training.corpus import answer_mask, make_dialog, write_shard  # noqa: E402
-from training.dialog import Message, render  # noqa: E402
-from training.words import HELD_OUT_COLOURS, HELD_OUT_NAMES, NAMES, Lexicon, is_held_out  # noqa: E402
+from training import phrases
+from training.arithmetic import evaluate
+from training.corpus import answer_mask, make_dialog, write_shard
+from training.dialog import Message, render
+from training.words import HELD_OUT_COLOURS, HELD_OUT_NAMES, NAMES, Lexicon, is_held_out
 
 TOKENIZER = Path(__file__).parents[2] / "lagent_llms" / "models" / "embedded" / "tokenizer.json"
 

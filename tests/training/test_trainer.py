@@ -66,7 +66,8 @@ def test_rows_do_not_see_one_another():
 
 
 def test_the_network_computes_what_transformers_computes():
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     reference = transformers.AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).eval()
     model = Llama(ModelConfig())
     model.load_state_dict(load_file(EMBEDDED / "model.safetensors"))
@@ -137,7 +138,6 @@ def test_the_shipped_folder_is_complete_and_small():
 
 
 def test_the_shipped_model_answers():
-    pytest.importorskip("transformers")
     from training.evaluate import answer as decode
     from training.evaluate import load
 
@@ -155,8 +155,6 @@ ADAPTERS = {
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_the_shipped_adapters_answer_in_their_style(name):
-    pytest.importorskip("transformers")
-    pytest.importorskip("peft")
     from training.evaluate import answer as decode
     from training.evaluate import load
 
