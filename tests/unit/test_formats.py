@@ -41,7 +41,7 @@ def test_prompts_are_the_template_s(name):
         whole = template.render([{"role": "system", "content": "Be brief."}, *dialog])
     except TemplateError:  # no place for it: it stands in the user's turn
         whole = ""
-    if whole and whole.index("Be brief.") < whole.index("one {x}"):  # Mistral's newer ones move it to the end
+    if 0 <= whole.find("Be brief.") < whole.find("one {x}"):  # some leave it out, some move it to the end
         assert server.format_chat("three {", history, "Be brief.") == whole
     else:
         assert "Be brief." in server.format_chat("three {", history, "Be brief.")

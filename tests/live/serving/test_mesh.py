@@ -1,4 +1,4 @@
-"""A server on a mesh of several devices answers what it answers on one. Virtual CPU devices stand in for them."""
+"""A server on a mesh of several (virtual) devices answers what it answers on one."""
 
 import json
 import os
@@ -22,12 +22,14 @@ config = {"host": "127.0.0.1", "port": 0, "max_length": 256, **json.loads(sys.ar
 with JAXServer.load(config=config) as server:
     server.fire()
     runner = server.engine._worker._runner
+    answer = ask(server.url, "/instruct", {"prompt": "What is the capital of France?", "greedy": True})
+    weights, cache = runner._weights.layers[0].qkv, runner._cache[0][0]
     print(json.dumps({
-        "answer": ask(server.url, "/instruct", {"prompt": "What is the capital of France?", "greedy": True}),
+        "answer": answer,
         "status": ask(server.url, "/status"),
-        "weights": len(runner._weights.layers[0].qkv.sharding.device_set),
-        "part": runner._weights.layers[0].qkv.addressable_shards[0].data.size / runner._weights.layers[0].qkv.size,
-        "cache": runner._cache[0][0].addressable_shards[0].data.size / runner._cache[0][0].size,
+        "weights": len(weights.sharding.device_set),
+        "part": weights.addressable_shards[0].data.size / weights.size,
+        "cache": cache.addressable_shards[0].data.size / cache.size,
     }))
 """
 
