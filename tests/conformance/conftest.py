@@ -8,11 +8,12 @@ import json
 
 import pytest
 
-from . import jax, lmdeploy, lorax, triton
+from . import jax, jax_server, lmdeploy, lorax, triton
 
 #: A context manager for each backend: its peer runs within, and it gives the `Subject`.
 HERE = {
     "JAXPipeline": jax.pipeline,
+    "JAXClient": jax_server.client,
     "LMDeployClient": lmdeploy.client,
     "LMDeployServer": lmdeploy.server,
     "LoRAX": lorax.backend,

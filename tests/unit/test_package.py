@@ -23,6 +23,7 @@ FLOORS = [
     {"transport"},
     {"config", "testing", "jax_engine", "lorax"},
     {"backends"},
+    {"serving"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
