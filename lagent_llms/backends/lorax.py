@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from ..errors import InvalidArgument, ServerError, UnsupportedParameter
+from ..errors import InvalidArgument, ServerError
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
 if TYPE_CHECKING:
@@ -66,7 +66,12 @@ class LoRAXCore(HTTPCore):
         request = super().prepare(inputs, _checked(given))
         try:
             if request.prompt is None:
-                self._check_chat(request)
+                # /v1/chat/completions would drop them without a word.
+                self.refuse(
+                    request,
+                    ("logprobs", "merged_adapters"),
+                    "for messages without a meta_template; with one they go to a route that can",
+                )
         except BaseException:
             request.turn.rollback()
             raise
@@ -128,20 +133,6 @@ class LoRAXCore(HTTPCore):
 
         headers = self._transport_options["headers"] or {}
         return Secrets.of(self._transport_options["api_key"], self._api_token, *headers.values())
-
-    def _check_chat(self, request: Request) -> None:
-        """Refuse what /v1/chat/completions would drop without a word."""
-        for name, value in (
-            ("logprobs", request.params.logprobs),
-            ("merged_adapters", request.options.merged_adapters),
-        ):
-            if value is not None:
-                raise UnsupportedParameter(
-                    f"{type(self).__name__} cannot honour {name}={value!r} for messages without a "
-                    "meta_template; with one they go to a route that can",
-                    parameter=name,
-                    backend=type(self).__name__,
-                )
 
 
 class LoRAX(LoRAXCore, HTTPBackend):
