@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -19,7 +20,12 @@ from .host import Host
 from .limits import Limits
 from .native_models import ChatRequest, InstructRequest
 from .openai_api import openai_routes
+from .page_mount import PageMount
 from .process_stream import ProcessStream
+
+if TYPE_CHECKING:
+    from ..meta_template import ChatTemplate
+    from .pages import Page
 
 __all__ = ["JAXServer"]
 
@@ -55,6 +61,7 @@ class JAXServer:
         self.app.post("/instruct")(self._instruct_route)
         self.app.post("/chat")(self._chat_route)
         self.app.get("/status")(self.status)
+        self._pages = PageMount(self.app, self)
 
     @classmethod
     def load(
@@ -173,13 +180,44 @@ class JAXServer:
             "uptime": time.monotonic() - self._began,
         }
 
-    def fire(self) -> None:
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self.engine.path.name
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The model's own chat template, if it brings one."""
+        return self._pipeline.template
+
+    @cached_property
+    def gradio_app_chat(self) -> Page:
+        """The chat page, to be launched alone; the HTTP server has it at /gradio_chat."""
+        from .pages import chat_page
+
+        return chat_page(self)
+
+    @cached_property
+    def gradio_app_instruct(self) -> Page:
+        """The instruct page, to be launched alone; the HTTP server has it at /gradio_instruct."""
+        from .pages import instruct_page
+
+        return instruct_page(self)
+
+    def fire(self, *, pages: bool = True) -> None:
         """Start the HTTP server, in a thread; returns when it answers.
 
+        Args:
+            pages: Whether /gradio_chat and /gradio_instruct are there, too.
+
         Raises:
+            MissingDependency: Pages are wanted and gradio is not installed.
             ServerStartError: It cannot listen there.
         """
         if self._host is None:
+            self._pages.wanted = pages
+            if pages:
+                from . import pages as _  # noqa: F401  (told here, in the caller's thread, when gradio is missing)
             level = "info" if self.config.logging else "warning"
             host = Host(self.app, self.config.host, self.config.port, level)
             host.start()
@@ -193,6 +231,7 @@ class JAXServer:
     def end(self) -> None:
         """Stop the HTTP server, once what runs is answered; `fire` may be called again."""
         if self._host is not None:
+            self._pages.end()
             self._host.stop()
             self._host = None
 

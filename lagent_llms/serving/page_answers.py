@@ -1,0 +1,149 @@
+"""The answers of a page: prompts for them, their progress, and stopping them. Knows nothing of gradio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import (
+    ContextLengthExceeded,
+    InvalidArgument,
+    LLMError,
+    RateLimited,
+    SessionOutOfLimit,
+    TimeoutExceeded,
+)
+
+__all__ = ["AT_ONCE", "Answers", "Pairs", "Progress", "in_words"]
+
+#: Most answers that one page's visitors get at once; more wait in line.
+AT_ONCE = 32
+#: Seconds between two looks at a growing answer. A browser draws no more, and each look sends the whole text.
+_PACE = 0.06
+
+#: (text so far, tokens so far), as `JAXServer.process` gives them.
+Pairs = Iterable[tuple[str, int]]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """An answer as far as it has come.
+
+    Attributes:
+        text: The text so far.
+        n_tokens: Its tokens.
+        state: 'running'; or how it ended: 'done', 'stopped' by the reader, 'cleared' by the reader, 'failed'.
+        error: What a failed answer says to the reader.
+    """
+
+    text: str = ""
+    n_tokens: int = 0
+    state: Literal["running", "done", "stopped", "cleared", "failed"] = "running"
+    error: str = ""
+
+
+class _Running:
+    """One answer being read, in a thread, at the pace of a page."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.cleared = False
+        self.last = ("", 0)
+        self._pairs: Iterator[tuple[str, int]] = iter(())
+        self._told = 0.0
+
+    def begin(self, start: Callable[[], Pairs]) -> None:
+        """Start the generation."""
+        self._pairs = iter(start())
+        if self.stopped:
+            self.stop()
+
+    def step(self) -> bool:
+        """Read on until there is something to show; False at the end."""
+        for self.last in self._pairs:
+            if self.stopped:
+                self.stop()
+                break
+            if time.monotonic() - self._told >= _PACE:
+                self._told = time.monotonic()
+                return True
+        return False
+
+    def stop(self) -> None:
+        """Stop the generation, from any thread."""
+        self.stopped = True
+        with contextlib.suppress(ValueError):  # a plain generator that is just running: `step` closes it
+            getattr(self._pairs, "close", lambda: None)()
+
+
+class Answers:
+    """The answers that are running for a page's visitors, at most one for each."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, _Running] = {}
+        self._threads = ThreadPoolExecutor(AT_ONCE, "page-answer")
+
+    async def stream(self, visitor: str, start: Callable[[], Pairs]) -> AsyncIterator[Progress]:
+        """The answer that `start` begins, as it grows; the last progress tells how it ended.
+
+        Leaving it early stops the generation.
+
+        Args:
+            visitor: Who asks: one open page.
+            start: Begins the generation.
+        """
+        self.stop(visitor)
+        running = self._running[visitor] = _Running()
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._threads, running.begin, start)
+            while await loop.run_in_executor(self._threads, running.step):
+                yield Progress(*running.last)
+            end: Literal["done", "stopped", "cleared"] = "stopped" if running.stopped else "done"
+            yield Progress(*running.last, "cleared" if running.cleared else end)
+        except Exception as error:  # noqa: BLE001  (told to the reader, whatever it is)
+            if not isinstance(error, LLMError):
+                _log.exception("a page's answer failed")
+            yield Progress(*running.last, "cleared" if running.cleared else "failed", in_words(error))
+        finally:
+            running.stop()
+            if self._running.get(visitor) is running:
+                del self._running[visitor]
+
+    def stop(self, visitor: str, *, clear: bool = False) -> None:
+        """Stop the visitor's answer, if one is running.
+
+        Args:
+            visitor: Who asked.
+            clear: Whether its text is not wanted any more, either.
+        """
+        if (running := self._running.get(visitor)) is not None:
+            running.cleared = running.cleared or clear
+            running.stop()
+
+    def drain(self) -> None:
+        """Take no new answers; return when the running ones have ended."""
+        self._threads.shutdown()
+        while self._running:
+            time.sleep(_PACE)
+
+
+def in_words(error: Exception) -> str:
+    """What a reader of the page is told about `error`."""
+    if isinstance(error, (ContextLengthExceeded, SessionOutOfLimit)):
+        return "This is too long for the model. Shorten the text, or clear and begin anew."
+    if isinstance(error, RateLimited):
+        return "The server is busy. Try again in a moment."
+    if isinstance(error, TimeoutExceeded):
+        return "The model took too long. Try again."
+    if isinstance(error, InvalidArgument):
+        return f"This cannot be used: {error}."
+    return "The server could not answer. Try again; if it goes on, its log tells why."

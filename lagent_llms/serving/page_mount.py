@@ -1,0 +1,63 @@
+"""Puts the pages on a server's application when it starts, and takes them off when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+if TYPE_CHECKING:
+    from .jax_server import JAXServer
+    from .pages import Page
+
+__all__ = ["PageMount"]
+
+
+class PageMount:
+    """The pages of one server, there while its application runs.
+
+    They are built at each start, because gradio binds them to the event loop, and because whoever serves
+    nothing should not wait for gradio's import.
+
+    Attributes:
+        wanted: Whether the application brings pages.
+    """
+
+    def __init__(self, app: FastAPI, server: JAXServer) -> None:
+        self.wanted = True
+        self._server = server
+        self._pages: tuple[Page, ...] = ()
+        self._inner = app.router.lifespan_context
+        app.router.lifespan_context = self._lifespan
+
+    def end(self) -> None:
+        """Let running answers finish, and free the connections that open pages hold.
+
+        Without it a server waits, when it ends, for every open page to be closed.
+        """
+        for page in self._pages:
+            page.end()
+
+    @asynccontextmanager
+    async def _lifespan(self, app: FastAPI) -> AsyncIterator[Any]:
+        async with self._inner(app) as state:
+            if not self.wanted:
+                yield state
+                return
+            from .pages import mount_pages  # here, so that gradio is loaded by who serves pages only
+
+            # An application of their own first, whose lifespan starts and ends gradio's.
+            holder = FastAPI()
+            holder.user_middleware = app.user_middleware  # by which gradio knows to leave CORS to `app`
+            before = len(holder.routes)
+            self._pages = mount_pages(holder, self._server)
+            mounts = holder.routes[before:]
+            async with holder.router.lifespan_context(holder):
+                app.router.routes.extend(mounts)
+                try:
+                    yield state
+                finally:
+                    app.router.routes[:] = [route for route in app.router.routes if route not in mounts]
+                    self._pages = ()
