@@ -68,7 +68,8 @@ class _Running:
 
     def step(self) -> bool:
         """Read on until there is something to show; False at the end."""
-        for self.last in self._pairs:
+        for pair in self._pairs:
+            self.last = pair
             if self.stopped:
                 self.stop()
                 break

@@ -53,11 +53,11 @@ class PageMount:
             holder.user_middleware = app.user_middleware  # by which gradio knows to leave CORS to `app`
             before = len(holder.routes)
             self._pages = mount_pages(holder, self._server)
-            mounts = holder.routes[before:]
+            ours = holder.routes[before:]
             async with holder.router.lifespan_context(holder):
-                app.router.routes.extend(mounts)
+                app.router.routes.extend(ours)
                 try:
                     yield state
                 finally:
-                    app.router.routes[:] = [route for route in app.router.routes if route not in mounts]
+                    app.router.routes[:] = [route for route in app.router.routes if route not in ours]
                     self._pages = ()

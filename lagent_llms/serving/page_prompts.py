@@ -30,7 +30,9 @@ def chat_prompt(server: JAXServer, prompt: str, history: Sequence[tuple[str, str
     if (template := _own_template(server, _CHAT_FORMATS, overridden)) is None:
         before = server.config.system_prefix + system if system else ""
         return before + server.format_chat(prompt, history)
-    turns = [{"role": role, "content": text} for pair in history for role, text in zip(_ROLES, pair, strict=True)]
+    turns = [
+        {"role": role, "content": text} for pair in history for role, text in zip(_ROLES, pair, strict=True)
+    ]
     return _rendered(template, system, [*turns, {"role": "user", "content": prompt}])
 
 
@@ -65,7 +67,8 @@ def _own_template(
     plain = JAXServerConfig()
     said = any(getattr(server.config, name) != getattr(plain, name) for name in formats)
     overridden = any(
-        name in vars(server) or getattr(type(server), name) is not getattr(JAXServer, name) for name in methods
+        name in vars(server) or getattr(type(server), name) is not getattr(JAXServer, name)
+        for name in methods
     )
     raw = not server.config.contains_auto_format
     return None if said or overridden or raw else server.template

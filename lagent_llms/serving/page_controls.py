@@ -1,0 +1,145 @@
+"""What both pages have around their texts: a line of notes, the buttons, the advanced options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from .page_answers import AT_ONCE, Answers, Pairs, Progress
+
+if TYPE_CHECKING:
+    from .jax_server import JAXServer
+
+__all__ = ["Controls", "visitor"]
+
+#: Our own notes tell of progress, and nothing of a page is an API.
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+class Controls:
+    """The controls of one page. Each ``put_…`` places its part where it is called.
+
+    Args:
+        server: Who answers.
+    """
+
+    def __init__(self, server: JAXServer) -> None:
+        self._server = server
+
+    def put_note(self) -> None:
+        """The line that says what happened."""
+        self.note = gr.HTML(elem_id="note", padding=False)
+
+    def put_buttons(self) -> None:
+        """Submit, Stop, Clear."""
+        with gr.Row(elem_id="buttons"):
+            self.submit = gr.Button("Submit", variant="primary", elem_id="submit")
+            self.stop = gr.Button("Stop", elem_id="stop", interactive=False)
+            self.clear = gr.Button("Clear", elem_id="clear")
+
+    def put_options(self) -> None:
+        """The advanced options, at first as the server is configured."""
+        config = self._server.config
+        most = min(config.max_new_tokens, config.max_length)
+        with gr.Accordion("Advanced Options", open=False, elem_id="advanced"):
+            system = gr.Textbox(
+                config.system,
+                label="System prompt",
+                placeholder="Who the model is, and how it should answer",
+                lines=2,
+                max_lines=6,
+                elem_id="system",
+            )
+            tokens = gr.Slider(1, most, most, step=1, label="Max new tokens", elem_id="max_new_tokens")
+            temperature = gr.Slider(
+                0,
+                max(2.0, config.temperature),
+                config.temperature,
+                step=0.05,
+                label="Temperature",
+                elem_id="temperature",
+            )
+            greedy = gr.Checkbox(
+                False,
+                label="Greedy",
+                info="Always the most probable token, whatever the temperature",
+                elem_id="greedy",
+            )
+        self._options = [system, tokens, greedy, temperature]
+
+    def starter(self, prompt: Callable[[str], str], options: tuple[Any, ...]) -> Callable[[], Pairs]:
+        """What begins a generation.
+
+        Args:
+            prompt: Makes the whole prompt from the system prompt.
+            options: The values of the advanced options.
+        """
+        system, tokens, greedy, temperature = options
+        return lambda: self._server.process(prompt(system.strip()), greedy, tokens, temperature=temperature)
+
+    def refused(self, why: str) -> tuple[Any, ...]:
+        """Note and buttons when nothing was begun."""
+        return _note(why, "hint"), gr.skip(), gr.skip()
+
+    def running(self) -> tuple[Any, ...]:
+        """Note and buttons when an answer begins."""
+        return "", gr.update(interactive=False), gr.update(interactive=True)
+
+    def at(self, step: Progress) -> tuple[Any, ...]:
+        """Note and buttons at a step of an answer."""
+        if step.state == "running":
+            return gr.skip(), gr.skip(), gr.skip()
+        tokens = f"{step.n_tokens:,} token{'' if step.n_tokens == 1 else 's'}"
+        note = {
+            "done": _note(tokens),
+            "stopped": _note(f"Stopped after {tokens}"),
+            "cleared": "",
+            "failed": _note(step.error, "error"),
+        }[step.state]
+        return note, gr.update(interactive=True), gr.update(interactive=False)
+
+    def wire(
+        self, page: gr.Blocks, answers: Answers, answer: Any, prompt: Any, output: Any, *, empty: Any
+    ) -> None:
+        """Connect buttons and keys.
+
+        Args:
+            page: Where they are.
+            answers: What Stop and Clear stop.
+            answer: What Submit runs.
+            prompt: Where the visitor writes.
+            output: Where the answer appears.
+            empty: Its value when it is cleared.
+        """
+        everything = [prompt, output, self.note, self.submit, self.stop]
+
+        def stop(request: gr.Request) -> None:
+            answers.stop(visitor(request))
+
+        def clear(request: gr.Request) -> tuple[Any, ...]:
+            answers.stop(visitor(request), clear=True)
+            return "", empty, "", gr.update(interactive=True), gr.update(interactive=False)
+
+        gr.on(
+            [prompt.submit, self.submit.click],
+            answer,
+            [prompt, output, *self._options],
+            everything,
+            concurrency_limit=AT_ONCE,
+            **_QUIET,
+        )
+        self.stop.click(stop, queue=False, **_QUIET)
+        self.clear.click(clear, None, everything, queue=False, **_QUIET)
+        page.unload(stop)  # a page that is closed wants no answer
+
+
+def visitor(request: gr.Request) -> str:
+    """Who asks: one open page."""
+    return str(request.session_hash)
+
+
+def _note(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}" role="{"alert" if kind else "status"}">{escape(text)}</p>'
