@@ -98,6 +98,11 @@ class LLMCore:
         self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
         self.sessions = SessionStore()
 
+    @property
+    def context_len(self) -> int | None:
+        """Most tokens a prompt and its answer can have together, None when the backend does not say."""
+        return self.session_len
+
     @classmethod
     def constructor_names(cls) -> frozenset[str]:
         """Every keyword the constructor takes, those of `GenerationParams` and `CallOptions` included."""

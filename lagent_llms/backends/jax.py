@@ -103,6 +103,11 @@ class _JAXCore(LLMCore):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
+    @property
+    def context_len(self) -> int | None:
+        """See `LLMCore.context_len`."""
+        return min(self.engine.max_len, self.session_len or self.engine.max_len)
+
     def _encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         """Token ids of a prompt, with a BOS if the tokenizer's habit is to add one, but never two."""
         tokenizer = self.engine.tokenizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import random
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,10 +67,12 @@ class Engine:
         runner: Runner,
         max_slots: int,
         max_len: int,
+        seed: int | None = None,
     ) -> None:
         self.path = path
         self.config, self.tokenizer = config, tokenizer
         self.max_slots, self.max_len = max_slots, max_len
+        self._seeds: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
         self._worker = Worker(runner, tokenizer.eos_ids, max_slots)
         # Also runs when the interpreter exits; the worker knows nothing of this object.
         self._finalizer = weakref.finalize(self, self._worker.close)
@@ -87,6 +89,7 @@ class Engine:
         adapter: str | os.PathLike[str] | None = None,
         mesh_axes_names: Sequence[str] = ("dp", "fsdp", "mp"),
         mesh_axes_shape: Sequence[int] = (1, -1, 1),
+        seed: int | None = None,
         cache_dir: str | os.PathLike[str] | Literal[False] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Engine:
@@ -103,6 +106,8 @@ class Engine:
             adapter: A PEFT LoRA adapter directory to merge into the weights.
             mesh_axes_names: Axes of the device mesh; 'dp', 'fsdp' and 'mp' are used.
             mesh_axes_shape: Their sizes; one may be -1, for the devices that are left.
+            seed: What the seeds of requests that bring none are drawn from, in the order in which they come;
+                None is the system's randomness.
             cache_dir: Where compiled graphs are kept; None is the user's cache directory, False is nowhere. A
                 cache that the user has set up in JAX is used as it is.
             progress: Called with a short text when something slow begins.
@@ -143,7 +148,7 @@ class Engine:
             mesh=mesh,
             progress=told,
         )
-        return cls(directory, config, tokenizer, runner, max_slots, max_len)
+        return cls(directory, config, tokenizer, runner, max_slots, max_len, seed)
 
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams, on_event: OnEvent) -> Handle:
         """Queue a prompt and return at once.
@@ -173,7 +178,7 @@ class Engine:
                 f"the prompt has {len(prompt)} tokens, which leaves no room for an answer: "
                 f"max_len is {self.max_len} tokens"
             )
-        seed = secrets.randbits(63) if params.seed is None else params.seed
+        seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
         job = Request(prompt, params, seed, on_event, limit)
         self._worker.submit(job)

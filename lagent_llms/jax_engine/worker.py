@@ -161,17 +161,25 @@ class Worker:
         for job in self._scheduler.admit():
             self._prompt += len(job.prompt)
             self._cached += job.cached
-        budget = _PREFILL_TOKENS
-        while budget > 0 and (jobs := self._scheduler.prefilling):
-            budget -= self._prefill(jobs)
+        left = _PREFILL_TOKENS
+        while batch := self._next_prefill(left):
+            left -= self._prefill(batch)
         if jobs := self._scheduler.decoding:
             self._decode(jobs)
 
-    def _prefill(self, jobs: list[Request]) -> int:
-        """One call for the oldest job and all others of its bucket; how many tokens were computed."""
+    def _next_prefill(self, left: int) -> list[Request]:
+        """The oldest job without its first token and others of its bucket, within `left` tokens."""
+        jobs = self._scheduler.prefilling
+        if not jobs:
+            return []
         bucket = self._runner.prefill_shape(jobs[0].missing)
         same = [job for job in jobs if self._runner.prefill_shape(job.missing) == bucket]
-        batch = same[: max(1, _PREFILL_TOKENS // bucket)]
+        rows = left // bucket
+        return same[: 1 << (rows.bit_length() - 1)] if rows else []  # the runner fills up to a power of two
+
+    def _prefill(self, batch: list[Request]) -> int:
+        """One call for jobs of one bucket; how many tokens were computed, padding included."""
+        bucket = self._runner.prefill_shape(batch[0].missing)
         pieces = [job.prompt[len(job.held.tokens) :][: self._runner.piece] for job in batch]
         tokens, logprobs = self._runner.prefill(
             [_row(job, piece) for job, piece in zip(batch, pieces, strict=True)]
@@ -180,7 +188,7 @@ class Worker:
             job.held.tokens.extend(piece)
             if len(job.held.tokens) == len(job.prompt):
                 self._accept(job, [token], [logprob])
-        return bucket * len(batch)
+        return bucket << (len(batch) - 1).bit_length()
 
     def _decode(self, jobs: list[Request]) -> None:
         tokens, logprobs = self._runner.decode([_row(job, job.output[-1:]) for job in jobs])

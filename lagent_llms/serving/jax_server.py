@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from ..backends.jax import EMBEDDED_MODEL, AsyncJAXPipeline, JAXPipeline
-from ..errors import InvalidArgument
 from ..jax_engine import Engine
 from .app import make_app
 from .config import JAXServerConfig
@@ -22,6 +21,7 @@ from .native_models import ChatRequest, InstructRequest
 from .openai_api import openai_routes
 from .page_mount import PageMount
 from .process_stream import ProcessStream
+from .prompts import Prompts
 
 if TYPE_CHECKING:
     from ..meta_template import ChatTemplate
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["JAXServer"]
 
 
-class JAXServer:
+class JAXServer(Prompts):
     """A model on the JAX engine, with or without HTTP before it. Made by `load`.
 
     Every ``forward_…`` method and `process_chat_history` may be overridden; the routes call them.
@@ -107,7 +107,7 @@ class JAXServer:
             temperature: Randomness; None is the configuration's.
 
         Returns:
-            An iterator of (text so far, tokens so far), whose ``result()`` is the last pair.
+            An iterator of (text so far, tokens so far); assigned to two names it is the last such pair.
         """
         return ProcessStream(
             self._pipeline.stream_generate(
@@ -115,36 +115,40 @@ class JAXServer:
             )
         )
 
-    def format_instruct(self, prompt: str, system: str | None = None) -> str:
-        """The whole prompt of an instruction."""
-        config = self.config
-        if not config.contains_auto_format:
-            return prompt
-        return config.instruct_format.format(
-            instruct=config.prompt_prefix_instruct + prompt + config.prompt_postfix_instruct,
-            system=config.system_prefix + (config.system if system is None else system),
-        )
+    def stream_instruct(
+        self,
+        prompt: str,
+        system: str | None = None,
+        greedy: bool | None = False,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+    ) -> ProcessStream:
+        """Answer an instruction step by step; what the instruct page shows."""
+        string = self.format_instruct(prompt, system)
+        return self.process(string, greedy, max_new_tokens, temperature=temperature)
 
-    def format_chat(self, prompt: str, history: Sequence[Sequence[str]] | None = None) -> str:
-        """The whole prompt of a chat."""
-        config = self.config
-        if not config.contains_auto_format:
-            return prompt
-        before = config.chat_prefix + self.process_chat_history(list(history or ()))
-        return before + config.prompt_prefix_chat + prompt + config.prompt_postfix_chat
+    def stream_chat(
+        self,
+        prompt: str,
+        history: Sequence[Sequence[str]] | None = None,
+        greedy: bool | None = False,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        *,
+        system: str | None = None,
+    ) -> ProcessStream:
+        """Answer a chat step by step; what the chat page shows.
 
-    def process_chat_history(self, history: Sequence[Sequence[str]]) -> str:
-        """Earlier (prompt, answer) pairs as text.
-
-        Raises:
-            InvalidArgument: An entry that is no pair.
+        Args:
+            prompt: The new turn.
+            history: Earlier (prompt, answer) pairs.
+            greedy: Take the most probable token each time.
+            max_new_tokens: Most tokens of the answer; None is the configuration's.
+            temperature: Randomness; None is the configuration's.
+            system: A system message, for models that know one.
         """
-        for index, pair in enumerate(history):
-            if isinstance(pair, str) or len(pair) != 2:
-                raise InvalidArgument(
-                    f"history[{index}]: allowed is a (prompt, answer) pair", argument="history"
-                )
-        return "".join(self.config.chat_format.format(prompt=one[0], assistant=one[1]) for one in history)
+        string = self.format_chat(prompt, history, system)
+        return self.process(string, greedy, max_new_tokens, temperature=temperature)
 
     def forward_instruct(self, data: InstructRequest) -> dict[str, Any]:
         """What POST /instruct answers."""
