@@ -24,7 +24,6 @@ from .process_stream import ProcessStream
 from .prompts import Prompts
 
 if TYPE_CHECKING:
-    from ..meta_template import ChatTemplate
     from .pages import Page
 
 __all__ = ["JAXServer"]
@@ -188,11 +187,6 @@ class JAXServer(Prompts):
     def name(self) -> str:
         """What the model is called."""
         return self.engine.path.name
-
-    @property
-    def template(self) -> ChatTemplate | None:
-        """The model's own chat template, if it brings one."""
-        return self._pipeline.template
 
     @cached_property
     def gradio_app_chat(self) -> Page:

@@ -1,4 +1,4 @@
-"""The answers of a page: prompts for them, their progress, and stopping them. Knows nothing of gradio."""
+"""The answers of a page: their progress, their end, and the reader's Stop. Knows nothing of gradio."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import (
     ContextLengthExceeded,
@@ -20,7 +20,7 @@ from ..errors import (
     TimeoutExceeded,
 )
 
-__all__ = ["AT_ONCE", "Answers", "Pairs", "Progress", "in_words"]
+__all__ = ["AT_ONCE", "Answers", "Pairs", "Progress", "in_words", "pairs_of"]
 
 #: Most answers that one page's visitors get at once; more wait in line.
 AT_ONCE = 32
@@ -148,3 +148,22 @@ def in_words(error: Exception) -> str:
     if isinstance(error, InvalidArgument):
         return f"This cannot be used: {error}."
     return "The server could not answer. Try again; if it goes on, its log tells why."
+
+
+def pairs_of(messages: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The (prompt, answer) pairs of a chatbot's messages; a prompt without an answer is left out."""
+    pairs, asked = [], None
+    for message in messages:
+        if message["role"] == "user":
+            asked = _text(message["content"])
+        elif asked is not None:
+            pairs.append((asked, _text(message["content"])))
+            asked = None
+    return pairs
+
+
+def _text(content: Any) -> str:
+    """The text of a message, which gradio writes as a string or as parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content if isinstance(part, Mapping))

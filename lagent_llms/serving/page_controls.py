@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from .page_answers import AT_ONCE, Answers, Pairs, Progress
-
-if TYPE_CHECKING:
-    from .jax_server import JAXServer
+from .config import JAXServerConfig
+from .page_answers import AT_ONCE, Answers, Progress
 
 __all__ = ["Controls", "visitor"]
 
@@ -23,11 +20,11 @@ class Controls:
     """The controls of one page. Each ``put_…`` places its part where it is called.
 
     Args:
-        server: Who answers.
+        config: What the advanced options say at first.
     """
 
-    def __init__(self, server: JAXServer) -> None:
-        self._server = server
+    def __init__(self, config: JAXServerConfig) -> None:
+        self._config = config
 
     def put_note(self) -> None:
         """The line that says what happened."""
@@ -41,8 +38,8 @@ class Controls:
             self.clear = gr.Button("Clear", elem_id="clear")
 
     def put_options(self) -> None:
-        """The advanced options, at first as the server is configured."""
-        config = self._server.config
+        """The advanced options."""
+        config = self._config
         most = min(config.max_new_tokens, config.max_length)
         with gr.Accordion("Advanced Options", open=False, elem_id="advanced"):
             system = gr.Textbox(
@@ -68,17 +65,7 @@ class Controls:
                 info="Always the most probable token, whatever the temperature",
                 elem_id="greedy",
             )
-        self._options = [system, tokens, greedy, temperature]
-
-    def starter(self, prompt: Callable[[str], str], options: tuple[Any, ...]) -> Callable[[], Pairs]:
-        """What begins a generation.
-
-        Args:
-            prompt: Makes the whole prompt from the system prompt.
-            options: The values of the advanced options.
-        """
-        system, tokens, greedy, temperature = options
-        return lambda: self._server.process(prompt(system.strip()), greedy, tokens, temperature=temperature)
+        self._options = [system, greedy, tokens, temperature]
 
     def refused(self, why: str) -> tuple[Any, ...]:
         """Note and buttons when nothing was begun."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Response
 
 from ..errors import MissingDependency
-from .page_answers import Answers
-from .page_prompts import chat_prompt, instruct_prompt, pairs_of
+from .page_answers import Answers, Pairs, pairs_of
 
 try:
     import gradio as gr
@@ -74,7 +73,8 @@ def chat_page(server: JAXServer, *, links: bool = False) -> Page:
         server: Who answers.
         links: Whether the page leads to the other one, which is there when both are mounted.
     """
-    with Page(f"Chat · {server.name}") as page, gr.Column(elem_id="page", elem_classes="chat"):
+    page = Page(f"Chat · {server.name}")
+    with page, gr.Column(elem_id="page", elem_classes="chat"):
         _header("Chat", server.name, links)
         chatbot = gr.Chatbot(
             elem_id="answer",
@@ -85,7 +85,7 @@ def chat_page(server: JAXServer, *, links: bool = False) -> Page:
             feedback_options=None,
             placeholder="## What would you like to know?\nEnter sends, Shift + Enter begins a new line.",
         )
-        controls = Controls(server)
+        controls = Controls(server.config)
         controls.put_note()
         prompt = gr.Textbox(
             elem_id="prompt",
@@ -99,16 +99,24 @@ def chat_page(server: JAXServer, *, links: bool = False) -> Page:
         controls.put_options()
 
         async def answer(
-            request: gr.Request, text: str, messages: list[dict[str, Any]], *settings: Any
+            request: gr.Request,
+            text: str,
+            messages: list[dict[str, Any]],
+            system: str,
+            greedy: bool,
+            most: int,
+            temperature: float,
         ) -> AsyncIterator[tuple[Any, ...]]:
             asked = {"role": "user", "content": text}
             if not text.strip():
                 yield gr.skip(), gr.skip(), *controls.refused("Write a message first.")
                 return
             yield "", [*messages, asked], *controls.running()
-            start = controls.starter(
-                lambda system: chat_prompt(server, text, pairs_of(messages), system), settings
-            )
+
+            def start() -> Pairs:
+                history = pairs_of(messages)
+                return server.stream_chat(text, history, greedy, most, temperature, system=system.strip())
+
             async for step in page.answers.stream(visitor(request), start):
                 said = [{"role": "assistant", "content": step.text}] if step.text else []
                 shown: list[dict[str, Any]] = [*messages, asked, *said]
@@ -125,7 +133,8 @@ def chat_page(server: JAXServer, *, links: bool = False) -> Page:
 
 def instruct_page(server: JAXServer, *, links: bool = False) -> Page:
     """The instruct page of `server`; see `chat_page`."""
-    with Page(f"Instruct · {server.name}") as page, gr.Column(elem_id="page", elem_classes="instruct"):
+    page = Page(f"Instruct · {server.name}")
+    with page, gr.Column(elem_id="page", elem_classes="instruct"):
         _header("Instruct", server.name, links)
         prompt = gr.Textbox(
             elem_id="prompt",
@@ -135,7 +144,7 @@ def instruct_page(server: JAXServer, *, links: bool = False) -> Page:
             max_lines=12,
             autofocus=True,
         )
-        controls = Controls(server)
+        controls = Controls(server.config)
         controls.put_buttons()
         response = gr.Textbox(
             elem_id="answer",
@@ -150,13 +159,16 @@ def instruct_page(server: JAXServer, *, links: bool = False) -> Page:
         controls.put_options()
 
         async def answer(
-            request: gr.Request, text: str, _: str, *settings: Any
+            request: gr.Request, text: str, _: str, system: str, greedy: bool, most: int, temperature: float
         ) -> AsyncIterator[tuple[Any, ...]]:
             if not text.strip():
                 yield gr.skip(), gr.skip(), *controls.refused("Write an instruction first.")
                 return
             yield gr.skip(), "", *controls.running()
-            start = controls.starter(lambda system: instruct_prompt(server, text, system), settings)
+
+            def start() -> Pairs:
+                return server.stream_instruct(text, system.strip(), greedy, most, temperature)
+
             async for step in page.answers.stream(visitor(request), start):
                 shown = "" if step.state == "cleared" else step.text
                 yield gr.skip(), shown, *controls.at(step)
