@@ -90,6 +90,7 @@ class Answers:
 
     def __init__(self) -> None:
         self._running: dict[str, _Running] = {}
+        self._ending = False
         self._threads = ThreadPoolExecutor(AT_ONCE, "page-answer")
 
     async def stream(self, visitor: str, start: Callable[[], Pairs]) -> AsyncIterator[Progress]:
@@ -101,6 +102,9 @@ class Answers:
             visitor: Who asks: one open page.
             start: Begins the generation.
         """
+        if self._ending:
+            yield Progress(state="failed", error="The server is ending; it takes no more questions.")
+            return
         self.stop(visitor)
         running = self._running[visitor] = _Running()
         loop = asyncio.get_running_loop()
@@ -131,10 +135,11 @@ class Answers:
             running.stop()
 
     def drain(self) -> None:
-        """Take no new answers; return when the running ones have ended."""
+        """Begin no more answers; return when the running ones have ended."""
+        self._ending = True
+        while any(not running.stopped for running in list(self._running.values())):
+            time.sleep(0.05)
         self._threads.shutdown()
-        while self._running:
-            time.sleep(_PACE)
 
 
 def in_words(error: Exception) -> str:

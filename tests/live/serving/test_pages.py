@@ -1,0 +1,262 @@
+"""The pages in a real browser, on the embedded model: asked, streamed, stopped, cleared, closed."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from lagent_llms import JAXServer
+from lagent_llms.serving.process_stream import ProcessStream
+
+from .browser import DESKTOP, PHONE, Reader, chromium
+from .test_openai_api import ask
+
+LONGEST = 1900
+
+
+class Talkative(JAXServer):
+    """Goes on after the end of an answer, token by token, so that there is time to press Stop."""
+
+    def process(self, string, greedy=False, max_new_tokens=None, *, temperature=None):
+        if "break down" in string:
+            return self.broken()
+        stream = self._pipeline.stream_generate(
+            string, max_new_tokens=max_new_tokens, temperature=temperature, ignore_eos=True
+        )
+        return ProcessStream(stream)
+
+    def broken(self):
+        yield "Half an ans", 4
+        raise RuntimeError("a fault with a /secret/path")
+
+
+def config(**changes):
+    return {"host": "127.0.0.1", "port": 0, "temperature": 0.0, **changes}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = JAXServer.load(config=config(max_new_tokens=400))
+    server.fire()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def talkative():
+    server = Talkative.load(config=config(max_compile_tokens=1, max_new_tokens=LONGEST))
+    server.fire()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens pages; none of them may complain or call a foreign host."""
+    readers = []
+
+    def opened(server, page, *args, **kwargs):
+        readers.append(Reader(browser, f"{server.url}/gradio_{page}", *args, **kwargs))
+        return readers[-1]
+
+    yield opened
+    for reader in readers:
+        reader.close()
+    assert [reader.complaints for reader in readers] == [[] for _ in readers]
+
+
+def test_a_dialog(server, opened):
+    chat = opened(server, "chat")
+    assert "What would you like to know?" in chat.page.inner_text("#answer")
+    assert chat.answer("What is the capital of France?") == "The capital of France is Paris."
+    assert "tokens" in chat.note()
+    assert chat.page.input_value("#prompt textarea") == ""
+    assert "Nora" in chat.answer("My name is Nora.")
+    assert "Nora" in chat.answer("What is my name?")
+    chat.page.fill("#prompt textarea", "What is the capital of France?")
+    chat.forget_note()
+    chat.page.press("#prompt textarea", "Enter")
+    chat.note()
+    assert chat.said() == "The capital of France is Paris."
+
+
+def test_an_instruction(server, opened):
+    instruct = opened(server, "instruct")
+    assert instruct.answer("What is the capital of Norway?") == "The capital of Norway is Oslo."
+    assert instruct.page.input_value("#prompt textarea") == "What is the capital of Norway?"
+
+
+def test_the_pages_lead_to_each_other(server, opened):
+    reader = opened(server, "chat")
+    reader.page.click("nav >> text=Instruct")
+    reader.page.wait_for_url("**/gradio_instruct/")
+    reader.page.wait_for_selector("#prompt textarea")
+    reader.page.click("nav >> text=Chat")
+    reader.page.wait_for_url("**/gradio_chat/")
+
+
+@pytest.mark.parametrize("page", ["chat", "instruct"])
+def test_advanced_options(server, opened, page):
+    reader = opened(server, page)
+    reader.option("system", "You are Luna, a helpful assistant.")
+    reader.option("greedy", True)
+    assert "Luna" in reader.answer("Who are you?")
+    reader.option("max_new_tokens", 3)
+    reader.answer("What is the capital of France?")
+    assert reader.note() == "3 tokens"
+
+
+@pytest.mark.parametrize("page", ["chat", "instruct"])
+def test_an_answer_is_seen_growing_and_stop_stops_the_engine(talkative, opened, wait_until, page):
+    reader, engine = opened(talkative, page), talkative.engine
+    before = engine.stats().completion_tokens
+    reader.ask("Tell me a story.")
+    lengths = reader.several_lengths()
+    assert lengths == sorted(set(lengths))
+    assert engine.stats().slots_in_use == 1
+    assert reader.page.is_disabled("#submit")
+    reader.page.click("#stop")
+    wait_until(lambda: engine.stats().slots_in_use == 0)
+    assert engine.stats().completion_tokens - before < LONGEST
+    assert reader.note().startswith("Stopped after ")
+    kept = reader.said()
+    assert len(kept) >= lengths[-1]
+    reader.page.wait_for_selector("#submit:not([disabled])")
+    assert reader.page.is_disabled("#stop")
+    assert reader.said() == kept
+
+
+@pytest.mark.parametrize("page", ["chat", "instruct"])
+def test_clear_empties_the_page_and_stops_the_engine(talkative, opened, wait_until, page):
+    reader = opened(talkative, page)
+    reader.ask("Tell me a story.")
+    reader.several_lengths(2)
+    reader.page.fill("#prompt textarea", "And then?")
+    reader.page.click("#clear")
+    wait_until(lambda: talkative.engine.stats().slots_in_use == 0)
+    wait_until(lambda: reader.said() == "")
+    reader.page.wait_for_selector("#submit:not([disabled])")
+    assert reader.page.input_value("#prompt textarea") == ""
+    assert reader.page.inner_text("#note").strip() == ""
+    reader.ask("Tell me a story.")  # it goes on working
+    reader.several_lengths(2)
+    reader.page.click("#stop")
+    reader.note()
+
+
+def test_closing_the_page_stops_the_engine(talkative, browser, wait_until):
+    reader, before = (
+        Reader(browser, f"{talkative.url}/gradio_chat"),
+        talkative.engine.stats().completion_tokens,
+    )
+    reader.ask("Tell me a story.")
+    reader.several_lengths(2)
+    reader.close()
+    wait_until(lambda: talkative.engine.stats().slots_in_use == 0)
+    assert talkative.engine.stats().completion_tokens - before < LONGEST
+
+
+def test_readers_do_not_stop_each_other(talkative, opened, wait_until):
+    first, second = opened(talkative, "chat"), opened(talkative, "chat")
+    first.ask("Tell me a story.")
+    second.ask("Tell me another story.")
+    first.several_lengths(1)
+    second.several_lengths(1)
+    assert talkative.engine.stats().slots_in_use == 2
+    first.page.click("#stop")
+    assert first.note().startswith("Stopped")
+    assert talkative.engine.stats().slots_in_use == 1
+    second.page.click("#stop")
+    wait_until(lambda: talkative.engine.stats().slots_in_use == 0)
+
+
+@pytest.mark.parametrize("page", ["chat", "instruct"])
+def test_what_cannot_be_answered_is_told(server, opened, page):
+    reader = opened(server, page)
+    reader.answer("  ")
+    assert reader.note().startswith("Write a")
+    too_long = "word " * 5000
+    reader.answer(too_long)
+    assert "too long" in reader.note()
+    assert reader.page.input_value("#prompt textarea").strip() == too_long.strip()  # nothing written is lost
+    assert "Paris" in reader.answer("What is the capital of France?")
+
+
+def test_a_fault_in_the_middle_keeps_what_arrived(talkative, opened, caplog):
+    reader = opened(talkative, "chat")
+    assert reader.answer("Please break down.") == "Half an ans"
+    assert "could not answer" in reader.note()
+    assert "secret" not in reader.page.content()
+    assert reader.page.is_enabled("#submit")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP])
+@pytest.mark.parametrize("page", ["chat", "instruct"])
+def test_nothing_is_wider_than_the_window(server, opened, page, size, dark):
+    reader = opened(server, page, size, dark=dark)
+    assert reader.overflow() <= 0
+    reader.answer(f"Repeat: {'unbroken' * 20}")
+    reader.option("greedy", True)
+    assert reader.overflow() <= 0
+    background = reader.page.evaluate(
+        "getComputedStyle(document.querySelector('gradio-app')).backgroundColor"
+    )
+    shade = sum(int(part) for part in background[4:-1].split(",")[:3])
+    assert shade < 150 if dark else shade > 600
+
+
+def test_the_end_waits_for_answers_and_not_for_pages(browser):
+    server = Talkative.load(config=config(max_compile_tokens=8, max_new_tokens=300))
+    server.fire()
+    reader = Reader(browser, f"{server.url}/gradio_chat")
+    reader.ask("Tell me a story.")
+    reader.several_lengths(1)
+    ending = threading.Thread(target=server.end)
+    ending.start()
+    assert reader.note() == "300 tokens"
+    ending.join(120)
+    assert not ending.is_alive()
+    assert server.url is None
+    reader.close()
+    server.fire()  # and begins anew
+    reader = Reader(browser, f"{server.url}/gradio_chat")
+    reader.ask("Tell me a story.")
+    assert reader.note() == "300 tokens"
+    reader.close()
+    server.close()
+
+
+def test_a_page_launched_alone(server, opened, browser):
+    page = server.gradio_app_instruct
+    assert page is server.gradio_app_instruct
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        reader = Reader(browser, url)
+        assert "Oslo" in reader.answer("What is the capital of Norway?")
+        assert not reader.page.query_selector("nav")
+        assert reader.complaints == []
+        reader.close()
+    finally:
+        page.close(verbose=False)
+
+
+def test_a_server_without_pages(server):
+    plain = JAXServer(server.engine, config())
+    plain.fire(pages=False)
+    assert ask(plain, "/gradio_chat/")[0] == 404
+    assert ask(plain, "/status")[0] == 200
+    plain.end()
+
+
+def test_gradio_is_loaded_for_pages_only():
+    code = "import sys, lagent_llms.serving.jax_server; print('gradio' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
