@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.routing import BaseRoute, Mount
 
 if TYPE_CHECKING:
     from .jax_server import JAXServer
-    from .pages import Page
 
 __all__ = ["PageMount"]
 
@@ -28,7 +29,8 @@ class PageMount:
     def __init__(self, app: FastAPI, server: JAXServer) -> None:
         self.wanted = True
         self._server = server
-        self._pages: tuple[Page, ...] = ()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._routes: list[BaseRoute] = []
         self._inner = app.router.lifespan_context
         app.router.lifespan_context = self._lifespan
 
@@ -37,8 +39,12 @@ class PageMount:
 
         Without it a server waits, when it ends, for every open page to be closed.
         """
-        for page in self._pages:
-            page.end()
+        pages: list[Any] = [route.app for route in self._routes if isinstance(route, Mount)]
+        for page in pages:
+            page.get_blocks().answers.drain()
+        for page in pages:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(page.stop_event.set)
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[Any]:
@@ -49,15 +55,14 @@ class PageMount:
             from .pages import mount_pages  # here, so that gradio is loaded by who serves pages only
 
             # An application of their own first, whose lifespan starts and ends gradio's.
-            holder = FastAPI()
+            holder = FastAPI(openapi_url=None)
             holder.user_middleware = app.user_middleware  # by which gradio knows to leave CORS to `app`
-            before = len(holder.routes)
-            self._pages = mount_pages(holder, self._server)
-            ours = holder.routes[before:]
+            mount_pages(holder, self._server)
+            self._loop, self._routes = asyncio.get_running_loop(), holder.routes
             async with holder.router.lifespan_context(holder):
-                app.router.routes.extend(ours)
+                app.router.routes.extend(self._routes)
                 try:
                     yield state
                 finally:
-                    app.router.routes[:] = [route for route in app.router.routes if route not in ours]
-                    self._pages = ()
+                    app.router.routes[:] = [one for one in app.router.routes if one not in self._routes]
+                    self._routes = []

@@ -49,21 +49,15 @@ class Page(gr.Blocks):
         """
         return super().launch(*args, **{**looks(), **kwargs})
 
-    def end(self) -> None:
-        """Wait for the running answers, then let go of the connections of open pages."""
-        self.answers.drain()
-        self.server_app.stop_event.set()
 
-
-def mount_pages(app: FastAPI, server: JAXServer) -> tuple[Page, Page]:
+def mount_pages(app: FastAPI, server: JAXServer) -> None:
     """Put both pages on `app`, which must not be served yet."""
-    pages = chat_page(server, links=True), instruct_page(server, links=True)
-    for page, path in zip(pages, (CHAT_PATH, INSTRUCT_PATH), strict=True):
+    app.get("/favicon.ico", include_in_schema=False)(_icon)
+    for path, build in ((CHAT_PATH, chat_page), (INSTRUCT_PATH, instruct_page)):
+        page = build(server, links=True)
         gr.mount_gradio_app(
             app, page, path, ssr_mode=False, mcp_server=False, enable_monitoring=False, **looks()
         )
-    app.get("/favicon.ico", include_in_schema=False)(_icon)
-    return pages
 
 
 def chat_page(server: JAXServer, *, links: bool = False) -> Page:
