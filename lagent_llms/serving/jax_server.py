@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
@@ -19,17 +18,14 @@ from .host import Host
 from .limits import Limits
 from .native_models import ChatRequest, InstructRequest
 from .openai_api import openai_routes
-from .page_mount import PageMount
+from .page_mount import PageMount, WithPages
 from .process_stream import ProcessStream
 from .prompts import Prompts
-
-if TYPE_CHECKING:
-    from .pages import Page
 
 __all__ = ["JAXServer"]
 
 
-class JAXServer(Prompts):
+class JAXServer(Prompts, WithPages):
     """A model on the JAX engine, with or without HTTP before it. Made by `load`.
 
     Every ``forward_…`` method and `process_chat_history` may be overridden; the routes call them.
@@ -51,6 +47,7 @@ class JAXServer(Prompts):
             "seed": self.config.seed,
         }
         self._pipeline = JAXPipeline(engine=engine, **defaults)
+        self._use_own_format(self._pipeline.template)
         self.number_of_served_request_until_last_up_time = 0
         self._began = time.monotonic()
         self._host: Host | None = None
@@ -187,20 +184,6 @@ class JAXServer(Prompts):
     def name(self) -> str:
         """What the model is called."""
         return self.engine.path.name
-
-    @cached_property
-    def gradio_app_chat(self) -> Page:
-        """The chat page, to be launched alone; the HTTP server has it at /gradio_chat."""
-        from .pages import chat_page
-
-        return chat_page(self)
-
-    @cached_property
-    def gradio_app_instruct(self) -> Page:
-        """The instruct page, to be launched alone; the HTTP server has it at /gradio_instruct."""
-        from .pages import instruct_page
-
-        return instruct_page(self)
 
     def fire(self, *, pages: bool = True) -> None:
         """Start the HTTP server, in a thread; returns when it answers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -12,8 +13,27 @@ from starlette.routing import BaseRoute, Mount
 
 if TYPE_CHECKING:
     from .jax_server import JAXServer
+    from .pages import Page
 
-__all__ = ["PageMount"]
+__all__ = ["PageMount", "WithPages"]
+
+
+class WithPages:
+    """What a `JAXServer` has of its pages to be launched alone."""
+
+    @cached_property
+    def gradio_app_chat(self: JAXServer) -> Page:  # type: ignore[misc]
+        """The chat page, to be launched alone; the HTTP server has it at /gradio_chat."""
+        from .pages import chat_page
+
+        return chat_page(self)
+
+    @cached_property
+    def gradio_app_instruct(self: JAXServer) -> Page:  # type: ignore[misc]
+        """The instruct page, to be launched alone; the HTTP server has it at /gradio_instruct."""
+        from .pages import instruct_page
+
+        return instruct_page(self)
 
 
 class PageMount:
