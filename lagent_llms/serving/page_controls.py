@@ -73,7 +73,7 @@ class Controls:
 
     def running(self) -> tuple[Any, ...]:
         """Note and buttons when an answer begins."""
-        return "", gr.update(interactive=False), gr.update(interactive=True)
+        return _note("Answering …", "running"), gr.update(interactive=False), gr.update(interactive=True)
 
     def at(self, step: Progress) -> tuple[Any, ...]:
         """Note and buttons at a step of an answer."""
@@ -103,12 +103,18 @@ class Controls:
         """
         everything = [prompt, output, self.note, self.submit, self.stop]
 
-        def stop(request: gr.Request) -> None:
+        idle = gr.update(interactive=True), gr.update(interactive=False)
+
+        def stop(request: gr.Request) -> tuple[Any, ...]:
+            answers.stop(visitor(request))
+            return idle  # which the end of the answer says too, unless the server was restarted meanwhile
+
+        def leave(request: gr.Request) -> None:
             answers.stop(visitor(request))
 
         def clear(request: gr.Request) -> tuple[Any, ...]:
             answers.stop(visitor(request), clear=True)
-            return "", empty, "", gr.update(interactive=True), gr.update(interactive=False)
+            return "", empty, "", *idle
 
         gr.on(
             [prompt.submit, self.submit.click],
@@ -118,9 +124,9 @@ class Controls:
             concurrency_limit=AT_ONCE,
             **_QUIET,
         )
-        self.stop.click(stop, queue=False, **_QUIET)
+        self.stop.click(stop, None, [self.submit, self.stop], queue=False, **_QUIET)
         self.clear.click(clear, None, everything, queue=False, **_QUIET)
-        page.unload(stop)  # a page that is closed wants no answer
+        page.unload(leave)  # a page that is closed wants no answer
 
 
 def visitor(request: gr.Request) -> str:
@@ -129,4 +135,5 @@ def visitor(request: gr.Request) -> str:
 
 
 def _note(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}" role="{"alert" if kind else "status"}">{escape(text)}</p>'
+    role = "alert" if kind in ("hint", "error") else "status"
+    return f'<p class="{kind}" role="{role}">{escape(text)}</p>'

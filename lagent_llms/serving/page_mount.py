@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
 from starlette.routing import BaseRoute, Mount
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from .pages import Page
 
 __all__ = ["PageMount", "WithPages"]
+
+
+#: A page asks nobody but its server, whatever a model writes into it: an image's address could tell a secret.
+_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'"
 
 
 class WithPages:
@@ -59,7 +64,11 @@ class PageMount:
 
         Without it a server waits, when it ends, for every open page to be closed.
         """
-        pages: list[Any] = [route.app for route in self._routes if isinstance(route, Mount)]
+        pages: list[Any] = [
+            route.app.app
+            for route in self._routes
+            if isinstance(route, Mount) and isinstance(route.app, _Guarded)
+        ]
         for page in pages:
             page.get_blocks().answers.drain()
         for page in pages:
@@ -78,6 +87,9 @@ class PageMount:
             holder = FastAPI(openapi_url=None)
             holder.user_middleware = app.user_middleware  # by which gradio knows to leave CORS to `app`
             mount_pages(holder, self._server)
+            for route in holder.routes:
+                if isinstance(route, Mount):
+                    route.app = _Guarded(route.app)
             self._loop, self._routes = asyncio.get_running_loop(), holder.routes
             async with holder.router.lifespan_context(holder):
                 app.router.routes.extend(self._routes)
@@ -86,3 +98,18 @@ class PageMount:
                 finally:
                     app.router.routes[:] = [one for one in app.router.routes if one not in self._routes]
                     self._routes = []
+
+
+class _Guarded:
+    """A page that sends the policy with all it sends."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_policy(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Content-Security-Policy"] = _POLICY
+            await send(message)
+
+        await self.app(scope, receive, with_policy)

