@@ -34,12 +34,14 @@ class Reader:
         url: Its address.
         size: Width and height of the window.
         dark: Whether the reader prefers dark colours.
+        sharp: Whether the screen has two pixels where others have one.
     """
 
-    def __init__(self, browser, url, size=DESKTOP, *, dark=False):
+    def __init__(self, browser, url, size=DESKTOP, *, dark=False, sharp=False):
         self.context = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if dark else "light",
+            device_scale_factor=2 if sharp else 1,
             has_touch=size == PHONE,
             is_mobile=size == PHONE,
         )
@@ -69,7 +71,6 @@ class Reader:
 
     def answer(self, text):
         """Ask, wait for the end, and return the answer."""
-        self.page.evaluate("document.querySelector('#note').textContent.trim() && (window.before = true)")
         self.forget_note()
         self.ask(text)
         self.note()
@@ -125,6 +126,13 @@ class Reader:
     def overflow(self):
         """Pixels by which the page is wider than the window."""
         return self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+    def settle(self):
+        """Wait until nothing moves, with the pointer and the focus nowhere."""
+        self.page.mouse.move(0, 0)
+        self.page.evaluate("document.activeElement.blur()")
+        self.page.wait_for_function("document.getAnimations().every(one => one.playState != 'running')")
+        self.page.wait_for_timeout(500)
 
     def close(self):
         """Close the page."""
