@@ -13,17 +13,18 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ..errors import ContextLengthExceeded, InvalidArgument, LLMError
+from ..errors import InvalidArgument, LLMError
 from .compile_cache import enable_compile_cache
 from .config import ModelConfig
 from .runner import Runner
 from .sampling import SamplingParams
+from .scheduler import check_prompt
 from .sharding import build_mesh, place
 from .tokenizer import Tokenizer
 from .weights import load_weights
 from .worker import EngineStats, OnEvent, Request, Worker
 
-__all__ = ["Engine", "Handle"]
+__all__ = ["Engine", "Handle", "check_dtype"]
 
 _DTYPES = {
     "float32": "float32",
@@ -123,7 +124,7 @@ class Engine:
         for name, value in (("max_slots", max_slots), ("decode_chunk", decode_chunk)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
-        kind = _check_dtype(dtype)
+        kind = check_dtype(dtype)
         enable_compile_cache(cache_dir)
         mesh = build_mesh(mesh_axes_names, mesh_axes_shape)
         told("reading the tokenizer")
@@ -164,19 +165,12 @@ class Engine:
             ContextLengthExceeded: The prompt leaves no room for an answer.
             LLMError: The engine is closed.
         """
-        prompt = [int(token) for token in prompt_ids]
-        if not prompt:
-            raise InvalidArgument("prompt_ids is empty: at least one token is needed", argument="prompt_ids")
+        prompt = check_prompt(prompt_ids, self.max_len)
         if min(prompt) < 0 or max(prompt) >= self.config.vocab_size:
             wrong = min(prompt) if min(prompt) < 0 else max(prompt)
             raise InvalidArgument(
                 f"prompt_ids has {wrong}: allowed are ids from 0 to {self.config.vocab_size - 1}",
                 argument="prompt_ids",
-            )
-        if len(prompt) >= self.max_len:
-            raise ContextLengthExceeded(
-                f"the prompt has {len(prompt)} tokens, which leaves no room for an answer: "
-                f"max_len is {self.max_len} tokens"
             )
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
@@ -207,7 +201,12 @@ class Engine:
         self.close()
 
 
-def _check_dtype(dtype: str) -> jnp.dtype:
+def check_dtype(dtype: str) -> jnp.dtype:
+    """The type that `dtype` means here.
+
+    Raises:
+        InvalidArgument: It is none of those known.
+    """
     if dtype not in _DTYPES:
         raise InvalidArgument(f"dtype={dtype!r}: allowed are {', '.join(_DTYPES)}", argument="dtype")
     name = _DTYPES[dtype]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from ..errors import LLMError
 from .runner import Row, Runner, TokenLogprobs
 from .scheduler import Job, Scheduler
 
-__all__ = ["EngineStats", "OnEvent", "Request", "TokenEvent", "Worker"]
+__all__ = ["EngineStats", "OnEvent", "Request", "TokenEvent", "Worker", "cut"]
 
 _log = logging.getLogger(__name__)
 
@@ -201,12 +201,7 @@ class Worker:
     def _accept(self, job: Request, tokens: list[int], logprobs: list[TokenLogprobs | None]) -> int:
         """Take new tokens until one ends the answer, and tell the caller; how many steps counted."""
         room = job.limit - len(job.output)
-        new, end_token = tuple(tokens[:room]), None
-        reason: EndReason | None = "length" if len(tokens) >= room else None
-        if not job.params.ignore_eos:
-            end = next((index for index, token in enumerate(new) if token in self._eos), None)
-            if end is not None:
-                new, end_token, reason = new[:end], new[end], "stop"
+        new, end_token, reason = cut(tokens, room, () if job.params.ignore_eos else self._eos)
         job.output.extend(new)
         told = tuple(item for item in logprobs[: len(new)] if item is not None)
         self._completion += len(new)
@@ -233,6 +228,17 @@ class Worker:
         except Exception:  # noqa: BLE001 - a caller's fault must not end the other requests
             _log.exception("on_event of a request raised; the request is cancelled")
             job.cancelled = True
+
+
+def cut(
+    tokens: Sequence[int], room: int, ends: Collection[int]
+) -> tuple[tuple[int, ...], int | None, EndReason | None]:
+    """What of new `tokens` belongs to an answer with `room` for so many, what token ended it, and why."""
+    new = tuple(tokens[:room])
+    end = next((index for index, token in enumerate(new) if token in ends), None)
+    if end is not None:
+        return new[:end], new[end], "stop"
+    return new, None, "length" if len(tokens) >= room else None
 
 
 def _row(job: Request, tokens: list[int]) -> Row:

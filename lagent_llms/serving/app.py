@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,7 @@ from ..base import AsyncBaseLLM
 from ..errors import InvalidArgument, LLMError, UnsupportedParameter
 from .answering import ClientGone
 from .limits import Limits, LimitsMiddleware
+from .metrics import Metrics, MetricsMiddleware
 from .openai_api import openai_routes
 from .refusals import error_body, error_headers, error_status
 
@@ -23,12 +25,20 @@ __all__ = ["make_app", "openai_app"]
 _LOCAL = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
-def make_app(limits: Limits | None = None, on_end: Callable[[], Awaitable[None]] | None = None) -> FastAPI:
-    """An application without routes but /health.
+def make_app(
+    limits: Limits | None = None,
+    on_end: Callable[[], Awaitable[None]] | None = None,
+    *,
+    ready: Callable[[], bool] = lambda: True,
+    stats: Callable[[], Any] | None = None,
+) -> FastAPI:
+    """An application without routes but /health and /metrics.
 
     Args:
         limits: What it lets through; None is the defaults.
         on_end: Awaited when the server has answered what was running.
+        ready: Whether there is a model that answers.
+        stats: Counters of the engine behind it.
     """
 
     @asynccontextmanager
@@ -38,8 +48,10 @@ def make_app(limits: Limits | None = None, on_end: Callable[[], Awaitable[None]]
             await on_end()
 
     app = FastAPI(title="lagent_llms", lifespan=lifespan)
-    app.state.limits = limits or Limits()
-    app.add_middleware(LimitsMiddleware, limits=app.state.limits)
+    app.state.limits = limits = limits or Limits()
+    metrics = Metrics(limits, stats)
+    app.add_middleware(LimitsMiddleware, limits=limits)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)  # counts refusals, too
     app.add_middleware(
         CORSMiddleware, allow_origin_regex=_LOCAL, allow_methods=["*"], allow_headers=["*"]
     )  # outermost: a refusal must be readable by a page, too
@@ -49,15 +61,17 @@ def make_app(limits: Limits | None = None, on_end: Callable[[], Awaitable[None]]
     app.add_exception_handler(ClientGone, _gone)
 
     @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    async def health() -> Response:
+        return JSONResponse({"status": "ok"}) if ready() else JSONResponse({"status": "down"}, 503)
 
+    app.get("/metrics", response_class=Response)(metrics.page)
     return app
 
 
 def openai_app(llm: AsyncBaseLLM, model: str, limits: Limits | None = None) -> FastAPI:
     """An OpenAI-compatible face before `llm`, which is closed when the server ends."""
-    app = make_app(limits, llm.aclose)
+    engine = getattr(llm, "engine", None)  # ours tells what it does; a remote one does not
+    app = make_app(limits, llm.aclose, stats=getattr(engine, "stats", None))
     app.include_router(openai_routes(llm, model))
     return app
 

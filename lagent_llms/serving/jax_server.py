@@ -5,30 +5,44 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import psutil
 
-from ..backends.jax import EMBEDDED_MODEL, AsyncJAXPipeline, JAXPipeline
-from ..jax_engine import Engine
+from ..backends.jax import EMBEDDED_MODEL
+from ..errors import InvalidArgument
+from ..jax_engine import Engine, FunctionEngine, ModelConfig, check_dtype
 from .app import make_app
 from .config import JAXServerConfig
+from .foreign_model import ForeignModel
+from .forwarding import Forwarding
+from .generation_functions import default_params
 from .host import Host
 from .limits import Limits
-from .native_models import ChatRequest, InstructRequest
-from .openai_api import openai_routes
+from .metrics import memory
+from .native_routes import native_routes
 from .page_mount import PageMount, WithPages
-from .process_stream import ProcessStream
-from .prompts import Prompts
+from .parameters import check_shapes, read_params
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 __all__ = ["JAXServer"]
 
 
-class JAXServer(Prompts, WithPages):
-    """A model on the JAX engine, with or without HTTP before it. Made by `load`.
+class JAXServer(Forwarding, ForeignModel, WithPages):
+    """A JAX model, with or without HTTP before it. Made by `load` or `load_from_params`.
 
-    Every ``forward_…`` method and `process_chat_history` may be overridden; the routes call them.
+    Every ``forward_…`` method, `process_chat_history` and `configure_generate_functions` may be overridden;
+    the routes call them.
+
+    Args:
+        engine: What answers; None as long as there is nothing, and every answer is ``{"status": "down"}``.
+        config: None, a dict of updates, or an object with the attributes of `JAXServerConfig`.
+        limits: What the HTTP server lets through.
 
     Attributes:
         config: How it listens, formats and decodes.
@@ -36,38 +50,47 @@ class JAXServer(Prompts, WithPages):
         number_of_served_request_until_last_up_time: Requests answered since it was made.
     """
 
-    def __init__(self, engine: Engine, config: Any = None, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine | FunctionEngine | None = None,
+        config: Any = None,
+        *,
+        limits: Limits | None = None,
+    ) -> None:
         self.config = JAXServerConfig.of(config)
-        self.engine = engine
-        defaults: dict[str, Any] = {
-            "max_new_tokens": self.config.max_new_tokens,
-            "temperature": self.config.temperature,
-            "top_p": self.config.top_p,
-            "top_k": self.config.top_k,
-            "seed": self.config.seed,
-        }
-        self._pipeline = JAXPipeline(engine=engine, **defaults)
-        self._use_own_format(self._pipeline.template)
         self.number_of_served_request_until_last_up_time = 0
         self._began = time.monotonic()
         self._host: Host | None = None
-        self.app = make_app(limits)
-        self.app.include_router(openai_routes(AsyncJAXPipeline(engine=engine, **defaults), engine.path.name))
-        # Plain functions: FastAPI runs them in threads, and an override may block.
-        self.app.post("/instruct")(self._instruct_route)
-        self.app.post("/chat")(self._chat_route)
-        self.app.get("/status")(self.status)
+        limits = limits or Limits()
+        self.app = make_app(limits, ready=lambda: self.ready, stats=self._stats)
+        self.app.include_router(native_routes(self, limits.max_requests))
         self._pages = PageMount(self.app, self)
+        if engine is not None:
+            self._answer_with(engine)
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str] | None = None, *, config: Any = None, limits: Limits | None = None
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        model: Any = None,
+        tokenizer: Any = None,
+        config_model: Any = None,
+        add_params_field: bool = False,
+        config: Any = None,
+        init_shape: Sequence[int] = (1, 1),
+        *,
+        limits: Limits | None = None,
     ) -> JAXServer:
-        """Load a Hugging Face model directory.
+        """Load a Hugging Face model directory, or a checkpoint of EasyDeL with the model it is for.
 
         Args:
-            path: The directory; None is the embedded model.
+            path: The directory (None is the embedded model), or the checkpoint's file with `model`.
+            model: See `load_from_params`; the arguments up to `init_shape` belong to it.
+            tokenizer: Its tokenizer.
+            config_model: Its configuration.
+            add_params_field: Whether the model wants its parameters as ``{"params": …}``.
             config: None, a dict of updates, or an object with the attributes of `JAXServerConfig`.
+            init_shape: (batch, length) with which the model tells the shapes of its parameters.
             limits: What the HTTP server lets through.
 
         Raises:
@@ -75,115 +98,90 @@ class JAXServer(Prompts, WithPages):
             InvalidArgument: A value of the configuration cannot be used.
         """
         settings = JAXServerConfig.of(config)
+        if model is not None:
+            params = read_params(path or "", check_dtype(settings.dtype))
+            check_shapes(model, params, init_shape)
+            return cls.load_from_params(
+                model, config_model, settings, tokenizer, params, add_params_field, limits=limits
+            )
+        if tokenizer is not None or config_model is not None:
+            raise InvalidArgument(
+                "tokenizer and config_model belong to a model, and model is None: a Hugging Face directory "
+                "has its own",
+                argument="model",
+            )
         directory = Path(path) if path is not None else EMBEDDED_MODEL
+        limit = ModelConfig.from_directory(directory).max_positions
+        if settings.max_length == JAXServerConfig.max_length:
+            settings = replace(settings, max_length=min(limit, settings.max_length))
+        elif settings.max_length > limit:
+            raise InvalidArgument(
+                f"max_length={settings.max_length}: the model was made for at most {limit} tokens",
+                argument="max_length",
+            )
         engine = Engine.load(
             directory,
             dtype=settings.dtype,
-            max_len=_limit(directory, settings.max_length),
+            max_len=settings.max_length,
             decode_chunk=settings.max_compile_tokens,
             mesh_axes_names=settings.mesh_axes_names,
             mesh_axes_shape=settings.mesh_axes_shape,
+            seed=settings.seed,
         )
         return cls(engine, settings, limits=limits)
 
-    def process(
-        self,
-        string: str,
-        greedy: bool | None = False,
-        max_new_tokens: int | None = None,
+    @classmethod
+    def load_from_params(
+        cls,
+        model: Any,
+        config_model: Any = None,
+        config: Any = None,
+        tokenizer: Any = None,
+        params: Any = None,
+        add_params_field: bool = False,
         *,
-        temperature: float | None = None,
-    ) -> ProcessStream:
-        """Continue `string` as it is, without any format.
+        limits: Limits | None = None,
+    ) -> JAXServer:
+        """Serve a model of another library, known by what it can do.
 
         Args:
-            string: The prompt.
-            greedy: Take the most probable token each time.
-            max_new_tokens: Most tokens of the answer; None is the configuration's.
-            temperature: Randomness; None is the configuration's.
+            model: Has ``generate`` (as EasyDeL's and transformers' Flax models), or is called for logits.
+            config_model: Its configuration; ``get_partition_rules()`` says how parameters are split.
+            config: None, a dict of updates, or an object with the attributes of `JAXServerConfig`.
+            tokenizer: A tokenizer in the form of transformers'.
+            params: Its parameters, taken as they are; None takes those the model carries.
+            add_params_field: Whether the model wants them as ``{"params": …}``; nnx modules do not.
+            limits: What the HTTP server lets through.
 
-        Returns:
-            An iterator of (text so far, tokens so far); assigned to two names it is the last such pair.
+        Raises:
+            InvalidArgument: The model cannot generate, or something it needs is missing.
         """
-        return ProcessStream(
-            self._pipeline.stream_generate(
-                string, max_new_tokens=max_new_tokens, temperature=0.0 if greedy else temperature
-            )
-        )
-
-    def stream_instruct(
-        self,
-        prompt: str,
-        system: str | None = None,
-        greedy: bool | None = False,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-    ) -> ProcessStream:
-        """Answer an instruction step by step; what the instruct page shows."""
-        string = self.format_instruct(prompt, system)
-        return self.process(string, greedy, max_new_tokens, temperature=temperature)
-
-    def stream_chat(
-        self,
-        prompt: str,
-        history: Sequence[Sequence[str]] | None = None,
-        greedy: bool | None = False,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        *,
-        system: str | None = None,
-    ) -> ProcessStream:
-        """Answer a chat step by step; what the chat page shows.
-
-        Args:
-            prompt: The new turn.
-            history: Earlier (prompt, answer) pairs.
-            greedy: Take the most probable token each time.
-            max_new_tokens: Most tokens of the answer; None is the configuration's.
-            temperature: Randomness; None is the configuration's.
-            system: A system message, for models that know one.
-        """
-        string = self.format_chat(prompt, history, system)
-        return self.process(string, greedy, max_new_tokens, temperature=temperature)
-
-    def forward_instruct(self, data: InstructRequest) -> dict[str, Any]:
-        """What POST /instruct answers."""
-        return self._forward(self.format_instruct(data.prompt, data.system), data.greedy, data.temperature)
-
-    def forward_chat(self, data: ChatRequest) -> dict[str, Any]:
-        """What POST /chat answers."""
-        return self._forward(self.format_chat(data.prompt, data.history), data.greedy, data.temperature)
-
-    def forward_instruct_non_api(
-        self, prompt: str, system: str | None = None, greedy: bool = False
-    ) -> dict[str, Any]:
-        """`forward_instruct` without HTTP."""
-        return self.forward_instruct(InstructRequest(prompt=prompt, system=system, greedy=greedy))
-
-    def forward_chat_non_api(
-        self, prompt: str, history: list[list[str]] | None = None, greedy: bool = False
-    ) -> dict[str, Any]:
-        """`forward_chat` without HTTP."""
-        return self.forward_chat(ChatRequest(prompt=prompt, history=history, greedy=greedy))
+        own = default_params(model)
+        given = own if params is None else params
+        if given is None or tokenizer is None:
+            missing = "tokenizer" if tokenizer is None else "params"
+            raise InvalidArgument(f"{missing}=None: the model needs one, and carries none", argument=missing)
+        wrap = add_params_field and not hasattr(own, "flat_state")
+        server = cls(None, config, limits=limits)
+        server.shard_params({"params": given} if wrap else given, config_model)
+        server._answer_with(server._foreign_engine(model, tokenizer))
+        return server
 
     def status(self) -> dict[str, Any]:
         """What GET /status answers."""
-        stats = self.engine.stats()
-        served = self.number_of_served_request_until_last_up_time
+        stats = self._stats() if self.ready else None
         return {
-            "config": vars(self.config),
+            "config": asdict(self.config),
             "devices": [str(device) for device in jax.devices()],
             "number_of_backends": jax.device_count(),
-            "status": "Ready",
-            "number_of_served_request_until_last_up_time": served,
-            "number_of_served_prompts": stats.requests_served,
+            "cores_in_use": len(psutil.Process().cpu_affinity() or ()) or psutil.cpu_count(),
+            "status": "Ready" if self.ready else "down",
+            "number_of_served_request_until_last_up_time": self.number_of_served_request_until_last_up_time,
+            "number_of_served_prompts": stats.requests_served if stats is not None else 0,
+            "tokens": stats.completion_tokens if stats is not None else 0,
+            "memory": memory(),
             "uptime": time.monotonic() - self._began,
         }
-
-    @property
-    def name(self) -> str:
-        """What the model is called."""
-        return self.engine.path.name
 
     def fire(self, *, pages: bool = True) -> None:
         """Start the HTTP server, in a thread; returns when it answers.
@@ -196,9 +194,7 @@ class JAXServer(Prompts, WithPages):
             ServerStartError: It cannot listen there.
         """
         if self._host is None:
-            self._pages.wanted = pages
-            if pages:
-                from . import pages as _  # noqa: F401  (told here, in the caller's thread, when gradio is missing)
+            self._pages.prepare(wanted=pages)
             level = "info" if self.config.logging else "warning"
             host = Host(self.app, self.config.host, self.config.port, level)
             host.start()
@@ -219,24 +215,13 @@ class JAXServer(Prompts, WithPages):
     def close(self) -> None:
         """`end`, and free the model."""
         self.end()
-        self.engine.close()
+        if self.engine is not None:
+            self.engine.close()
 
-    def _forward(self, string: str, greedy: bool | None, temperature: float | None) -> dict[str, Any]:
-        response, used = self.process(string, greedy, None, temperature=temperature).result()
-        self.number_of_served_request_until_last_up_time += 1
-        return {"input": string, "response": response, "tokens_used": used}
+    def __enter__(self) -> JAXServer:
+        return self
 
-    # Looked up at each call, so that an override on the class or on the object is what answers.
-
-    def _instruct_route(self, data: InstructRequest) -> Any:
-        return self.forward_instruct(data)
-
-    def _chat_route(self, data: ChatRequest) -> Any:
-        return self.forward_chat(data)
-
-
-def _limit(directory: Path, max_length: int) -> int | None:
-    """`max_length`, or None (the model's own limit) when the model was made for less."""
-    from ..jax_engine.config import ModelConfig
-
-    return max_length if max_length < ModelConfig.from_directory(directory).max_positions else None
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -10,6 +10,9 @@ from typing import Any
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 
+from ..deadline import Deadline
+from ..errors import TimeoutExceeded
+from ..params import Timeout
 from .refusals import error_body
 
 __all__ = ["Limits", "LimitsMiddleware"]
@@ -30,6 +33,7 @@ class Limits:
     Attributes:
         api_key: What ``Authorization: Bearer …`` must hold; None asks for nothing.
         max_body: Most bytes of a request's body.
+        body_seconds: Longest wait for the whole of it.
         max_requests: Most requests being answered or waiting at once; more get 429.
         retry_after: Seconds that a refused client is asked to wait.
         in_flight: How many are there now.
@@ -37,6 +41,7 @@ class Limits:
 
     api_key: str | None = None
     max_body: int = 4 << 20
+    body_seconds: float = 60.0
     max_requests: int = 256
     retry_after: int = 1
     in_flight: int = 0
@@ -83,12 +88,20 @@ class LimitsMiddleware:
         return None
 
     def _counted(self, receive: _Receive) -> _Receive:
-        """`receive`, for bodies that do not tell their length."""
+        """`receive`, for bodies that do not tell their length or do not come."""
         left = self._limits.max_body
+        patience = Deadline(Timeout(first_token=None, idle=None, total=self._limits.body_seconds))
+        whole = False
 
         async def counted() -> _Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, whole
+            if whole:  # what comes now is that the client leaves; that may take as long as the answer
+                return await receive()
+            try:
+                message = await patience.wait(receive())
+            except TimeoutExceeded as error:
+                raise HTTPException(408, f"the body did not come within {error.seconds:g} s") from None
+            whole = not message.get("more_body", False)
             left -= len(message.get("body", b""))
             if left < 0:
                 raise HTTPException(413, self._too_large())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["ChatRequest", "InstructRequest"]
+from ..errors import InvalidArgument
+
+__all__ = ["ChatRequest", "InstructRequest", "checked"]
+
+_T = TypeVar("_T", bound="_Request")
 
 
 class _Request(BaseModel):
@@ -27,3 +31,19 @@ class ChatRequest(_Request):
     """POST /chat; `history` holds (prompt, answer) pairs."""
 
     history: list[Annotated[list[str], Field(min_length=2, max_length=2)]] | None = None
+
+
+def checked(kind: type[_T], **values: Any) -> _T:
+    """A request made in Python.
+
+    Raises:
+        InvalidArgument: A value is of the wrong type, or out of range.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InvalidArgument(
+            f"{place}={str(first['input'])[:80]!r}: {first['msg']}", argument=place
+        ) from None

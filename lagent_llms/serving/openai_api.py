@@ -48,7 +48,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
     @router.post("/completions")
     async def completions(body: CompletionBody, request: Request) -> Response:
         _check_model(body.model, model)
-        prompts, given, base = body.prompts(), body.keywords(), _base("cmpl", model)
+        prompts, given, base = body.prompts(), body.keywords(llm.context_len), _base("cmpl", model)
         if body.stream:
             stream = llm.stream_generate(prompts[0], **given)
             return await _streamed(request, stream, base, completion_chunks, usage=body.usage_in_stream)
@@ -58,7 +58,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
     @router.post("/chat/completions")
     async def chat(body: ChatBody, request: Request) -> Response:
         _check_model(body.model, model)
-        dialog, given, base = body.dialog(), body.keywords(), _base("chatcmpl", model)
+        dialog, given, base = body.dialog(), body.keywords(llm.context_len), _base("chatcmpl", model)
         if body.stream:
             stream = llm.stream_chat(dialog, **given)
             return await _streamed(request, stream, base, chat_chunks, usage=body.usage_in_stream)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InvalidArgument
 
-__all__ = ["ChatBody", "CompletionBody", "StreamOptions"]
+__all__ = ["ChatBody", "CompletionBody", "StreamOptions", "check_max_new_tokens"]
 
 # Fields that ask for nothing of ours at this value; any other value is refused, never dropped without a word.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -55,7 +55,8 @@ class _Body(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    def _common(self) -> dict[str, Any]:
+    def _common(self, context_len: int | None, max_tokens: int | None) -> dict[str, Any]:
+        check_max_new_tokens(max_tokens, context_len)
         for name, value in (self.model_extra or {}).items():
             if value is None or name in _NOTES or value in _NEUTRAL.get(name, ()):
                 continue
@@ -65,7 +66,7 @@ class _Body(BaseModel):
                 )
             raise InvalidArgument(f"unknown field {name!r}", argument=name)
         given = {
-            "max_new_tokens": self.max_tokens,
+            "max_new_tokens": max_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,
@@ -90,13 +91,16 @@ class CompletionBody(_Body):
     prompt: str | list[str]
     logprobs: int | None = None
 
-    def keywords(self) -> dict[str, Any]:
+    def keywords(self, context_len: int | None = None) -> dict[str, Any]:
         """The keywords of `AsyncBaseLLM.complete`.
+
+        Args:
+            context_len: Most tokens that can be asked for, None when that is unknown.
 
         Raises:
             InvalidArgument: A field that cannot be honoured.
         """
-        given = self._common()
+        given = self._common(context_len, self.max_tokens)
         return given if self.logprobs is None else {**given, "logprobs": self.logprobs}
 
     def prompts(self) -> list[str]:
@@ -126,15 +130,17 @@ class ChatBody(_Body):
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
 
-    def keywords(self) -> dict[str, Any]:
+    def keywords(self, context_len: int | None = None) -> dict[str, Any]:
         """The keywords of `AsyncBaseLLM.complete`.
+
+        Args:
+            context_len: Most tokens that can be asked for, None when that is unknown.
 
         Raises:
             InvalidArgument: A field that cannot be honoured.
         """
-        given = self._common()
-        if self.max_completion_tokens is not None:
-            given["max_new_tokens"] = self.max_completion_tokens
+        asked = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        given = self._common(context_len, asked)
         if self.logprobs:
             given["logprobs"] = self.top_logprobs or 0
         elif self.top_logprobs:
@@ -171,3 +177,18 @@ def _text(content: Any, index: int) -> Any:
             )
         parts.append(part["text"])
     return "".join(parts)
+
+
+def check_max_new_tokens(asked: int | None, context_len: int | None) -> None:
+    """Refuse to promise an answer that no prompt leaves room for.
+
+    An answer that its own prompt leaves less room for is told by its finish reason, 'length'.
+
+    Raises:
+        InvalidArgument: `asked` is more than the model's whole context.
+    """
+    if asked is not None and context_len is not None and asked > context_len:
+        raise InvalidArgument(
+            f"max_new_tokens={asked}: allowed are 1 to {context_len}, the model's context (tokens)",
+            argument="max_new_tokens",
+        )

@@ -13,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.routing import BaseRoute, Mount
 
 if TYPE_CHECKING:
+    from ..jax_engine import Engine, FunctionEngine
     from .jax_server import JAXServer
     from .pages import Page
 
@@ -25,6 +26,13 @@ _POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-
 
 class WithPages:
     """What a `JAXServer` has of its pages to be launched alone."""
+
+    engine: Engine | FunctionEngine | None
+
+    @property
+    def name(self) -> str:
+        """What the model is called; 'no model' when there is none."""
+        return "no model" if self.engine is None else self.engine.path.name
 
     @cached_property
     def gradio_app_chat(self: JAXServer) -> Page:  # type: ignore[misc]
@@ -46,18 +54,25 @@ class PageMount:
 
     They are built at each start, because gradio binds them to the event loop, and because whoever serves
     nothing should not wait for gradio's import.
-
-    Attributes:
-        wanted: Whether the application brings pages.
     """
 
     def __init__(self, app: FastAPI, server: JAXServer) -> None:
-        self.wanted = True
+        self._wanted = True
         self._server = server
         self._loop: asyncio.AbstractEventLoop | None = None
         self._routes: list[BaseRoute] = []
         self._inner = app.router.lifespan_context
         app.router.lifespan_context = self._lifespan
+
+    def prepare(self, *, wanted: bool) -> None:
+        """Load gradio, if pages are wanted at the next start.
+
+        Raises:
+            MissingDependency: gradio is not installed.
+        """
+        self._wanted = wanted
+        if wanted:
+            from . import pages as _  # noqa: F401
 
     def end(self) -> None:
         """Let running answers finish, and free the connections that open pages hold.
@@ -78,7 +93,7 @@ class PageMount:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[Any]:
         async with self._inner(app) as state:
-            if not self.wanted:
+            if not self._wanted:
                 yield state
                 return
             from .pages import mount_pages  # here, so that gradio is loaded by who serves pages only

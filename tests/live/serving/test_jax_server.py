@@ -7,7 +7,7 @@ from lagent_llms.serving.config import JAXServerConfig
 
 from .test_openai_api import ask
 
-CONFIG = {"host": "127.0.0.1", "port": 0, "max_new_tokens": 24}
+CONFIG = {"host": "127.0.0.1", "port": 0, "max_new_tokens": 24, "contains_auto_format": False}
 
 
 @pytest.fixture(scope="module")
