@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Response
 
 from ..errors import MissingDependency
+from .limits import PAGE_PATHS
 from .page_answers import Answers, Pairs, pairs_of
 
 try:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHAT_PATH", "INSTRUCT_PATH", "Page", "chat_page", "instruct_page", "mount_pages"]
 
-CHAT_PATH = "/gradio_chat"
-INSTRUCT_PATH = "/gradio_instruct"
+CHAT_PATH, INSTRUCT_PATH, _ICON_PATH = PAGE_PATHS
 
 
 class Page(gr.Blocks):
@@ -52,7 +52,7 @@ class Page(gr.Blocks):
 
 def mount_pages(app: FastAPI, server: JAXServer) -> None:
     """Put both pages on `app`, which must not be served yet."""
-    app.get("/favicon.ico", include_in_schema=False)(_icon)
+    app.get(_ICON_PATH, include_in_schema=False)(_icon)
     for path, build in ((CHAT_PATH, chat_page), (INSTRUCT_PATH, instruct_page)):
         page = build(server, links=True)
         gr.mount_gradio_app(

@@ -35,15 +35,17 @@ class Reader:
         size: Width and height of the window.
         dark: Whether the reader prefers dark colours.
         sharp: Whether the screen has two pixels where others have one.
+        password: What is typed when the browser asks for one.
     """
 
-    def __init__(self, browser, url, size=DESKTOP, *, dark=False, sharp=False):
+    def __init__(self, browser, url, size=DESKTOP, *, dark=False, sharp=False, password=None):
         self.context = browser.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if dark else "light",
             device_scale_factor=2 if sharp else 1,
             has_touch=size == PHONE,
             is_mobile=size == PHONE,
+            http_credentials={"username": "me", "password": password} if password else None,
         )
         self.page = page = self.context.new_page()
         page.set_default_timeout(PATIENCE)

@@ -1,5 +1,6 @@
 """The pages in a real browser, on the embedded model: asked, streamed, stopped, cleared, closed."""
 
+import base64
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import threading
 import pytest
 
 from lagent_llms import JAXServer
+from lagent_llms.serving.limits import Limits
 from lagent_llms.serving.process_stream import ProcessStream
 
 from .browser import DESKTOP, PHONE, Reader, chromium
@@ -276,6 +278,22 @@ def test_a_page_launched_alone(server, opened, browser):
         reader.close()
     finally:
         page.close(verbose=False)
+
+
+def test_a_key_is_asked_for_as_a_password(server, browser):
+    locked = JAXServer(server.engine, config(max_new_tokens=50), limits=Limits(api_key="pass:wörd"))
+    locked.fire()
+    for headers in ({}, {"Authorization": "Basic !"}, {"Authorization": "Basic bWU6d3Jvbmc="}):
+        status, told, _ = ask(locked, "/gradio_chat/", headers=headers)
+        assert status == 401
+        assert told["www-authenticate"].startswith("Basic")
+    sent = base64.b64encode("me:pass:wörd".encode()).decode()
+    assert ask(locked, "/status", headers={"Authorization": f"Basic {sent}"})[0] == 401  # pages only
+    reader = Reader(browser, f"{locked.url}/gradio_chat", password="pass:wörd")
+    assert reader.answer("What is the capital of France?") == "The capital of France is Paris."
+    assert reader.elsewhere == []
+    reader.close()
+    locked.end()
 
 
 def test_a_server_without_pages(server):
