@@ -39,6 +39,7 @@ from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usag
 
 if TYPE_CHECKING:
     from .backends.jax import AsyncJAXPipeline, JAXPipeline
+    from .backends.jax_client import AsyncJAXClient, JAXClient
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
@@ -52,6 +53,7 @@ __version__ = "0.1.0"
 # Where the names that cost something to import live.
 _HOMES = {
     "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
+    "backends.jax_client": ("AsyncJAXClient", "JAXClient"),
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
@@ -66,6 +68,7 @@ __all__ = [
     "INTERNLM2_META",
     "APITemplateParser",
     "AsyncBaseLLM",
+    "AsyncJAXClient",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
     "AsyncLMDeployPipeline",
@@ -80,6 +83,7 @@ __all__ = [
     "ContextLengthExceeded",
     "GenerationParams",
     "InvalidArgument",
+    "JAXClient",
     "JAXPipeline",
     "JAXServer",
     "LLMError",

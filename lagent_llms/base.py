@@ -175,9 +175,13 @@ class BaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(self._tokenize(request.prompt)))
+        if self.session_len is not None and (count := self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
         return self._open(request)
+
+    def _prompt_tokens(self, request: Request) -> int | None:
+        """Tokens of a request's prompt; None when its server makes it and does not tell."""
+        return None if request.prompt is None else len(self._tokenize(request.prompt))
 
     def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
         request = self.prepare(inputs, given)
@@ -311,9 +315,13 @@ class AsyncBaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(await self._tokenize(request.prompt)))
+        if self.session_len is not None and (count := await self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
         return await self._open(request)
+
+    async def _prompt_tokens(self, request: Request) -> int | None:
+        """See `BaseLLM._prompt_tokens`."""
+        return None if request.prompt is None else len(await self._tokenize(request.prompt))
 
     async def _complete(self, inputs: Input, given: Any) -> Completion:
         request = self.prepare(inputs, given)

@@ -46,6 +46,7 @@ BACKENDS: dict[str, Backend] = {
         "lmdeploy",
         ("lmdeploy",),
     ),
+    "JAXClient": Backend("lagent_llms.backends.jax_client", "a JAXServer over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

@@ -66,7 +66,7 @@ class ForeignModel:
         """
         if getattr(tokenizer, "pad_token", "none") is None:
             tokenizer.pad_token = tokenizer.eos_token
-        self.tokenizer, self.prefix_tokenizer = copy.copy(tokenizer), copy.copy(tokenizer)
+        self.tokenizer, self.prefix_tokenizer = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
         for one, side in ((self.tokenizer, "right"), (self.prefix_tokenizer, "left")):
             one.padding_side = one.truncation_side = side
         self.generate_function, self.greedy_generate_function = generation_functions(

@@ -94,9 +94,11 @@ def _binder(model: Any) -> Callable[[Any], Any]:
     graph, state = nnx.split(model)
 
     def bind(parameters: Any) -> Any:
-        bound = nnx.merge(graph, state)
-        nnx.update(bound, parameters)
-        return bound
+        if isinstance(parameters, nnx.State):
+            return nnx.merge(graph, nnx.merge_state(state, parameters))
+        own = jax.tree.map(lambda leaf: leaf, state)  # nested dicts of arrays
+        nnx.replace_by_pure_dict(own, parameters)
+        return nnx.merge(graph, own)
 
     return bind
 

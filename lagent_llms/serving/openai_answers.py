@@ -37,6 +37,7 @@ def chat_answer(base: dict[str, Any], completion: Completion) -> dict[str, Any]:
         "index": 0,
         "message": message,
         "finish_reason": completion.finish_reason,
+        "stop_reason": completion.stop_word,
         "logprobs": _chat_logprobs(completion.logprobs),
     }
     return {**base, "object": "chat.completion", "choices": [choice], "usage": usage_of(completion.usage)}
@@ -49,22 +50,16 @@ def chat_chunks(base: dict[str, Any], chunk: StreamChunk, *, first: bool) -> lis
         deltas.append({"content": chunk.delta})
     end = chunk.completion
     if end is not None:
-        calls = [{"index": i, **call} for i, call in enumerate(_tool_calls(end))]
-        deltas.append({"tool_calls": calls} if calls else {})
-    objects = [
-        {
-            **base,
-            "object": "chat.completion.chunk",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": None}],
-        }
-        for delta in deltas
-    ]
+        last: dict[str, Any] = {"reasoning_content": end.reasoning} if end.reasoning else {}
+        if end.tool_calls:
+            last["tool_calls"] = [{"index": index, **call} for index, call in enumerate(_tool_calls(end))]
+        deltas.append(last)
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    if chunk.logprobs:
+        choices[-1]["logprobs"] = _chat_logprobs(chunk.logprobs)
     if end is not None:
-        objects[-1]["choices"][0] |= {
-            "finish_reason": end.finish_reason,
-            "logprobs": _chat_logprobs(end.logprobs),
-        }
-    return objects
+        choices[-1] |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
+    return [{**base, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
 
 
 def completion_answer(base: dict[str, Any], completions: list[Completion]) -> dict[str, Any]:
@@ -74,6 +69,7 @@ def completion_answer(base: dict[str, Any], completions: list[Completion]) -> di
             "index": index,
             "text": completion.text,
             "finish_reason": completion.finish_reason,
+            "stop_reason": completion.stop_word,
             "logprobs": _logprobs(completion.logprobs),
         }
         for index, completion in enumerate(completions)
@@ -87,9 +83,10 @@ def completion_chunks(base: dict[str, Any], chunk: StreamChunk, *, first: bool) 
     end = chunk.completion
     if not (chunk.delta or end or first):
         return []
-    choice: dict[str, Any] = {"index": 0, "text": chunk.delta, "finish_reason": None, "logprobs": None}
+    choice: dict[str, Any] = {"index": 0, "text": chunk.delta, "finish_reason": None}
+    choice["logprobs"] = _logprobs(chunk.logprobs)
     if end is not None:
-        choice |= {"finish_reason": end.finish_reason, "logprobs": _logprobs(end.logprobs)}
+        choice |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
     return [{**base, "object": "text_completion", "choices": [choice]}]
 
 

@@ -1,4 +1,4 @@
-"""OpenAI-style routes over any `AsyncBaseLLM`: /v1/models, /v1/completions, /v1/chat/completions."""
+"""OpenAI-style routes over any `AsyncBaseLLM`, and vLLM's /tokenize."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from ..base import AsyncBaseLLM
-from ..errors import LLMError, NotFound
+from ..errors import LLMError, NotFound, UnsupportedParameter
 from ..schema import Completion, StreamChunk
 from ..streams import AsyncStream
 from .answering import unless_gone
 from .openai_answers import chat_answer, chat_chunks, completion_answer, completion_chunks, usage_of
-from .openai_models import ChatBody, CompletionBody
+from .openai_models import ChatBody, CompletionBody, TokenizeBody
 from .refusals import error_body, error_status
 
 __all__ = ["openai_routes"]
@@ -33,19 +33,19 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
         llm: Who answers.
         model: The name it goes by; a request for another one is 404.
     """
-    router = APIRouter(prefix="/v1")
+    router = APIRouter()
     created = int(time.time())
 
-    @router.get("/models")
+    @router.get("/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model_card(model, created)]}
 
-    @router.get("/models/{name:path}")
+    @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
         _check_model(name, model)
         return _model_card(model, created)
 
-    @router.post("/completions")
+    @router.post("/v1/completions")
     async def completions(body: CompletionBody, request: Request) -> Response:
         _check_model(body.model, model)
         prompts, given, base = body.prompts(), body.keywords(llm.context_len), _base("cmpl", model)
@@ -55,7 +55,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
         work = asyncio.gather(*(llm.complete(prompt, **given) for prompt in prompts))
         return JSONResponse(completion_answer(base, list(await unless_gone(request, work))))
 
-    @router.post("/chat/completions")
+    @router.post("/v1/chat/completions")
     async def chat(body: ChatBody, request: Request) -> Response:
         _check_model(body.model, model)
         dialog, given, base = body.dialog(), body.keywords(llm.context_len), _base("chatcmpl", model)
@@ -65,7 +65,22 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
         completion: Completion = await unless_gone(request, llm.complete(dialog, **given))
         return JSONResponse(chat_answer(base, completion))
 
+    @router.post("/tokenize")
+    async def tokenize(body: TokenizeBody) -> dict[str, Any]:
+        _check_model(body.model or model, model)
+        tokens = await llm.tokenize(_prompt_of(llm, body))
+        return {"tokens": tokens, "count": len(tokens), "max_model_len": llm.context_len}
+
     return router
+
+
+def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody) -> str:
+    request = llm.prepare(body.inputs(), {"tools": body.tools})
+    if request.prompt is None:
+        raise UnsupportedParameter(
+            "messages cannot be counted: the template is that of another server", parameter="messages"
+        )
+    return request.prompt
 
 
 async def _streamed(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import InvalidArgument
 
-__all__ = ["ChatBody", "CompletionBody", "StreamOptions", "check_max_new_tokens"]
+__all__ = ["ChatBody", "CompletionBody", "StreamOptions", "TokenizeBody", "check_max_new_tokens"]
 
 # Fields that ask for nothing of ours at this value; any other value is refused, never dropped without a word.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -77,7 +77,10 @@ class _Body(BaseModel):
             "ignore_eos": self.ignore_eos,
             "skip_special_tokens": self.skip_special_tokens,
         }
-        return {name: value for name, value in given.items() if value is not None}
+        found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if "top_k" in self.model_fields_set:  # here null is a value: no filter; so are vLLM's 0 and -1
+            found["top_k"] = self.top_k if self.top_k and self.top_k > 0 else None
+        return found
 
     @property
     def usage_in_stream(self) -> bool:
@@ -117,6 +120,28 @@ class CompletionBody(_Body):
                 "prompt: a stream answers one prompt, several were given", argument="prompt"
             )
         return prompts
+
+
+class TokenizeBody(BaseModel):
+    """POST /tokenize: a prompt, or messages of which the model's template makes one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+    def inputs(self) -> str | list[dict[str, Any]]:
+        """The one that was given.
+
+        Raises:
+            InvalidArgument: Both or none were.
+        """
+        given = [one for one in (self.prompt, self.messages) if one is not None]
+        if len(given) != 1:
+            raise InvalidArgument("either prompt or messages is needed", argument="prompt")
+        return given[0]
 
 
 class ChatBody(_Body):

@@ -12,7 +12,7 @@ from lagent_llms.backends.jax import EMBEDDED_MODEL
 from lagent_llms.jax_engine import Engine
 from tests import lmdeploy_peer
 
-from . import lmdeploy
+from . import jax_server, lmdeploy
 from .calling import Caller
 
 GREEDY = {"temperature": 0, "max_new_tokens": 64}
@@ -69,8 +69,16 @@ def lmdeploy_pytorch():
     pipeline.first.close()
 
 
+@pytest.fixture(scope="session")
+def jax_client(engine):
+    client = jax_server.Client(engine)
+    yield client
+    client.server.end()
+
+
 HERE = {
     "JAXPipeline": lambda request: JAX(request.getfixturevalue("engine")),
+    "JAXClient": lambda request: request.getfixturevalue("jax_client"),
     "LMDeployClient": lambda request: lmdeploy.Client(request.getfixturevalue("api_server")),
     "LMDeployServer": lambda request: request.getfixturevalue("lmdeploy_server"),
 }
