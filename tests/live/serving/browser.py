@@ -97,9 +97,9 @@ class Reader:
             }"""
         )
 
-    def several_lengths(self, how_many=4):
+    def several_lengths(self, how_many=4, longer=0):
         """Lengths of the answer while it is being written, each longer than the one before."""
-        lengths = [0]
+        lengths = [longer]
         while len(lengths) <= how_many:
             self.page.wait_for_function(
                 """longer => {
