@@ -62,6 +62,20 @@ async def test_stop_ends_the_generation(clear):
     assert source.closed.is_set()
 
 
+async def test_stop_does_not_wait_for_the_first_token():
+    class Silent(Endless):
+        def __next__(self):
+            self.closed.wait(60)
+            raise StopIteration
+
+    answers, source = Answers(), Silent()
+    reading = asyncio.create_task(collect(answers, lambda: source))
+    await asyncio.sleep(0.05)
+    answers.stop("me")
+    assert await reading == [Progress("", 0, "stopped")]
+    assert source.closed.is_set()
+
+
 async def test_a_plain_generator_is_closed_too():
     closed = threading.Event()
 
