@@ -21,6 +21,7 @@ from .foreign_model import ForeignModel
 from .forwarding import Forwarding
 from .generation_functions import default_params
 from .host import Host
+from .leash import Threads
 from .limits import Limits
 from .metrics import memory
 from .native_routes import native_routes
@@ -62,11 +63,12 @@ class JAXServer(Forwarding, ForeignModel, WithPages):
         self._began = time.monotonic()
         self._host: Host | None = None
         limits = limits or Limits()
-        self.app = make_app(limits, ready=lambda: self.ready, stats=self._stats)
-        self.app.include_router(native_routes(self, limits.max_requests))
-        self._pages = PageMount(self.app, self)
+        threads = Threads(limits.max_requests)
+        self.app = make_app(limits, threads.end, ready=lambda: self.ready, stats=self._stats)
+        self.app.include_router(native_routes(self, threads))
         if engine is not None:
             self._answer_with(engine)
+        self._pages = PageMount(self.app, self)
 
     @classmethod
     def load(

@@ -14,7 +14,32 @@ from fastapi import Request
 
 from .answering import unless_gone
 
-__all__ = ["answer_in_thread", "on_leash"]
+__all__ = ["Threads", "answer_in_thread", "on_leash"]
+
+
+class Threads:
+    """Threads that are made when they are needed, and end when the server does.
+
+    Args:
+        most: How many at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Where to run something."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="forward")
+        return self._pool
+
+    async def end(self) -> None:
+        """Let the threads go that have nothing to do; new ones are made when they are needed again."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
 
 
 class _Closable(Protocol):
@@ -54,9 +79,7 @@ def on_leash(stream: _Closable) -> None:
         leash.add(stream)
 
 
-async def answer_in_thread(
-    request: Request, threads: ThreadPoolExecutor, work: Callable[[Any], Any], data: Any
-) -> Any:
+async def answer_in_thread(request: Request, threads: Threads, work: Callable[[Any], Any], data: Any) -> Any:
     """What ``work(data)`` returns; `work` may also be an ``async def``.
 
     Raises:
@@ -68,7 +91,7 @@ async def answer_in_thread(
         if inspect.iscoroutinefunction(work):
             return await unless_gone(request, work(data))
         context = contextvars.copy_context()
-        running = asyncio.get_running_loop().run_in_executor(threads, context.run, work, data)
+        running = asyncio.get_running_loop().run_in_executor(threads.pool, context.run, work, data)
         return await unless_gone(request, running)
     finally:
         leash.close()

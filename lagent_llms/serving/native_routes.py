@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from .leash import answer_in_thread
+from .leash import Threads, answer_in_thread
 from .native_models import ChatRequest, InstructRequest
 
 __all__ = ["DOWN", "native_routes"]
@@ -24,15 +23,14 @@ class _Server(Protocol):
     def status(self) -> dict[str, Any]: ...
 
 
-def native_routes(server: _Server, max_requests: int) -> APIRouter:
+def native_routes(server: _Server, threads: Threads) -> APIRouter:
     """The routes. The server's methods are looked up at each call, so that an override is what answers.
 
     Args:
         server: Answers.
-        max_requests: Most calls at once; each has a thread while it runs, for an override may block.
+        threads: Where it answers, for an override may block.
     """
     router = APIRouter()
-    threads = ThreadPoolExecutor(max_requests, thread_name_prefix="forward")
 
     async def answer(request: Request, work: Callable[[Any], Any], data: Any) -> Response:
         found = await answer_in_thread(request, threads, work, data)

@@ -82,6 +82,23 @@ def test_logprobs(server):
     assert all(len(item["top_logprobs"]) == 2 and item["logprob"] <= 0 for item in content)
 
 
+def test_logprobs_come_with_the_tokens_of_a_stream(server):
+    chunks = events(chat(server, logprobs=True, top_logprobs=2, stream=True)[2])
+    found = [chunk["choices"][0].get("logprobs") for chunk in chunks]
+    assert sum(map(bool, found[:-1])) >= 2  # not all with the last one
+    content = [item for part in found if part for item in part["content"]]
+    whole = chat(server, logprobs=True, top_logprobs=2)[2]["choices"][0]["logprobs"]["content"]
+    assert [item["token"] for item in content] == [item["token"] for item in whole]
+
+
+def test_which_stop_word_ended_it(server):
+    for stream in (False, True):
+        answer = chat(server, stop=["Rome", " Paris"], stream=stream)[2]
+        choice = (events(answer)[-1] if stream else answer)["choices"][0]
+        assert choice["stop_reason"] == " Paris"
+    assert chat(server)[2]["choices"][0]["stop_reason"] in (None, "<|im_end|>")
+
+
 def test_completions_say_what_the_pipeline_says(server, engine):
     prompts = ["Once upon a time", "The sun is"]
     expected = JAXPipeline(engine=engine, temperature=0, max_new_tokens=12).generate(prompts)
@@ -105,6 +122,10 @@ def test_completions_say_what_the_pipeline_says(server, engine):
         ({"model": "other", "messages": QUESTION}, 404, "other"),
         ({"model": "embedded", "messages": QUESTION, "max_tokens": -1}, 400, "max_new_tokens"),
         ({"model": "embedded", "messages": QUESTION, "max_tokens": "many"}, 400, "max_tokens"),
+        ({"model": "embedded", "messages": QUESTION, "max_tokens": 10**9}, 400, "1 to 2048"),
+        ({"model": "embedded", "messages": QUESTION, "max_completion_tokens": 4000}, 400, "1 to 2048"),
+        ({"model": "embedded", "messages": [*QUESTION, 5]}, 400, "messages"),
+        ([], 400, ""),
         ({"model": "embedded", "messages": QUESTION, "temperature": -1}, 400, "temperature"),
         ({"model": "embedded", "messages": QUESTION, "n": 3}, 400, "n=3"),
         ({"model": "embedded", "messages": QUESTION, "temprature": 1}, 400, "temprature"),
