@@ -19,16 +19,14 @@ from ..errors import (
     SessionOutOfLimit,
     TimeoutExceeded,
 )
+from .page_source import Pair, Pairs
 
-__all__ = ["AT_ONCE", "Answers", "Pairs", "Progress", "in_words", "pairs_of"]
+__all__ = ["AT_ONCE", "Answers", "Progress", "in_words", "pairs_of"]
 
 #: Most answers that one page's visitors get at once; more wait in line.
 AT_ONCE = 32
 #: Seconds between two looks at a growing answer. A browser draws no more, and each look sends the whole text.
 _PACE = 0.06
-
-#: (text so far, tokens so far), as `JAXServer.process` gives them.
-Pairs = Iterable[tuple[str, int]]
 
 _log = logging.getLogger(__name__)
 
@@ -39,49 +37,64 @@ class Progress:
 
     Attributes:
         text: The text so far.
-        n_tokens: Its tokens.
+        n_tokens: Its tokens; None when they are not counted.
         state: 'running'; or how it ended: 'done', 'stopped' by the reader, 'cleared' by the reader, 'failed'.
         error: What a failed answer says to the reader.
     """
 
     text: str = ""
-    n_tokens: int = 0
+    n_tokens: int | None = 0
     state: Literal["running", "done", "stopped", "cleared", "failed"] = "running"
     error: str = ""
 
 
 class _Running:
-    """One answer being read, in a thread, at the pace of a page."""
+    """One answer being read, at the pace of a page."""
 
     def __init__(self) -> None:
         self.stopped = False
         self.cleared = False
-        self.last = ("", 0)
-        self._pairs: Iterator[tuple[str, int]] = iter(())
+        self.last: Pair = ("", 0)
+        self._pairs: Iterator[tuple[str, int]] | AsyncIterator[Pair] = iter(())
         self._told = 0.0
 
     def begin(self, start: Callable[[], Pairs]) -> None:
         """Start the generation."""
-        self._pairs = iter(start())
+        pairs = start()
+        self._pairs = pairs if isinstance(pairs, AsyncIterator) else iter(pairs)
         if self.stopped:
             self.stop()
 
-    def step(self) -> bool:
-        """Read on until there is something to show; False at the end."""
-        for pair in self._pairs:
-            self.last = pair
+    async def advance(self, threads: ThreadPoolExecutor) -> bool:
+        """Read on until there is something to show; False at the end. What blocks is read in a thread."""
+        if not isinstance(self._pairs, AsyncIterator):
+            return await asyncio.get_running_loop().run_in_executor(threads, self._step, self._pairs)
+        async for pair in self._pairs:
+            if self._is_due(pair):
+                return True
+        return False
+
+    def _step(self, pairs: Iterator[tuple[str, int]]) -> bool:
+        for pair in pairs:
+            if self._is_due(pair):
+                return True
             if self.stopped:
                 self.stop()
                 break
-            if time.monotonic() - self._told >= _PACE:
-                self._told = time.monotonic()
-                return True
         return False
+
+    def _is_due(self, pair: Pair) -> bool:
+        """Whether it is time to show what has come."""
+        self.last = pair
+        if self.stopped or time.monotonic() - self._told < _PACE:
+            return False
+        self._told = time.monotonic()
+        return True
 
     def stop(self) -> None:
         """Stop the generation, from any thread."""
         self.stopped = True
-        with contextlib.suppress(ValueError):  # a plain generator that is just running: `step` closes it
+        with contextlib.suppress(ValueError):  # a plain generator that is just running: `_step` closes it
             getattr(self._pairs, "close", lambda: None)()
 
 
@@ -107,10 +120,9 @@ class Answers:
             return
         self.stop(visitor)
         running = self._running[visitor] = _Running()
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._threads, running.begin, start)
-            while await loop.run_in_executor(self._threads, running.step):
+            await asyncio.get_running_loop().run_in_executor(self._threads, running.begin, start)
+            while await running.advance(self._threads):
                 yield Progress(*running.last)
             end: Literal["done", "stopped", "cleared"] = "stopped" if running.stopped else "done"
             yield Progress(*running.last, "cleared" if running.cleared else end)

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from .config import JAXServerConfig
 from .page_answers import AT_ONCE, Answers, Progress
+from .page_source import PageDefaults
 
 __all__ = ["Controls", "visitor"]
 
@@ -20,11 +20,11 @@ class Controls:
     """The controls of one page. Each ``put_…`` places its part where it is called.
 
     Args:
-        config: What the advanced options say at first.
+        defaults: What the advanced options say at first.
     """
 
-    def __init__(self, config: JAXServerConfig) -> None:
-        self._config = config
+    def __init__(self, defaults: PageDefaults) -> None:
+        self._defaults = defaults
 
     def put_note(self) -> None:
         """The line that says what happened."""
@@ -39,22 +39,28 @@ class Controls:
 
     def put_options(self) -> None:
         """The advanced options."""
-        config = self._config
-        most = min(config.max_new_tokens, config.max_length)
+        at_first = self._defaults
         with gr.Accordion("Advanced Options", open=False, elem_id="advanced"):
             system = gr.Textbox(
-                config.system,
+                at_first.system,
                 label="System prompt",
                 placeholder="Who the model is, and how it should answer",
                 lines=2,
                 max_lines=6,
                 elem_id="system",
             )
-            tokens = gr.Slider(1, most, most, step=1, label="Max new tokens", elem_id="max_new_tokens")
+            tokens = gr.Slider(
+                1,
+                at_first.most_new_tokens,
+                at_first.max_new_tokens,
+                step=1,
+                label="Max new tokens",
+                elem_id="max_new_tokens",
+            )
             temperature = gr.Slider(
                 0,
-                max(2.0, config.temperature),
-                config.temperature,
+                max(2.0, at_first.temperature),
+                at_first.temperature,
                 step=0.05,
                 label="Temperature",
                 elem_id="temperature",
@@ -79,10 +85,11 @@ class Controls:
         """Note and buttons at a step of an answer."""
         if step.state == "running":
             return gr.skip(), gr.skip(), gr.skip()
-        tokens = f"{step.n_tokens:,} token{'' if step.n_tokens == 1 else 's'}"
+        known = step.n_tokens is not None
+        tokens = f"{step.n_tokens:,} token{'' if step.n_tokens == 1 else 's'}" if known else ""
         note = {
-            "done": _note(tokens),
-            "stopped": _note(f"Stopped after {tokens}"),
+            "done": _note(tokens or "Done"),
+            "stopped": _note(f"Stopped after {tokens}" if known else "Stopped"),
             "cleared": "",
             "failed": _note(step.error, "error"),
         }[step.state]
@@ -105,14 +112,14 @@ class Controls:
 
         idle = gr.update(interactive=True), gr.update(interactive=False)
 
-        def stop(request: gr.Request) -> tuple[Any, ...]:
+        async def stop(request: gr.Request) -> tuple[Any, ...]:
             answers.stop(visitor(request))
             return idle  # which the end of the answer says too, unless the server was restarted meanwhile
 
-        def leave(request: gr.Request) -> None:
+        async def leave(request: gr.Request) -> None:
             answers.stop(visitor(request))
 
-        def clear(request: gr.Request) -> tuple[Any, ...]:
+        async def clear(request: gr.Request) -> tuple[Any, ...]:
             answers.stop(visitor(request), clear=True)
             return "", empty, "", *idle
 

@@ -12,6 +12,9 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.routing import BaseRoute, Mount
 
+from .config import JAXServerConfig
+from .page_source import PageDefaults, PageSource
+
 if TYPE_CHECKING:
     from ..jax_engine import Engine, FunctionEngine
     from .jax_server import JAXServer
@@ -27,7 +30,15 @@ _POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-
 class WithPages:
     """What a `JAXServer` has of its pages to be launched alone."""
 
+    config: JAXServerConfig
     engine: Engine | FunctionEngine | None
+
+    @property
+    def page_defaults(self) -> PageDefaults:
+        """What the pages' advanced options say at first."""
+        config = self.config
+        most = min(config.max_new_tokens, config.max_length)
+        return PageDefaults(config.system, config.temperature, most, most)
 
     @property
     def name(self) -> str:
@@ -56,9 +67,9 @@ class PageMount:
     nothing should not wait for gradio's import.
     """
 
-    def __init__(self, app: FastAPI, server: JAXServer) -> None:
+    def __init__(self, app: FastAPI, source: PageSource) -> None:
         self._wanted = True
-        self._server = server
+        self._source = source
         self._loop: asyncio.AbstractEventLoop | None = None
         self._routes: list[BaseRoute] = []
         self._inner = app.router.lifespan_context
@@ -101,7 +112,7 @@ class PageMount:
             # An application of their own first, whose lifespan starts and ends gradio's.
             holder = FastAPI(openapi_url=None)
             holder.user_middleware = app.user_middleware  # by which gradio knows to leave CORS to `app`
-            mount_pages(holder, self._server)
+            mount_pages(holder, self._source)
             for route in holder.routes:
                 if isinstance(route, Mount):
                     route.app = _Guarded(route.app)

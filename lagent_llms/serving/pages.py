@@ -1,4 +1,4 @@
-"""The pages of a `JAXServer`: /gradio_chat and /gradio_instruct."""
+"""The pages of a server: /gradio_chat and /gradio_instruct."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from fastapi import Response
 
 from ..errors import MissingDependency
 from .limits import PAGE_PATHS
-from .page_answers import Answers, Pairs, pairs_of
+from .page_answers import Answers, pairs_of
+from .page_source import PageSource, Pairs
 
 try:
     import gradio as gr
@@ -22,8 +23,6 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from .jax_server import JAXServer
 
 __all__ = ["CHAT_PATH", "INSTRUCT_PATH", "Page", "chat_page", "instruct_page", "mount_pages"]
 
@@ -50,26 +49,26 @@ class Page(gr.Blocks):
         return super().launch(*args, **{**looks(), **kwargs})
 
 
-def mount_pages(app: FastAPI, server: JAXServer) -> None:
+def mount_pages(app: FastAPI, source: PageSource) -> None:
     """Put both pages on `app`, which must not be served yet."""
     app.get(_ICON_PATH, include_in_schema=False)(_icon)
     for path, build in ((CHAT_PATH, chat_page), (INSTRUCT_PATH, instruct_page)):
-        page = build(server, links=True)
+        page = build(source, links=True)
         gr.mount_gradio_app(
             app, page, path, ssr_mode=False, mcp_server=False, enable_monitoring=False, **looks()
         )
 
 
-def chat_page(server: JAXServer, *, links: bool = False) -> Page:
-    """The chat page of `server`.
+def chat_page(source: PageSource, *, links: bool = False) -> Page:
+    """The chat page of `source`.
 
     Args:
-        server: Who answers.
+        source: Who answers.
         links: Whether the page leads to the other one, which is there when both are mounted.
     """
-    page = Page(f"Chat · {server.name}")
+    page = Page(f"Chat · {source.name}")
     with page, gr.Column(elem_id="page", elem_classes="chat"):
-        _header("Chat", server.name, links)
+        _header("Chat", source.name, links)
         chatbot = gr.Chatbot(
             elem_id="answer",
             show_label=False,
@@ -79,7 +78,7 @@ def chat_page(server: JAXServer, *, links: bool = False) -> Page:
             feedback_options=None,
             placeholder="## What would you like to know?\nEnter sends, Shift + Enter begins a new line.",
         )
-        controls = Controls(server.config)
+        controls = Controls(source.page_defaults)
         controls.put_note()
         prompt = gr.Textbox(
             elem_id="prompt",
@@ -109,7 +108,7 @@ def chat_page(server: JAXServer, *, links: bool = False) -> Page:
 
             def start() -> Pairs:
                 history = pairs_of(messages)
-                return server.stream_chat(text, history, greedy, most, temperature, system=system.strip())
+                return source.stream_chat(text, history, greedy, most, temperature, system=system.strip())
 
             async for step in page.answers.stream(visitor(request), start):
                 said = [{"role": "assistant", "content": step.text}] if step.text else []
@@ -125,11 +124,11 @@ def chat_page(server: JAXServer, *, links: bool = False) -> Page:
     return page
 
 
-def instruct_page(server: JAXServer, *, links: bool = False) -> Page:
-    """The instruct page of `server`; see `chat_page`."""
-    page = Page(f"Instruct · {server.name}")
+def instruct_page(source: PageSource, *, links: bool = False) -> Page:
+    """The instruct page of `source`; see `chat_page`."""
+    page = Page(f"Instruct · {source.name}")
     with page, gr.Column(elem_id="page", elem_classes="instruct"):
-        _header("Instruct", server.name, links)
+        _header("Instruct", source.name, links)
         prompt = gr.Textbox(
             elem_id="prompt",
             label="Instruction",
@@ -138,7 +137,7 @@ def instruct_page(server: JAXServer, *, links: bool = False) -> Page:
             max_lines=12,
             autofocus=True,
         )
-        controls = Controls(server.config)
+        controls = Controls(source.page_defaults)
         controls.put_buttons()
         response = gr.Textbox(
             elem_id="answer",
@@ -161,7 +160,7 @@ def instruct_page(server: JAXServer, *, links: bool = False) -> Page:
             yield gr.skip(), "", *controls.running()
 
             def start() -> Pairs:
-                return server.stream_instruct(text, system.strip(), greedy, most, temperature)
+                return source.stream_instruct(text, system.strip(), greedy, most, temperature)
 
             async for step in page.answers.stream(visitor(request), start):
                 shown = "" if step.state == "cleared" else step.text

@@ -44,6 +44,32 @@ async def test_an_answer_grows_and_is_done():
     assert steps == [Progress("a", 1), Progress("ab", 2), Progress("ab", 2, "done")]
 
 
+async def test_an_asynchronous_answer():
+    class Stream:
+        def __init__(self):
+            self.n, self.closed = 0, False
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            await asyncio.sleep(0)
+            if self.closed:
+                raise StopAsyncIteration
+            self.n += 1
+            return "x" * self.n, None
+
+        def close(self):
+            self.closed = True
+
+    answers, stream, last = Answers(), Stream(), None
+    async for step in answers.stream("me", lambda: stream):
+        if len(step.text) == 3:
+            answers.stop("me")
+        last = step
+    assert (last.state, last.n_tokens, stream.closed) == ("stopped", None, True)
+
+
 async def test_a_page_is_not_told_of_every_token(monkeypatch):
     monkeypatch.setattr(page_answers, "_PACE", 3600.0)
     steps = await collect(Answers(), lambda: iter([("x" * n, n) for n in range(1, 10_000)]))

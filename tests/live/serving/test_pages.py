@@ -12,6 +12,7 @@ from lagent_llms.serving.limits import Limits
 from lagent_llms.serving.process_stream import ProcessStream
 
 from .browser import DESKTOP, PHONE, Reader, chromium
+from .test_command import serving
 from .test_openai_api import ask
 
 EVERYTHING = """<b>bold</b> <im_start> <script>document.title = "taken"</script>
@@ -314,6 +315,26 @@ def test_a_page_launched_alone(server, opened, browser):
         reader.close()
     finally:
         page.close(verbose=False)
+
+
+@pytest.mark.parametrize("backend", ["JAXPipeline", "LMDeployClient"])
+def test_the_served_backend_has_a_page(server, browser, tmp_path, backend):
+    file = tmp_path / "llm.yaml"
+    settings = f"url: {server.url}\nmodel_name: embedded\n" if backend == "LMDeployClient" else ""
+    file.write_text(f"type: {backend}\ntemperature: 0\nmax_new_tokens: 40\n{settings}")
+    with serving("--config", str(file), "--model", "embedded") as (url, greeting):
+        assert f"{url}/gradio_chat" in greeting
+        reader = Reader(browser, f"{url}/gradio_chat")
+        assert reader.answer("What is the capital of France?") == "The capital of France is Paris."
+        assert "Nora" in reader.answer("My name is Nora.")
+        assert "Nora" in reader.answer("What is my name?")
+        assert reader.complaints + reader.elsewhere == []
+        reader.page.click("nav >> text=Instruct")
+        reader.page.wait_for_url("**/gradio_instruct/")
+        reader.page.wait_for_selector("#submit:not([disabled])")
+        reader.option("system", "You are Luna, a helpful assistant.")
+        assert "Luna" in reader.answer("Who are you?")
+    reader.close()  # only now: the server has ended although the page was open
 
 
 def test_a_key_is_asked_for_as_a_password(server, browser):
