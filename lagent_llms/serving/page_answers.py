@@ -127,8 +127,6 @@ class Answers:
             end: Literal["done", "stopped", "cleared"] = "stopped" if running.stopped else "done"
             yield Progress(*running.last, "cleared" if running.cleared else end)
         except Exception as error:  # noqa: BLE001  (told to the reader, whatever it is)
-            if not isinstance(error, LLMError):
-                _log.exception("a page's answer failed")
             yield Progress(*running.last, "cleared" if running.cleared else "failed", in_words(error))
         finally:
             running.stop()
@@ -155,7 +153,7 @@ class Answers:
 
 
 def in_words(error: Exception) -> str:
-    """What a reader of the page is told about `error`."""
+    """What a reader of the page is told about `error`. What is not theirs to know goes into the log."""
     if isinstance(error, (ContextLengthExceeded, SessionOutOfLimit)):
         return "This is too long for the model. Shorten the text, or clear and begin anew."
     if isinstance(error, RateLimited):
@@ -164,6 +162,7 @@ def in_words(error: Exception) -> str:
         return "The model took too long. Try again."
     if isinstance(error, InvalidArgument):
         return f"This cannot be used: {error}."
+    _log.error("a page's answer failed: %s", error, exc_info=None if isinstance(error, LLMError) else error)
     return "The server could not answer. Try again; if it goes on, its log tells why."
 
 

@@ -82,10 +82,11 @@ class LLMSource:
     @property
     def page_defaults(self) -> PageDefaults:
         """See `PageSource`."""
-        params = self._llm.params
-        most = self._llm.context_len or 4096
-        usual = params.max_new_tokens
-        return PageDefaults("", params.temperature, usual, max(usual, most))
+        usual = self._llm.params.max_new_tokens
+        most = max(
+            usual, self._llm.context_len or usual
+        )  # of a remote model only the usual is known to be right
+        return PageDefaults("", self._llm.params.temperature, usual, most)
 
     def stream_chat(
         self,

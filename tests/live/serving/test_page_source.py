@@ -6,7 +6,7 @@ from lagent_llms import AsyncJAXPipeline, AsyncLMDeployClient
 from lagent_llms.serving.page_answers import Answers
 from lagent_llms.serving.page_source import LLMSource
 
-ENDLESS = {"temperature": 0, "max_new_tokens": 3000, "ignore_eos": True}
+ENDLESS = {"temperature": 0, "max_new_tokens": 1900, "ignore_eos": True}
 
 
 @pytest.fixture(params=["in process", "over http"])
@@ -54,5 +54,5 @@ async def test_a_refusal_is_told(source):
 
 def test_the_options_at_first(source):
     at_first = source.page_defaults
-    assert (at_first.system, at_first.temperature, at_first.max_new_tokens) == ("", 0, 3000)
-    assert at_first.most_new_tokens >= 3000
+    assert (at_first.system, at_first.temperature, at_first.max_new_tokens) == ("", 0, 1900)
+    assert at_first.most_new_tokens >= 1900
