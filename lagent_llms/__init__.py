@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
+    from .backends.lorax import AsyncLoRAX, LoRAX
+    from .backends.triton import AsyncTritonClient, TritonClient
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -57,6 +59,8 @@ _HOMES = {
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
+    "backends.triton": ("AsyncTritonClient", "TritonClient"),
+    "backends.lorax": ("AsyncLoRAX", "LoRAX"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
@@ -73,6 +77,8 @@ __all__ = [
     "AsyncLMDeployClient",
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
+    "AsyncLoRAX",
+    "AsyncTritonClient",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -91,6 +97,7 @@ __all__ = [
     "LMDeployPipeline",
     "LMDeployServer",
     "LMTemplateParser",
+    "LoRAX",
     "MissingDependency",
     "ModelLoadError",
     "ModelStatusCode",
@@ -111,6 +118,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "TransportError",
+    "TritonClient",
     "UnknownParameter",
     "UnsupportedParameter",
     "Usage",

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
 
-__all__ = ["CallKwargs", "CallOptions", "GenerationParams", "Timeout"]
+__all__ = ["ALIASES", "CallKwargs", "CallOptions", "GenerationParams", "Timeout", "unhonoured"]
 
 Check = Callable[[str, Any], Any]
 
@@ -88,6 +88,13 @@ def _adapter_name(name: str, value: Any) -> Any:
     return value
 
 
+def _merged_adapters(name: str, value: Any) -> Any:
+    known = isinstance(value, Mapping) or (hasattr(value, "ids") and hasattr(value, "weights"))
+    if value is not None and not known:
+        raise _refuse(name, value, "None or a dict such as {'ids': ['a', 'b'], 'weights': [0.5, 0.5]}")
+    return value
+
+
 def _tools(name: str, value: Any) -> Any:
     if value is None:
         return None
@@ -97,6 +104,17 @@ def _tools(name: str, value: Any) -> Any:
     if stray := [item for item in tools if not isinstance(item, Mapping)]:
         raise _refuse(name, stray[0], "None or a list of tool descriptions (dicts)")
     return tools or None
+
+
+def _wire_parameters(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, (bool, int, float, str)):
+            raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
+    return dict(value) or None
 
 
 def _session_id(name: str, value: Any) -> int:
@@ -124,9 +142,13 @@ def _on_error(name: str, value: Any) -> str:
     return str(value)
 
 
-def _param(check: Check, default: Any, *, neutral: Any = None) -> Any:
-    """A field of a parameter table; `neutral` is the value that asks for nothing of a backend."""
-    return field(default=default, metadata={"check": check, "neutral": neutral})
+def _param(check: Check, default: Any, *, neutral: Any = None, rare: bool = False) -> Any:
+    """A field of a parameter table.
+
+    `neutral` is the value that asks for nothing of a backend; one that is `rare` is honoured only by backends
+    that say so.
+    """
+    return field(default=default, metadata={"check": check, "neutral": neutral, "rare": rare})
 
 
 @dataclass(frozen=True)
@@ -166,6 +188,11 @@ class _Table:
     def names(cls) -> frozenset[str]:
         """The parameter names of this table."""
         return frozenset(item.name for item in fields(cls))
+
+    @classmethod
+    def rare_names(cls) -> frozenset[str]:
+        """Those that only a backend that says so honours."""
+        return frozenset(item.name for item in fields(cls) if item.metadata["rare"])
 
 
 @dataclass(frozen=True)
@@ -214,11 +241,16 @@ class CallOptions(_Table):
         timeout: Longest wait for the next piece of the answer in seconds, or a `Timeout`.
         on_error: 'raise', or 'status': a stream ends with (negative status, text so far, tokens).
         stream: False asks for the answer in one piece where a server can give it so.
-        adapter_name: The LoRA adapter to answer with; None is the base model.
+        adapter_name: The LoRA adapter to answer with; None is the base model. `adapter_id`, LoRAX's word, is
+            the same.
+        adapter_source: Where the server gets the adapter from; None is its default (LoRAX).
+        merged_adapters: Several adapters merged into one, in place of adapter_name (LoRAX).
         tools: Tool descriptions for a chat template that takes them (OpenAI's form).
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
             word); False takes it as it is.
+        priority: Priority in the server's queue, lower is sooner (Triton's order); None is the server's.
+        parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
     session_id: int = _param(_session_id, 2967)
@@ -229,9 +261,21 @@ class CallOptions(_Table):
     on_error: Literal["raise", "status"] = _param(_on_error, "raise")
     stream: bool = _param(_flag, True, neutral=True)
     adapter_name: str | None = _param(_adapter_name, None)
+    adapter_source: str | None = _param(_adapter_name, None, rare=True)
+    merged_adapters: Any = _param(_merged_adapters, None, rare=True)
     tools: list[dict[str, Any]] | None = _param(_tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
     do_preprocess: bool = _param(_flag, False, neutral=False)
+    priority: int | None = _param(_optional(_integer("None or an integer of 0 or more", 0)), None, rare=True)
+    parameters: Mapping[str, bool | int | float | str] | None = _param(_wire_parameters, None, rare=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapter_name is not None and self.merged_adapters is not None:
+            raise InvalidArgument(
+                "adapter_id (or adapter_name) and merged_adapters: only one of them can be given",
+                argument="merged_adapters",
+            )
 
     @property
     def stateless(self) -> bool:
@@ -261,15 +305,51 @@ class CallKwargs(TypedDict, total=False):
     timeout: float | Timeout | None
     on_error: Literal["raise", "status"]
     stream: bool
-    adapter_name: str | None
+    adapter_name: str | Sequence[str | None] | None
+    adapter_id: str | Sequence[str | None] | None
+    adapter_source: str | Sequence[str | None] | None
+    merged_adapters: Any
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Any
     do_preprocess: bool | None
+    priority: int | None
+    parameters: Mapping[str, bool | int | float | str] | None
+
+
+#: Other words for parameters.
+ALIASES = {"adapter_id": "adapter_name"}
+
+
+def _plain_names(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`given` without other words for parameters."""
+    plain = dict(given)
+    for alias, name in ALIASES.items():
+        if alias in plain:
+            value = plain.pop(alias)
+            if plain.setdefault(name, value) != value:
+                raise InvalidArgument(
+                    f"{alias} and {name} are the same; only one can be given", argument=alias
+                )
+    return plain
+
+
+def _one_adapter(changed: dict[str, Any]) -> None:
+    """An adapter that is asked for takes the place of merged ones that were the default, and the reverse."""
+    for name, other in (("adapter_name", "merged_adapters"), ("merged_adapters", "adapter_name")):
+        if changed.get(name) is not None:
+            changed.setdefault(other, None)
 
 
 def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
     neutral = table.__dataclass_fields__[name].metadata["neutral"]
     return value is None or value == neutral
+
+
+def unhonoured(unsupported: Iterable[str], rare: Iterable[str] = ()) -> frozenset[str]:
+    """Everything a backend cannot honour: what it names, and rare parameters that it does not name."""
+    rarities = GenerationParams.rare_names() | CallOptions.rare_names()
+    refused = frozenset(unsupported) | (rarities - frozenset(rare))
+    return refused | {alias for alias, name in ALIASES.items() if name in refused}
 
 
 class ParameterSet:
@@ -286,7 +366,7 @@ class ParameterSet:
     def __init__(self, backend: str, unsupported: Iterable[str] = ()) -> None:
         self.backend = backend
         self.unsupported = frozenset(unsupported)
-        self.known = GenerationParams.names() | CallOptions.names()
+        self.known = GenerationParams.names() | CallOptions.names() | frozenset(ALIASES)
         if stray := self.unsupported - self.known:
             raise ValueError(f"{backend}: not parameters: {sorted(stray)}")
 
@@ -303,7 +383,7 @@ class ParameterSet:
             InvalidArgument: A value of the wrong type or out of range.
         """
         changed: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        for name, value in given.items():
+        for name, value in _plain_names(given).items():
             if name not in self.known:
                 raise UnknownParameter(
                     f"unknown parameter {name!r}{nearest(name, self.known)}; "
@@ -318,6 +398,7 @@ class ParameterSet:
             if value is None and default is not None and name not in ("top_k",):
                 continue
             changed[table is CallOptions][name] = value
+        _one_adapter(changed[1])
         return (
             replace(params, **changed[0]) if changed[0] else params,
             replace(options, **changed[1]) if changed[1] else options,

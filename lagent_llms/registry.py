@@ -46,6 +46,13 @@ BACKENDS: dict[str, Backend] = {
         "lmdeploy",
         ("lmdeploy",),
     ),
+    "TritonClient": Backend(
+        "lagent_llms.backends.triton",
+        "a model behind Triton Inference Server (TensorRT-LLM, vLLM, lmdeploy)",
+        "triton",
+        ("tritonclient", "tokenizers"),
+    ),
+    "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
     "JAXClient": Backend("lagent_llms.backends.jax_client", "a JAXServer over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",

@@ -39,11 +39,10 @@ class JAXClientCore(HTTPCore):
         return jax_server.tokenize_call(text, model)
 
     def count_call(self, request: Request, model: str) -> Call[list[int]]:
-        """The call that asks for the token ids of a request's prompt, also when the server makes it."""
+        """The call that asks for the token ids of the prompt that the server makes of messages."""
         from ..wire import jax_server
 
-        inputs = (request.messages or ()) if request.prompt is None else request.prompt
-        return jax_server.tokenize_call(inputs, model, request.options.tools)
+        return jax_server.tokenize_call(request.messages or (), model, request.options.tools)
 
     def models_call(self) -> Call[list[str]]:
         """See `HTTPCore.models_call`."""
@@ -56,6 +55,8 @@ class JAXClient(JAXClientCore, HTTPBackend):
     """A `JAXServer`, called synchronously. The arguments are those of its base class."""
 
     def _prompt_tokens(self, request: Request) -> int | None:
+        if self.session_len is None or request.prompt is not None:
+            return super()._prompt_tokens(request)
         return len(self.transport.fetch(self.count_call(request, self._model()), request.options.timeout))
 
 
@@ -63,6 +64,8 @@ class AsyncJAXClient(JAXClientCore, AsyncHTTPBackend):
     """`JAXClient`, called with await."""
 
     async def _prompt_tokens(self, request: Request) -> int | None:
+        if self.session_len is None or request.prompt is not None:
+            return await super()._prompt_tokens(request)
         call = self.count_call(request, await self._model())
         tokens: list[int] = await self.transport.fetch(call, request.options.timeout)
         return len(tokens)

@@ -27,7 +27,9 @@ def own_formats(template: ChatTemplate) -> dict[str, str]:
         with_system, _ = instruct.split(_FIRST)
     except (LLMError, ValueError):  # a second turn is not allowed, or something is written twice
         return {}
-    opening = next(head[start:] for start in range(len(head) + 1) if between.endswith(head[start:]))
+    # What begins each turn: the longest end that all openings of a turn have in common.
+    ends = (head[start:] for start in range(len(head) + 1))
+    opening = next(end for end in ends if between.endswith(end) and with_system.endswith(end))
     prefix, closing = head.removesuffix(opening), between.removesuffix(opening)
     turns = f"{opening}{_FIRST}{middle}{_ANSWER}{closing}", f"{opening}{_SECOND}{middle}{_ANSWER}{closing}"
     if (before, after) != (head, tail) or grown != "".join((prefix, *turns, opening, _FIRST, tail)):

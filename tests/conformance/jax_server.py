@@ -1,25 +1,31 @@
-"""Clients of one `JAXServer` on the engine that all JAX backends of the contract share."""
+"""JAXClient for the promises: clients of one server in this process."""
 
-from lagent_llms import AsyncJAXClient, JAXClient
-from lagent_llms.serving.jax_server import JAXServer
+from contextlib import contextmanager
 
-DEFAULTS = {"temperature": 0, "max_new_tokens": 64}
+from lagent_llms import AsyncJAXClient, JAXClient, JAXServer
+from lagent_llms.testing.conformance import Subject
 
 
-class Client:
-    """Makes clients of a server in this process, and looks into its engine."""
+class Client(Subject):
+    """Makes clients of a server, and looks into its engine."""
 
-    for_logprobs = {}
+    def __init__(self, server):
+        self._server = server
 
-    def __init__(self, engine):
-        self._engine = engine
-        self.server = JAXServer(engine, {"host": "127.0.0.1", "port": 0})
-        self.server.fire()
+    @property
+    def config(self):
+        return {"type": "JAXClient", "url": self._server.url}
 
     def make(self, asynchronous, **kwargs):
-        cls = AsyncJAXClient if asynchronous else JAXClient
-        return cls(self.server.url, **{**DEFAULTS, **kwargs})
+        return (AsyncJAXClient if asynchronous else JAXClient)(self._server.url, **kwargs)
 
     def running(self):
-        stats = self._engine.stats()
+        stats = self._server.engine.stats()
         return stats.slots_in_use + stats.waiting
+
+
+@contextmanager
+def client():
+    with JAXServer.load(config={"host": "127.0.0.1", "port": 0}) as server:
+        server.fire()
+        yield Client(server)
