@@ -44,10 +44,10 @@ def make(request):
 
 @pytest.fixture
 def events(peer):
-    """What the models of `peer` have seen since the test began."""
-    before = len(peer.events())
+    """What the models of `peer` have seen of the requests that came since the test began."""
+    before = {event["id"] for event in peer.events()}
 
     def since(kind=None):
-        return [event for event in peer.events()[before:] if kind in (None, event["event"])]
+        return [event for event in peer.events(kind) if event["id"] not in before]
 
     return since

@@ -34,7 +34,8 @@ def test_64_prompts_keep_their_order_and_run_at_once(make, peer, events, model):
     llm = make(peer.grpc, model, **TEMPLATE)
     asked = [list(PLACES)[n % 4] for n in range(64)]
     prompts = [
-        f"<|im_start|>user\nWhat is the capital of {place}?<|im_end|>\n<|im_start|>assistant\n" for place in asked
+        f"<|im_start|>user\nWhat is the capital of {place}?<|im_end|>\n<|im_start|>assistant\n"
+        for place in asked
     ]
     assert llm.generate(prompts) == [f"The capital of {place} is {PLACES[place]}." for place in asked]
     running = most = 0
@@ -52,7 +53,9 @@ def test_generated_tokens_are_counted(make, peer, jax, model):
     with llm.stream("stream_chat", FRANCE) as stream:
         counts = [n for _, _, n in stream]
     assert counts == sorted(counts)
-    assert counts[-1] == tokens.completion_tokens or counts[-1] == tokens.completion_tokens - 1  # the end token
+    assert (
+        counts[-1] == tokens.completion_tokens or counts[-1] == tokens.completion_tokens - 1
+    )  # the end token
     assert llm.complete(FRANCE).usage.prompt_tokens == tokens.prompt_tokens
 
 

@@ -17,7 +17,10 @@ def turns(events):
 
     def seen():
         return [
-            {name: values[0] if len(values) == 1 else values for name, (_, _, values) in event["inputs"].items()}
+            {
+                name: values[0] if len(values) == 1 else values
+                for name, (_, _, values) in event["inputs"].items()
+            }
             for event in events("begin")
             if event["model"] == "turbomind"
         ]
@@ -63,7 +66,9 @@ def test_leaving_a_stream_stops_the_generation(llm, turns, events):
     assert wait_until(lambda: len(turns()) == 2)
     generation, stop = turns()
     assert (stop["STOP"], stop["END"], stop["CORRID"]) == (1, 1, generation["CORRID"])
-    assert wait_until(lambda: [e for e in events("end") if e["id"].startswith("turbomind") and e["tokens"] > 2])
+    assert wait_until(
+        lambda: [e for e in events("end") if e["id"].startswith("turbomind") and e["tokens"] > 2]
+    )
 
 
 def test_a_cancelled_turn_rewinds_the_session(llm, turns):

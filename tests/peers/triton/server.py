@@ -49,9 +49,7 @@ class Server:
         http: Base URL of its HTTP service.
     """
 
-    def __init__(
-        self, python, models=None, *, renamed=None, grpc_port=0, http_port=0, flags=(), env=None
-    ):
+    def __init__(self, python, models=None, *, renamed=None, grpc_port=0, http_port=0, flags=(), env=None):
         site, libraries, version = _installed(python)
         bundled = site / "pytriton" / "tritonserver"
         self.directory = Path(tempfile.mkdtemp(prefix="triton-peer-"))
