@@ -1,4 +1,4 @@
-"""A tokenizer at this side of the wire, for servers that do not count: a tokenizer.json, or any object's own."""
+"""A tokenizer at this side of the wire, for servers that do not count: a tokenizer.json, or any object."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ def doctor(
         console.print(f"[red]configuration:[/] {error}", highlight=False)
         raise typer.Exit(1) from None
     console.print(f"create_llm() makes: {settings.get('type')} ({where})", markup=False, highlight=False)
-    backend = BACKENDS.get(str(settings.get("type")))
-    if backend is not None and backend.remote and not _missing(backend):
+    made = BACKENDS.get(str(settings.get("type")))
+    if made is not None and made.remote and not _missing(made):
         _tell_models(console, settings)
 
 
