@@ -1,8 +1,8 @@
 """Client CPU per streamed response of a tritonserver: ours, and tritonclient's own ways of streaming.
 
 The same scripted model (TensorRT-LLM's inputs, a token a response) answers all of them. "Raw stub" is the
-generated gRPC stub used by hand, with nothing but the decoding of the text: the floor of what the wire costs in
-Python. CPU time of the whole process, so gRPC's threads count.
+generated gRPC stub used by hand, with nothing but the decoding of the text. CPU time of the whole process, so
+gRPC's threads count.
 """
 
 from __future__ import annotations
@@ -77,15 +77,18 @@ class Synchronous:
         self._inputs = tensors(tritonclient)
 
     def ours(self) -> Iterator[str]:
+        """What this library gives."""
         for chunk in self._ours.stream_generate(PROMPT):
             yield chunk.delta
 
     def raw_stub(self) -> Iterator[str]:
+        """The generated stub, by hand."""
         for response in self._stub.ModelStreamInfer(iter([request_message()])):
             if response.infer_response.raw_output_contents:
                 yield text_of(response)
 
     def tritonclient_stream(self) -> Iterator[str]:
+        """Tritonclient's persistent stream."""
         self._client.async_stream_infer(MODEL, self._inputs, enable_empty_final_response=True)
         while True:
             result, error = self._results.get()
@@ -96,6 +99,7 @@ class Synchronous:
             yield result.as_numpy("text_output").ravel()[0].decode()
 
     def close(self) -> None:
+        """End all of them."""
         self._client.stop_stream()
         self._client.close()
         self._channel.close()
@@ -113,10 +117,13 @@ class Asynchronous:
         self._inputs = tensors(tritonclient)
 
     async def ours(self) -> AsyncIterator[str]:
+        """What this library gives."""
         async for chunk in self._ours.stream_generate(PROMPT):
             yield chunk.delta
 
     async def raw_stub(self) -> AsyncIterator[str]:
+        """The generated stub, by hand."""
+
         async def requests() -> AsyncIterator[Any]:
             yield request_message()
 
@@ -125,6 +132,8 @@ class Asynchronous:
                 yield text_of(response)
 
     async def tritonclient_aio(self) -> AsyncIterator[str]:
+        """Tritonclient's asynchronous client."""
+
         async def requests() -> AsyncIterator[Any]:
             yield {"model_name": MODEL, "inputs": self._inputs}
 
@@ -134,6 +143,7 @@ class Asynchronous:
             yield result.as_numpy("text_output").ravel()[0].decode()
 
     async def close(self) -> None:
+        """End all of them."""
         await self._client.close()
         await self._channel.close()
         await self._ours.aclose()

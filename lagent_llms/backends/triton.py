@@ -1,7 +1,7 @@
 """`TritonClient` and `AsyncTritonClient`: a model behind Triton Inference Server.
 
-How a request becomes tensors is decided by the model's dialect (`lagent_llms.wire.triton`); this file says what
-a user may say about the server, and which driver sends what the dialect asks for.
+How a request becomes tensors is decided by the model's dialect (`lagent_llms.wire.triton`), what a user may
+say about the server by `TritonCore`; here is which driver sends what the dialect asks for.
 """
 
 from __future__ import annotations

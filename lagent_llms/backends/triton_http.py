@@ -40,8 +40,8 @@ def _answer_call(found: Found, located: Located) -> Call[Piece]:
     conversation = located.with_model(found)
     if not isinstance(conversation, OneModel):
         raise ConfigError(
-            f"model {found.model.config.name!r} (dialect {found.dialect.name}) cannot be spoken to over HTTP: give "
-            "the address of the server's gRPC service"
+            f"model {found.model.config.name!r} ({found.dialect.name}) cannot be spoken to over HTTP: "
+            "give the address of the server's gRPC service"
         )
     return wire.answer_call(conversation)
 

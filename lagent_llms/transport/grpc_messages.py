@@ -63,8 +63,8 @@ class GRPCSettings:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Of every call.
 
-        Never `triton_grpc_error`, which would give errors in streams their code: a server that is asked for that
-        crashes when a model tells an error and then ends its answer, as most do.
+        Never `triton_grpc_error`, which would give errors in streams their code: a server that is asked for
+        that crashes when a model tells an error and then ends its answer, as most do.
         """
         return tuple((name.lower(), value) for name, value in self.headers.items())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ from .dialect import Dialect, Model, Tokens, find_dialect
 from .inference import Command, Conversation, Describe, Index, InferRequest
 from .text import Habit
 from .turbomind import PREPROCESSING, ask_tokens
+
+_log = logging.getLogger("lagent_llms.triton")
 
 __all__ = ["Finder", "Found", "Located", "Wanted", "find_model"]
 
@@ -158,7 +161,8 @@ class Finder:
     def find(self) -> Steps:
         """The model; asks the server unless that was done."""
         if self._found is None:
-            self._found = yield from find_model(self.wanted)
+            found = self._found = yield from find_model(self.wanted)
+            _log.info("model %r speaks %s", found.model.config.name, found.dialect.name)
         return self._found
 
     def count(self, text: str) -> Generator[Any, Any, list[int] | None]:

@@ -1,4 +1,4 @@
-"""Everything that can go wrong between a client and a server: each a typed error, and nothing left running."""
+"""What can go wrong between a client and a server: each a typed error, and nothing left running."""
 
 import asyncio
 import http.server
@@ -220,7 +220,7 @@ def test_bad_input(make, peer, events):
 def test_a_session_that_may_not_fit_needs_a_count(make, peer, events):
     """The peer has the model preprocessing, which counts; under another name nobody asks it."""
     with pytest.raises(SessionOutOfLimit, match="81 tokens"):
-        make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40).generate("x " * 40 + "x")
+        make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40).generate("x" * 80)
     with triton_peer.served(["vllm-scripted"]) as alone:
         _needs_a_count(make, alone)
 
@@ -377,14 +377,16 @@ def test_a_server_killed_in_mid_stream(make, mortal, prefix):
     llm = make(getattr(mortal, prefix), "trtllm-scripted", max_new_tokens=1000)
     with llm.stream("stream_generate", SLOW) as stream:
         steps = iter(stream)
-        shown = next(steps).text + next(steps).delta
+        next(steps)
+        next(steps)
         os.kill(mortal.pid, signal.SIGKILL)
         killed = time.monotonic()
         with pytest.raises(StreamInterrupted) as caught:
-            for chunk in steps:
-                shown = chunk.text
+            for _ in steps:
+                pass
     assert caught.value.partial.startswith("t0 t1 ")
     assert time.monotonic() - killed < 5  # a promise of one second; the machine may be busy
+    assert wait_until(lambda: mortal.child.ended() is not None)
     with pytest.raises(ConnectError):
         make(getattr(mortal, prefix), "trtllm-scripted", max_retries=0).generate("hi")
 

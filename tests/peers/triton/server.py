@@ -1,7 +1,7 @@
-"""Start NVIDIA's own tritonserver on a model repository, and leave nothing of it behind, however all this ends.
+"""Start NVIDIA's own tritonserver on a model repository, and leave nothing of it behind, however it ends.
 
-The server runs under the guard of `lagent_llms.process`. The python backend keeps files in /dev/shm; a sweeper
-removes them when the owner of the server is gone, even if that was killed.
+The server runs under the guard of `lagent_llms.process`. The python backend keeps files in /dev/shm; a
+sweeper removes them when the owner of the server is gone, even if that was killed.
 """
 
 import contextlib
