@@ -99,7 +99,8 @@ class TritonCore(LLMCore):
         verify: A file of trusted certificates; True takes the system's, False any (HTTP only).
         certificate: The client's own certificate and key, two files.
         server_name: The name the server's certificate must have, None for that of the address.
-        keepalive: Seconds of silence after which a gRPC connection is tested; None never does.
+        keepalive: Seconds of silence after which a gRPC connection is tested; None never does. A server
+            closes connections that are tested more often than it allows (every 300 s while it says nothing).
         channel_options: Further options of the gRPC channel ('grpc.…').
         max_retries: How often a request is sent again when no connection could be made or the server is too
             busy; never once the answer has begun.
@@ -127,7 +128,7 @@ class TritonCore(LLMCore):
         verify: bool | str | os.PathLike[str] = True,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         server_name: str | None = None,
-        keepalive: float | None = 30.0,
+        keepalive: float | None = None,
         channel_options: Mapping[str, int | str] | None = None,
         max_retries: int = 2,
         max_concurrency: int = 64,

@@ -29,6 +29,12 @@ def test_greedy_answers_over_http_are_the_same(make, peer, jax, model):
         assert list(stream)[-1].text == jax.chat(user("你好"))
 
 
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_tokens_are_counted_by_the_model_before(make, peer, jax, server):
+    llm = make(getattr(peer, server), "trtllm", session_len=4096)
+    assert llm.tokenize("What is the capital of France?") == jax.tokenize("What is the capital of France?")
+
+
 @pytest.mark.parametrize("model", EMBEDDED)
 def test_64_prompts_keep_their_order_and_run_at_once(make, peer, events, model):
     llm = make(peer.grpc, model, **TEMPLATE)

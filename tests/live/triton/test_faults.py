@@ -157,6 +157,14 @@ def test_headers_and_key_are_sent(make):
         assert make(peer.grpc, "trtllm-scripted", headers=headers).generate("[[say hello]]") == "hello"
 
 
+def test_a_server_that_does_not_tell_what_it_has(make):
+    flags = ["--grpc-restricted-protocol=model-repository:authorization=Bearer sk-right"]
+    with triton_peer.served(["trtllm-scripted"], flags=flags) as peer:
+        assert make(peer.grpc, "trtllm-scripted", max_retries=0).generate("[[say hello]]") == "hello"
+        with pytest.raises(ServerError):
+            make(peer.grpc, "nothing", max_retries=0).generate("hi")
+
+
 # models
 
 
