@@ -1,5 +1,5 @@
 # Shorthands; every line is a command of the README or of docs/.
-.PHONY: chat test lint benchmarks peer-lmdeploy
+.PHONY: chat test lint benchmarks peer-lmdeploy peer-lorax
 
 chat:  ## talk to the embedded model
 	sh scripts/chat
@@ -19,3 +19,6 @@ benchmarks:  ## run them all and renew docs/benchmarks.md
 
 peer-lmdeploy:  ## lmdeploy's own api_server with the embedded model; for example: make peer-lmdeploy ARGS="--server-port 23333"
 	sh scripts/run-peer lmdeploy $(ARGS)
+
+peer-lorax:  ## a server that speaks LoRAX's protocol with the embedded model; for example: make peer-lorax ARGS="--port 8080"
+	sh scripts/run-peer lorax $(ARGS)

@@ -126,8 +126,8 @@ class LoRAXCore(HTTPCore):
     def _secrets(self) -> Secrets:
         from ..wire.lorax import Secrets
 
-        headers = self._transport_options["headers"] or {}
-        return Secrets.of(self._transport_options["api_key"], self._api_token, *headers.values())
+        options = self._transport_options
+        return Secrets.of(options["api_key"], self._api_token, *Secrets.in_headers(options["headers"]))
 
     def _check_chat(self, request: Request) -> None:
         """Refuse what /v1/chat/completions would drop without a word."""
