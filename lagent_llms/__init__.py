@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
     from .backends.lorax import AsyncLoRAX, LoRAX
+    from .backends.triton import AsyncTritonClient, TritonClient
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -56,6 +57,7 @@ _HOMES = {
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.lorax": ("AsyncLoRAX", "LoRAX"),
+    "backends.triton": ("AsyncTritonClient", "TritonClient"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
@@ -71,6 +73,7 @@ __all__ = [
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
     "AsyncLoRAX",
+    "AsyncTritonClient",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -108,6 +111,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "TransportError",
+    "TritonClient",
     "UnknownParameter",
     "UnsupportedParameter",
     "Usage",

@@ -5,6 +5,8 @@ A backend subclasses both and states how it differs in two hooks:
 - ``_open(request)`` starts one generation and returns the source of its `Piece` s;
 - ``_tokenize(text)`` counts as the model does.
 
+What it holds is freed in a third, ``_free()``.
+
 Everything else (parameters, template, sessions, stop words, batches, errors) is decided here and in
 `lagent_llms.request`, once.
 """
@@ -152,12 +154,18 @@ class BaseLLM(LLMCore):
     def tokenize(self, prompts: Prompts) -> list[list[int]]: ...
     def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """The token ids of a prompt, or of each of several, as the model would see them."""
+        self.check_open()
         if isinstance(prompts, str):
             return self._tokenize(prompts)
         return [self._tokenize(prompt) for prompt in check_prompts(prompts)]
 
     def close(self) -> None:
         """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        self.closed = True
+        self._free()
+
+    def _free(self) -> None:
+        """Free what the backend holds; more than once is no error."""
 
     def __enter__(self) -> Self:
         return self
@@ -175,8 +183,8 @@ class BaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(self._tokenize(request.prompt)))
+        if (prompt := self.to_count(request)) is not None:
+            self.check_length(request, len(self._tokenize(prompt)))
         return self._open(request)
 
     def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
@@ -288,12 +296,18 @@ class AsyncBaseLLM(LLMCore):
     async def tokenize(self, prompts: Prompts) -> list[list[int]]: ...
     async def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """See `BaseLLM.tokenize`."""
+        self.check_open()
         if isinstance(prompts, str):
             return await self._tokenize(prompts)
         return [await self._tokenize(prompt) for prompt in check_prompts(prompts)]
 
     async def aclose(self) -> None:
         """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        self.closed = True
+        await self._free()
+
+    async def _free(self) -> None:
+        """Free what the backend holds; more than once is no error."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -311,8 +325,8 @@ class AsyncBaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(await self._tokenize(request.prompt)))
+        if (prompt := self.to_count(request)) is not None:
+            self.check_length(request, len(await self._tokenize(prompt)))
         return await self._open(request)
 
     async def _complete(self, inputs: Input, given: Any) -> Completion:

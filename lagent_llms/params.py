@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict
 
 from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
 
-__all__ = ["ALIASES", "FURTHER", "CallKwargs", "CallOptions", "GenerationParams", "Timeout"]
+__all__ = ["ALIASES", "CallKwargs", "CallOptions", "GenerationParams", "Timeout", "unhonoured"]
 
 Check = Callable[[str, Any], Any]
 
@@ -106,6 +106,17 @@ def _tools(name: str, value: Any) -> Any:
     return tools or None
 
 
+def _wire_parameters(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, (bool, int, float, str)):
+            raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
+    return dict(value) or None
+
+
 def _session_id(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _refuse(name, value, "an integer of 0 or more")
@@ -131,9 +142,13 @@ def _on_error(name: str, value: Any) -> str:
     return str(value)
 
 
-def _param(check: Check, default: Any, *, neutral: Any = None) -> Any:
-    """A field of a parameter table; `neutral` is the value that asks for nothing of a backend."""
-    return field(default=default, metadata={"check": check, "neutral": neutral})
+def _param(check: Check, default: Any, *, neutral: Any = None, rare: bool = False) -> Any:
+    """A field of a parameter table.
+
+    `neutral` is the value that asks for nothing of a backend; one that is `rare` is honoured only by backends
+    that say so.
+    """
+    return field(default=default, metadata={"check": check, "neutral": neutral, "rare": rare})
 
 
 @dataclass(frozen=True)
@@ -173,6 +188,11 @@ class _Table:
     def names(cls) -> frozenset[str]:
         """The parameter names of this table."""
         return frozenset(item.name for item in fields(cls))
+
+    @classmethod
+    def rare_names(cls) -> frozenset[str]:
+        """Those that only a backend that says so honours."""
+        return frozenset(item.name for item in fields(cls) if item.metadata["rare"])
 
 
 @dataclass(frozen=True)
@@ -229,6 +249,8 @@ class CallOptions(_Table):
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
             word); False takes it as it is.
+        priority: Priority in the server's queue, lower is sooner (Triton's order); None is the server's.
+        parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
     session_id: int = _param(_session_id, 2967)
@@ -239,19 +261,18 @@ class CallOptions(_Table):
     on_error: Literal["raise", "status"] = _param(_on_error, "raise")
     stream: bool = _param(_flag, True, neutral=True)
     adapter_name: str | None = _param(_adapter_name, None)
-    adapter_source: str | None = _param(_adapter_name, None)
-    merged_adapters: Any = _param(_merged_adapters, None)
+    adapter_source: str | None = _param(_adapter_name, None, rare=True)
+    merged_adapters: Any = _param(_merged_adapters, None, rare=True)
     tools: list[dict[str, Any]] | None = _param(_tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
     do_preprocess: bool = _param(_flag, False, neutral=False)
+    priority: int | None = _param(_optional(_integer("None or an integer of 0 or more", 0)), None, rare=True)
+    parameters: Mapping[str, bool | int | float | str] | None = _param(_wire_parameters, None, rare=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.adapter_name is not None and self.merged_adapters is not None:
-            raise InvalidArgument(
-                "adapter_id (or adapter_name) and merged_adapters: only one of them can be given",
-                argument="merged_adapters",
-            )
+            raise _refuse("merged_adapters", self.merged_adapters, "None where an adapter is given")
 
     @property
     def stateless(self) -> bool:
@@ -288,24 +309,21 @@ class CallKwargs(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Any
     do_preprocess: bool | None
+    priority: int | None
+    parameters: Mapping[str, bool | int | float | str] | None
 
 
 #: Other words for parameters.
 ALIASES = {"adapter_id": "adapter_name"}
-#: Parameters that only those backends know which say so (`LLMCore.further_parameters`).
-FURTHER = frozenset({"adapter_source", "merged_adapters"})
 
 
 def _plain_names(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """`given` without other words for parameters."""
     plain = dict(given)
-    for alias, name in ALIASES.items():
-        if alias in plain:
-            value = plain.pop(alias)
-            if plain.setdefault(name, value) != value:
-                raise InvalidArgument(
-                    f"{alias} and {name} are the same; only one can be given", argument=alias
-                )
+    for alias in ALIASES.keys() & given.keys():
+        value, name = plain.pop(alias), ALIASES[alias]
+        if plain.setdefault(name, value) != value:
+            raise InvalidArgument(f"{alias} and {name} are the same; only one can be given", argument=alias)
     return plain
 
 
@@ -319,6 +337,12 @@ def _one_adapter(changed: dict[str, Any]) -> None:
 def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
     neutral = table.__dataclass_fields__[name].metadata["neutral"]
     return value is None or value == neutral
+
+
+def unhonoured(unsupported: Iterable[str], rare: Iterable[str] = ()) -> frozenset[str]:
+    """Everything a backend cannot honour: what it names, and rare parameters that it does not name."""
+    rarities = GenerationParams.rare_names() | CallOptions.rare_names()
+    return frozenset(unsupported) | (rarities - frozenset(rare))
 
 
 class ParameterSet:

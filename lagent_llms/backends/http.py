@@ -134,7 +134,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
     def _tokenize(self, text: str) -> list[int]:
         return self.transport.fetch(self.tokenize_call(text, self._model()), self.options.timeout)
 
-    def close(self) -> None:
+    def _free(self) -> None:
         """Close the connections that wait for a request."""
         if "transport" in vars(self):
             self.transport.close()
@@ -164,7 +164,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
         call = self.tokenize_call(text, await self._model())
         return await self.transport.fetch(call, self.options.timeout)
 
-    async def aclose(self) -> None:
+    async def _free(self) -> None:
         """Close the connections that wait for a request."""
         if "transport" in vars(self):
             await self.transport.aclose()

@@ -189,7 +189,7 @@ class JAXPipeline(_JAXCore, BaseLLM):
     def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)
 
-    def close(self) -> None:
+    def _free(self) -> None:
         """End the engine, unless it was given: what runs on it ends with an error."""
         self._close_engine()
 
@@ -203,8 +203,7 @@ class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
     async def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)
 
-    async def aclose(self) -> None:
-        """See `JAXPipeline.close`."""
+    async def _free(self) -> None:
         self._close_engine()
 
 

@@ -45,7 +45,7 @@ class LoRAXCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"min_p"})
-    further_parameters = frozenset({"adapter_source", "merged_adapters"})
+    rare_parameters = frozenset({"adapter_source", "merged_adapters"})
 
     def __init__(
         self,

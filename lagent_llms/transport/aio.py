@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -19,6 +18,7 @@ from ..wire.http import Head
 from ..wire.retry import RetryPolicy
 from .alarm import Alarm
 from .driver import connect_error, connect_timeout, interrupted, request_headers, tls_context
+from .loops import PerLoop
 
 if TYPE_CHECKING:
     from ..params import Timeout
@@ -52,7 +52,7 @@ class AsyncHTTPTransport:
         self.retry = retry or RetryPolicy()
         self.headers = request_headers(headers, api_key)
         self._tls = tls_context(verify)
-        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Keeper] = WeakKeyDictionary()
+        self._sessions = PerLoop(self._new_session, _close_session)
 
     def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -68,20 +68,13 @@ class AsyncHTTPTransport:
 
     async def session(self) -> aiohttp.ClientSession:
         """The session of the running loop; it is closed with this transport, at the latest with the loop."""
-        loop = asyncio.get_running_loop()
-        keeper = self._keepers.get(loop)
-        if keeper is None:
-            keeper = self._keepers[loop] = _Keeper(self._new_session())
-            await keeper.start()
-        return keeper.session
+        return await self._sessions.get()
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
-        keeper = self._keepers.pop(asyncio.get_running_loop(), None)
-        if keeper is not None:
-            await keeper.close()
+        await self._sessions.close()
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    async def _new_session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
         )
@@ -93,25 +86,9 @@ class AsyncHTTPTransport:
         )
 
 
-class _Keeper:
-    """Holds a session and closes it when its loop ends: loops end the asynchronous generators they know."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.session = session
-        self._generator = self._hold()
-
-    async def start(self) -> None:
-        await self._generator.__anext__()
-
-    async def close(self) -> None:
-        await self._generator.aclose()
-
-    async def _hold(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            await _end_farewells()
-            await self.session.close()
+async def _close_session(session: aiohttp.ClientSession) -> None:
+    await _end_farewells()
+    await session.close()
 
 
 class AsyncHTTPSource(Generic[T]):

@@ -1,21 +1,33 @@
-"""LoRAX for the contract: clients of one peer."""
+"""LoRAX for the promises: clients of one server."""
+
+from contextlib import contextmanager
 
 from lagent_llms import AsyncLoRAX, LoRAX
+from lagent_llms.testing.conformance import Subject
+from tests import lorax_peer
 
-DEFAULTS = {"temperature": 0, "max_new_tokens": 64, "meta_template": "internlm2-lagent"}
 
+class Client(Subject):
+    """Clients of one server."""
 
-class Backend:
-    """Backends that talk to one server."""
-
-    for_logprobs = {}
+    defaults = {"meta_template": "internlm2-lagent"}
 
     def __init__(self, peer):
         self._peer = peer
 
+    @property
+    def config(self):
+        return {"type": "LoRAX", "url": self._peer.url}
+
     def make(self, asynchronous, **kwargs):
         cls = AsyncLoRAX if asynchronous else LoRAX
-        return cls(self._peer.url, **{**DEFAULTS, **kwargs})
+        return cls(self._peer.url, **kwargs)
 
     def running(self):
         return self._peer.running()
+
+
+@contextmanager
+def client():
+    with lorax_peer.server() as peer:
+        yield Client(peer)

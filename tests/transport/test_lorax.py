@@ -20,7 +20,7 @@ from lagent_llms import (
     TimeoutExceeded,
 )
 from lagent_llms.lorax import AsyncClient, Client, errors
-from tests.conformance.calling import Caller
+from lagent_llms.testing.conformance import Caller
 from tests.scripted_server import ScriptedServer, free_port, slowly
 
 CHINESE = "你好，世界！😀"

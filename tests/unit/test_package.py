@@ -17,7 +17,7 @@ FLOORS = [
     {"params", "ports", "process", "schema"},
     {"answer", "deadline", "sessions", "startup", "meta_template", "telemetry"},
     {"request"},
-    {"batch", "engine_source", "registry", "streams"},
+    {"batch", "engine_source", "registry", "streams", "tokens"},
     {"wire", "base"},
     {"transport"},
     {"config", "testing", "jax_engine", "lorax"},

@@ -3,11 +3,11 @@ import typing
 import pytest
 
 from lagent_llms.errors import InvalidArgument, UnknownParameter, UnsupportedParameter
-from lagent_llms.params import CallKwargs, CallOptions, GenerationParams, ParameterSet, Timeout
+from lagent_llms.params import CallKwargs, CallOptions, GenerationParams, ParameterSet, Timeout, unhonoured
 
 
 def merge(unsupported=(), **given):
-    return ParameterSet("SomeLLM", unsupported).merge(GenerationParams(), CallOptions(), given)
+    return ParameterSet("SomeLLM", unhonoured(unsupported)).merge(GenerationParams(), CallOptions(), given)
 
 
 def test_defaults_are_lagents():
@@ -127,7 +127,23 @@ def test_an_adapter_takes_the_place_of_merged_ones_and_the_reverse():
     assert (again.adapter_name, again.merged_adapters) == (None, MERGED)
     _, base = known.merge(GenerationParams(), one, {"adapter_id": None})
     assert (base.adapter_name, base.merged_adapters) == (None, None)
-    with pytest.raises(InvalidArgument, match="only one of them"):
+    with pytest.raises(InvalidArgument, match="None where an adapter is given"):
         known.merge(GenerationParams(), CallOptions(), {"adapter_id": "french", "merged_adapters": MERGED})
     with pytest.raises(InvalidArgument, match="merged_adapters='french'"):
         known.merge(GenerationParams(), CallOptions(), {"merged_adapters": "french"})
+
+
+def test_a_rare_parameter_is_honoured_only_by_who_says_so():
+    for given in ({"priority": 1}, {"parameters": {"a": 1}}):
+        with pytest.raises(UnsupportedParameter, match=next(iter(given))):
+            merge(**given)
+        _, options = ParameterSet("SomeLLM", unhonoured((), given)).merge(
+            GenerationParams(), CallOptions(), given
+        )
+        assert [getattr(options, name) for name in given] == list(given.values())
+    with pytest.raises(InvalidArgument, match="priority=-1"):
+        ParameterSet("SomeLLM", unhonoured((), ["priority"])).merge(
+            GenerationParams(), CallOptions(), {"priority": -1}
+        )
+    with pytest.raises(InvalidArgument, match="parameters="):
+        CallOptions(parameters={"a": [1]})

@@ -6,7 +6,7 @@ import pytest
 
 from lagent_llms import AsyncLoRAX, LoRAX, UnsupportedParameter, create_llm
 from lagent_llms.lorax import errors
-from tests.conformance.calling import Caller
+from lagent_llms.testing.conformance import Caller
 
 from .conftest import TOKEN
 
