@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
-    from .backends.lorax import AsyncLoRAX, LoRAX
     from .backends.triton import AsyncTritonClient, TritonClient
+    from .backends.lorax import AsyncLoRAX, LoRAX
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -56,8 +56,8 @@ _HOMES = {
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
-    "backends.lorax": ("AsyncLoRAX", "LoRAX"),
     "backends.triton": ("AsyncTritonClient", "TritonClient"),
+    "backends.lorax": ("AsyncLoRAX", "LoRAX"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
@@ -72,8 +72,8 @@ __all__ = [
     "AsyncLMDeployClient",
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
-    "AsyncLoRAX",
     "AsyncTritonClient",
+    "AsyncLoRAX",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",

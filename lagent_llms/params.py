@@ -342,7 +342,8 @@ def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
 def unhonoured(unsupported: Iterable[str], rare: Iterable[str] = ()) -> frozenset[str]:
     """Everything a backend cannot honour: what it names, and rare parameters that it does not name."""
     rarities = GenerationParams.rare_names() | CallOptions.rare_names()
-    return frozenset(unsupported) | (rarities - frozenset(rare))
+    refused = frozenset(unsupported) | (rarities - frozenset(rare))
+    return refused | {alias for alias, name in ALIASES.items() if name in refused}
 
 
 class ParameterSet:

@@ -46,13 +46,13 @@ BACKENDS: dict[str, Backend] = {
         "lmdeploy",
         ("lmdeploy",),
     ),
-    "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
     "TritonClient": Backend(
         "lagent_llms.backends.triton",
         "a model behind Triton Inference Server (TensorRT-LLM, vLLM, lmdeploy)",
         "triton",
         ("tritonclient", "tokenizers"),
     ),
+    "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

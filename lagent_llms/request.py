@@ -80,7 +80,7 @@ class LLMCore:
 
     #: Names of `GenerationParams` and `CallOptions` that this backend cannot honour.
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
-    #: Names of `CallOptions` that few backends honour (`priority`, `parameters`), and this one does.
+    #: Names of `CallOptions` that few backends honour (`priority`, `merged_adapters` …), and this one does.
     rare_parameters: ClassVar[frozenset[str]] = frozenset()
     #: Whether messages can be sent as they are, for the server to apply its template.
     takes_messages: ClassVar[bool] = False
@@ -120,7 +120,7 @@ class LLMCore:
             for name, item in inspect.signature(base).parameters.items()
             if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
         }
-        return frozenset(own | GenerationParams.names() | CallOptions.names() | ALIASES.keys())
+        return frozenset(own | GenerationParams.names() | CallOptions.names() | set(ALIASES))
 
     @classmethod
     def refused_names(cls) -> frozenset[str]:

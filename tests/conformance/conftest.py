@@ -15,7 +15,7 @@ HERE = {
     "JAXPipeline": jax.pipeline,
     "LMDeployClient": lmdeploy.client,
     "LMDeployServer": lmdeploy.server,
-    "LoRAX": lorax.client,
+    "LoRAX": lorax.backend,
     "TritonClient": triton.client,
 }
 WHERE_LMDEPLOY_IS = {

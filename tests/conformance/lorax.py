@@ -1,4 +1,4 @@
-"""LoRAX for the promises: clients of one server."""
+"""LoRAX for the promises: backends that talk to one peer."""
 
 from contextlib import contextmanager
 
@@ -7,8 +7,8 @@ from lagent_llms.testing.conformance import Subject
 from tests import lorax_peer
 
 
-class Client(Subject):
-    """Clients of one server."""
+class Backend(Subject):
+    """Backends that talk to one server."""
 
     defaults = {"meta_template": "internlm2-lagent"}
 
@@ -20,14 +20,13 @@ class Client(Subject):
         return {"type": "LoRAX", "url": self._peer.url}
 
     def make(self, asynchronous, **kwargs):
-        cls = AsyncLoRAX if asynchronous else LoRAX
-        return cls(self._peer.url, **kwargs)
+        return (AsyncLoRAX if asynchronous else LoRAX)(self._peer.url, **kwargs)
 
     def running(self):
         return self._peer.running()
 
 
 @contextmanager
-def client():
+def backend():
     with lorax_peer.server() as peer:
-        yield Client(peer)
+        yield Backend(peer)

@@ -134,7 +134,7 @@ def test_an_adapter_takes_the_place_of_merged_ones_and_the_reverse():
 
 
 def test_a_rare_parameter_is_honoured_only_by_who_says_so():
-    for given in ({"priority": 1}, {"parameters": {"a": 1}}):
+    for given in ({"priority": 1}, {"parameters": {"a": 1}}, {"adapter_source": "hub"}):
         with pytest.raises(UnsupportedParameter, match=next(iter(given))):
             merge(**given)
         _, options = ParameterSet("SomeLLM", unhonoured((), given)).merge(

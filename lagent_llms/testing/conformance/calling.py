@@ -24,8 +24,8 @@ class Caller:
     Methods that are not written here are those of `llm`, called to their end.
     """
 
-    def __init__(self, llm: Any) -> None:
-        self.llm = llm
+    def __init__(self, llm: BaseLLM | AsyncBaseLLM) -> None:
+        self.llm: Any = llm
         self.asynchronous = inspect.iscoroutinefunction(llm.generate)
         if self.asynchronous:
             self._loop = asyncio.new_event_loop()
