@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
-    from .backends.triton import AsyncTritonClient, TritonClient
     from .backends.lorax import AsyncLoRAX, LoRAX
+    from .backends.triton import AsyncTritonClient, TritonClient
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
@@ -72,8 +72,8 @@ __all__ = [
     "AsyncLMDeployClient",
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
-    "AsyncTritonClient",
     "AsyncLoRAX",
+    "AsyncTritonClient",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",

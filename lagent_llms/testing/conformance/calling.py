@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ...base import AsyncBaseLLM, BaseLLM
 from ...schema import StreamChunk
 
 __all__ = ["Caller"]
@@ -19,7 +20,7 @@ PATIENCE = 120
 
 
 class Caller:
-    """Calls `llm`, or anything else that has ``generate``; an asynchronous one on a loop in its own thread.
+    """Calls `llm`; an asynchronous one on an event loop in a thread of its own.
 
     Methods that are not written here are those of `llm`, called to their end.
     """

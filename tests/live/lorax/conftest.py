@@ -6,7 +6,6 @@ from lagent_llms import JAXPipeline
 from lagent_llms.lorax import AsyncClient, Client
 from lagent_llms.testing.conformance import Caller
 from tests import lorax_peer
-from lagent_llms.testing.conformance import Caller
 
 TOKEN = "hf_very_secret"
 SMALL = [
