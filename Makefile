@@ -14,7 +14,7 @@ lint:
 	.venv/bin/mypy
 
 benchmarks:  ## run them all and renew docs/benchmarks.md
-	sh scripts/venv .venv dev,reference
+	sh scripts/venv .venv dev,reference,plot
 	.venv/bin/python -m benchmarks --write
 
 peer-lmdeploy:  ## lmdeploy's own api_server with the embedded model; for example: make peer-lmdeploy ARGS="--server-port 23333"

@@ -39,6 +39,7 @@ from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usag
 
 if TYPE_CHECKING:
     from .backends.jax import AsyncJAXPipeline, JAXPipeline
+    from .backends.jax_client import AsyncJAXClient, JAXClient
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
@@ -47,12 +48,14 @@ if TYPE_CHECKING:
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
+    from .serving.jax_server import JAXServer
 
 __version__ = "0.1.0"
 
 # Where the names that cost something to import live.
 _HOMES = {
     "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
+    "backends.jax_client": ("AsyncJAXClient", "JAXClient"),
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
@@ -61,6 +64,7 @@ _HOMES = {
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
+    "serving.jax_server": ("JAXServer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -68,6 +72,7 @@ __all__ = [
     "INTERNLM2_META",
     "APITemplateParser",
     "AsyncBaseLLM",
+    "AsyncJAXClient",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
     "AsyncLMDeployPipeline",
@@ -84,7 +89,9 @@ __all__ = [
     "ContextLengthExceeded",
     "GenerationParams",
     "InvalidArgument",
+    "JAXClient",
     "JAXPipeline",
+    "JAXServer",
     "LLMError",
     "LMDeployClient",
     "LMDeployPipeline",

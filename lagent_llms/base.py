@@ -183,9 +183,14 @@ class BaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if (prompt := self.to_count(request)) is not None:
-            self.check_length(request, len(self._tokenize(prompt)))
+        if (count := self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
         return self._open(request)
+
+    def _prompt_tokens(self, request: Request) -> int | None:
+        """How many tokens to check a session's length with; None when there is nothing to check."""
+        prompt = self.to_count(request)
+        return None if prompt is None else len(self._tokenize(prompt))
 
     def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
         request = self.prepare(inputs, given)
@@ -325,9 +330,14 @@ class AsyncBaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if (prompt := self.to_count(request)) is not None:
-            self.check_length(request, len(await self._tokenize(prompt)))
+        if (count := await self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
         return await self._open(request)
+
+    async def _prompt_tokens(self, request: Request) -> int | None:
+        """See `BaseLLM._prompt_tokens`."""
+        prompt = self.to_count(request)
+        return None if prompt is None else len(await self._tokenize(prompt))
 
     async def _complete(self, inputs: Input, given: Any) -> Completion:
         request = self.prepare(inputs, given)

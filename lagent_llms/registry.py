@@ -53,6 +53,7 @@ BACKENDS: dict[str, Backend] = {
         ("tritonclient", "tokenizers"),
     ),
     "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
+    "JAXClient": Backend("lagent_llms.backends.jax_client", "a JAXServer over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax",
         "a model in this process, on JAX (CPU, GPU, TPU)",

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .answer import Answer
-from .errors import InvalidArgument, LLMError, SessionOutOfLimit, TemplateError, UnknownParameter, nearest
+from .errors import (
+    InvalidArgument,
+    LLMError,
+    SessionOutOfLimit,
+    TemplateError,
+    UnknownParameter,
+    UnsupportedParameter,
+    nearest,
+)
 from .meta_template import load_template
 from .params import ALIASES, CallOptions, GenerationParams, ParameterSet, unhonoured
 from .schema import Completion, Message, check_messages
@@ -106,6 +114,11 @@ class LLMCore:
             )
         self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
         self.sessions = SessionStore()
+
+    @property
+    def context_len(self) -> int | None:
+        """Most tokens a prompt and its answer can have together, None when the backend does not say."""
+        return self.session_len
 
     @classmethod
     def constructor_names(cls) -> frozenset[str]:
@@ -208,6 +221,21 @@ class LLMCore:
         """
         if self.closed:
             raise LLMError(f"{self!r} is closed")
+
+    def refuse(self, request: Request, names: Sequence[str], why: str) -> None:
+        """Refuse those of `names` that `request` asks for: where it has to go they would be dropped.
+
+        Raises:
+            UnsupportedParameter: One is asked for; `why` is told.
+        """
+        for name in names:
+            table = request.params if name in GenerationParams.names() else request.options
+            if (value := getattr(table, name)) is not None:
+                raise UnsupportedParameter(
+                    f"{type(self).__name__} cannot honour {name}={value!r} {why}",
+                    parameter=name,
+                    backend=type(self).__name__,
+                )
 
     def to_count(self, request: Request) -> str | None:
         """The prompt whose tokens must be counted, None when it fits the session whatever their number.

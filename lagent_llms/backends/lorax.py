@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from ..errors import InvalidArgument, ServerError, UnsupportedParameter
+from ..errors import InvalidArgument, ServerError
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
 if TYPE_CHECKING:
@@ -67,7 +67,12 @@ class LoRAXCore(HTTPCore):
         request = super().prepare(inputs, _checked(given))
         try:
             if request.prompt is None:
-                self._check_chat(request)
+                # /v1/chat/completions would drop them without a word.
+                self.refuse(
+                    request,
+                    ("logprobs", "merged_adapters"),
+                    "for messages without a meta_template; with one they go to a route that can",
+                )
         except BaseException:
             request.turn.rollback()
             raise
@@ -129,20 +134,6 @@ class LoRAXCore(HTTPCore):
 
         options = self._transport_options
         return Secrets.of(options["api_key"], self._api_token, *Secrets.in_headers(options["headers"]))
-
-    def _check_chat(self, request: Request) -> None:
-        """Refuse what /v1/chat/completions would drop without a word."""
-        for name, value in (
-            ("logprobs", request.params.logprobs),
-            ("merged_adapters", request.options.merged_adapters),
-        ):
-            if value is not None:
-                raise UnsupportedParameter(
-                    f"{type(self).__name__} cannot honour {name}={value!r} for messages without a "
-                    "meta_template; with one they go to a route that can",
-                    parameter=name,
-                    backend=type(self).__name__,
-                )
 
 
 class LoRAX(LoRAXCore, HTTPBackend):

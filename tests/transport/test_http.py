@@ -347,6 +347,19 @@ def test_redirects_are_not_followed(connect):
     assert caught.value.status_code == 307
 
 
+def test_a_proxy_of_the_environment_is_used(connect, monkeypatch):
+    with ScriptedServer(lambda c: c.answer("by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:p%40ss@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        client, _ = connect(None, url="http://model.test")
+        assert client.generate("x") == "by proxy"
+        (request,) = proxy.requests
+        assert request.path == "http://model.test/v1/completions"
+        assert request.headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+        direct, _ = connect(lambda c: c.answer("direct"))
+        assert direct.generate("x") == "direct"
+
+
 # time
 
 

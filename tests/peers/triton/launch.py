@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from tests.peers.triton.server import Server  # noqa: E402
+from tests.peers.triton.server import Server
 
 
 def main():
