@@ -182,7 +182,10 @@ class CallOptions(_Table):
 
     def _check_together(self) -> None:
         if self.adapter_name is not None and self.merged_adapters is not None:
-            raise _refuse("merged_adapters", self.merged_adapters, "None where an adapter is given")
+            raise InvalidArgument(
+                "adapter_id (or adapter_name) and merged_adapters: only one of them can be given",
+                argument="merged_adapters",
+            )
 
     @property
     def stateless(self) -> bool:
@@ -230,10 +233,13 @@ ALIASES = {"adapter_id": "adapter_name"}
 def _plain_names(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """`given` without other words for parameters."""
     plain = dict(given)
-    for alias in ALIASES.keys() & given.keys():
-        value, name = plain.pop(alias), ALIASES[alias]
-        if plain.setdefault(name, value) != value:
-            raise InvalidArgument(f"{alias} and {name} are the same; only one can be given", argument=alias)
+    for alias, name in ALIASES.items():
+        if alias in plain:
+            value = plain.pop(alias)
+            if plain.setdefault(name, value) != value:
+                raise InvalidArgument(
+                    f"{alias} and {name} are the same; only one can be given", argument=alias
+                )
     return plain
 
 

@@ -127,7 +127,7 @@ def test_an_adapter_takes_the_place_of_merged_ones_and_the_reverse():
     assert (again.adapter_name, again.merged_adapters) == (None, MERGED)
     _, base = known.merge(GenerationParams(), one, {"adapter_id": None})
     assert (base.adapter_name, base.merged_adapters) == (None, None)
-    with pytest.raises(InvalidArgument, match="None where an adapter is given"):
+    with pytest.raises(InvalidArgument, match="only one of them"):
         known.merge(GenerationParams(), CallOptions(), {"adapter_id": "french", "merged_adapters": MERGED})
     with pytest.raises(InvalidArgument, match="merged_adapters='french'"):
         known.merge(GenerationParams(), CallOptions(), {"merged_adapters": "french"})
