@@ -34,5 +34,5 @@ peer-lmdeploy:  ## lmdeploy's own api_server with the embedded model; for exampl
 peer-triton:  ## NVIDIA's tritonserver with models of every dialect; for example: make peer-triton ARGS="--grpc-port 8001"
 	sh scripts/run-peer triton $(ARGS)
 
-peer-lorax:  ## a server that speaks LoRAX's protocol, with the embedded model and its adapters
+peer-lorax:  ## a server that speaks LoRAX's protocol with the embedded model; for example: make peer-lorax ARGS="--port 8080"
 	sh scripts/run-peer lorax $(ARGS)

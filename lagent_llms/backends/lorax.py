@@ -5,7 +5,6 @@ Its protocol is stateless, so the history of sessions is kept here.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +14,8 @@ from ..errors import InvalidArgument, ServerError
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..request import Input, Request
     from ..schema import Piece
     from ..transport.aio import AsyncHTTPSource
@@ -131,8 +132,8 @@ class LoRAXCore(HTTPCore):
     def _secrets(self) -> Secrets:
         from ..wire.lorax import Secrets
 
-        headers = self._transport_options["headers"] or {}
-        return Secrets.of(self._transport_options["api_key"], self._api_token, *headers.values())
+        options = self._transport_options
+        return Secrets.of(options["api_key"], self._api_token, *Secrets.in_headers(options["headers"]))
 
 
 class LoRAX(LoRAXCore, HTTPBackend):
@@ -169,6 +170,8 @@ class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         if self._needs_limit(request):
+            import asyncio  # here, so that the import stays light
+
             async with self._learning.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
                 if self._needs_limit(request):
                     try:
@@ -185,11 +188,11 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidArgument: One is not right.
     """
-    from ..lorax.parameters import Parameters
-
     found = dict(given)
     for name in ("adapter_source", "merged_adapters"):
         value = found.get(name)
         if value is not None and not isinstance(value, (list, tuple)):
+            from ..lorax.parameters import Parameters
+
             found[name] = getattr(Parameters(**{name: value}), name)
     return found

@@ -263,6 +263,14 @@ def test_connections_are_used_again(connect):
     assert server.connections == 1
 
 
+def test_a_connection_the_server_has_let_go_of_is_not_used(connect):
+    client, server = connect(lambda c: (c.json(WHOLE), c.sock.shutdown(socket.SHUT_RDWR)))
+    for _ in range(3):
+        assert client.generate("x").generated_text == "Hello"
+        time.sleep(0.05)
+    assert server.connections == 3
+
+
 def test_closing_closes_them(connect):
     gone = []
 
