@@ -217,6 +217,7 @@ class JAXServer(Forwarding, ForeignModel, WithPages):
     def close(self) -> None:
         """`end`, and free the model."""
         self.end()
+        self._funcs_generated = False
         if self.engine is not None:
             self.engine.close()
 
