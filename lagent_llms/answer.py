@@ -49,7 +49,7 @@ class Answer:
         self._usage: Usage | None = None
         self._token_ids: list[tuple[int, ...]] = []
         self._logprobs: list[tuple[TokenLogprob, ...]] = []
-        self._tool_calls: list[tuple[ToolCall, ...]] = []
+        self._tool_calls: tuple[ToolCall, ...] = ()
         self._reasoning: list[str] = []
         self.done = False
 
@@ -73,7 +73,7 @@ class Answer:
         if piece.reasoning:
             self._reasoning.append(piece.reasoning)
         if piece.tool_calls:
-            self._tool_calls.append(piece.tool_calls)
+            self._tool_calls += piece.tool_calls
         if piece.usage is not None:
             self._usage = piece.usage
         text = self._scanner.feed(piece.text) if piece.text else ""
@@ -93,7 +93,7 @@ class Answer:
         reason = self._finish_reason
         if reason is None:
             raise StreamInterrupted("the stream ended without its final marker", partial=self.text)
-        text, tool_calls = self.text, _concat(self._tool_calls)
+        text, tool_calls = self.text, self._tool_calls
         if self._parse is not None and not tool_calls:
             _, tool_calls = self._parse(text)
             if tool_calls and reason == "stop":

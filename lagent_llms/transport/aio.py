@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -26,6 +25,7 @@ from .driver import (
     request_headers,
     tls_context,
 )
+from .loops import PerLoop
 
 if TYPE_CHECKING:
     from ..params import Timeout
@@ -62,7 +62,7 @@ class AsyncHTTPTransport:
         # Not aiohttp's trust_env, which asks a thread about them, and about ~/.netrc, at every request.
         self.proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
         self._tls = tls_context(verify)
-        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Keeper] = WeakKeyDictionary()
+        self._sessions = PerLoop(self._new_session, _Session.close)
 
     def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -76,47 +76,39 @@ class AsyncHTTPTransport:
         finally:
             source.close()
 
-    async def keeper(self) -> _Keeper:
-        """Who keeps the running loop's session; closed with this transport, at the latest with the loop."""
-        loop = asyncio.get_running_loop()
-        keeper = self._keepers.get(loop)
-        if keeper is None:
-            keeper = self._keepers[loop] = _Keeper(self._new_session())
-            await keeper.start()
-        return keeper
+    async def session(self) -> _Session:
+        """The session of the running loop; it is closed with this transport, at the latest with the loop."""
+        return await self._sessions.get()
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
-        keeper = self._keepers.pop(asyncio.get_running_loop(), None)
-        if keeper is not None:
-            await keeper.close()
+        await self._sessions.close()
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    async def _new_session(self) -> _Session:
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
         )
-        return aiohttp.ClientSession(
-            connector=connector,
-            headers=self.headers,
-            auto_decompress=False,
+        return _Session(
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self.headers,
+                auto_decompress=False,
+            )
         )
 
 
-class _Keeper:
-    """Holds a session and closes it when its loop ends: loops end the asynchronous generators they know."""
+class _Session:
+    """aiohttp's session, and the answers in it that are whole and wait for the end of their response.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.session = session
-        self._generator = self._hold()
-        #: Answers that are whole, waiting for the end of their response to free the connection.
+    Attributes:
+        client: aiohttp's session.
+    """
+
+    def __init__(self, client: aiohttp.ClientSession) -> None:
+        self.client = client
         self._farewells: set[asyncio.Task[None]] = set()
         self._free_soon: deque[asyncio.Task[None]] = deque()
-
-    async def start(self) -> None:
-        await self._generator.__anext__()
-
-    async def close(self) -> None:
-        await self._generator.aclose()
 
     def let_go(self, response: aiohttp.ClientResponse, *, whole: bool) -> None:
         """Free the connection: it is kept if the body has ended, or soon ends since the answer is `whole`."""
@@ -129,7 +121,7 @@ class _Keeper:
                 return
         _leave(response)
 
-    async def connection_free(self) -> None:
+    async def wait_for_free(self) -> None:
         """Wait a little for a connection that is about to be free, if there is one: one for each request."""
         while self._free_soon:
             task = self._free_soon.popleft()
@@ -137,15 +129,13 @@ class _Keeper:
                 await asyncio.wait([task], timeout=_PATIENCE)
                 return
 
-    async def _hold(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            farewells = list(self._farewells)
-            for task in farewells:
-                task.cancel()
-            await asyncio.gather(*farewells, return_exceptions=True)
-            await self.session.close()
+    async def close(self) -> None:
+        """Close all connections."""
+        farewells = list(self._farewells)
+        for task in farewells:
+            task.cancel()
+        await asyncio.gather(*farewells, return_exceptions=True)
+        await self.client.close()
 
 
 def _leave(response: aiohttp.ClientResponse) -> None:
@@ -176,7 +166,7 @@ class AsyncHTTPSource(Generic[T]):
         self._deadline = Deadline(timeout)
         self.ready: deque[T] = deque()
         self._url = ""
-        self._keeper: _Keeper | None = None
+        self._session: _Session | None = None
         self._response: aiohttp.ClientResponse | None = None
         self._alarm: Alarm | None = None
         self._closed = False
@@ -185,22 +175,8 @@ class AsyncHTTPSource(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        while not self.ready:
-            self.ready.extend(await self._items())
-        return self.ready.popleft()
-
-    def close(self) -> None:
-        """Stop: what the server still sends is not read."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._alarm is not None:
-            self._alarm.stop()
-        if self._response is not None and self._keeper is not None:
-            self._keeper.let_go(self._response, whole=self._exchange.complete)
-        self._exchange.close()
-
-    async def _items(self) -> Sequence[T]:
+        if self.ready:
+            return self.ready.popleft()
         if self._closed:
             raise StopAsyncIteration
         outcome: object = None
@@ -209,9 +185,10 @@ class AsyncHTTPSource(Generic[T]):
                 command = self._exchange.resume(outcome)
                 if not isinstance(command, (Send, Read, Pause)):
                     self._deadline.piece_arrived()
-                    return command
+                    self.ready.extend(command)
+                    return self.ready.popleft()
                 try:
-                    outcome = await self._execute(command)
+                    outcome = await (self._read() if isinstance(command, Read) else self._execute(command))
                 except LLMError as error:
                     outcome = error
         except StopIteration:
@@ -221,9 +198,18 @@ class AsyncHTTPSource(Generic[T]):
             self.close()
             raise
 
-    async def _execute(self, command: Send | Read | Pause) -> object:
-        if isinstance(command, Read):
-            return await self._read()
+    def close(self) -> None:
+        """Stop: what the server still sends is not read."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.stop()
+        if self._response is not None and self._session is not None:
+            self._session.let_go(self._response, whole=self._exchange.complete)
+        self._exchange.close()
+
+    async def _execute(self, command: Send | Pause) -> object:
         if self._response is not None:
             _leave(self._response)
             self._response = None
@@ -239,10 +225,10 @@ class AsyncHTTPSource(Generic[T]):
         self._url = command.url
         request = command.request
         try:
-            self._keeper = await self._transport.keeper()
-            await self._keeper.connection_free()
+            session = self._session = await self._transport.session()
+            await session.wait_for_free()
             response = await self._deadline.wait(
-                self._keeper.session.request(
+                session.client.request(
                     request.method,
                     command.url + request.path,
                     data=request.body,

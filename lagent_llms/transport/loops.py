@@ -1,0 +1,60 @@
+"""One object for each event loop, closed with its loop at the latest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+__all__ = ["PerLoop"]
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """Objects that belong to the loop they were made in.
+
+    Args:
+        make: Makes one, on the loop that runs.
+        close: Closes one, on its loop.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make, self._close = make, close
+        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Keeper[T]] = WeakKeyDictionary()
+
+    async def get(self) -> T:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        keeper = self._keepers.get(loop)
+        if keeper is None:
+            keeper = self._keepers[loop] = _Keeper(await self._make(), self._close)
+            await keeper.start()
+        return keeper.kept
+
+    async def close(self) -> None:
+        """Close that of the running loop, if there is one."""
+        keeper = self._keepers.pop(asyncio.get_running_loop(), None)
+        if keeper is not None:
+            await keeper.close()
+
+
+class _Keeper(Generic[T]):
+    """Holds an object and closes it when its loop ends: loops end the asynchronous generators they know."""
+
+    def __init__(self, kept: T, close: Callable[[T], Awaitable[None]]) -> None:
+        self.kept = kept
+        self._generator = self._hold(close)
+
+    async def start(self) -> None:
+        await self._generator.__anext__()
+
+    async def close(self) -> None:
+        await self._generator.aclose()
+
+    async def _hold(self, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await close(self.kept)
