@@ -537,7 +537,7 @@ async def test_a_thousand_streams_at_once():
 
     async def read(llm, prompt):
         so_far = []
-        async for status, text, _ in llm.stream_generate(prompt, timeout=60):
+        async for status, text, _ in llm.stream_generate(prompt, timeout=60):  # noqa: B007
             assert text.startswith(so_far[-1] if so_far else "")
             so_far.append(text)
         assert status == ModelStatusCode.END
