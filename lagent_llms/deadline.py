@@ -52,8 +52,10 @@ class Deadline:
     def remaining(self) -> float | None:
         """Seconds the next piece may still take, 0 when its time is up; None without a limit."""
         wait = self._timeout.first_token if self._first else self._timeout.idle
-        ends = [end for end in (wait and self._last + wait, self._end) if end is not None]
-        return max(0.0, min(ends) - self._clock()) if ends else None
+        end = self._end
+        if wait is not None and (end is None or self._last + wait < end):
+            end = self._last + wait
+        return None if end is None else max(0.0, end - self._clock())
 
     def next_look(self) -> float | None:
         """Seconds until `remaining` should be looked at again, for who sets a timer and sleeps.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .answer import Answer
@@ -175,7 +176,7 @@ class LLMCore:
             add_bos=dialog is None or self.template is None or self.template.bos_by == "server",
             stop_words=self._stop_words(params),
             turn=turn,
-            history=lambda completion: _extended(text, dialog, written, completion),
+            history=partial(_extended, text, dialog, written),
         )
 
     def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> Request:

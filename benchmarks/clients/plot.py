@@ -40,6 +40,7 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         )
         axis.bar_label(bars, [f"{found[name]:.1f}" for name in names], padding=3)
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
         axis.set_xlim(1, max(found.values()) * 2.5)
         axis.set_title(title, loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)

@@ -185,7 +185,7 @@ class Channel:
                 self._wait_without_limit()
 
     def _limit_wait(self) -> None:
-        """See to it that no wait outlasts the deadline; that it ends too early costs nothing but a look."""
+        """See to it that no wait outlasts the deadline; one that ends early costs nothing but a look."""
         remaining = self._deadline.remaining()
         if remaining is not None and remaining < self._limit:
             if remaining == 0:

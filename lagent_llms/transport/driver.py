@@ -56,7 +56,7 @@ def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dic
     headers = {"User-Agent": f"lagent_llms/{__version__}", "Accept-Encoding": "identity"}
     if api_key is not None:
         headers["Authorization"] = f"Bearer {api_key}"
-    return {**headers, **check_headers(given or {})}
+    return {**check_headers(headers), **check_headers(given or {})}
 
 
 def environment_proxies(urls: Iterable[str]) -> dict[str, str]:

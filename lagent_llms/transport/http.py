@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["HTTPSource", "HTTPTransport"]
 
 T = TypeVar("T")
-R = TypeVar("R")
-P = ParamSpec("P")
 
 
 class HTTPTransport:
@@ -144,7 +142,7 @@ class HTTPSource(Generic[T]):
                     keep = True
                     return command
                 try:
-                    outcome = self._execute(command)
+                    outcome = self._read() if isinstance(command, Read) else self._execute(command)
                 except LLMError as error:
                     outcome = error
         finally:
@@ -154,9 +152,7 @@ class HTTPSource(Generic[T]):
             if ended:
                 self._let_go()
 
-    def _execute(self, command: Send | Read | Pause) -> object:
-        if isinstance(command, Read):
-            return self._read()
+    def _execute(self, command: Send | Pause) -> object:
         self._leave_connection()
         if isinstance(command, Pause):
             self._sleep(command.seconds)
@@ -179,9 +175,10 @@ class HTTPSource(Generic[T]):
         if self._closed.is_set():
             raise interrupted(self._url)
         headers = {**connections.headers, **self._transport.headers}
-        return self._waiting(
-            channel.send, command.request.encode(connections.target(command.request.path), headers)
-        )
+        try:
+            return channel.send(command.request.encode(connections.target(command.request.path), headers))
+        except (OSError, ValueError) as error:
+            raise self._broken(error) from error
 
     def _no_connection(self, error: Exception) -> LLMError:
         in_time = not isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
@@ -191,16 +188,13 @@ class HTTPSource(Generic[T]):
 
     def _read(self) -> bytes:
         assert self._channel is not None
-        return self._waiting(self._channel.read)
-
-    def _waiting(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What `step` of the channel gives; its errors become ours."""
         try:
-            return step(*args, **kwargs)
-        except TimeoutError:
-            raise self._deadline.exceeded() from None
+            return self._channel.read()
         except (OSError, ValueError) as error:
-            raise interrupted(self._url, error) from error
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> LLMError:
+        return self._deadline.exceeded() if isinstance(error, TimeoutError) else interrupted(self._url, error)
 
     def _sleep(self, seconds: float) -> None:
         remaining = self._deadline.remaining_in_total()

@@ -22,6 +22,7 @@ __all__ = ["HTTPRequest", "Head", "Refusal", "check_headers", "read_refusal", "s
 
 #: Codes by which servers say that a prompt does not fit.
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "input_length_error"})
+_JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TYPES: Mapping[int, type[ServerError]] = {401: AuthenticationError, 403: AuthenticationError, 404: NotFound}
@@ -46,8 +47,9 @@ class HTTPRequest:
     @classmethod
     def json(cls, path: str, body: object, headers: Mapping[str, str] | None = None) -> HTTPRequest:
         """A POST of `body` as JSON."""
-        given = {"Content-Type": "application/json", **check_headers(headers or {})}
-        return cls("POST", path, msgspec.json.encode(body), given)
+        return cls(
+            "POST", path, msgspec.json.encode(body), {**_JSON, **check_headers(headers)} if headers else _JSON
+        )
 
     def encode(self, target: str, headers: Mapping[str, str]) -> bytes:
         """The request as it goes over the wire.

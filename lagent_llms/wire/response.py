@@ -86,25 +86,29 @@ class ResponseReader:
             raise ValueError(f"unknown transfer coding {coding!r}")
         elif "content-length" in headers:
             self._left = _length(headers["content-length"])
-        self._end_if(self._left == 0, b"")
+        if self._left == 0:
+            self._end(b"")
 
     def _body(self, data: bytes) -> bytes:
         if self.ended or not data:
+            self.reusable = self.reusable and not data
             return b""
         if self._chunks is not None:
             inside = self._chunks.feed(data)
-            self._end_if(self._chunks.complete, self._chunks.rest)
+            if self._chunks.complete:
+                self._end(self._chunks.rest)
             return inside
         if self._left is None:
             return data
         inside, rest = data[: self._left], data[self._left :]
         self._left -= len(inside)
-        self._end_if(self._left == 0, rest)
+        if not self._left:
+            self._end(rest)
         return inside
 
-    def _end_if(self, ended: bool, rest: bytes) -> None:
-        self.ended = ended
-        self.reusable = ended and self._keep_alive and not rest  # who says more than asked cannot be trusted
+    def _end(self, rest: bytes) -> None:
+        self.ended = True
+        self.reusable = self._keep_alive and not rest  # who says more than was asked cannot be trusted
 
 
 def _headers(lines: list[str]) -> dict[str, str]:

@@ -94,4 +94,6 @@ def test_the_example():
     with triton_peer.served(["vllm"]) as peer:
         command = [sys.executable, "examples/triton.py", peer.grpc, "vllm", "What is the capital of France?"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "vllm speaks vllm; the server has vllm\nThe capital of France is Paris.\n", done.stderr
+    assert done.stdout == "vllm speaks vllm; the server has vllm\nThe capital of France is Paris.\n", (
+        done.stderr
+    )
