@@ -1,7 +1,7 @@
 """Ask a model behind Triton Inference Server, and see what it is.
 
-    sh scripts/run-peer triton --grpc-port 8001          (in another terminal, if you have no server)
-    python examples/triton.py localhost:8001 vllm "What is the capital of France?"
+sh scripts/run-peer triton --grpc-port 8001          (in another terminal, if you have no server)
+python examples/triton.py localhost:8001 vllm "What is the capital of France?"
 """
 
 from __future__ import annotations
