@@ -178,11 +178,13 @@ class AsyncGRPCSource:
         steps = self._steps
         if self._closed or steps is None:
             raise StopAsyncIteration
+        self._deadline.wake()
         try:
             while True:
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
                 if isinstance(command, Piece):
                     self._deadline.piece_arrived()
+                    self._deadline.rest()
                     return command
                 outcome = await self._read() if isinstance(command, Next) else await self.execute(command)
                 if self._closed:
@@ -220,6 +222,7 @@ class AsyncGRPCSource:
 
     async def _open(self, request: InferRequest) -> LLMError | None:
         assert self._conversation is not None
+        self._drop_call()
         try:
             self._channel = await self._transport.channel()
             name = self._conversation.wait_for

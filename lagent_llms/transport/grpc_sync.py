@@ -163,6 +163,7 @@ class GRPCSource:
             if self._busy or self._closed.is_set():
                 raise StopIteration
             self._busy = True
+        self._deadline.wake()
         outcome: object = None
         try:
             while True:
@@ -173,6 +174,7 @@ class GRPCSource:
                     command = self._steps.send(outcome)
                 if isinstance(command, Piece):
                     self._deadline.piece_arrived()
+                    self._deadline.rest()
                     return command
                 outcome = self._read() if isinstance(command, Next) else self.execute(command)
         except BaseException:
@@ -210,6 +212,7 @@ class GRPCSource:
 
     def _open(self, request: InferRequest) -> LLMError | None:
         assert self._conversation is not None
+        self._drop_call()
         self._transport.wait_for_farewell(self._conversation.wait_for, self._deadline.remaining())
         try:
             self._call = self._transport.stream(request)
