@@ -30,7 +30,7 @@ class Deadline:
         clock: Seconds that never go back.
     """
 
-    __slots__ = ("_clock", "_end", "_first", "_last", "_timeout")
+    __slots__ = ("_clock", "_end", "_first", "_last", "_resting", "_timeout")
 
     def __init__(self, timeout: Timeout, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout
@@ -38,6 +38,7 @@ class Deadline:
         self._last = clock()
         self._end = None if timeout.total is None else self._last + timeout.total
         self._first = True
+        self._resting = False
 
     def restart(self) -> None:
         """The call begins anew: only the limit of the whole answer goes on."""
@@ -49,10 +50,22 @@ class Deadline:
         self._first = False
         self._last = self._clock()
 
+    def rest(self) -> None:
+        """Nobody waits for a piece now: only the limit of the whole answer goes on, until `wake`."""
+        self._resting = True
+
+    def wake(self) -> None:
+        """Somebody waits again: the wait begins now, if there was a rest."""
+        if self._resting:
+            self._resting = False
+            self._last = self._clock()
+
     def remaining(self) -> float | None:
         """Seconds the next piece may still take, 0 when its time is up; None without a limit."""
         wait = self._timeout.first_token if self._first else self._timeout.idle
         end = self._end
+        if self._resting:
+            return None if end is None else max(0.0, end - self._clock())
         if wait is not None and (end is None or self._last + wait < end):
             end = self._last + wait
         return None if end is None else max(0.0, end - self._clock())

@@ -69,3 +69,17 @@ async def test_a_cancellation_that_comes_with_the_result_is_not_lost():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_it_rests_while_nobody_waits():
+    clock = Clock()
+    deadline = Deadline(Timeout(first_token=10, idle=2, total=50), clock)
+    deadline.piece_arrived()
+    deadline.rest()
+    clock.now += 30
+    assert deadline.remaining() == 20  # of the whole answer
+    deadline.wake()
+    assert deadline.remaining() == 2
+    clock.now += 1
+    deadline.wake()  # it did not rest
+    assert deadline.remaining() == 1
