@@ -1,7 +1,7 @@
 """`TritonClient` and `AsyncTritonClient`: a model behind Triton Inference Server.
 
-How a request becomes tensors is decided by the model's dialect (`lagent_llms.wire.triton`); this file says what
-a user may say about the server, and which driver sends what the dialect asks for.
+How a request becomes tensors is decided by the model's dialect (`lagent_llms.wire.triton`), what a user may
+say about the server by `TritonCore`; here is which driver sends what the dialect asks for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TritonClient(TritonCore, BaseLLM):
         if self.server.http:
             from .triton_http import TritonHTTP
 
-            return TritonHTTP(self.server, self.retry)
+            return TritonHTTP(self.server, self.retry, self.max_concurrency)
         from ..transport.grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings(), self.retry)
@@ -65,7 +65,7 @@ class TritonClient(TritonCore, BaseLLM):
         end = time.monotonic() + timeout
         while True:
             try:
-                self.transport.run(self.finder.find(), self.within(end))
+                self.transport.run(self.finder.find(anew=True), self.within(end))
                 return
             except LLMError as error:
                 time.sleep(self.pause(error, end, timeout))
@@ -109,7 +109,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
         end = time.monotonic() + timeout
         while True:
             try:
-                await self.transport.run(self.finder.find(), self.within(end))
+                await self.transport.run(self.finder.find(anew=True), self.within(end))
                 return
             except LLMError as error:
                 await asyncio.sleep(self.pause(error, end, timeout))

@@ -48,7 +48,7 @@ class ForeignModel:
     mesh: jax.sharding.Mesh | None = None
     generate_function: Any = None
     greedy_generate_function: Any = None
-    _funcs_generated = False
+    _funcs_generated: bool = False
     _text: TextTokenizer
 
     def shard_params(self, params: Any, config_model: Any = None) -> Any:

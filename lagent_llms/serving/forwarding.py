@@ -34,6 +34,7 @@ class Forwarding(Prompts):
     engine: Engine | FunctionEngine | None = None
     number_of_served_request_until_last_up_time: int = 0
     _pipeline: JAXPipeline
+    _funcs_generated: bool = False
 
     @property
     def ready(self) -> bool:
@@ -135,7 +136,7 @@ class Forwarding(Prompts):
         return self.forward_chat(checked(ChatRequest, prompt=prompt, history=pairs, greedy=greedy))
 
     def _answer_with(self, engine: Engine | FunctionEngine) -> None:
-        self.engine = engine
+        self.engine, self._funcs_generated = engine, True
         config = self.config
         defaults: dict[str, Any] = {
             "max_new_tokens": config.max_new_tokens,

@@ -57,14 +57,14 @@ class GRPCSettings:
     verify: str | os.PathLike[str] | None = None
     certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     server_name: str | None = None
-    keepalive: float | None = 30.0
+    keepalive: float | None = None
     options: Mapping[str, int | str] = field(default_factory=dict)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Of every call.
 
-        Never `triton_grpc_error`, which would give errors in streams their code: a server that is asked for that
-        crashes when a model tells an error and then ends its answer, as most do.
+        Never `triton_grpc_error`, which would give errors in streams their code: a server that is asked for
+        that crashes when a model tells an error and then ends its answer, as most do.
         """
         return tuple((name.lower(), value) for name, value in self.headers.items())
 
@@ -75,15 +75,14 @@ class GRPCSettings:
         options: dict[str, int | str] = {
             "grpc.max_receive_message_length": -1,
             "grpc.max_send_message_length": -1,
+            "grpc.initial_reconnect_backoff_ms": 100,
+            "grpc.max_reconnect_backoff_ms": 2000,  # a server that comes back is found soon
             "grpc.primary_user_agent": f"lagent_llms/{__version__}",
             **more,
         }
         if self.keepalive is not None:
-            options |= {
-                "grpc.keepalive_time_ms": int(self.keepalive * 1000),
-                "grpc.keepalive_timeout_ms": 10_000,
-                "grpc.http2.max_pings_without_data": 0,
-            }
+            options["grpc.keepalive_time_ms"] = int(self.keepalive * 1000)
+            options["grpc.keepalive_timeout_ms"] = 10_000
         if self.server_name is not None:
             options["grpc.ssl_target_name_override"] = self.server_name
         return [*(options | dict(self.options)).items()]

@@ -245,9 +245,9 @@ def _special(model: Model, word: str) -> Generator[Command, Any, list[int]]:
         if model.tokens is not None:
             known[word] = model.tokens.special(word)
         else:
-            bos = known.get("<BOS>", [])
+            bos = [] if word in ("<BOS>", "<EOS>") else (yield from _special(model, "<BOS>"))
             ids = yield from ask_tokens(model, word)
-            known[word] = ids if word in ("<BOS>", "<EOS>") or ids[:1] != bos else ids[1:]
+            known[word] = ids[1:] if bos and ids[:1] == bos else ids
     return known[word]
 
 

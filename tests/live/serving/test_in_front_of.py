@@ -114,7 +114,7 @@ def test_tools_are_the_template_s(stream):
 
 
 def test_tools_without_a_place_and_a_choice_that_cannot_be_made_are_refused(engine):
-    with before(AsyncJAXPipeline(engine=engine, temperature=0)) as host:
+    with before(AsyncJAXPipeline(engine=engine, temperature=0, meta_template="chatml")) as host:
         status, _, answer = chat(host, tools=TOOLS)
         assert (status, answer["error"]["code"]) == (400, "unsupported_parameter")
         status, _, answer = chat(host, tools=TOOLS, tool_choice="required")

@@ -83,7 +83,7 @@ class Answers:
                 start, word = min(found)
                 end = start + (len(word) if ask.with_stop else 0)
                 piece.text = so_far[len(so_far) - len(piece.text) : end]
-                piece.finish_reason = "stop"
+                piece.finish_reason, piece.stop_word = "stop", word
                 piece.usage = piece.usage or Usage(0, count)
             yield piece
             if piece.finish_reason:

@@ -41,7 +41,7 @@ class Model:
                 )
             return None
         whole = [_Whole(request) for request in requests]
-        for request, sender in zip(requests, whole):
+        for request, sender in zip(requests, whole, strict=True):
             asyncio.run_coroutine_threadsafe(self._serve(request, sender), self._loop).result()
         return [sender.response(self) for sender in whole]
 

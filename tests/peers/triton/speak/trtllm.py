@@ -10,10 +10,6 @@ from .model import Model
 
 class TritonPythonModel(Model):
     def read(self, request):
-        if self.value(request, "end_id", 0) == -1:
-            ignore_eos = True
-        else:
-            ignore_eos = False
         temperature = self.value(request, "temperature", 1.0)
         top_k = self.value(request, "top_k", 0)
         seed = self.value(request, "random_seed", self.value(request, "seed"))
@@ -24,7 +20,7 @@ class TritonPythonModel(Model):
             "top_p": self.value(request, "top_p") or 1.0,
             "repetition_penalty": self.value(request, "repetition_penalty", 1.0),
             "seed": None if seed is None else int(seed),
-            "ignore_eos": ignore_eos,
+            "ignore_eos": self.value(request, "end_id", 0) == -1,
         }
         ask = Ask(
             self.value(request, "text_input"),

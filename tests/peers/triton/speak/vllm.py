@@ -26,7 +26,7 @@ class TritonPythonModel(Model):
             with_stop=given.get("include_stop_str_in_output", False),
             stream=stream,
         )
-        excluded = self.value(request, "exclude_input_in_output", True if stream else False)
+        excluded = self.value(request, "exclude_input_in_output", bool(stream))
         if stream and not excluded:
             raise ValueError("When streaming, `exclude_input_in_output` = False is not allowed.")
         ask.before = "" if excluded else ask.prompt
