@@ -28,6 +28,7 @@ def serve(
     ] = None,
     max_requests: Annotated[int, typer.Option(min=1, help="More at once get 429.")] = 256,
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 4 << 20,
+    pages: Annotated[bool, typer.Option(help="Whether there is a page to chat on, too.")] = True,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the backend: key=value.")
     ] = None,
@@ -37,6 +38,8 @@ def serve(
         from ..serving.app import openai_app
         from ..serving.host import Host
         from ..serving.limits import Limits
+        from ..serving.page_mount import PageMount
+        from ..serving.page_source import LLMSource
     except ModuleNotFoundError as error:
         raise MissingDependency.of(str(error.name), "server") from error
     given, _ = load_config(config, profile=profile)
@@ -45,13 +48,19 @@ def serve(
         llm = create_llm(config, profile=profile, asynchronous=True, **parse_settings(settings or ()))
     name = model or _model_name(llm)
     limits = Limits(api_key=api_key or None, max_requests=max_requests, max_body=max_body)
-    server = Host(openai_app(llm, name, limits), host, port)
+    app = openai_app(llm, name, limits)
+    mount = PageMount(app, LLMSource(llm, name))
+    mount.prepare(wanted=pages)
+    server = Host(app, host, port)
     server.start()
     print(
-        _banner(server.url, name, str(getattr(backend, "__name__", backend)), with_key=bool(api_key)),
+        _banner(
+            server.url, name, str(getattr(backend, "__name__", backend)), with_key=bool(api_key), pages=pages
+        ),
         flush=True,
     )
     _wait_for_signal()
+    mount.end()
     server.stop()
 
 
@@ -77,12 +86,13 @@ def _model_name(llm: object) -> str:
     return str(getattr(llm, "model_name", None) or "default")
 
 
-def _banner(url: str, model: str, backend: str, *, with_key: bool) -> str:
+def _banner(url: str, model: str, backend: str, *, with_key: bool, pages: bool) -> str:
     key = "YOUR_KEY" if with_key else "none"
     header = f" -H 'Authorization: Bearer {key}'" if with_key else ""
+    page = f"\n  {url}/gradio_chat   to chat in a browser\n" if pages else ""
     return f"""\
 listening on {url}   model {model!r} on {backend}
-
+{page}
   curl {url}/v1/chat/completions -H 'Content-Type: application/json'{header} \\
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
 

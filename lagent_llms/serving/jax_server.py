@@ -25,6 +25,7 @@ from .leash import Threads
 from .limits import Limits
 from .metrics import memory
 from .native_routes import native_routes
+from .page_mount import PageMount, WithPages
 from .parameters import check_shapes, read_params
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["JAXServer"]
 
 
-class JAXServer(Forwarding, ForeignModel):
+class JAXServer(Forwarding, ForeignModel, WithPages):
     """A JAX model, with or without HTTP before it. Made by `load` or `load_from_params`.
 
     Every ``forward_…`` method, `process_chat_history` and `configure_generate_functions` may be overridden;
@@ -67,6 +68,7 @@ class JAXServer(Forwarding, ForeignModel):
         self.app.include_router(native_routes(self, threads))
         if engine is not None:
             self._answer_with(engine)
+        self._pages = PageMount(self.app, self)
 
     @classmethod
     def load(
@@ -183,13 +185,18 @@ class JAXServer(Forwarding, ForeignModel):
             "uptime": time.monotonic() - self._began,
         }
 
-    def fire(self) -> None:
+    def fire(self, *, pages: bool = True) -> None:
         """Start the HTTP server, in a thread; returns when it answers.
 
+        Args:
+            pages: Whether /gradio_chat and /gradio_instruct are there, too.
+
         Raises:
+            MissingDependency: Pages are wanted and gradio is not installed.
             ServerStartError: It cannot listen there.
         """
         if self._host is None:
+            self._pages.prepare(wanted=pages)
             level = "info" if self.config.logging else "warning"
             host = Host(self.app, self.config.host, self.config.port, level)
             host.start()
@@ -203,6 +210,7 @@ class JAXServer(Forwarding, ForeignModel):
     def end(self) -> None:
         """Stop the HTTP server, once what runs is answered; `fire` may be called again."""
         if self._host is not None:
+            self._pages.end()
             self._host.stop()
             self._host = None
 

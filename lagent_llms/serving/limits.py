@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -15,12 +17,15 @@ from ..errors import TimeoutExceeded
 from ..params import Timeout
 from .refusals import error_body
 
-__all__ = ["Limits", "LimitsMiddleware"]
+__all__ = ["PAGE_PATHS", "Limits", "LimitsMiddleware"]
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[Any, _Receive, _Send], Awaitable[None]]
+
+#: Where the pages are. A browser asks for their key itself, as a password (any name will do).
+PAGE_PATHS = ("/gradio_chat", "/gradio_instruct", "/favicon.ico")
 
 #: Answered without a key, so that a supervisor needs none.
 _OPEN_PATHS = frozenset({"/health"})
@@ -74,11 +79,12 @@ class LimitsMiddleware:
     def _refusal(self, scope: Any, headers: dict[bytes, bytes]) -> JSONResponse | None:
         limits = self._limits
         if limits.api_key is not None and scope["path"] not in _OPEN_PATHS:
-            kind, _, key = headers.get(b"authorization", b"").partition(b" ")
-            right = hmac.compare_digest(key.strip(), limits.api_key.encode())
-            if kind.lower() != b"bearer" or not right:
+            is_page = scope["path"].startswith(PAGE_PATHS)
+            given = _key(headers.get(b"authorization", b""), b"basic" if is_page else b"bearer")
+            if not hmac.compare_digest(given, limits.api_key.encode()):
                 body = error_body(401, "a wrong or no API key", "invalid_api_key")
-                return JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})
+                scheme = 'Basic realm="The password is the API key", charset="UTF-8"' if is_page else "Bearer"
+                return JSONResponse(body, 401, {"WWW-Authenticate": scheme})
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limits.max_body:
             return JSONResponse(error_body(413, self._too_large(), "body_too_large"), 413)
@@ -111,3 +117,16 @@ class LimitsMiddleware:
 
     def _too_large(self) -> str:
         return f"the body is too large: allowed are {self._limits.max_body} bytes"
+
+
+def _key(authorization: bytes, scheme: bytes) -> bytes:
+    """The key of an Authorization header of that scheme; b"" when there is none."""
+    kind, _, given = authorization.partition(b" ")
+    if kind.lower() != scheme:
+        return b""
+    if scheme == b"bearer":
+        return given.strip()
+    try:
+        return base64.b64decode(given, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
