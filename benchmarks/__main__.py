@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HELPERS = {"__main__", "report"}
+HELPERS = {"__main__", "lorax_server", "report"}
 
 
 def main() -> None:

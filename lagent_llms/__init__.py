@@ -39,24 +39,32 @@ from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usag
 
 if TYPE_CHECKING:
     from .backends.jax import AsyncJAXPipeline, JAXPipeline
+    from .backends.jax_client import AsyncJAXClient, JAXClient
     from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
     from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
+    from .backends.lorax import AsyncLoRAX, LoRAX
+    from .backends.triton import AsyncTritonClient, TritonClient
     from .base import AsyncBaseLLM, BaseLLM
     from .config import create_llm
     from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
+    from .serving.jax_server import JAXServer
 
 __version__ = "0.1.0"
 
 # Where the names that cost something to import live.
 _HOMES = {
     "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
+    "backends.jax_client": ("AsyncJAXClient", "JAXClient"),
     "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
     "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
+    "backends.triton": ("AsyncTritonClient", "TritonClient"),
+    "backends.lorax": ("AsyncLoRAX", "LoRAX"),
     "base": ("AsyncBaseLLM", "BaseLLM"),
     "config": ("create_llm",),
     "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
+    "serving.jax_server": ("JAXServer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -64,10 +72,13 @@ __all__ = [
     "INTERNLM2_META",
     "APITemplateParser",
     "AsyncBaseLLM",
+    "AsyncJAXClient",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
+    "AsyncLoRAX",
+    "AsyncTritonClient",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -78,12 +89,15 @@ __all__ = [
     "ContextLengthExceeded",
     "GenerationParams",
     "InvalidArgument",
+    "JAXClient",
     "JAXPipeline",
+    "JAXServer",
     "LLMError",
     "LMDeployClient",
     "LMDeployPipeline",
     "LMDeployServer",
     "LMTemplateParser",
+    "LoRAX",
     "MissingDependency",
     "ModelLoadError",
     "ModelStatusCode",
@@ -104,6 +118,7 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "TransportError",
+    "TritonClient",
     "UnknownParameter",
     "UnsupportedParameter",
     "Usage",

@@ -33,7 +33,7 @@ class Answer:
 
     __slots__ = (
         "_buffer", "_finish_reason", "_length", "_logprobs", "_n_tokens", "_parse", "_reasoning", "_scanner",
-        "_stop_word", "_token_ids", "_tool_calls", "_usage", "done",
+        "_shown_logprobs", "_stop_word", "_token_ids", "_tool_calls", "_usage", "done",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +49,7 @@ class Answer:
         self._usage: Usage | None = None
         self._token_ids: list[tuple[int, ...]] = []
         self._logprobs: list[tuple[TokenLogprob, ...]] = []
+        self._shown_logprobs = 0
         self._tool_calls: tuple[ToolCall, ...] = ()
         self._reasoning: list[str] = []
         self.done = False
@@ -117,6 +118,7 @@ class Answer:
             reason,
             self._usage,
             completion,
+            logprobs=self._new_logprobs(),
         )
 
     def fail(self, error: LLMError) -> StreamChunk:
@@ -129,7 +131,14 @@ class Answer:
     def _chunk(self, text: str) -> StreamChunk:
         self._buffer.append(text)
         self._length += len(text)
-        return StreamChunk(ModelStatusCode.STREAM_ING, text, self._n_tokens, self._buffer, self._length)
+        chunk = StreamChunk(ModelStatusCode.STREAM_ING, text, self._n_tokens, self._buffer, self._length)
+        if self._logprobs:
+            chunk.logprobs = self._new_logprobs()
+        return chunk
+
+    def _new_logprobs(self) -> tuple[TokenLogprob, ...]:
+        new, self._shown_logprobs = self._logprobs[self._shown_logprobs :], len(self._logprobs)
+        return _concat(new)
 
 
 def _concat(parts: list[tuple[_T, ...]]) -> tuple[_T, ...]:

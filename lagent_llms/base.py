@@ -5,6 +5,8 @@ A backend subclasses both and states how it differs in two hooks:
 - ``_open(request)`` starts one generation and returns the source of its `Piece` s;
 - ``_tokenize(text)`` counts as the model does.
 
+What it holds is freed in a third, ``_free()``.
+
 Everything else (parameters, template, sessions, stop words, batches, errors) is decided here and in
 `lagent_llms.request`, once.
 """
@@ -60,7 +62,7 @@ class BaseLLM(LLMCore):
         Args:
             inputs: A prompt, used as it is (no template), or a list of prompts.
             **kwargs: Any parameter of `GenerationParams` and `CallOptions`, for this call only. In a batch
-                ``session_id`` may be a list with one id a prompt.
+                ``session_id`` and those that name adapters may be lists with one entry a prompt.
 
         Returns:
             The text after the prompt, or a list of texts in the order of `inputs`.
@@ -152,12 +154,18 @@ class BaseLLM(LLMCore):
     def tokenize(self, prompts: Prompts) -> list[list[int]]: ...
     def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """The token ids of a prompt, or of each of several, as the model would see them."""
+        self.check_open()
         if isinstance(prompts, str):
             return self._tokenize(prompts)
         return [self._tokenize(prompt) for prompt in check_prompts(prompts)]
 
     def close(self) -> None:
         """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        self.closed = True
+        self._free()
+
+    def _free(self) -> None:
+        """Free what the backend holds; more than once is no error."""
 
     def __enter__(self) -> Self:
         return self
@@ -175,9 +183,14 @@ class BaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(self._tokenize(request.prompt)))
+        if (count := self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
         return self._open(request)
+
+    def _prompt_tokens(self, request: Request) -> int | None:
+        """How many tokens to check a session's length with; None when there is nothing to check."""
+        prompt = self.to_count(request)
+        return None if prompt is None else len(self._tokenize(prompt))
 
     def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
         request = self.prepare(inputs, given)
@@ -288,12 +301,18 @@ class AsyncBaseLLM(LLMCore):
     async def tokenize(self, prompts: Prompts) -> list[list[int]]: ...
     async def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """See `BaseLLM.tokenize`."""
+        self.check_open()
         if isinstance(prompts, str):
             return await self._tokenize(prompts)
         return [await self._tokenize(prompt) for prompt in check_prompts(prompts)]
 
     async def aclose(self) -> None:
         """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        self.closed = True
+        await self._free()
+
+    async def _free(self) -> None:
+        """Free what the backend holds; more than once is no error."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -311,9 +330,14 @@ class AsyncBaseLLM(LLMCore):
         if request.refusal is not None:
             raise request.refusal
         request.span = telemetry.begin(self, request)
-        if self.session_len is not None and request.prompt is not None:
-            self.check_length(request, len(await self._tokenize(request.prompt)))
+        if (count := await self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
         return await self._open(request)
+
+    async def _prompt_tokens(self, request: Request) -> int | None:
+        """See `BaseLLM._prompt_tokens`."""
+        prompt = self.to_count(request)
+        return None if prompt is None else len(await self._tokenize(prompt))
 
     async def _complete(self, inputs: Input, given: Any) -> Completion:
         request = self.prepare(inputs, given)

@@ -80,21 +80,31 @@ def with_sessions(given: Mapping[str, Any], session_ids: int | Sequence[int] | N
     return {**given, "session_id": session_ids}
 
 
+#: Parameters of which a batch may have one for each input.
+_DEALT = ("session_id", "adapter_id", "adapter_name", "adapter_source", "merged_adapters")
+
+
 def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input, dict[str, Any]]]:
-    """Each input with its own keywords: a list of session ids is dealt out, one id an input.
+    """Each input with its own keywords: lists of session ids or adapters are dealt out, one an input.
 
     Raises:
-        InvalidArgument: Another number of session ids than of inputs.
+        InvalidArgument: Another number of them than of inputs.
     """
-    ids = given.get("session_id")
-    if not isinstance(ids, Sequence) or isinstance(ids, str):
-        return [(item, dict(given)) for item in inputs]
-    if len(ids) != len(inputs):
-        raise InvalidArgument(
-            f"session_ids: {len(ids)} ids for {len(inputs)} inputs; one for each is needed",
-            argument="session_ids",
-        )
-    return [(item, {**given, "session_id": one}) for item, one in zip(inputs, ids, strict=True)]
+    dealt = {
+        name: given[name]
+        for name in _DEALT
+        if isinstance(given.get(name), Sequence) and not isinstance(given[name], str)
+    }
+    for name, values in dealt.items():
+        if len(values) != len(inputs):
+            raise InvalidArgument(
+                f"{name}: {len(values)} values for {len(inputs)} inputs; one for each is needed",
+                argument=name,
+            )
+    return [
+        (item, {**given, **{name: values[index] for name, values in dealt.items()}})
+        for index, item in enumerate(inputs)
+    ]
 
 
 def gather(outcomes: Sequence[Completion | Exception], pick: Callable[[Completion], _T]) -> list[_T]:

@@ -81,6 +81,7 @@ def create_llm(
         raise ConfigError(f"{where}: {missing[0]!r} is missing: {cls.__name__} needs it")
     for key, value in settings.items():
         if key not in known:
+            known -= cls.refused_names()
             raise ConfigError(
                 f"{where}: unknown key {key!r} for {cls.__name__}{nearest(key, known)}; "
                 f"known are {', '.join(sorted(known))}"

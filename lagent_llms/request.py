@@ -12,9 +12,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .answer import Answer
-from .errors import InvalidArgument, LLMError, SessionOutOfLimit, TemplateError, UnknownParameter, nearest
+from .errors import (
+    InvalidArgument,
+    LLMError,
+    SessionOutOfLimit,
+    TemplateError,
+    UnknownParameter,
+    UnsupportedParameter,
+    nearest,
+)
 from .meta_template import load_template
-from .params import CallOptions, GenerationParams, ParameterSet
+from .params import ALIASES, CallOptions, GenerationParams, ParameterSet, unhonoured
 from .schema import Completion, Message, check_messages
 from .sessions import History, SessionStore, Turn
 
@@ -23,6 +31,9 @@ if TYPE_CHECKING:
     from .telemetry import CallSpan
 
 __all__ = ["Input", "LLMCore", "Request"]
+
+#: Most tokens that a tokenizer puts around a text (BOS, EOS, a space).
+_AROUND_A_PROMPT = 4
 
 #: One input of a call: a prompt, or the messages of a dialog.
 Input = str | Sequence[Message]
@@ -71,12 +82,18 @@ class LLMCore:
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
         max_concurrency: Most prompts of one batch in flight at once.
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
+
+    Attributes:
+        closed: Whether it was closed: calls fail.
     """
 
     #: Names of `GenerationParams` and `CallOptions` that this backend cannot honour.
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
+    #: Names of `CallOptions` that few backends honour (`priority`, `merged_adapters` …), and this one does.
+    rare_parameters: ClassVar[frozenset[str]] = frozenset()
     #: Whether messages can be sent as they are, for the server to apply its template.
     takes_messages: ClassVar[bool] = False
+    closed: bool = False
 
     def __init__(
         self,
@@ -89,9 +106,9 @@ class LLMCore:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
         self.max_concurrency = _positive("max_concurrency", max_concurrency)
         self.template: ChatTemplate | None = load_template(meta_template)
-        self._parameters = ParameterSet(type(self).__name__, self.unsupported_parameters)
+        self._parameters = ParameterSet(type(self).__name__, self.refused_names())
         if stray := [name for name in defaults if name not in self._parameters.known]:
-            known = self.constructor_names()
+            known = self.constructor_names() - self.refused_names()
             raise UnknownParameter(
                 f"{type(self).__name__}: unknown parameter {stray[0]!r}{nearest(stray[0], known)}; "
                 f"known are {', '.join(sorted(known))}"
@@ -99,9 +116,17 @@ class LLMCore:
         self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
         self.sessions = SessionStore()
 
+    @property
+    def context_len(self) -> int | None:
+        """Most tokens a prompt and its answer can have together, None when the backend does not say."""
+        return self.session_len
+
     @classmethod
     def constructor_names(cls) -> frozenset[str]:
-        """Every keyword the constructor takes, those of `GenerationParams` and `CallOptions` included."""
+        """Every keyword the constructor takes, those of `GenerationParams` and `CallOptions` included.
+
+        One that the backend cannot honour may be given with a value that asks for nothing.
+        """
         own = {
             name
             for base in cls.__mro__
@@ -109,8 +134,12 @@ class LLMCore:
             for name, item in inspect.signature(base).parameters.items()
             if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
         }
-        tables = GenerationParams.names() | CallOptions.names()
-        return frozenset(own | (tables - cls.unsupported_parameters))
+        return frozenset(own | GenerationParams.names() | CallOptions.names() | set(ALIASES))
+
+    @classmethod
+    def refused_names(cls) -> frozenset[str]:
+        """The parameters this backend cannot honour."""
+        return unhonoured(cls.unsupported_parameters, cls.rare_parameters)
 
     def prepare(self, inputs: Input, given: Mapping[str, Any]) -> Request:
         """Check everything about one call and open its session turn; nothing is sent.
@@ -122,6 +151,7 @@ class LLMCore:
         Raises:
             LLMError: The input, a parameter, the template or the session refuses.
         """
+        self.check_open()
         params, options = self._parameters.merge(self.params, self.options, given)
         if inputs == "":
             raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
@@ -183,6 +213,40 @@ class LLMCore:
         """An empty `Answer` to `request`."""
         parse = self.template.parse_tool_calls if self.template is not None else None
         return Answer(request.stop_words, parse)
+
+    def check_open(self) -> None:
+        """Refuse what is asked of a closed object.
+
+        Raises:
+            LLMError: It is closed.
+        """
+        if self.closed:
+            raise LLMError(f"{self!r} is closed")
+
+    def refuse(self, request: Request, names: Sequence[str], why: str) -> None:
+        """Refuse those of `names` that `request` asks for: where it has to go they would be dropped.
+
+        Raises:
+            UnsupportedParameter: One is asked for; `why` is told.
+        """
+        for name in names:
+            table = request.params if name in GenerationParams.names() else request.options
+            if (value := getattr(table, name)) is not None:
+                raise UnsupportedParameter(
+                    f"{type(self).__name__} cannot honour {name}={value!r} {why}",
+                    parameter=name,
+                    backend=type(self).__name__,
+                )
+
+    def to_count(self, request: Request) -> str | None:
+        """The prompt whose tokens must be counted, None when it fits the session whatever their number.
+
+        A token is a byte at least, but for the few that a tokenizer puts around a text.
+        """
+        if self.session_len is None or request.prompt is None:
+            return None
+        most = len(request.prompt.encode()) + _AROUND_A_PROMPT + request.params.max_new_tokens
+        return request.prompt if most > self.session_len else None
 
     def check_length(self, request: Request, prompt_tokens: int) -> None:
         """Refuse a request that would outgrow the session.

@@ -165,6 +165,8 @@ class StreamChunk(Sequence[Any]):
         usage: Token counts; on the last chunk, when the backend says.
         completion: The whole answer; on the last chunk only, None after an error.
         error: The error that ended the stream with ``on_error='status'``.
+        logprobs: One entry for each token that came since the chunk before, when asked for. A token may come
+            before its text is shown (a stop word may have begun with it).
     """
 
     __slots__ = (
@@ -174,6 +176,7 @@ class StreamChunk(Sequence[Any]):
         "delta",
         "error",
         "finish_reason",
+        "logprobs",
         "n_tokens",
         "status",
         "usage",
@@ -190,6 +193,7 @@ class StreamChunk(Sequence[Any]):
         usage: Usage | None = None,
         completion: Completion | None = None,
         error: Exception | None = None,
+        logprobs: tuple[TokenLogprob, ...] = (),
     ) -> None:
         self.status = status
         self.delta = delta
@@ -200,6 +204,7 @@ class StreamChunk(Sequence[Any]):
         self.usage = usage
         self.completion = completion
         self.error = error
+        self.logprobs = logprobs
 
     @property
     def text(self) -> str:

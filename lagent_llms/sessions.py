@@ -16,7 +16,20 @@ from .schema import Message
 if TYPE_CHECKING:
     from .meta_template import Written
 
-__all__ = ["History", "SessionStore", "Turn"]
+__all__ = ["Held", "History", "SessionStore", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a server that keeps sessions itself holds of one.
+
+    Attributes:
+        tokens: So many tokens.
+        text: What they say.
+    """
+
+    tokens: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +40,13 @@ class History:
         messages: The dialog, None once a turn was given as a bare prompt.
         text: Prompt text and answers as the server saw them, so that its prefix cache hits.
         written: The beginning of the dialog as the template writes it, None when that is not known.
+        held: How much of it a server holds itself, which keeps sessions; None for all others.
     """
 
     messages: tuple[Message, ...] | None = ()
     text: str = ""
     written: Written | None = None
+    held: Held | None = None
 
 
 _NOTHING = History()

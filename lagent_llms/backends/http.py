@@ -11,12 +11,11 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from ..base import AsyncBaseLLM, BaseLLM
 from ..errors import InvalidArgument
 from ..request import LLMCore, Request
-from ..wire.endpoints import Endpoints, check_url
+from ..wire.endpoints import Endpoints, check_url, public_url
 from ..wire.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -83,12 +82,12 @@ class HTTPCore(LLMCore):
         self._transport_options: dict[str, Any] = {
             "headers": headers,
             "api_key": api_key,
-            "retry": RetryPolicy(max_retries),
+            "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
             "verify": verify,
         }
 
     def __repr__(self) -> str:
-        urls = [_without_secrets(url) for url in self.endpoints.urls]
+        urls = [public_url(url) for url in self.endpoints.urls]
         named = f", model_name={self.model_name!r}" if self.model_name else ""
         return f"{type(self).__name__}({urls[0] if len(urls) == 1 else urls!r}{named})"
 
@@ -135,7 +134,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
     def _tokenize(self, text: str) -> list[int]:
         return self.transport.fetch(self.tokenize_call(text, self._model()), self.options.timeout)
 
-    def close(self) -> None:
+    def _free(self) -> None:
         """Close the connections that wait for a request."""
         if "transport" in vars(self):
             self.transport.close()
@@ -165,15 +164,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
         call = self.tokenize_call(text, await self._model())
         return await self.transport.fetch(call, self.options.timeout)
 
-    async def aclose(self) -> None:
+    async def _free(self) -> None:
         """Close the connections that wait for a request."""
         if "transport" in vars(self):
             await self.transport.aclose()
-
-
-def _without_secrets(url: str) -> str:
-    """`url` without a user's password."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))

@@ -6,10 +6,12 @@ token ids and turn its events into pieces.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..base import AsyncBaseLLM, BaseLLM
 from ..engine_source import AsyncEngineSource, EngineSource
@@ -18,14 +20,14 @@ from ..request import LLMCore, Request
 from ..schema import Piece, TokenLogprob, Usage
 
 try:
-    from ..jax_engine import Engine, SamplingParams, TokenEvent
+    from ..jax_engine import Engine, FunctionEngine, SamplingParams, TokenEvent
 except ModuleNotFoundError as error:
     raise MissingDependency.of(str(error.name), "jax") from error
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ..jax_engine import Handle, TokenLogprobs
+    from ..jax_engine import TokenLogprobs
     from ..meta_template import TemplateSpec
     from ..params import CallKwargs
 
@@ -34,6 +36,14 @@ __all__ = ["EMBEDDED_MODEL", "AsyncJAXPipeline", "JAXPipeline"]
 #: The model that comes with this package (see its README.md).
 EMBEDDED_MODEL = Path(__file__).parent.parent / "models" / "embedded"
 
+#: Characters of a prompt whose tokens are counted in a thread, so that an event loop does not wait.
+_LONG = 20_000
+
+
+class _Handle(Protocol):
+    def cancel(self) -> None:
+        """Stop generating."""
+
 
 class _JAXCore(LLMCore):
     """A model in this process, on JAX.
@@ -41,8 +51,8 @@ class _JAXCore(LLMCore):
     Args:
         path: A model directory in Hugging Face format; None is the embedded model.
         meta_template: None takes the model's own chat template.
-        engine: An engine that is running already (and is not closed with this object); `path` and the
-            engine's own arguments are then left out.
+        engine: An `Engine` or `FunctionEngine` that is running already (and is not closed with this object);
+            `path` and the engine's own arguments are then left out.
         adapter: A directory with a LoRA adapter in PEFT format, merged into the weights.
         dtype: 'float32', 'bfloat16' or 'float16'; float16 computes in float32 on a CPU.
         max_slots: Most requests decoded together; more wait.
@@ -63,7 +73,7 @@ class _JAXCore(LLMCore):
         path: str | os.PathLike[str] | None = None,
         *,
         meta_template: TemplateSpec | None = None,
-        engine: Engine | None = None,
+        engine: Engine | FunctionEngine | None = None,
         adapter: str | os.PathLike[str] | None = None,
         dtype: str = "float32",
         max_slots: int = 8,
@@ -80,14 +90,14 @@ class _JAXCore(LLMCore):
         if not isinstance(path, (str, os.PathLike, type(None))):
             raise InvalidArgument(f"path={path!r}: allowed is None or a model directory", argument="path")
         model = engine.path if engine is not None else Path(path or EMBEDDED_MODEL)
-        if meta_template is None:
+        if meta_template is None and not isinstance(engine, FunctionEngine):
             meta_template = "internlm2-lagent" if model == EMBEDDED_MODEL else _own_template(model)
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
         self.path = model
         self._owns_engine = engine is None
-        self.engine = engine or Engine.load(
+        self.engine: Engine | FunctionEngine = engine or Engine.load(
             model,
             adapter=adapter,
             dtype=dtype,
@@ -103,15 +113,24 @@ class _JAXCore(LLMCore):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
+    @property
+    def context_len(self) -> int | None:
+        """See `LLMCore.context_len`."""
+        return min(self.engine.max_len, self.session_len or self.engine.max_len)
+
     def _encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         """Token ids of a prompt, with a BOS if the tokenizer's habit is to add one, but never two."""
         tokenizer = self.engine.tokenizer
         has_bos = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
         return tokenizer.encode(text, add_bos=add_bos and not has_bos)
 
-    def _submit(self, request: Request, on_event: Callable[[TokenEvent], None]) -> tuple[Handle, _Decoder]:
+    def _prompt_ids(self, request: Request) -> list[int]:
         assert request.prompt is not None
-        ids = self._encode(request.prompt, add_bos=request.add_bos)
+        return self._encode(request.prompt, add_bos=request.add_bos)
+
+    def _submit(
+        self, ids: list[int], request: Request, on_event: Callable[[TokenEvent], None]
+    ) -> tuple[_Handle, _Decoder]:
         params = request.params
         sampling = SamplingParams(
             max_new_tokens=params.max_new_tokens,
@@ -134,7 +153,7 @@ class _JAXCore(LLMCore):
 class _Decoder:
     """Turns the engine's events of one request into pieces."""
 
-    def __init__(self, engine: Engine, request: Request, prompt_tokens: int) -> None:
+    def __init__(self, engine: Engine | FunctionEngine, request: Request, prompt_tokens: int) -> None:
         self._tokenizer = engine.tokenizer
         self._text = engine.tokenizer.stream(skip_special_tokens=request.params.skip_special_tokens)
         self._stop_words = request.stop_words
@@ -184,12 +203,12 @@ class JAXPipeline(_JAXCore, BaseLLM):
     """A model in this process, on JAX. The arguments are those of its base class."""
 
     def _open(self, request: Request) -> EngineSource[TokenEvent]:
-        return EngineSource(request, self._submit)
+        return EngineSource(request, partial(self._submit, self._prompt_ids(request)))
 
     def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)
 
-    def close(self) -> None:
+    def _free(self) -> None:
         """End the engine, unless it was given: what runs on it ends with an error."""
         self._close_engine()
 
@@ -198,13 +217,16 @@ class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
     """`JAXPipeline`, called with await."""
 
     async def _open(self, request: Request) -> AsyncEngineSource[TokenEvent]:
-        return AsyncEngineSource(request, self._submit)
+        if len(request.prompt or "") < _LONG:
+            ids = self._prompt_ids(request)
+        else:
+            ids = await asyncio.to_thread(self._prompt_ids, request)
+        return AsyncEngineSource(request, partial(self._submit, ids))
 
     async def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)
 
-    async def aclose(self) -> None:
-        """See `JAXPipeline.close`."""
+    async def _free(self) -> None:
         self._close_engine()
 
 

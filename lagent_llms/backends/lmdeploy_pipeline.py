@@ -152,7 +152,7 @@ class LMDeployPipeline(_PipelineCore, BaseLLM):
             return super().generate(inputs, **kwargs)
         return _as_dicts(self.complete(inputs, **kwargs))
 
-    def close(self) -> None:
+    def _free(self) -> None:
         """End what runs and free the engine's memory."""
         self._engine.close()
 
@@ -174,8 +174,7 @@ class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
             return await super().generate(inputs, **kwargs)
         return _as_dicts(await self.complete(inputs, **kwargs))
 
-    async def aclose(self) -> None:
-        """See `LMDeployPipeline.close`."""
+    async def _free(self) -> None:
         self._engine.close()
 
     async def _open(self, request: Request) -> AsyncEngineSource[Event]:

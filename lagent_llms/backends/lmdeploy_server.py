@@ -144,7 +144,7 @@ class _ServerCore(LMDeployCore):
         }
         self._start_timeout, self._progress = start_timeout, progress
         self._restart = restart
-        self._ready = self._closed = False
+        self._ready = False
         self._turn = threading.Lock()
         self._child = self._start_child()
         self._started()
@@ -186,8 +186,7 @@ class _ServerCore(LMDeployCore):
             ServerStartError: It has died, and shall not be started again.
             LLMError: This object is closed.
         """
-        if self._closed:
-            raise LLMError(f"{self!r} is closed")
+        self.check_open()
         ended = self._child.ended()
         if ended is not None:
             if not self._restart:
@@ -243,10 +242,9 @@ class LMDeployServer(_ServerCore, HTTPBackend):
         self._await_ready()
         return super().models()
 
-    def close(self) -> None:
+    def _free(self) -> None:
         """End the server and everything it started; returns when all of it is gone."""
-        self._closed = True
-        super().close()
+        super()._free()
         self._child.stop()
 
     def _started(self) -> None:
@@ -319,11 +317,10 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
         await self.ready()
         return await super().models()
 
-    async def aclose(self) -> None:
-        """See `LMDeployServer.close`."""
-        self._closed = True
+    async def _free(self) -> None:
+        """See `LMDeployServer._free`."""
         self._child.let_go()
-        await super().aclose()
+        await super()._free()
         await asyncio.to_thread(self._child.stop)
 
     async def __aenter__(self) -> AsyncLMDeployServer:

@@ -1,4 +1,4 @@
-"""The command `lagent-llms`: chat, render, doctor."""
+"""The command `lagent-llms`: chat, serve, render, doctor."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ def _app() -> None:
     from .chat import chat
     from .doctor import doctor
     from .render import render
+    from .serve import serve
 
     app = typer.Typer(
-        help="Chat with a model, look at prompts, check what can run here.",
+        help="Chat with a model, serve it, look at prompts, check what can run here.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
     app.command()(chat)
+    app.command()(serve)
     app.command()(render)
     app.command()(doctor)
     app(standalone_mode=True)

@@ -1,8 +1,20 @@
 """A decoder for Llama-family checkpoints in plain JAX that serves many requests at once."""
 
-from .engine import Engine, Handle
+from .config import ModelConfig
+from .engine import Engine, Handle, check_dtype
+from .function_engine import FunctionEngine
 from .runner import TokenLogprobs
 from .sampling import SamplingParams
 from .worker import EngineStats, TokenEvent
 
-__all__ = ["Engine", "EngineStats", "Handle", "SamplingParams", "TokenEvent", "TokenLogprobs"]
+__all__ = [
+    "Engine",
+    "EngineStats",
+    "FunctionEngine",
+    "Handle",
+    "ModelConfig",
+    "SamplingParams",
+    "TokenEvent",
+    "TokenLogprobs",
+    "check_dtype",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import random
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,17 +13,18 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from ..errors import ContextLengthExceeded, InvalidArgument, LLMError
+from ..errors import InvalidArgument, LLMError
 from .compile_cache import enable_compile_cache
 from .config import ModelConfig
 from .runner import Runner
 from .sampling import SamplingParams
+from .scheduler import check_prompt
 from .sharding import build_mesh, place
 from .tokenizer import Tokenizer
 from .weights import load_weights
 from .worker import EngineStats, OnEvent, Request, Worker
 
-__all__ = ["Engine", "Handle"]
+__all__ = ["Engine", "Handle", "check_dtype"]
 
 _DTYPES = {
     "float32": "float32",
@@ -67,10 +68,12 @@ class Engine:
         runner: Runner,
         max_slots: int,
         max_len: int,
+        seed: int | None = None,
     ) -> None:
         self.path = path
         self.config, self.tokenizer = config, tokenizer
         self.max_slots, self.max_len = max_slots, max_len
+        self._seeds: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
         self._worker = Worker(runner, tokenizer.eos_ids, max_slots)
         # Also runs when the interpreter exits; the worker knows nothing of this object.
         self._finalizer = weakref.finalize(self, self._worker.close)
@@ -87,6 +90,7 @@ class Engine:
         adapter: str | os.PathLike[str] | None = None,
         mesh_axes_names: Sequence[str] = ("dp", "fsdp", "mp"),
         mesh_axes_shape: Sequence[int] = (1, -1, 1),
+        seed: int | None = None,
         cache_dir: str | os.PathLike[str] | Literal[False] | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Engine:
@@ -103,6 +107,8 @@ class Engine:
             adapter: A PEFT LoRA adapter directory to merge into the weights.
             mesh_axes_names: Axes of the device mesh; 'dp', 'fsdp' and 'mp' are used.
             mesh_axes_shape: Their sizes; one may be -1, for the devices that are left.
+            seed: What the seeds of requests that bring none are drawn from, in the order in which they come;
+                None is the system's randomness.
             cache_dir: Where compiled graphs are kept; None is the user's cache directory, False is nowhere. A
                 cache that the user has set up in JAX is used as it is.
             progress: Called with a short text when something slow begins.
@@ -118,7 +124,7 @@ class Engine:
         for name, value in (("max_slots", max_slots), ("decode_chunk", decode_chunk)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
-        kind = _check_dtype(dtype)
+        kind = check_dtype(dtype)
         enable_compile_cache(cache_dir)
         mesh = build_mesh(mesh_axes_names, mesh_axes_shape)
         told("reading the tokenizer")
@@ -143,7 +149,7 @@ class Engine:
             mesh=mesh,
             progress=told,
         )
-        return cls(directory, config, tokenizer, runner, max_slots, max_len)
+        return cls(directory, config, tokenizer, runner, max_slots, max_len, seed)
 
     def submit(self, prompt_ids: Sequence[int], params: SamplingParams, on_event: OnEvent) -> Handle:
         """Queue a prompt and return at once.
@@ -159,21 +165,14 @@ class Engine:
             ContextLengthExceeded: The prompt leaves no room for an answer.
             LLMError: The engine is closed.
         """
-        prompt = [int(token) for token in prompt_ids]
-        if not prompt:
-            raise InvalidArgument("prompt_ids is empty: at least one token is needed", argument="prompt_ids")
+        prompt = check_prompt(prompt_ids, self.max_len)
         if min(prompt) < 0 or max(prompt) >= self.config.vocab_size:
             wrong = min(prompt) if min(prompt) < 0 else max(prompt)
             raise InvalidArgument(
                 f"prompt_ids has {wrong}: allowed are ids from 0 to {self.config.vocab_size - 1}",
                 argument="prompt_ids",
             )
-        if len(prompt) >= self.max_len:
-            raise ContextLengthExceeded(
-                f"the prompt has {len(prompt)} tokens, which leaves no room for an answer: "
-                f"max_len is {self.max_len} tokens"
-            )
-        seed = secrets.randbits(63) if params.seed is None else params.seed
+        seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
         job = Request(prompt, params, seed, on_event, limit)
         self._worker.submit(job)
@@ -202,7 +201,12 @@ class Engine:
         self.close()
 
 
-def _check_dtype(dtype: str) -> jnp.dtype:
+def check_dtype(dtype: str) -> jnp.dtype:
+    """The type that `dtype` means here.
+
+    Raises:
+        InvalidArgument: It is none of those known.
+    """
     if dtype not in _DTYPES:
         raise InvalidArgument(f"dtype={dtype!r}: allowed are {', '.join(_DTYPES)}", argument="dtype")
     name = _DTYPES[dtype]

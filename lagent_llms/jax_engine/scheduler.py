@@ -11,14 +11,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ..errors import ContextLengthExceeded, InvalidArgument
 from .sampling import SamplingParams
 
-__all__ = ["Job", "Scheduler", "Slot", "common_prefix"]
+__all__ = ["Job", "Scheduler", "Slot", "check_prompt", "common_prefix"]
 
 Payload = TypeVar("Payload")
 
 #: A shorter common prefix is computed again: nothing is gained below the smallest prefill bucket.
 _SHORTEST_REUSE = 16
+
+
+def check_prompt(prompt: Sequence[int], max_len: int) -> list[int]:
+    """`prompt` as a list, once it leaves room for an answer.
+
+    Raises:
+        InvalidArgument: It is empty.
+        ContextLengthExceeded: It does not leave room.
+    """
+    tokens = [int(token) for token in prompt]
+    if not tokens:
+        raise InvalidArgument("prompt_ids is empty: at least one token is needed", argument="prompt_ids")
+    if len(tokens) >= max_len:
+        raise ContextLengthExceeded(
+            f"the prompt has {len(tokens)} tokens, which leaves no room for an answer: "
+            f"max_len is {max_len} tokens"
+        )
+    return tokens
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

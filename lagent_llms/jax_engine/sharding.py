@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..errors import InvalidArgument
 
-__all__ = ["CACHE", "build_mesh", "place"]
+__all__ = ["CACHE", "build_mesh", "full_mesh", "place"]
 
 #: Name of the cache's arrays for `place`.
 CACHE = "cache"
@@ -33,7 +33,13 @@ _AXES: dict[str, tuple[str | None, ...]] = {
 
 
 def build_mesh(names: Sequence[str], shape: Sequence[int]) -> Mesh | None:
-    """The mesh of `shape`, where -1 takes the devices that are left; None when it is a single device.
+    """`full_mesh`, or None when it is a single device."""
+    mesh = full_mesh(names, shape)
+    return mesh if mesh.size > 1 else None
+
+
+def full_mesh(names: Sequence[str], shape: Sequence[int]) -> Mesh:
+    """The mesh of `shape`, where -1 takes the devices that are left.
 
     Raises:
         InvalidArgument: Names and shape do not match, or the shape does not fit the devices.
@@ -53,9 +59,7 @@ def build_mesh(names: Sequence[str], shape: Sequence[int]) -> Mesh | None:
             argument="mesh_axes_shape",
         )
     sizes = [len(devices) // fixed if size == -1 else size for size in shape]
-    if (total := math.prod(sizes)) == 1:
-        return None
-    grid = np.array(devices[:total]).reshape(sizes)
+    grid = np.array(devices[: math.prod(sizes)]).reshape(sizes)
     return Mesh(grid, tuple(names), axis_types=(AxisType.Auto,) * len(sizes))
 
 

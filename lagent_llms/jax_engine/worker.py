@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from ..errors import LLMError
 from .runner import Row, Runner, TokenLogprobs
 from .scheduler import Job, Scheduler
 
-__all__ = ["EngineStats", "OnEvent", "Request", "TokenEvent", "Worker"]
+__all__ = ["EngineStats", "OnEvent", "Request", "TokenEvent", "Worker", "cut"]
 
 _log = logging.getLogger(__name__)
 
@@ -161,17 +161,25 @@ class Worker:
         for job in self._scheduler.admit():
             self._prompt += len(job.prompt)
             self._cached += job.cached
-        budget = _PREFILL_TOKENS
-        while budget > 0 and (jobs := self._scheduler.prefilling):
-            budget -= self._prefill(jobs)
+        left = _PREFILL_TOKENS
+        while batch := self._next_prefill(left):
+            left -= self._prefill(batch)
         if jobs := self._scheduler.decoding:
             self._decode(jobs)
 
-    def _prefill(self, jobs: list[Request]) -> int:
-        """One call for the oldest job and all others of its bucket; how many tokens were computed."""
+    def _next_prefill(self, left: int) -> list[Request]:
+        """The oldest job without its first token and others of its bucket, within `left` tokens."""
+        jobs = self._scheduler.prefilling
+        if not jobs:
+            return []
         bucket = self._runner.prefill_shape(jobs[0].missing)
         same = [job for job in jobs if self._runner.prefill_shape(job.missing) == bucket]
-        batch = same[: max(1, _PREFILL_TOKENS // bucket)]
+        rows = left // bucket
+        return same[: 1 << (rows.bit_length() - 1)] if rows else []  # the runner fills up to a power of two
+
+    def _prefill(self, batch: list[Request]) -> int:
+        """One call for jobs of one bucket; how many tokens were computed, padding included."""
+        bucket = self._runner.prefill_shape(batch[0].missing)
         pieces = [job.prompt[len(job.held.tokens) :][: self._runner.piece] for job in batch]
         tokens, logprobs = self._runner.prefill(
             [_row(job, piece) for job, piece in zip(batch, pieces, strict=True)]
@@ -180,7 +188,7 @@ class Worker:
             job.held.tokens.extend(piece)
             if len(job.held.tokens) == len(job.prompt):
                 self._accept(job, [token], [logprob])
-        return bucket * len(batch)
+        return bucket << (len(batch) - 1).bit_length()
 
     def _decode(self, jobs: list[Request]) -> None:
         tokens, logprobs = self._runner.decode([_row(job, job.output[-1:]) for job in jobs])
@@ -193,12 +201,7 @@ class Worker:
     def _accept(self, job: Request, tokens: list[int], logprobs: list[TokenLogprobs | None]) -> int:
         """Take new tokens until one ends the answer, and tell the caller; how many steps counted."""
         room = job.limit - len(job.output)
-        new, end_token = tuple(tokens[:room]), None
-        reason: EndReason | None = "length" if len(tokens) >= room else None
-        if not job.params.ignore_eos:
-            end = next((index for index, token in enumerate(new) if token in self._eos), None)
-            if end is not None:
-                new, end_token, reason = new[:end], new[end], "stop"
+        new, end_token, reason = cut(tokens, room, () if job.params.ignore_eos else self._eos)
         job.output.extend(new)
         told = tuple(item for item in logprobs[: len(new)] if item is not None)
         self._completion += len(new)
@@ -225,6 +228,17 @@ class Worker:
         except Exception:  # noqa: BLE001 - a caller's fault must not end the other requests
             _log.exception("on_event of a request raised; the request is cancelled")
             job.cancelled = True
+
+
+def cut(
+    tokens: Sequence[int], room: int, ends: Collection[int]
+) -> tuple[tuple[int, ...], int | None, EndReason | None]:
+    """What of new `tokens` belongs to an answer with `room` for so many, what token ended it, and why."""
+    new = tuple(tokens[:room])
+    end = next((index for index, token in enumerate(new) if token in ends), None)
+    if end is not None:
+        return new[:end], new[end], "stop"
+    return new, None, "length" if len(tokens) >= room else None
 
 
 def _row(job: Request, tokens: list[int]) -> Row:

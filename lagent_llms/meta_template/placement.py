@@ -11,6 +11,7 @@ from .base import text_of
 from .bulk import filled
 from .schema import Family, System
 from .text import Values
+from .tools import ToolsForm
 
 __all__ = ["check_alternation", "place_system", "system_text", "turns_of"]
 
@@ -61,7 +62,7 @@ def system_text(
         text = None if system.empty == "drop" else _default(system, values)
     elif text is None and not (system.default_unless == "any" and "system" in roles):
         text = _default(system, values)
-    if tools and family.tools is not None:
+    if tools and isinstance(family.tools, ToolsForm):
         text = family.tools.write(text, tools)
     if text is None:
         return None

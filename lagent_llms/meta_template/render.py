@@ -16,6 +16,7 @@ from .placement import START, check_alternation, place_system, system_text, turn
 from .reasoning import take_reasoning
 from .schema import NONE, OTHERS, Begin, Family, Role
 from .text import Text, Values, local_time
+from .tools import ToolsMessage
 
 __all__ = ["MetaTemplate"]
 
@@ -73,6 +74,8 @@ class MetaTemplate(ChatTemplate):
             raise UnsupportedParameter(
                 f"{self.name}: this template has no place for tools", parameter="tools", backend=self.name
             )
+        if tools and isinstance(self.family.tools, ToolsMessage):
+            messages, tools = self.family.tools.place(messages, tools), None
         values = self._values(options)
         generation = add_generation_prompt and not continue_final_message
         roles = [*map(_ROLE, messages)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .text import Operation, Text
-from .tools import ToolCallForm, ToolsForm
+from .tools import ToolCallForm, ToolsForm, ToolsMessage
 
 __all__ = ["Alternation", "Begin", "Case", "Family", "Prompt", "Query", "Role", "System", "Thinking", "When"]
 
@@ -205,5 +205,5 @@ class Family:
     prompt: Prompt = Prompt()
     roles: Mapping[str, Role] = field(default_factory=dict)
     others: Role = Role(word="refuse")
-    tools: ToolsForm | None = None
+    tools: ToolsForm | ToolsMessage | None = None
     tool_call: ToolCallForm | None = None

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TemplateError
-from ..schema import ToolCall
+from ..schema import Message, ToolCall
 from .reader import Reader
 
-__all__ = ["ToolCallForm", "ToolsForm", "read_tool_call", "read_tools"]
+__all__ = ["ToolCallForm", "ToolsForm", "ToolsMessage", "read_tool_call", "read_tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,33 @@ class ToolsForm:
         return head + "".join(self.item + json.dumps(tool, ensure_ascii=False) for tool in tools) + self.end
 
 
+@dataclass(frozen=True, slots=True)
+class ToolsMessage:
+    """Tool descriptions as a message of their own, a JSON list, after the system messages.
+
+    Attributes:
+        role: Its role.
+        name: Its name, '' for none; that of the tools' answers as well.
+        answer_role: The family's role for what OpenAI's form calls ``tool``: the answer of a tool.
+    """
+
+    role: str
+    name: str = ""
+    answer_role: str = "tool"
+
+    def place(self, messages: Sequence[Message], tools: Iterable[Any]) -> list[Message]:
+        """`messages` with the descriptions of `tools` (OpenAI's form, or the inner one) among them."""
+        inner = [tool.get("function", tool) if isinstance(tool, Mapping) else tool for tool in tools]
+        named = {"name": self.name} if self.name else {}
+        told = {"role": self.role, "content": json.dumps(inner, ensure_ascii=False), **named}
+        turns: list[Message] = [
+            {**message, "role": self.answer_role, **named} if message["role"] == "tool" else message
+            for message in messages
+        ]
+        first = next((i for i, message in enumerate(turns) if message["role"] != "system"), len(turns))
+        return [*turns[:first], told, *turns[first:]]
+
+
 def read_tool_call(raw: object, where: str) -> ToolCallForm:
     """The `tool_call` section of a family file."""
     reader = Reader(raw, where, ("begin", "end", "separator", "arguments"))
@@ -125,7 +152,10 @@ def read_tool_call(raw: object, where: str) -> ToolCallForm:
     return ToolCallForm(begin, end, reader.text("separator"), reader.texts("arguments") or ("arguments",))
 
 
-def read_tools(raw: object, where: str) -> ToolsForm:
+def read_tools(raw: object, where: str) -> ToolsForm | ToolsMessage:
     """The `tools` section of a family file."""
+    if isinstance(raw, Mapping) and "role" in raw:
+        reader = Reader(raw, where, ("role", "name", "answer_role"))
+        return ToolsMessage(reader.text("role"), reader.text("name"), reader.text("answer_role") or "tool")
     reader = Reader(raw, where, ("separator", "begin", "item", "end"))
     return ToolsForm(reader.text("separator"), reader.text("begin"), reader.text("item"), reader.text("end"))

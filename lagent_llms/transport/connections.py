@@ -60,7 +60,7 @@ class Connections:
 
     def target(self, path: str) -> str:
         """What to ask for to get `path`."""
-        return self._base + path
+        return self._base + path or "/"
 
     def take(self, timeout: float | None) -> HTTPConnection:
         """An open connection; the one that was used last, or a new one.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
+from ..wire.endpoints import public_url
 from ..wire.http import check_headers
 
 __all__ = [
@@ -30,20 +31,22 @@ def connect_error(url: str, error: BaseException) -> ConnectError:
         words = os.strerror(reason.errno or 0)
     else:
         words = str(reason) or type(reason).__name__
-    return ConnectError(f"cannot connect to {url}: {words}")
+    return ConnectError(f"cannot connect to {public_url(url)}: {words}")
 
 
 def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
     """No connection to `url` in time."""
     return TimeoutExceeded(
-        f"no connection to {url} within {seconds or 0:g} s", phase="connect", seconds=seconds
+        f"no connection to {public_url(url)} within {seconds or 0:g} s", phase="connect", seconds=seconds
     )
 
 
 def interrupted(url: str, error: BaseException | None = None) -> StreamInterrupted:
     """The connection to `url` broke after the request was sent, or what came over it makes no sense."""
     words = f": {error}" if error is not None and str(error) else ""
-    return StreamInterrupted(f"the connection to {url} broke before the answer was complete{words}")
+    return StreamInterrupted(
+        f"the connection to {public_url(url)} broke before the answer was complete{words}"
+    )
 
 
 def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:

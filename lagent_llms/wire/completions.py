@@ -22,7 +22,13 @@ __all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error"]
 
 class _Call(msgspec.Struct):
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None  # LoRAX sends an object
+
+    def text(self) -> str:
+        """The arguments as JSON."""
+        if isinstance(self.arguments, dict):
+            return msgspec.json.encode(self.arguments).decode()
+        return self.arguments or ""
 
 
 class _ToolCall(msgspec.Struct):
@@ -224,7 +230,7 @@ class CompletionDecoder:
             known = self._tool_calls.setdefault(index, _ToolCall())
             known.id = known.id or call.id
             known.function.name = known.function.name or call.function.name
-            known.function.arguments = (known.function.arguments or "") + (call.function.arguments or "")
+            known.function.arguments = known.function.text() + call.function.text()
 
     def _last(self) -> Piece:
         """The piece that ends the answer."""
@@ -299,7 +305,7 @@ def _logprobs(logprobs: _Logprobs) -> tuple[TokenLogprob, ...]:
 
 
 def _tool_call(call: _ToolCall) -> ToolCall:
-    written = call.function.arguments or "{}"
+    written = call.function.text() or "{}"
     try:
         arguments: Any = msgspec.json.decode(written)
     except msgspec.DecodeError:

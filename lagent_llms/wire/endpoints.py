@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import InvalidArgument
 
-__all__ = ["Endpoints", "check_url"]
+__all__ = ["Endpoints", "check_url", "public_url"]
 
 
 class Endpoints:
@@ -79,3 +79,11 @@ def check_url(name: str, value: object) -> str:
     if bad or parts.query or parts.fragment:
         raise refusal
     return url.rstrip("/")
+
+
+def public_url(url: str) -> str:
+    """`url` without a user's name and password, for messages."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))

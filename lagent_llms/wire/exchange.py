@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from ..errors import LLMError, ServerError, TransportError
-from .endpoints import Endpoints
+from .endpoints import Endpoints, public_url
 from .http import Head, HTTPRequest, read_refusal, server_error
 from .retry import RetryPolicy, unreachable
 
@@ -202,4 +202,4 @@ def _refused(call: Call[T], head: Head, url: str) -> Generator[Command[T], Any, 
     body = b""
     while len(body) < _LONGEST_REFUSAL and (data := (yield READ)):
         body += data
-    return call.read_error(head, body, url + call.request.path)
+    return call.read_error(head, body, public_url(url) + call.request.path)

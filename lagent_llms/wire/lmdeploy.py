@@ -5,7 +5,6 @@ Written against lmdeploy 0.18; docs/lmdeploy.md tells what differs in older vers
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
@@ -18,12 +17,9 @@ from ..schema import Piece, TokenLogprob
 from .completions import CompletionDecoder, completion_body, model_names, read_error
 from .exchange import Call, Whole
 from .http import Head, HTTPRequest, read_refusal, server_error
-from .vocabulary import vocabulary_text
+from .vocabulary import looks_special, vocabulary_text
 
 __all__ = ["answer_call", "models_call", "tokenize_call"]
-
-#: What special tokens look like: <|im_end|>, </s>, [INST], <｜User｜>.
-_SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
 
 #: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
 _PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
@@ -101,7 +97,7 @@ def _server_stops(request: Request) -> list[str]:
     """
     if request.params.ignore_eos:
         return []
-    return [word for word in request.stop_words if _SPECIAL.fullmatch(word)]
+    return [word for word in request.stop_words if looks_special(word)]
 
 
 class _Encoded(msgspec.Struct):

@@ -27,17 +27,22 @@ class RetryPolicy:
         max_retries: Further attempts after the first; 0 is none.
         base: Longest pause before the first further attempt, in seconds; doubles with each.
         longest: Longest pause of all, in seconds. A server that asks for more is not asked again.
+        after_connect_timeout: Whether to go on after a connection that took too long, which makes sense where
+            there is another server to ask.
         uniform: Draws from a range; given by tests.
     """
 
     max_retries: int = 2
     base: float = 0.5
     longest: float = 8.0
+    after_connect_timeout: bool = True
     uniform: Callable[[float, float], float] = _uniform
 
     def pause(self, error: LLMError, attempt: int) -> float | None:
         """Seconds to wait after attempt `attempt` (from 0) failed; None when it is not repeated."""
         if attempt >= self.max_retries or not _may_pass(error):
+            return None
+        if isinstance(error, TimeoutExceeded) and not self.after_connect_timeout:
             return None
         if isinstance(error, RateLimited) and error.retry_after is not None:
             return error.retry_after if error.retry_after <= self.longest else None

@@ -1,10 +1,19 @@
-"""The text of a token from its entry in the vocabulary, for servers that tell the entry. Pure."""
+"""Tokens by their looks: the text of an entry, and what can only be a special token. Pure."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
-__all__ = ["vocabulary_text"]
+__all__ = ["looks_special", "vocabulary_text"]
+
+#: What special tokens look like: <|im_end|>, </s>, [INST], <｜User｜>.
+_SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
+
+
+def looks_special(word: str) -> bool:
+    """Whether `word` can only be a special token, so that a server may take it for a token's id."""
+    return _SPECIAL.fullmatch(word) is not None
 
 
 def vocabulary_text(entry: str) -> str:

@@ -1,6 +1,7 @@
-"""The backends of lmdeploy for the contract: each makes objects that talk to one shared peer."""
+"""The backends of lmdeploy for the promises: each makes objects that talk to one shared peer."""
 
 import sys
+from contextlib import contextmanager
 
 from lagent_llms import (
     AsyncLMDeployClient,
@@ -11,32 +12,40 @@ from lagent_llms import (
     LMDeployServer,
 )
 from lagent_llms.backends.jax import EMBEDDED_MODEL
+from lagent_llms.testing.conformance import Subject
 from tests import lmdeploy_peer as peers
 
-DEFAULTS = {"temperature": 0, "max_new_tokens": 64, "meta_template": "internlm2-lagent"}
+TEMPLATE = {"meta_template": "internlm2-lagent"}
+#: What lmdeploy honours only on the route of messages.
+OF_MESSAGES = {"logprobs": {"meta_template": None}, "response_format": {"meta_template": None}}
 
 
-class Client:
+class Client(Subject):
     """Clients of one api_server."""
 
-    #: What a request for log-probabilities takes: prompts go to a route that has none.
-    for_logprobs = {"meta_template": None}
+    defaults = TEMPLATE
+    arguments_for = OF_MESSAGES
 
     def __init__(self, peer):
         self._peer = peer
 
+    @property
+    def config(self):
+        return {"type": "LMDeployClient", "url": self._peer.url, "model_name": peers.NAME}
+
     def make(self, asynchronous, **kwargs):
         cls = AsyncLMDeployClient if asynchronous else LMDeployClient
-        return cls(self._peer.url, peers.NAME, **{**DEFAULTS, **kwargs})
+        return cls(self._peer.url, peers.NAME, **kwargs)
 
     def running(self):
         return self._peer.running()
 
 
-class Server:
+class Server(Subject):
     """Servers that share one child process, which the first of them started."""
 
-    for_logprobs = {"meta_template": None}
+    defaults = TEMPLATE
+    arguments_for = OF_MESSAGES
 
     def __init__(self):
         self.first = LMDeployServer(
@@ -45,6 +54,12 @@ class Server:
         self._peer = peers.Peer(
             self.first.url, self.first._child, {"Authorization": f"Bearer {self.first.api_key}"}
         )
+
+    @property
+    def config(self):
+        """One that starts a child of its own."""
+        named = {"path": str(EMBEDDED_MODEL), "model_name": peers.NAME, "server_port": 0}
+        return {"type": "LMDeployServer", **named, "command": peers.command(), "serve_cfg": peers.PYTORCH}
 
     def make(self, asynchronous, **kwargs):
         child = self.first._child
@@ -59,7 +74,7 @@ class Server:
             server_port=self.first.server_port,
             api_key=self.first.api_key,
             command=peers.command(),
-            **{**DEFAULTS, **kwargs},
+            **kwargs,
         )
 
     def running(self):
@@ -80,10 +95,10 @@ class _Kept:
     stop = let_go
 
 
-class Pipeline:
+class Pipeline(Subject):
     """Pipelines on one engine of lmdeploy; runs where lmdeploy is installed."""
 
-    for_logprobs = {}
+    defaults = TEMPLATE
 
     def __init__(self, backend):
         if not peers.REAL:
@@ -93,6 +108,11 @@ class Pipeline:
             cpu_engine.install()
         self.first = LMDeployPipeline(EMBEDDED_MODEL, peers.NAME, backend=backend)
 
+    @property
+    def config(self):
+        """One that loads an engine of its own."""
+        return {"type": "LMDeployPipeline", "path": str(EMBEDDED_MODEL), "backend": self.first.backend}
+
     def make(self, asynchronous, **kwargs):
         shared = self.first
 
@@ -100,7 +120,7 @@ class Pipeline:
             def _load(self, *args):
                 return _KeptEngine(shared._engine)
 
-        return Shared(EMBEDDED_MODEL, **{**DEFAULTS, **kwargs})
+        return Shared(EMBEDDED_MODEL, **kwargs)
 
     def running(self):
         return self.first._engine._engine.session_mgr.request_handle_pool.num_dispatched
@@ -117,3 +137,23 @@ class _KeptEngine:
 
     def close(self):
         pass
+
+
+@contextmanager
+def client():
+    with peers.api_server() as peer:
+        yield Client(peer)
+
+
+@contextmanager
+def server():
+    subject = Server()
+    yield subject
+    subject.first.close()
+
+
+@contextmanager
+def pipeline(engine):
+    subject = Pipeline(engine)
+    yield subject
+    subject.first.close()

@@ -88,6 +88,68 @@ def test_prompt_in_pieces(load, monkeypatch):
     assert order[: order.index("long")].count("stream") >= 6
 
 
+def test_running_streams_wait_for_one_prefill_bucket_at_most(load, monkeypatch):
+    """However many come: between two steps of a stream 128 tokens are computed, padding included."""
+    monkeypatch.setattr("lagent_llms.jax_engine.engine._PIECE", 64)
+    monkeypatch.setattr("lagent_llms.jax_engine.worker._PREFILL_TOKENS", 128)
+    engine = load("llama", max_slots=8)
+    computed: list[int] = []
+    runner = engine._worker._runner
+    prefill, decode = runner.prefill, runner.decode
+
+    def counted_prefill(rows):
+        computed[-1] += (
+            runner.prefill_shape(max(len(row.tokens) for row in rows)) << (len(rows) - 1).bit_length()
+        )
+        return prefill(rows)
+
+    def counted_decode(rows):
+        computed.append(0)
+        return decode(rows)
+
+    began = threading.Event()
+    stream = start(engine, prompt_of(5), lambda _: began.set(), max_new_tokens=240, **GREEDY)
+    assert began.wait(120)
+    computed.append(0)
+    monkeypatch.setattr(runner, "prefill", counted_prefill)
+    monkeypatch.setattr(runner, "decode", counted_decode)
+    longs = [
+        start(engine, prompt_of(length), max_new_tokens=2, **GREEDY) for length in (200, 20, 90, 220, 33)
+    ]
+    for one in (*longs, stream):
+        one.wait()
+    assert sum(computed) >= 200 + 20 + 90 + 220 + 33
+    assert max(computed) <= 128
+
+
+def test_nobody_waits_for_ever(load):
+    """More requests than slots: they begin in the order in which they came."""
+    engine = load("llama", max_slots=2)
+    begun: list[int] = []
+    results = [
+        start(
+            engine,
+            prompt_of(6, salt=number),
+            lambda _, number=number: number in begun or begun.append(number),
+            max_new_tokens=20,
+            **GREEDY,
+        )
+        for number in range(10)
+    ]
+    assert [len(result.wait().ids) for result in results] == [20] * 10
+    assert begun == sorted(begun)
+
+
+def test_a_seed_of_the_engine_repeats_its_run_but_not_one_answer(load):
+    def answers(seed):
+        engine = load("llama", max_slots=1, seed=seed)
+        return [run(engine, prompt_of(5), max_new_tokens=12, temperature=1.5).ids for _ in range(3)]
+
+    first = answers(556)
+    assert first == answers(556) != answers(557)
+    assert len(set(map(tuple, first))) == 3
+
+
 def test_answer_up_to_the_context_limit(load):
     """The last places of a slot, where neither a chunk nor a prefill bucket fits any more."""
     engine, whole = load("llama", max_slots=1, max_len=100), load("llama", max_slots=1)

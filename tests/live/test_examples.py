@@ -35,7 +35,7 @@ def test_agent_loop(question, expression, result):
 def test_the_calculator_evaluates_arithmetic_and_nothing_else():
     sys.path.insert(0, str(EXAMPLES))
     try:
-        from agent_loop import calculator
+        from calculator import calculator
     finally:
         sys.path.pop(0)
     assert calculator("2 * (3 + 4)") == "14"
@@ -45,3 +45,12 @@ def test_the_calculator_evaluates_arithmetic_and_nothing_else():
             calculator(bad)
     with pytest.raises(ZeroDivisionError):
         calculator("1 / 0")
+
+
+def test_jax_server():
+    told = run("jax_server.py")
+    assert "POST /instruct: The capital of France is Paris." in told
+    assert "POST /chat: Your name is Alice." in told
+    assert "GET /status: Ready on " in told
+    assert "5" in told.split("Response:")[1].splitlines()[1]
+    assert "The capital of Japan is Tokyo" in told

@@ -221,6 +221,25 @@ def test_continue_final_message() -> None:
         template().render(said(("system", "s")), continue_final_message=True)
 
 
+def test_tools_as_a_message_of_their_own() -> None:
+    dialog = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "2 * 3?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "6"},
+    ]
+    tools = [{"type": "function", "function": {"name": "f"}}, {"name": "g"}]
+    assert load_template("internlm2-lagent").render(dialog, tools=tools) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        '<|im_start|>system name=<|plugin|>\n[{"name": "f"}, {"name": "g"}]<|im_end|>\n'
+        "<|im_start|>user\n2 * 3?<|im_end|>\n"
+        "<|im_start|>assistant\n<|action_start|><|plugin|>\n"
+        '{"name": "f", "parameters": {}}<|action_end|><|im_end|>\n'
+        "<|im_start|>environment name=<|plugin|>\n6<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+
+
 def test_tools_need_a_place() -> None:
     with pytest.raises(UnsupportedParameter, match="no place for tools"):
         template().render(said(("user", "u")), tools=[{}])

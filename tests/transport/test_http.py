@@ -26,7 +26,7 @@ from lagent_llms import (
     Timeout,
     TimeoutExceeded,
 )
-from tests.conformance.calling import Caller
+from lagent_llms.testing.conformance import Caller
 from tests.scripted_server import ScriptedServer, free_port, slowly
 
 CHINESE = "你好，世界！😀 <|im_end|"

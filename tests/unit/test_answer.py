@@ -79,6 +79,17 @@ def test_a_failure_as_status_gives_what_was_held():
     assert isinstance(chunk.error, SessionOutOfLimit)
 
 
+def test_logprobs_come_with_the_chunks_in_which_their_tokens_came():
+    answer = Answer(["END"])
+    items = [TokenLogprob(text, None, -0.1) for text in ("a", " E", "N", "!")]
+    chunks = fed(
+        answer, *(Piece(item.token, logprobs=(item,)) for item in items), Piece(finish_reason="stop")
+    )
+    assert [chunk.text for chunk in chunks] == ["a", "a ", "a EN!"]
+    assert [chunk.logprobs for chunk in chunks] == [(items[0],), (items[1],), (items[2], items[3])]
+    assert answer.finish()[1].logprobs == ()
+
+
 def test_logprobs_reasoning_and_tool_calls_are_gathered():
     answer = Answer()
     call = ToolCall("search", {"q": "x"})

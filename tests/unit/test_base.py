@@ -148,8 +148,30 @@ def test_sessions_of_a_batch():
     llm.chat([USER, USER], session_ids=[1, 2], sequence_end=False)
     assert 1 in llm.sessions
     assert 2 in llm.sessions
-    with pytest.raises(InvalidArgument, match="3 ids for 2 inputs"):
+    with pytest.raises(InvalidArgument, match="3 values for 2 inputs"):
         llm.chat([USER, USER], session_ids=[1, 2, 3])
+
+
+def test_adapters_of_a_batch():
+    llm = chatty(script="ok")
+    assert llm.generate(["a", "b", "c"], adapter_id=["french", None, "pirate"]) == ["ok"] * 3
+    asked = {request.prompt: request.options.adapter_name for request in llm.requests}
+    assert asked == {"a": "french", "b": None, "c": "pirate"}
+    with pytest.raises(InvalidArgument, match="adapter_id: 1 values for 2 inputs"):
+        llm.generate(["a", "b"], adapter_id=["french"])
+    with pytest.raises(InvalidArgument, match="adapter_name"):
+        llm.generate("a", adapter_id=["french"])
+
+
+def test_what_only_some_backends_know_is_refused_by_others():
+    llm = chatty(script="ok")
+    for name, value in (("adapter_source", "hub"), ("merged_adapters", {"ids": ["a"], "weights": [1]})):
+        with pytest.raises(UnsupportedParameter, match=name):
+            llm.generate("a", **{name: value})
+        with pytest.raises(UnknownParameter, match=name):
+            ScriptedLLM(**{name + "s": value})
+    assert "adapter_source" in ScriptedLLM.refused_names()
+    assert llm.requests == []
 
 
 def test_ctrl_c_leaves_nothing_of_a_batch_running():

@@ -14,14 +14,16 @@ ROOT = Path(lagent_llms.__file__).parent
 # Bottom up: a module imports only from floors below its own (or from its own room).
 FLOORS = [
     {"errors", "guard", "launcher", "stop_words"},
+    {"checks"},
     {"params", "ports", "process", "schema"},
     {"answer", "deadline", "sessions", "startup", "meta_template", "telemetry"},
     {"request"},
-    {"batch", "engine_source", "registry", "streams"},
+    {"batch", "engine_source", "registry", "streams", "tokens"},
     {"wire", "base"},
     {"transport"},
-    {"config", "testing", "jax_engine"},
+    {"config", "testing", "jax_engine", "lorax"},
     {"backends"},
+    {"serving"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

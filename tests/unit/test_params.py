@@ -3,11 +3,11 @@ import typing
 import pytest
 
 from lagent_llms.errors import InvalidArgument, UnknownParameter, UnsupportedParameter
-from lagent_llms.params import CallKwargs, CallOptions, GenerationParams, ParameterSet, Timeout
+from lagent_llms.params import CallKwargs, CallOptions, GenerationParams, ParameterSet, Timeout, unhonoured
 
 
 def merge(unsupported=(), **given):
-    return ParameterSet("SomeLLM", unsupported).merge(GenerationParams(), CallOptions(), given)
+    return ParameterSet("SomeLLM", unhonoured(unsupported)).merge(GenerationParams(), CallOptions(), given)
 
 
 def test_defaults_are_lagents():
@@ -102,4 +102,48 @@ def test_timeouts_set_apart():
 
 
 def test_the_typed_keywords_are_the_tables():
-    assert set(typing.get_type_hints(CallKwargs)) == GenerationParams.names() | CallOptions.names()
+    names = GenerationParams.names() | CallOptions.names() | {"adapter_id"}  # another word for adapter_name
+    assert set(typing.get_type_hints(CallKwargs)) == names
+
+
+MERGED = {"ids": ["a", "b"], "weights": [0.5, 0.5]}
+
+
+def test_adapter_id_is_another_word_for_adapter_name():
+    assert merge(adapter_id="french")[1].adapter_name == "french"
+    assert merge(adapter_id="french", adapter_name="french")[1].adapter_name == "french"
+    with pytest.raises(InvalidArgument, match="only one can be given"):
+        merge(adapter_id="french", adapter_name="pirate")
+    with pytest.raises(InvalidArgument, match="adapter_name=5"):
+        merge(adapter_id=5)
+
+
+def test_an_adapter_takes_the_place_of_merged_ones_and_the_reverse():
+    known = ParameterSet("LLM")
+    _, merged = known.merge(GenerationParams(), CallOptions(), {"merged_adapters": MERGED})
+    _, one = known.merge(GenerationParams(), merged, {"adapter_id": "french"})
+    assert (one.adapter_name, one.merged_adapters) == ("french", None)
+    _, again = known.merge(GenerationParams(), one, {"merged_adapters": MERGED})
+    assert (again.adapter_name, again.merged_adapters) == (None, MERGED)
+    _, base = known.merge(GenerationParams(), one, {"adapter_id": None})
+    assert (base.adapter_name, base.merged_adapters) == (None, None)
+    with pytest.raises(InvalidArgument, match="only one of them"):
+        known.merge(GenerationParams(), CallOptions(), {"adapter_id": "french", "merged_adapters": MERGED})
+    with pytest.raises(InvalidArgument, match="merged_adapters='french'"):
+        known.merge(GenerationParams(), CallOptions(), {"merged_adapters": "french"})
+
+
+def test_a_rare_parameter_is_honoured_only_by_who_says_so():
+    for given in ({"priority": 1}, {"parameters": {"a": 1}}, {"adapter_source": "hub"}):
+        with pytest.raises(UnsupportedParameter, match=next(iter(given))):
+            merge(**given)
+        _, options = ParameterSet("SomeLLM", unhonoured((), given)).merge(
+            GenerationParams(), CallOptions(), given
+        )
+        assert [getattr(options, name) for name in given] == list(given.values())
+    with pytest.raises(InvalidArgument, match="priority=-1"):
+        ParameterSet("SomeLLM", unhonoured((), ["priority"])).merge(
+            GenerationParams(), CallOptions(), {"priority": -1}
+        )
+    with pytest.raises(InvalidArgument, match="parameters="):
+        CallOptions(parameters={"a": [1]})

@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .base import AsyncBaseLLM, BaseLLM
-from .deadline import Deadline
-from .request import LLMCore, Request
-from .schema import Piece, Usage
+from ..base import AsyncBaseLLM, BaseLLM
+from ..deadline import Deadline
+from ..request import LLMCore, Request
+from ..schema import Piece, Usage
 
 if TYPE_CHECKING:
-    from .meta_template import TemplateSpec
+    from ..meta_template import TemplateSpec
 
 __all__ = ["AsyncScriptedLLM", "Script", "ScriptedLLM"]
 

@@ -1,0 +1,27 @@
+"""The plugin keeps the promises: found by its registered name, on a model that answers."""
+
+import os
+
+import pytest
+
+from lagent_llms import create_llm
+from lagent_llms.testing.conformance import Conformance, Subject
+
+MODEL = os.environ["MODEL_DIR"]
+
+
+class Transformers(Subject):
+    name = "TransformersLLM"
+
+    def make(self, asynchronous, **kwargs):
+        config = {"type": "TransformersLLM", "path": MODEL, "meta_template": "internlm2-lagent", **kwargs}
+        return create_llm(config, asynchronous=asynchronous)
+
+
+@pytest.fixture
+def subject():
+    return Transformers()
+
+
+class TestTransformersLLM(Conformance):
+    pass

@@ -1,0 +1,116 @@
+"""Triton over HTTP, for `TritonClient` s whose address begins with http: generate and generate_stream."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import ConfigError, LLMError
+from ..wire.endpoints import Endpoints
+from ..wire.exchange import Call
+from ..wire.retry import RetryPolicy
+from ..wire.triton import http as wire
+from ..wire.triton.find import Found, Located
+from ..wire.triton.inference import Ask, Describe, Index
+from ..wire.triton.one_model import OneModel
+
+if TYPE_CHECKING:
+    from ..params import Timeout
+    from ..schema import Piece
+    from ..transport.aio import AsyncHTTPSource
+    from ..transport.http import HTTPSource
+    from .triton_core import Server
+
+__all__ = ["AsyncTritonHTTP", "TritonHTTP"]
+
+T = TypeVar("T")
+
+
+def _call_of(command: object) -> Call[Any]:
+    """The call that carries out a command."""
+    if isinstance(command, Describe):
+        return wire.config_call(command.model)
+    if isinstance(command, Index):
+        return wire.index_call()
+    assert isinstance(command, Ask)
+    return wire.ask_call(command.request)
+
+
+def _answer_call(found: Found, located: Located) -> Call[Piece]:
+    conversation = located.with_model(found)
+    if not isinstance(conversation, OneModel):
+        raise ConfigError(
+            f"model {found.model.config.name!r} ({found.dialect.name}) cannot be spoken to over HTTP: "
+            "give the address of the server's gRPC service"
+        )
+    return wire.answer_call(conversation)
+
+
+class TritonHTTP:
+    """`GRPCTransport` over HTTP."""
+
+    def __init__(self, server: Server, retry: RetryPolicy, max_connections: int) -> None:
+        from ..transport.http import HTTPTransport
+
+        self._http = HTTPTransport(
+            Endpoints([server.url]),
+            headers=server.headers,
+            retry=retry,
+            verify=server.verify,
+            max_connections=max_connections,
+        )
+
+    def open(self, conversation: Located, timeout: Timeout) -> HTTPSource[Piece]:
+        """Start a conversation."""
+        found = self.run(conversation.finder.find(), timeout)
+        return self._http.open(_answer_call(found, conversation), timeout)
+
+    def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
+        """Have steps that only ask models and the server; gives their result."""
+        outcome: object = None
+        try:
+            while True:
+                command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
+                try:
+                    outcome = self._http.fetch(_call_of(command), timeout)
+                except LLMError as error:
+                    outcome = error
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Close the connections that wait for a request."""
+        self._http.close()
+
+
+class AsyncTritonHTTP:
+    """`AsyncGRPCTransport` over HTTP."""
+
+    def __init__(self, server: Server, retry: RetryPolicy) -> None:
+        from ..transport.aio import AsyncHTTPTransport
+
+        self._http = AsyncHTTPTransport(
+            Endpoints([server.url]), headers=server.headers, retry=retry, verify=server.verify
+        )
+
+    async def opened(self, conversation: Located, timeout: Timeout) -> AsyncHTTPSource[Piece]:
+        """Start a conversation."""
+        found = await self.run(conversation.finder.find(), timeout)
+        return self._http.open(_answer_call(found, conversation), timeout)
+
+    async def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
+        """Have steps that only ask models and the server; gives their result."""
+        outcome: object = None
+        try:
+            while True:
+                command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
+                try:
+                    outcome = await self._http.fetch(_call_of(command), timeout)
+                except LLMError as error:
+                    outcome = error
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    async def aclose(self) -> None:
+        """Close the connections that wait for a request."""
+        await self._http.aclose()

@@ -1,0 +1,1 @@
+"""Models behind HTTP: OpenAI-style routes over any backend, and the server of JAX models."""

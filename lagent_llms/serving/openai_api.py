@@ -1,0 +1,133 @@
+"""OpenAI-style routes over any `AsyncBaseLLM`, and vLLM's /tokenize."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from ..base import AsyncBaseLLM
+from ..errors import LLMError, NotFound, UnsupportedParameter
+from ..schema import Completion, StreamChunk
+from ..streams import AsyncStream
+from .answering import unless_gone
+from .openai_answers import chat_answer, chat_chunks, completion_answer, completion_chunks, usage_of
+from .openai_models import ChatBody, CompletionBody, TokenizeBody
+from .refusals import error_body, error_status
+
+__all__ = ["openai_routes"]
+
+_Chunks = Callable[..., list[dict[str, Any]]]
+
+
+def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
+    """The routes.
+
+    Args:
+        llm: Who answers.
+        model: The name it goes by; a request for another one is 404.
+    """
+    router = APIRouter()
+    created = int(time.time())
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model_card(model, created)]}
+
+    @router.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> dict[str, Any]:
+        _check_model(name, model)
+        return _model_card(model, created)
+
+    @router.post("/v1/completions")
+    async def completions(body: CompletionBody, request: Request) -> Response:
+        _check_model(body.model, model)
+        prompts, given, base = body.prompts(), body.keywords(llm.context_len), _base("cmpl", model)
+        if body.stream:
+            stream = llm.stream_generate(prompts[0], **given)
+            return await _streamed(request, stream, base, completion_chunks, usage=body.usage_in_stream)
+        work = asyncio.gather(*(llm.complete(prompt, **given) for prompt in prompts))
+        return JSONResponse(completion_answer(base, list(await unless_gone(request, work))))
+
+    @router.post("/v1/chat/completions")
+    async def chat(body: ChatBody, request: Request) -> Response:
+        _check_model(body.model, model)
+        dialog, given, base = body.dialog(), body.keywords(llm.context_len), _base("chatcmpl", model)
+        if body.stream:
+            stream = llm.stream_chat(dialog, **given)
+            return await _streamed(request, stream, base, chat_chunks, usage=body.usage_in_stream)
+        completion: Completion = await unless_gone(request, llm.complete(dialog, **given))
+        return JSONResponse(chat_answer(base, completion))
+
+    @router.post("/tokenize")
+    async def tokenize(body: TokenizeBody) -> dict[str, Any]:
+        _check_model(body.model or model, model)
+        tokens = await llm.tokenize(_prompt_of(llm, body))
+        return {"tokens": tokens, "count": len(tokens), "max_model_len": llm.context_len}
+
+    return router
+
+
+def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody) -> str:
+    request = llm.prepare(body.inputs(), {"tools": body.tools})
+    if request.prompt is None:
+        raise UnsupportedParameter(
+            "messages cannot be counted: the template is that of another server", parameter="messages"
+        )
+    return request.prompt
+
+
+async def _streamed(
+    request: Request, stream: AsyncStream, base: dict[str, Any], chunks: _Chunks, *, usage: bool
+) -> StreamingResponse:
+    """The events of `stream`. Its first step is taken before the status is sent, so that it can refuse."""
+    try:
+        first = await unless_gone(request, stream.__anext__())
+    except BaseException:
+        stream.close()
+        raise
+    events = _events(first, stream, base, chunks, usage=usage)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+async def _events(
+    first: StreamChunk, stream: AsyncStream, base: dict[str, Any], chunks: _Chunks, *, usage: bool
+) -> AsyncIterator[str]:
+    try:
+        for item in chunks(base, first, first=True):
+            yield _event(item)
+        async for chunk in stream:
+            for item in chunks(base, chunk, first=False):
+                yield _event(item)
+        if usage and stream.completion is not None:
+            kind = "text_completion" if chunks is completion_chunks else "chat.completion.chunk"
+            yield _event({**base, "object": kind, "choices": [], "usage": usage_of(stream.completion.usage)})
+        yield "data: [DONE]\n\n"
+    except LLMError as error:  # the status is sent already: the error goes into the stream
+        status, code = error_status(error)
+        yield _event(error_body(status, str(error), code))
+    finally:
+        stream.close()
+
+
+def _event(item: dict[str, Any]) -> str:
+    return f"data: {json.dumps(item, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def _base(prefix: str, model: str) -> dict[str, Any]:
+    return {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+
+
+def _model_card(model: str, created: int) -> dict[str, Any]:
+    return {"id": model, "object": "model", "created": created, "owned_by": "lagent_llms"}
+
+
+def _check_model(asked: str, model: str) -> None:
+    if asked != model:
+        raise NotFound(f"there is no model {asked!r}; there is {model!r}", code="model_not_found")

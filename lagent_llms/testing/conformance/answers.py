@@ -1,0 +1,221 @@
+"""Promises about whole answers, parameters and batches."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import threading
+from dataclasses import asdict
+
+import pytest
+
+from ...errors import BatchError, InvalidArgument, UnknownParameter, UnsupportedParameter
+from .promise import Promises, promise, wait_until
+from .subject import user
+
+__all__ = ["Answers", "Batches", "Parameters"]
+
+
+class Answers(Promises):
+    """Promises about one answer."""
+
+    @promise("chat answers messages, complete tells all about the answer")
+    def test_complete(self) -> None:
+        llm = self.make()
+        answer = llm.complete(self.subject.question)
+        assert answer.text
+        assert answer.text == llm.chat(self.subject.question)
+        assert answer.finish_reason == "stop"
+        assert answer.usage.completion_tokens > 2
+        assert answer.usage.prompt_tokens > 2
+        assert len(answer.token_ids) in (0, answer.usage.completion_tokens)  # not every server tells
+
+    @promise("generate takes the prompt as it is")
+    def test_generate(self) -> None:
+        llm = self.make()
+        prompt = self.prompt(llm.llm)
+        words = llm.llm.template.stop_words if llm.llm.template else ()
+        answer = llm.generate(prompt, stop_words=words)
+        assert isinstance(answer, str)
+        assert answer == llm.complete(prompt, stop_words=words).text
+        if llm.llm.template is not None:
+            assert answer == llm.chat(self.subject.question)
+
+    @promise("temperature=0 is greedy: the same answer every time")
+    def test_greedy(self) -> None:
+        llm = self.make(top_k=None, top_p=1)
+        answers = {llm.chat(self.subject.long_question) for _ in range(3)}
+        assert len(answers) == 1
+
+    @promise("a string is a user message for chat")
+    def test_a_string_is_a_user_message(self) -> None:
+        llm = self.make()
+        assert llm.chat("Hello") == llm.chat(user("Hello"))
+
+    @promise("threads may share an object")
+    def test_threads(self) -> None:
+        llm = self.make()
+        expected = llm.chat(self.subject.question)
+        answers: list[str] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(llm.chat(self.subject.question)))
+            for _ in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [expected] * 12
+
+    @promise("the synchronous and the asynchronous class take the same arguments")
+    def test_twins(self) -> None:
+        cls, twin = type(self.make().llm), type(self.make_twin().llm)
+        assert cls.constructor_names() == twin.constructor_names()
+        assert cls.refused_names() == twin.refused_names()
+        for name in ("generate", "chat", "complete", "stream_chat", "stream_generate", "tokenize"):
+            here, there = (inspect.signature(getattr(one, name)).parameters for one in (cls, twin))
+            assert list(here) == list(there), name
+
+
+class Parameters(Promises):
+    """Promises about parameters: honoured or refused, never dropped."""
+
+    @promise("max_new_tokens is exact")
+    def test_max_new_tokens(self) -> None:
+        answer = self.make().complete(self.subject.long_question, max_new_tokens=7)
+        assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 7)
+
+    @promise("ignore_eos goes on after the end token", needs="ignore_eos")
+    def test_ignore_eos(self) -> None:
+        answer = self.make().complete(self.subject.question, ignore_eos=True, max_new_tokens=40)
+        assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 40)
+
+    @promise("seed makes sampling repeatable", needs="seed")
+    def test_seed(self) -> None:
+        llm = self.make(temperature=2, top_k=None, top_p=1)
+        texts = [llm.chat(self.subject.long_question, seed=seed) for seed in (1, 1, 2, 3)]
+        assert texts[0] == texts[1]
+        assert len(set(texts)) > 1
+
+    @promise("top_k=1 takes the best token", needs="top_k")
+    def test_top_k(self) -> None:
+        self._only_the_best_token(top_k=1)
+
+    @promise("a tiny top_p takes the best token", needs="top_p")
+    def test_top_p(self) -> None:
+        self._only_the_best_token(top_p=1e-6)
+
+    @promise("min_p=1 takes the best token", needs="min_p")
+    def test_min_p(self) -> None:
+        self._only_the_best_token(min_p=1)
+
+    def _only_the_best_token(self, **parameter: float) -> None:
+        llm = self.make()
+        free = {"temperature": 2.0, "top_k": None, "top_p": 1}
+        assert llm.chat(self.subject.question, **{**free, **parameter}) == llm.chat(self.subject.question)
+
+    @promise("repetition_penalty makes repeating less likely", needs="repetition_penalty")
+    def test_repetition_penalty(self) -> None:
+        llm = self.make()
+        plain = llm.chat(self.subject.long_question)
+        assert llm.chat(self.subject.long_question, repetition_penalty=8.0) != plain
+
+    @promise("logprobs tells the log-probability of each token and the best others", needs="logprobs")
+    def test_logprobs(self) -> None:
+        llm = self.make_for("logprobs")
+        answer = llm.complete(self.subject.question, logprobs=3)
+        assert len(answer.logprobs) == answer.usage.completion_tokens
+        assert "".join(item.token for item in answer.logprobs) == answer.text
+        for item in answer.logprobs:
+            assert item.logprob <= 0
+            assert len(item.top) == 3
+            assert (item.token, item.token_id, item.logprob) == item.top[0]  # greedy takes the best
+        assert llm.complete(self.subject.question).logprobs == ()
+
+    @promise("response_format is honoured or refused", needs="response_format")
+    def test_response_format(self) -> None:
+        schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        self.make_for("response_format").chat(self.subject.question, response_format=asked)
+
+    @promise("stream=False gives the same answer in one piece", needs="stream")
+    def test_without_streaming(self) -> None:
+        llm = self.make()
+        whole = llm.complete(self.subject.question, stream=False)
+        streamed = llm.complete(self.subject.question)
+        assert (whole.text, whole.finish_reason) == (streamed.text, streamed.finish_reason)
+        assert whole.usage.completion_tokens == streamed.usage.completion_tokens
+
+    @promise("a value for one call never changes the object")
+    def test_calls_leave_no_trace(self) -> None:
+        llm = self.make()
+        before = asdict(llm.llm.params), asdict(llm.llm.options)
+        plain = llm.complete(self.subject.long_question)
+        llm.complete(self.subject.long_question, max_new_tokens=3, stop_words=["x"], timeout=20)
+        assert (asdict(llm.llm.params), asdict(llm.llm.options)) == before
+        assert llm.complete(self.subject.long_question).text == plain.text
+
+    @promise("bad input is refused before anything is sent, by name")
+    def test_bad_input(self) -> None:
+        llm = self.make()
+        with pytest.raises(UnknownParameter, match="did you mean 'temperature'"):
+            llm.chat(self.subject.question, temprature=1)
+        for bad in ({"top_p": 2}, {"max_new_tokens": 0}, {"temperature": -1}, {"session_id": "one"}):
+            with pytest.raises((InvalidArgument, UnsupportedParameter), match=next(iter(bad))):
+                llm.chat(self.subject.question, **bad)
+        with pytest.raises(InvalidArgument, match="the prompt is empty"):
+            llm.generate("")
+        with pytest.raises(InvalidArgument, match="list of messages is empty"):
+            llm.chat([])
+        with pytest.raises(InvalidArgument, match="role"):
+            llm.chat([{"content": "no role"}])
+
+
+class Batches(Promises):
+    """Promises about several inputs at once."""
+
+    QUESTIONS = (
+        "What is the capital of France?",
+        "What is the capital of Japan?",
+        "Spell lamp.",
+        "What is 2 + 3?",
+    )
+
+    @promise("a batch keeps its order")
+    def test_order(self) -> None:
+        llm = self.make()
+        dialogs = [user(question) for question in self.QUESTIONS]
+        assert llm.chat(dialogs) == [llm.chat(dialog) for dialog in dialogs]
+        prompts = [self.prompt(llm.llm), "Hello", "One two"]
+        assert llm.generate(prompts) == [llm.generate(prompt) for prompt in prompts]
+
+    @promise("one bad input of a batch does not lose the others")
+    def test_partial_failure(self) -> None:
+        llm = self.make()
+        expected = llm.chat(self.subject.question)
+        with pytest.raises(BatchError) as caught:
+            llm.chat([self.subject.question, [], self.subject.question])
+        assert caught.value.index == 1
+        first, refused, last = caught.value.results
+        assert (first, last) == (expected, expected)
+        assert isinstance(refused, InvalidArgument)
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (again.index, str(again)) == (1, str(caught.value))
+
+    @promise("a batch may be larger than what is answered at once")
+    def test_large_batches(self) -> None:
+        llm = self.make()
+        assert llm.chat([self.subject.question] * 40) == [llm.chat(self.subject.question)] * 40
+
+    @promise("the inputs of a batch are answered at once, not one after the other")
+    def test_concurrency(self) -> None:
+        llm = self.make(ignore_eos=self.honours("ignore_eos"), max_new_tokens=200)
+        dialogs = [self.subject.long_question] * 4
+        calling = threading.Thread(target=llm.chat, args=(dialogs,))
+        calling.start()
+        try:
+            running = self.subject.running
+            assert running() is None or wait_until(lambda: (running() or 0) > 1 or not calling.is_alive())
+            assert running() is None or calling.is_alive()
+        finally:
+            calling.join()

@@ -1,0 +1,198 @@
+"""The errors that LoRAX's client documents, as part of our tree, and how a refusal is told to be one. Pure.
+
+::
+
+    ServerError
+    ├── ValidationError (also InvalidArgument)      a request the server, or this client, refuses
+    │   └── UnprocessableEntityError                HTTP 422 of no known type
+    ├── GenerationError                             it failed while decoding; an adapter cannot be loaded
+    ├── IncompleteGenerationError (also StreamInterrupted)
+    ├── BadRequestError                             HTTP 400
+    ├── ShardNotReadyError                          HTTP 424
+    │   └── ForbiddenError (also AuthenticationError)     HTTP 403
+    ├── ShardTimeoutError                           HTTP 504
+    ├── NotFoundError (also NotFound)               HTTP 404
+    ├── OverloadedError (also RateLimited)          too many requests at once
+    ├── RateLimitExceededError (also RateLimited)   HTTP 429 of no known type
+    ├── NotSupportedError
+    └── UnknownError                                everything else
+        └── UnauthorizedError (also AuthenticationError)  HTTP 401
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import (
+    AuthenticationError,
+    InvalidArgument,
+    ModelStatusCode,
+    NotFound,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+)
+
+__all__ = [
+    "BadRequestError",
+    "ForbiddenError",
+    "GenerationError",
+    "IncompleteGenerationError",
+    "NotFoundError",
+    "NotSupportedError",
+    "OverloadedError",
+    "RateLimitExceededError",
+    "ShardNotReadyError",
+    "ShardTimeoutError",
+    "UnauthorizedError",
+    "UnknownError",
+    "UnprocessableEntityError",
+    "ValidationError",
+    "parse_error",
+]
+
+
+class ValidationError(ServerError, InvalidArgument):
+    """A request that is refused: by the server, or here before anything is sent (`status_code` is then None).
+
+    Attributes:
+        argument: Name of the argument, '' when it is not known.
+    """
+
+    status = ModelStatusCode.SESSION_INVALID_ARG
+
+    def __init__(
+        self, message: str = "", *, status_code: int | None = None, code: str = "", argument: str = ""
+    ) -> None:
+        super().__init__(message, status_code=status_code, code=code)
+        self.argument = argument
+
+
+class UnprocessableEntityError(ValidationError):
+    """HTTP 422 without a type: the body is not what the server expects."""
+
+
+class GenerationError(ServerError):
+    """The server failed while it decoded, or could not load the adapter."""
+
+
+class IncompleteGenerationError(StreamInterrupted, ServerError):
+    """The answer ended before its final event; `partial` is the text received so far."""
+
+    def __init__(
+        self, message: str = "", *, status_code: int | None = None, code: str = "", partial: str = ""
+    ) -> None:
+        ServerError.__init__(self, message, status_code=status_code, code=code)
+        self.partial = partial
+
+
+class BadRequestError(ServerError):
+    """HTTP 400: the body is no JSON."""
+
+
+class ShardNotReadyError(ServerError):
+    """HTTP 424 without a type, or 403: the model cannot be used now."""
+
+
+class ForbiddenError(ShardNotReadyError, AuthenticationError):
+    """HTTP 403: the token does not allow this."""
+
+
+class ShardTimeoutError(ServerError):
+    """HTTP 504."""
+
+
+class NotFoundError(NotFound):
+    """HTTP 404: no such route, or no such deployment."""
+
+
+class OverloadedError(RateLimited):
+    """As many requests as the server takes are going on already."""
+
+
+class RateLimitExceededError(RateLimited):
+    """HTTP 429 without a type, from something before the server."""
+
+
+class NotSupportedError(ServerError):
+    """A model that cannot be used with this client."""
+
+    def __init__(self, model_id: str = "", *, status_code: int | None = None, code: str = "") -> None:
+        known = " is not available for inference with this client."
+        message = model_id if model_id.endswith(known) else f"Model `{model_id}`{known}"  # unpickled: whole
+        super().__init__(message, status_code=status_code, code=code)
+
+
+class UnknownError(ServerError):
+    """Anything without a class of its own.
+
+    Args:
+        message: The server's words; the status is put before them.
+        status_code: HTTP status.
+        code: The server's error_type.
+    """
+
+    def __init__(self, message: str = "", status_code: int | None = None, *, code: str = "") -> None:
+        words = message if status_code is None else f"Error status {status_code}: {message}"
+        super().__init__(words, status_code=status_code, code=code)
+
+
+class UnauthorizedError(UnknownError, AuthenticationError):
+    """HTTP 401: the token is missing or wrong."""
+
+
+_BY_TYPE: Mapping[str, type[ServerError]] = {
+    "generation": GenerationError,
+    "incomplete_generation": IncompleteGenerationError,
+    "overloaded": OverloadedError,
+    "validation": ValidationError,
+}
+_BY_STATUS: Mapping[int, type[ServerError]] = {
+    400: BadRequestError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    422: UnprocessableEntityError,
+    424: ShardNotReadyError,
+    429: RateLimitExceededError,
+    504: ShardTimeoutError,
+}
+#: What an error inside a stream, which is HTTP 200, would have been as an answer of its own.
+_STATUS_OF_TYPE = {
+    "generation": 424,
+    "incomplete_generation": 500,
+    "overloaded": 429,
+    "validation": 422,
+    "template_error": 422,
+    "tool_error": 422,
+    "missing_template_variable": 422,
+    "embedding_failure": 500,
+    "classification_failure": 500,
+}
+
+
+def parse_error(
+    status_code: int,
+    payload: Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+    *,
+    retry_after: float | None = None,
+) -> ServerError:
+    """The error that an answer is: by its error_type, else by its status.
+
+    Args:
+        status_code: HTTP status; of an event in a stream 200.
+        payload: The decoded body, ``{"error": …, "error_type": …}``.
+        headers: Of the response; its x-b3-traceid is put into the message.
+        retry_after: Seconds the server asks to wait.
+    """
+    message = str(payload.get("error") or payload.get("message") or "")
+    code = str(payload.get("error_type") or "")
+    if trace := (headers or {}).get("x-b3-traceid"):
+        message += f": Trace ID: {trace}"
+    status = _STATUS_OF_TYPE.get(code, 500) if status_code < 300 else status_code
+    kind = _BY_TYPE.get(code) or _BY_STATUS.get(status, UnknownError)
+    if issubclass(kind, RateLimited):
+        return kind(message, status_code=status, code=code, retry_after=retry_after)
+    return kind(message, status_code=status, code=code)

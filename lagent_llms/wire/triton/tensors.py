@@ -1,0 +1,68 @@
+"""Tensors as Triton sends them: a name, a datatype, a shape, and the bytes of the values. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import ServerError
+
+__all__ = ["Tensor", "read_strings", "read_values"]
+
+_CODES = {
+    "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
+    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP32": "f", "FP64": "d", "FP16": "e",
+}  # fmt: skip
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input of a request.
+
+    Attributes:
+        name: Its name.
+        datatype: 'BYTES', 'INT32', 'FP32' …
+        shape: Its shape.
+        values: Its values, flat; strings for BYTES.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: Sequence[Any] = field(repr=False)
+
+    def raw(self) -> bytes:
+        """The values as they go over the wire."""
+        if self.datatype == "BYTES":
+            encoded = [value.encode() for value in self.values]
+            return b"".join(_LENGTH.pack(len(value)) + value for value in encoded)
+        return struct.pack(f"<{len(self.values)}{_CODES[self.datatype]}", *self.values)
+
+
+def read_strings(data: bytes) -> list[str]:
+    """The strings of a BYTES tensor."""
+    strings, at = [], 0
+    while at < len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += 4 + length
+        strings.append(data[at - length : at].decode("utf-8", "replace"))
+    return strings
+
+
+def read_values(datatype: str, data: bytes, start: int = 0, stop: int | None = None) -> list[Any]:
+    """The values of a tensor, from `start` to `stop`.
+
+    Raises:
+        ServerError: A datatype that is none of Triton's.
+    """
+    if datatype == "BYTES":
+        return list(read_strings(data)[start:stop])
+    code = _CODES.get(datatype)
+    if code is None:
+        raise ServerError(f"the server sent a tensor of datatype {datatype}, which cannot be read")
+    size = struct.calcsize(f"<{code}")
+    stop = len(data) // size if stop is None else min(stop, len(data) // size)
+    return list(struct.unpack_from(f"<{max(0, stop - start)}{code}", data, start * size))

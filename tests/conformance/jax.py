@@ -1,0 +1,30 @@
+"""JAXPipeline for the promises: pipelines on one shared engine."""
+
+from contextlib import contextmanager
+
+from lagent_llms import AsyncJAXPipeline, JAXPipeline
+from lagent_llms.backends.jax import EMBEDDED_MODEL
+from lagent_llms.jax_engine import Engine
+from lagent_llms.testing.conformance import Subject
+
+
+class Pipeline(Subject):
+    """Makes pipelines on one engine, and looks into it."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    config = {"type": "JAXPipeline"}
+
+    def make(self, asynchronous, **kwargs):
+        return (AsyncJAXPipeline if asynchronous else JAXPipeline)(engine=self._engine, **kwargs)
+
+    def running(self):
+        stats = self._engine.stats()
+        return stats.slots_in_use + stats.waiting
+
+
+@contextmanager
+def pipeline():
+    with Engine.load(EMBEDDED_MODEL, max_slots=8) as engine:
+        yield Pipeline(engine)

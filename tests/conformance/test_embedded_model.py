@@ -1,0 +1,68 @@
+"""Every backend gives the embedded model's answers: promises that take a model one knows."""
+
+import json
+
+import pytest
+
+from lagent_llms.testing.conformance import Promises, promise
+
+from .conversations import hold_all, make_conversations, recorded
+
+FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
+CALCULATE = [
+    {"role": "system", "name": "plugin", "content": json.dumps([{"name": "calculator"}])},
+    {"role": "user", "content": "What is 231 * 17?"},
+]
+TURNS = {"session_id": 5, "sequence_end": False}
+
+
+class TestEmbeddedModel(Promises):
+    @promise("100 conversations (sessions, tools, Chinese) end alike on every backend, greedily")
+    def test_conversations(self):
+        conversations, answers = recorded()
+        llm = self.make(max_new_tokens=200)
+        for turns, said, expected in zip(conversations, hold_all(llm, conversations), answers, strict=True):
+            assert said == expected, turns
+
+    @promise("the right answer")
+    def test_the_right_answer(self):
+        llm = self.make()
+        assert llm.chat(FRANCE) == "The capital of France is Paris."
+        prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+        assert llm.generate(prompt, stop_words=["<|im_end|>"]) == "The capital of France is Paris."
+
+    @promise("a BOS in the prompt is not doubled")
+    def test_one_bos(self):
+        llm = self.make()
+        assert llm.tokenize("<s>Hello") == llm.tokenize("Hello")
+
+    @promise("special tokens survive unless asked, and with them tool calls", needs="skip_special_tokens")
+    def test_special_tokens(self):
+        llm = self.make()
+        answer = llm.complete(CALCULATE)
+        assert answer.text.startswith("<|action_start|><|plugin|>")
+        assert answer.finish_reason == "tool_calls"
+        assert [call.name for call in answer.tool_calls] == ["calculator"]
+        left_out = llm.chat(CALCULATE, skip_special_tokens=True)
+        assert left_out.strip().startswith("{")
+        assert "<|" not in left_out
+
+    @promise("a session remembers, and only its own")
+    def test_memory(self):
+        llm = self.make()
+        llm.chat("My name is Alice.", sequence_start=True, **TURNS)
+        llm.chat(FRANCE, sequence_start=False, **TURNS)
+        assert "Alice" in llm.chat("What is my name?", sequence_start=False, **TURNS)
+        assert "Alice" not in llm.chat("What is my name?")
+
+    @promise("a stop word cut anywhere never shows")
+    @pytest.mark.parametrize("word", ["Paris", " of Fra", "France is", "."])
+    def test_stop_words(self, word):
+        llm = self.make()
+        expected = "The capital of France is Paris.".split(word)[0]
+        answer = llm.complete(FRANCE, stop_words=[word])
+        assert (answer.text, answer.finish_reason, answer.stop_word) == (expected, "stop", word)
+
+
+def test_the_recorded_conversations_are_those_of_the_generator():
+    assert recorded()[0] == make_conversations()

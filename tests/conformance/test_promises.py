@@ -1,0 +1,7 @@
+"""Every backend keeps every promise."""
+
+from lagent_llms.testing.conformance import Conformance
+
+
+class TestPromises(Conformance):
+    """The suite, on the backends of conftest.py."""

@@ -1,0 +1,67 @@
+"""A server that speaks LoRAX's protocol with the embedded model and its adapters, for all tests here."""
+
+import pytest
+
+from lagent_llms import JAXPipeline
+from lagent_llms.lorax import AsyncClient, Client
+from lagent_llms.testing.conformance import Caller
+from tests import lorax_peer
+
+TOKEN = "hf_very_secret"
+SMALL = [
+    "--max-stop-sequences", 2, "--max-concurrent-requests", 3, "--keep-alive", 0.1,
+    "--private", "pirate", "--private-token", TOKEN,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def peer():
+    with lorax_peer.server() as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def small_peer():
+    """Our peer with narrow limits, a private adapter, and keep-alives that come soon."""
+    with lorax_peer.served(*SMALL) as peer:
+        yield peer
+
+
+@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
+def connect(request):
+    """Makes clients, which are called the same way whether they are asynchronous or not."""
+    made = []
+
+    def connect(url, *args, **kwargs):
+        made.append(ClientCaller(request.param(url, *args, **kwargs)))
+        return made[-1]
+
+    yield connect
+    for one in made:
+        one.close()
+
+
+class ClientCaller(Caller):
+    """`Caller` for clients, whose one streaming method is called like the others."""
+
+    def tokens(self, prompt, **kwargs):
+        """The list of what generate_stream gives."""
+        with self.stream("generate_stream", prompt, **kwargs) as stream:
+            return list(stream)
+
+
+@pytest.fixture
+def client(connect, peer):
+    return connect(peer.url)
+
+
+@pytest.fixture(scope="session")
+def jax():
+    """What greedy answers of the base model are compared with."""
+    with JAXPipeline(temperature=0, max_new_tokens=64) as llm:
+        yield llm
+
+
+def prompt_of(text):
+    """A question as the model wants it."""
+    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"

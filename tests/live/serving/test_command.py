@@ -1,0 +1,147 @@
+"""`lagent-llms serve` as a user starts it, called by the openai package, LangChain and curl."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests import lmdeploy_peer
+
+ROOT = Path(__file__).parents[3]
+SERVE = [sys.executable, "-c", "from lagent_llms.cli import main; main()", "serve"]
+ANSWER = "The capital of France is Paris."
+
+
+@contextlib.contextmanager
+def serving(*arguments):
+    """The address that ``lagent-llms serve`` says it listens on, and its whole greeting."""
+    command = [*SERVE, "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        lines = []
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("Ctrl-C"):
+                    break
+            assert "".join(lines).startswith("listening on "), lines
+            yield lines[0].split()[2], "".join(lines)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def jax():
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory):
+    """The same command before a remote backend: lmdeploy's own api_server."""
+    file = tmp_path_factory.mktemp("remote") / "llm.yaml"
+    with lmdeploy_peer.api_server() as peer:
+        file.write_text(f"type: LMDeployClient\nurl: {peer.url}\nmodel_name: {lmdeploy_peer.NAME}\n")
+        with serving("--config", str(file), "--model", "embedded") as found:
+            yield found
+
+
+@pytest.fixture(scope="module", params=["jax", "remote"])
+def url(request):
+    return request.getfixturevalue(request.param)[0]
+
+
+@pytest.fixture(scope="module")
+def python():
+    """The Python where other people's clients and agents are installed."""
+    subprocess.run(["sh", str(ROOT / "scripts/peer"), "openai-clients"], check=True)
+    return ROOT / ".venv-openai-clients/bin/python"
+
+
+@pytest.mark.parametrize("framework", ["langchain", "smolagents"])
+def test_an_agent_of_another_framework_with_a_tool(url, python, framework):
+    script = ROOT / "examples" / f"{framework}_agent.py"
+    told = subprocess.run(
+        [python, script, "What is 231 * 17?", "--url", f"{url}/v1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert "3927" in told.stdout
+    assert told.stdout.strip().endswith("231 * 17 = 3927.")
+
+
+def test_the_openai_package_and_langchain(url, python):
+    script = ROOT / "tests/peers/openai-clients/ask.py"
+    told = subprocess.run(
+        [python, script, f"{url}/v1", "embedded"], capture_output=True, text=True, timeout=300
+    )
+    assert told.returncode == 0, told.stderr
+    answers = json.loads(told.stdout)
+    assert answers.pop("models") == ["embedded"]
+    assert set(answers.values()) == {ANSWER}
+
+
+def test_curl_as_the_greeting_says(url, request):
+    kind = "jax" if url == request.getfixturevalue("jax")[0] else "remote"
+    greeting = request.getfixturevalue(kind)[1]
+    command = greeting[greeting.index("  curl") : greeting.index("\n\n  from openai")]
+    command = command.replace("curl", "curl -s").replace('"messages"', '"temperature": 0, "messages"')
+    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert json.loads(told.stdout)["choices"][0]["message"]["content"] == ANSWER
+
+
+def test_the_openai_example_of_the_greeting(jax):
+    """The lines it prints run as they are."""
+    subprocess.run(["sh", str(ROOT / "scripts/peer"), "openai-clients"], check=True)
+    greeting = jax[1]
+    lines = greeting[greeting.index("  from openai") : greeting.index("\n\nCtrl-C")]
+    code = (
+        textwrap.dedent(lines).replace("client.chat", "print(client.chat", 1) + ".choices[0].message.content)"
+    )
+    told = subprocess.run(
+        [ROOT / ".venv-openai-clients/bin/python", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip()
+
+
+def refused(*arguments):
+    return subprocess.run([*SERVE, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "99999"], "99999"),
+        (["--config", "/no/such/file.yaml"], "no/such/file"),
+        (["--set", "temprature=1"], "did you mean 'temperature'"),
+    ],
+)
+def test_what_cannot_be_served_is_told_in_a_line(arguments, message):
+    code = "from lagent_llms.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_of_one_port_are_told():
+    with serving() as (url, _):
+        port = url.rpartition(":")[2]
+        done = refused("--port", port)
+    assert done.returncode == 1
+    assert "cannot be listened on" in done.stderr

@@ -1,0 +1,143 @@
+"""The OpenAI-style routes before other backends: their errors, tools, and what they cannot count."""
+
+import json
+
+import pytest
+
+from lagent_llms import AsyncJAXPipeline, AsyncLMDeployClient, LLMError, RateLimited
+from lagent_llms.serving.app import openai_app
+from lagent_llms.serving.host import Host
+from lagent_llms.testing import AsyncScriptedLLM
+from tests.scripted_server import ScriptedServer
+
+from .test_openai_api import QUESTION, ask, events
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    }
+]
+
+
+def before(llm):
+    return Host(openai_app(llm, "model"))
+
+
+def chat(host, **fields):
+    return ask(host, "/v1/chat/completions", {"model": "model", "messages": QUESTION, **fields})
+
+
+def test_a_backend_that_cannot_be_reached_is_502():
+    with before(AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)) as host:
+        for stream in (False, True):
+            status, _, answer = chat(host, stream=stream)
+            assert (status, answer["error"]["code"]) == (502, "upstream_unreachable")
+            assert answer["error"]["type"] == "server_error"
+
+
+def test_a_backend_that_is_silent_is_504():
+    with before(AsyncScriptedLLM([30.0] * 3, meta_template="chatml", timeout=0.2)) as host:
+        for stream in (False, True):
+            assert chat(host, stream=stream)[0] == 504
+
+
+def test_what_a_backend_says_is_passed_on():
+    def refuse(connection):
+        connection.json({"error": {"message": "come later"}}, 429, Retry_After=7)
+
+    with (
+        ScriptedServer(refuse) as remote,
+        before(AsyncLMDeployClient(remote.url, "x", max_retries=0)) as host,
+    ):
+        status, headers, _ = chat(host)
+        assert (status, headers["retry-after"]) == (429, "7")
+
+
+def test_an_error_after_the_first_words_comes_in_the_stream():
+    script = ["The ", "capital", RateLimited("no more", retry_after=1)]
+    with before(AsyncScriptedLLM(script, meta_template="chatml")) as host:
+        status, _, text = chat(host, stream=True)
+        items = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line]
+        assert status == 200
+        assert items[0]["choices"][0]["delta"]["content"] == "The "
+        assert items[-1]["error"]["message"] == "no more"
+        assert "[DONE]" not in text
+
+
+def test_a_fault_of_the_backend_is_500_and_the_server_goes_on():
+    def script(request):
+        return [LLMError("broken")] if "France" in request.prompt else "fine"
+
+    with before(AsyncScriptedLLM(script, meta_template="chatml")) as host:
+        status, _, answer = chat(host)
+        assert (status, answer["error"]["message"]) == (500, "broken")
+        answer = chat(host, messages=[{"role": "user", "content": "hi"}])[2]
+        assert answer["choices"][0]["message"]["content"] == "fine"
+
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_are_the_template_s(stream):
+    llm = AsyncScriptedLLM(CALL, meta_template="qwen2.5")
+    with before(llm) as host:
+        status, _, answer = chat(host, tools=TOOLS, tool_choice="auto", stream=stream)
+        assert status == 200
+        if stream:
+            last = events(answer)[-1]["choices"][0]
+            message, reason = last["delta"], last["finish_reason"]
+        else:
+            choice = answer["choices"][0]
+            message, reason = choice["message"], choice["finish_reason"]
+        assert reason == "tool_calls"
+        (call,) = message["tool_calls"]
+        assert call["type"] == "function"
+        assert call["function"]["name"] == "weather"
+        assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
+        assert "The weather of a city." in llm.requests[-1].prompt
+        chat(host, tools=TOOLS, tool_choice="none")
+        assert "The weather of a city." not in llm.requests[-1].prompt
+        # The conversation goes on as OpenAI's clients send it.
+        dialog = [
+            *QUESTION,
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "call_0", **call}]},
+            {"role": "tool", "tool_call_id": "call_0", "content": "Sunny."},
+        ]
+        assert chat(host, messages=dialog, tools=TOOLS)[0] == 200
+        assert "Sunny." in llm.requests[-1].prompt
+
+
+def test_tools_without_a_place_and_a_choice_that_cannot_be_made_are_refused(engine):
+    with before(AsyncJAXPipeline(engine=engine, temperature=0, meta_template="chatml")) as host:
+        status, _, answer = chat(host, tools=TOOLS)
+        assert (status, answer["error"]["code"]) == (400, "unsupported_parameter")
+        status, _, answer = chat(host, tools=TOOLS, tool_choice="required")
+        assert (status, answer["error"]["param"]) == (400, "tool_choice")
+
+
+def test_the_embedded_model_s_own_calls_are_found(engine):
+    plugin = {"role": "system", "name": "plugin", "content": json.dumps([{"name": "calculator"}])}
+    with before(AsyncJAXPipeline(engine=engine, temperature=0)) as host:
+        asked = [plugin, {"role": "user", "content": "What is 231 * 17?"}]
+        choice = chat(host, messages=asked)[2]["choices"][0]
+        assert choice["finish_reason"] == "tool_calls"
+        assert choice["message"]["tool_calls"][0]["function"]["name"] == "calculator"
+
+
+def test_tokenize(engine):
+    llm = AsyncJAXPipeline(engine=engine, temperature=0)
+    with before(llm) as host:
+        count = ask(host, "/tokenize", {"model": "model", "prompt": "hello"})[2]
+        assert count["count"] == len(count["tokens"]) > 0
+        assert count["max_model_len"] == engine.max_len
+        asked = ask(host, "/tokenize", {"messages": QUESTION})[2]["count"]
+        assert asked == chat(host)[2]["usage"]["prompt_tokens"]
+        assert ask(host, "/tokenize", {})[0] == 400
+    with before(AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)) as host:
+        assert ask(host, "/tokenize", {"messages": QUESTION})[0] == 400

@@ -1,0 +1,203 @@
+"""Many requests at once, bodies that do not come, clients that leave: nobody is stalled, nothing is held."""
+
+import http.client
+import json
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+
+from lagent_llms import AsyncJAXPipeline, JAXPipeline, JAXServer
+from lagent_llms.serving.app import openai_app
+from lagent_llms.serving.host import Host
+from lagent_llms.serving.limits import Limits
+
+from .test_openai_api import ANSWER, ENDLESS, QUESTION, ask, chat, events
+
+
+def in_threads(work, items):
+    """What `work` returns for each item, all at once."""
+    found = [None] * len(items)
+
+    def run(index, item):
+        found[index] = work(item)
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(items)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def opened(server, path, body):
+    """A connection whose request was sent, and its answer not read."""
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    return connection
+
+
+def test_far_more_requests_than_slots(server, engine):
+    countries = {"France": "Paris", "Japan": "Tokyo", "Italy": "Rome", "Germany": "Berlin"}
+    asked = [*countries] * 16
+
+    def answer(country):
+        question = [{"role": "user", "content": f"What is the capital of {country}?"}]
+        return chat(server, messages=question)[2]["choices"][0]["message"]["content"]
+
+    before = engine.stats()
+    assert in_threads(answer, asked) == [f"The capital of {one} is {countries[one]}." for one in asked]
+    assert engine.stats().requests_served - before.requests_served == len(asked)
+
+
+def test_requests_share_their_steps(server, engine, monkeypatch):
+    """Eight answers cost hardly more calls of the model than one."""
+    runner = engine._worker._runner
+    rows = []
+    decode = runner.decode
+    monkeypatch.setattr(runner, "decode", lambda batch: rows.append(len(batch)) or decode(batch))
+    body = {**ENDLESS, "max_tokens": 200}
+    answers = in_threads(lambda _: ask(server, "/v1/completions", body)[2], range(8))
+    assert {answer["usage"]["completion_tokens"] for answer in answers} == {200}
+    assert max(rows) == 8
+    assert sum(rows) / len(rows) > 4
+
+
+def test_a_short_answer_does_not_wait_for_long_ones(server, engine, wait_until):
+    long = [opened(server, "/v1/completions", ENDLESS) for _ in range(7)]
+    wait_until(lambda: engine.stats().slots_in_use == 7)
+    assert chat(server)[2]["choices"][0]["message"]["content"] == ANSWER
+    assert engine.stats().slots_in_use == 7  # they were running all the time
+    for connection in long:
+        connection.close()
+    wait_until(lambda: engine.stats().slots_in_use == 0)
+
+
+def test_a_conversation_computes_only_what_is_new(server):
+    messages = [{"role": "user", "content": "My name is Alice, and my favourite colour is green."}]
+    first = chat(server, messages=messages)[2]
+    messages += [first["choices"][0]["message"], {"role": "user", "content": "What is my name?"}]
+    second = chat(server, messages=messages)[2]
+    assert "Alice" in second["choices"][0]["message"]["content"]
+    known = first["usage"]["total_tokens"]
+    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] >= known - 2
+
+
+def test_a_megabyte_is_refused_and_stalls_nobody(server):
+    with_stream = opened(server, "/v1/completions", {**ENDLESS, "max_tokens": 1500, "stream": True})
+    huge = {"model": "embedded", "prompt": "word " * 200_000}
+    refusals = in_threads(lambda _: ask(server, "/v1/completions", huge), range(3))
+    for status, _, answer in refusals:
+        assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
+    assert ask(server, "/v1/completions", {**huge, "stream": True})[0] == 400
+    text = with_stream.getresponse().read().decode()
+    assert events(text)[-1]["choices"][0]["finish_reason"] == "length"
+    with_stream.close()
+
+
+@pytest.fixture
+def strict(engine):
+    """A server that waits for nobody, and takes little."""
+    limits = Limits(max_body=1000, body_seconds=0.5, max_requests=2)
+    with Host(openai_app(AsyncJAXPipeline(engine=engine, temperature=0), "embedded", limits)) as host:
+        yield host, limits
+
+
+def spoken(host, data, *more):
+    """The status line that answers bytes."""
+    address = (urlsplit(host.url).hostname, urlsplit(host.url).port)
+    with socket.create_connection(address, timeout=60) as connection:
+        for part in (data, *more):
+            connection.sendall(part)
+        return connection.recv(1000).split(b"\r\n")[0]
+
+
+HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+def test_a_body_that_stops_halfway_is_not_waited_for(strict):
+    host, limits = strict
+    assert b" 408 " in spoken(host, HEAD + b'Content-Length: 500\r\n\r\n{"model": ')
+    assert limits.in_flight == 0
+    assert chat(host)[0] == 200
+
+
+def test_a_body_without_a_length_is_limited_as_well(strict):
+    host, _ = strict
+    chunk = b"190\r\n" + b"x" * 400 + b"\r\n"
+    assert b" 413 " in spoken(host, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk, chunk, chunk)
+    assert chat(host)[0] == 200
+
+
+def test_what_is_no_http_is_400(strict):
+    host, _ = strict
+    assert b" 400 " in spoken(host, b"hello\r\n\r\n")
+    assert chat(host)[0] == 200
+
+
+@pytest.fixture(scope="module")
+def native(engine):
+    server = JAXServer(engine, {"host": "127.0.0.1", "port": 0, "max_new_tokens": 1500})
+    # Nothing ends these answers before their limit: the model does not know the format.
+    server.config.instruct_format = "{system}{instruct}"
+    server.fire()
+    yield server
+    server.end()
+
+
+@pytest.mark.parametrize("path", ["/instruct", "/chat"])
+def test_a_client_of_the_native_routes_frees_its_slot(native, engine, wait_until, path, monkeypatch):
+    pipeline = JAXPipeline(engine=engine, ignore_eos=True, max_new_tokens=2000)
+    monkeypatch.setattr(native, "_pipeline", pipeline)
+    before = engine.stats()
+    connection = opened(native, path, {"prompt": "Once upon a time"})
+    wait_until(lambda: engine.stats().slots_in_use == 1)
+    connection.close()
+    wait_until(lambda: engine.stats().slots_in_use == 0)
+    assert engine.stats().completion_tokens - before.completion_tokens < 2000
+    wait_until(lambda: native.app.state.limits.in_flight == 0)
+
+
+def test_forty_native_requests_at_once(native, engine):
+    answers = in_threads(lambda _: ask(native, "/chat", {"prompt": "hello", "greedy": True}), range(40))
+    assert {status for status, _, _ in answers} == {200}
+    assert len({answer["response"] for _, _, answer in answers}) == 1
+
+
+def test_leaving_clients_leave_nothing(server, engine, wait_until):
+    """A hundred streams, each left after its first bytes."""
+    threads = threading.active_count()
+
+    body = {"model": "embedded", "messages": QUESTION, "ignore_eos": True, "max_tokens": 2000, "stream": True}
+
+    def leave(_):
+        connection = opened(server, "/v1/chat/completions", body)
+        connection.getresponse().read(10)
+        connection.close()
+
+    for _ in range(4):
+        in_threads(leave, range(25))
+    wait_until(lambda: engine.stats().slots_in_use + engine.stats().waiting == 0)
+    wait_until(lambda: threading.active_count() <= threads)
+    assert chat(server)[2]["choices"][0]["message"]["content"] == ANSWER
+
+
+def test_the_end_finishes_what_runs_and_fire_begins_anew(engine, wait_until):
+    server = JAXServer(engine, {"host": "127.0.0.1", "port": 0})
+    server.fire()
+    first = server.url
+    body = {**ENDLESS, "model": "embedded", "max_tokens": 1000, "stream": True}
+    connection = opened(server, "/v1/completions", body)
+    wait_until(lambda: engine.stats().slots_in_use == 1)
+    ending = threading.Thread(target=server.end)
+    ending.start()
+    text = connection.getresponse().read().decode()
+    ending.join()
+    assert events(text)[-1]["choices"][0]["finish_reason"] == "length"
+    with pytest.raises(OSError):
+        socket.create_connection((urlsplit(first).hostname, urlsplit(first).port), timeout=5)
+    server.fire()
+    assert ask(server, "/health")[0] == 200
+    server.end()
+    server.end()

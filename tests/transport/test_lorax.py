@@ -1,0 +1,558 @@
+"""LoRAX's clients and backends against a server that plays what real ones, and proxies, can do."""
+
+import asyncio
+import gc
+import json
+import socket
+import time
+
+import pytest
+
+from lagent_llms import (
+    AsyncLoRAX,
+    ConnectError,
+    LLMError,
+    LoRAX,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    Timeout,
+    TimeoutExceeded,
+)
+from lagent_llms.lorax import AsyncClient, Client, errors
+from lagent_llms.testing.conformance import Caller
+from tests.scripted_server import ScriptedServer, free_port, slowly
+
+CHINESE = "你好，世界！😀"
+
+
+@pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
+def connect(request):
+    """Makes a server of a script, and a client of it that is called the same way, synchronous or not."""
+    made = []
+
+    def connect(script, url=None, **kwargs):
+        server = ScriptedServer(script)
+        client = Caller(request.param(url or server.url, **{"max_session_retries": 0, **kwargs}))
+        made.extend((client, server))
+        return client, server
+
+    yield connect
+    for one in made:
+        one.close()
+
+
+def token(text, **more):
+    return {"token": {"id": 1, "text": text, "logprob": -0.5, "special": False}, "generated_text": None,
+            "details": None, **more}  # fmt: skip
+
+
+def last(text, whole):
+    return token(
+        text,
+        generated_text=whole,
+        details={"finish_reason": "length", "prompt_tokens": 1, "generated_tokens": 2, "seed": None},
+    )
+
+
+def streams(*events, end=True):
+    """A script that sends these events: dicts, or strings as they are."""
+
+    def script(connection):
+        connection.head()
+        for event in events:
+            connection.chunk(event) if isinstance(event, (str, bytes)) else connection.event(event)
+        if end:
+            connection.chunk()
+        else:
+            connection.sock.close()
+
+    return script
+
+
+def tokens_of(client, **kwargs):
+    with client.stream("generate_stream", "x", **kwargs) as stream:
+        return list(stream)
+
+
+def text_of(client, **kwargs):
+    return "".join(one.token.text for one in tokens_of(client, **kwargs))
+
+
+WHOLE = [{"generated_text": "Hello"}]
+
+# what is sent
+
+
+def test_what_is_sent(connect):
+    client, server = connect(
+        lambda c: c.json(WHOLE), headers={"X-Team": "blue"}, cookies={"a": "1", "b": "2"}
+    )
+    client.generate("x", "some/adapter", "hub", stop_sequences=["."], seed=3, presence_penalty=1)
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/")
+    assert request.headers["x-team"] == "blue"
+    assert request.headers["cookie"] == "a=1; b=2"
+    assert request.body["inputs"] == "x"
+    assert request.body["stream"] is False
+    sent = request.body["parameters"]
+    assert sent["adapter_id"] == "some/adapter"
+    assert (sent["max_new_tokens"], sent["stop"], sent["return_full_text"]) == (20, ["."], False)
+    assert None not in sent.values()
+    assert "temperature" not in sent
+
+
+def test_merged_adapters_are_sent_without_nulls(connect):
+    client, server = connect(lambda c: c.json(WHOLE))
+    client.generate("x", merged_adapters={"ids": ["a", "b"], "weights": [1, 2]})
+    assert server.requests[0].body["parameters"]["merged_adapters"] == {
+        "ids": ["a", "b"], "weights": [1, 2], "density": 0.0,
+    }  # fmt: skip
+
+
+# streams as servers write them
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_text_cut_anywhere_on_the_wire(connect, size):
+    def script(connection):
+        send, connection.send = connection.send, lambda data: slowly(send, data, size)
+        streams(*map(token, CHINESE), last("!", CHINESE + "!"))(connection)
+
+    client, _ = connect(script)
+    assert text_of(client) == CHINESE + "!"
+
+
+def test_everything_a_stream_may_hold(connect):
+    null = token("b")
+    null["token"]["logprob"] = None
+    null["token"]["new_field"] = 5
+    many_lines = json.dumps(token("c"), indent=1).replace("\n", "\ndata: ")
+    client, _ = connect(
+        streams(
+            ":\n\n",  # a keep-alive
+            f"data:{json.dumps(token('a'))}\n\n",  # as older servers write it
+            null,
+            f"data: {many_lines}\r\n\r\n",
+            "event: message\nid: 4\n\n",
+            "data: [DONE]\n\n",
+            ": still here\n\n",
+            last("d", "abcd"),
+            "data: [DONE]\n\n",
+        )
+    )
+    found = tokens_of(client)
+    assert "".join(one.token.text for one in found) == found[-1].generated_text == "abcd"
+    assert found[1].token.logprob is None
+
+
+def test_a_long_stream(connect):
+    def script(connection):
+        connection.head()
+        event = f"data: {json.dumps(token('ab'))}\n\n".encode()
+        for _ in range(200):
+            connection.chunk(event * 500)
+        connection.event(last("!", "whole"))
+        connection.chunk()
+
+    client, _ = connect(script)
+    assert len(tokens_of(client)) == 100_001
+
+
+def test_a_body_that_ends_with_the_connection(connect):
+    def script(connection):
+        connection.head(Transfer_Encoding=None, Connection="close")
+        connection.send(f"data: {json.dumps(last('a', 'a'))}\n\n")
+        connection.sock.close()
+
+    client, _ = connect(script)
+    assert text_of(client) == "a"
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "expected"),
+    [
+        (400, "Failed to parse the request body as JSON", errors.BadRequestError),
+        (413, "Failed to buffer the request body: length limit exceeded", errors.UnknownError),
+        (415, "Expected request with `Content-Type: application/json`", errors.UnknownError),
+        (422, "Failed to deserialize the JSON body into the target type", errors.UnprocessableEntityError),
+        (404, "", errors.NotFoundError),
+        (401, "token tok_secret is not known", errors.UnauthorizedError),
+        (502, "<html>bad gateway</html>", errors.UnknownError),
+    ],
+)
+def test_rejections_in_plain_text(connect, status, words, expected):
+    client, _ = connect(
+        lambda c: (
+            c.head(status, "text/plain", Transfer_Encoding=None, Content_Length=len(words)),
+            c.send(words),
+        ),
+        headers={"Authorization": "Bearer tok_secret"},
+    )
+    for ask in (client.generate, lambda prompt: tokens_of(client)):
+        with pytest.raises(expected) as caught:
+            ask("x")
+        assert words.replace("tok_secret", "***") in str(caught.value)
+        assert "tok_secret" not in str(caught.value)
+        assert caught.value.status_code == status
+        assert str(caught.value).strip()
+
+
+@pytest.mark.parametrize(
+    ("error_type", "expected"),
+    [
+        ("generation", errors.GenerationError),
+        ("incomplete_generation", errors.IncompleteGenerationError),
+        ("overloaded", errors.OverloadedError),
+        ("validation", errors.ValidationError),
+        ("unheard_of", errors.UnknownError),
+    ],
+)
+def test_errors_inside_a_stream(connect, error_type, expected):
+    failure = {"error": "it went wrong", "error_type": error_type}
+    client, _ = connect(streams(failure))
+    with pytest.raises(expected, match="it went wrong"):
+        tokens_of(client)
+    client, _ = connect(streams(token("so "), token("far"), failure))
+    with pytest.raises(expected) as caught:
+        tokens_of(client)
+    assert caught.value.partial == "so far"
+    client, _ = connect(lambda c: c.json(failure))  # not even a stream
+    for ask in (client.generate, lambda prompt: tokens_of(client)):
+        with pytest.raises(expected):
+            ask("x")
+
+
+@pytest.mark.parametrize("end", [True, False], ids=["ended", "closed"])
+def test_a_stream_without_its_final_event(connect, end):
+    client, _ = connect(streams(token("so "), token("far"), end=end))
+    with pytest.raises(StreamInterrupted) as caught:
+        tokens_of(client)
+    assert caught.value.partial == "so far"
+
+
+@pytest.mark.parametrize(
+    "event", ["data: {\n\n", "data: 5\n\n", 'data: {"token": 5}\n\n', "data: <html>\n\n"]
+)
+def test_events_that_make_no_sense(connect, event):
+    client, _ = connect(streams(token("a"), event))
+    with pytest.raises(ServerError, match="cannot be read"):
+        tokens_of(client)
+
+
+@pytest.mark.parametrize("body", [[], {}, [5], "Hello", [{"generated_text": None}]], ids=str)
+def test_answers_that_make_no_sense(connect, body):
+    client, _ = connect(lambda c: c.json(body))
+    with pytest.raises(ServerError, match="cannot be read"):
+        client.generate("x")
+
+
+# connections
+
+
+def test_connections_are_used_again(connect):
+    client, server = connect(
+        lambda c: streams(token("a"), last("b", "ab"))(c) if c.body["stream"] else c.json(WHOLE)
+    )
+    for _ in range(3):
+        assert client.generate("x").generated_text == "Hello"
+        assert text_of(client) == "ab"
+    assert server.connections == 1
+
+
+def test_a_connection_the_server_has_let_go_of_is_not_used(connect):
+    client, server = connect(lambda c: (c.json(WHOLE), c.sock.shutdown(socket.SHUT_RDWR)))
+    for _ in range(3):
+        assert client.generate("x").generated_text == "Hello"
+        time.sleep(0.05)
+    assert server.connections == 3
+
+
+def test_closing_closes_them(connect):
+    gone = []
+
+    def script(connection):
+        connection.json(WHOLE)
+        gone.append(connection.wait_gone())
+
+    client, _ = connect(script)
+    client.generate("x")
+    client._run(client.llm.aclose()) if client.asynchronous else client.llm.close()
+    end = time.monotonic() + 10
+    while not gone and time.monotonic() < end:
+        time.sleep(0.01)
+    assert gone == [True]
+
+
+def test_context_managers():
+    with ScriptedServer(lambda c: c.json(WHOLE)) as server:
+        with Client(server.url) as client:
+            assert client.generate("x").generated_text == "Hello"
+
+        async def asynchronously():
+            async with AsyncClient(server.url) as client:
+                return (await client.generate("x")).generated_text
+
+        assert asyncio.run(asynchronously()) == "Hello"
+
+
+def test_leaving_a_stream_closes_its_connection(connect):
+    left = []
+
+    def script(connection):
+        connection.head()
+        connection.event(token("a"))
+        left.append(connection.wait_gone())
+
+    client, _ = connect(script)
+    with client.stream("generate_stream", "x") as stream:
+        next(iter(stream))
+    end = time.monotonic() + 10
+    while not left and time.monotonic() < end:
+        time.sleep(0.01)
+    assert left == [True]
+
+
+def test_a_stream_nobody_keeps_is_closed():
+    with (
+        ScriptedServer(lambda c: (c.head(), c.event(token("a")), c.wait_gone())) as server,
+        Client(server.url) as client,
+    ):
+        stream = client.generate_stream("x")
+        next(stream)
+        source = stream._source
+        del stream
+        gc.collect()
+        with pytest.raises(StopIteration):
+            next(source)
+
+
+async def test_cancelling_a_task_closes_the_connection():
+    gone = []
+
+    def script(connection):
+        connection.head()
+        connection.event(token("a"))
+        gone.append(connection.wait_gone())
+
+    with ScriptedServer(script) as server:
+        async with AsyncClient(server.url) as client:
+
+            async def read():
+                async for _ in client.generate_stream("x"):
+                    started.set()
+
+            started = asyncio.Event()
+            task = asyncio.create_task(read())
+            await asyncio.wait_for(started.wait(), 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            for _ in range(500):
+                if gone:
+                    break
+                await asyncio.sleep(0.01)
+            assert gone == [True]
+
+
+async def test_a_thousand_streams_at_once():
+    def script(connection):
+        connection.head()
+        connection.event(token(connection.body["inputs"]))
+        connection.event(last("!", "whole"))
+        connection.chunk()
+
+    with ScriptedServer(script) as server:
+        async with AsyncClient(server.url) as client:
+
+            async def read(number):
+                return "".join([one.token.text async for one in client.generate_stream(str(number))])
+
+            found = await asyncio.gather(*map(read, range(1000)))
+    assert found == [f"{number}!" for number in range(1000)]
+
+
+def test_one_object_serves_several_loops():
+    with ScriptedServer(lambda c: c.json(WHOLE)) as server:
+        client = AsyncClient(server.url)
+
+        async def ask():
+            return (await client.generate("x")).generated_text
+
+        assert [asyncio.run(ask()) for _ in range(3)] == ["Hello"] * 3
+
+
+# retries
+
+
+def test_what_may_pass_is_tried_again_before_the_first_token(connect):
+    answers = [
+        lambda c: c.json({"error": "Model is overloaded", "error_type": "overloaded"}, 429, Retry_After="0"),
+        lambda c: c.json({"error": "x"}, 503, Retry_After="0"),
+        streams({"error": "Model is overloaded", "error_type": "overloaded"}),
+        streams(token("a"), last("b", "ab")),
+    ]
+    client, server = connect(lambda c: answers[len(server.requests) - 1](c), max_session_retries=3)
+    assert text_of(client) == "ab"
+    assert len(server.requests) == 4
+
+
+def test_nothing_is_sent_again_once_it_may_have_run(connect):
+    client, server = connect(lambda c: c.sock.close(), max_session_retries=3)
+    with pytest.raises(StreamInterrupted):
+        client.generate("x")
+    assert len(server.requests) == 1
+    overloaded = {"error": "x", "error_type": "overloaded"}
+    client, server = connect(streams(token("a"), overloaded), max_session_retries=3)
+    with pytest.raises(RateLimited):
+        tokens_of(client)
+    assert len(server.requests) == 1
+    client, server = connect(
+        lambda c: c.json({"error": "x", "error_type": "generation"}, 424), max_session_retries=3
+    )
+    with pytest.raises(errors.GenerationError):
+        client.generate("x")
+    assert len(server.requests) == 1
+
+
+def test_nobody_there(connect):
+    url = f"http://user:a_password@127.0.0.1:{free_port()}"
+    client, _ = connect(lambda c: None, url=url, max_session_retries=1)
+    with pytest.raises(ConnectError) as caught:
+        client.generate("x")
+    assert "a_password" not in str(caught.value) + repr(client.llm)
+
+
+def test_a_dead_host_fails_within_the_connect_timeout(connect):
+    """A host that drops what it gets: once the wait is over, it is not begun anew."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = []
+        for _ in range(4):  # the queue of a listener that never accepts
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+            fillers.append(filler)
+        url = "http://{}:{}".format(*listener.getsockname())
+        client, _ = connect(lambda c: None, url=url, timeout=0.5, max_session_retries=2)
+        began = time.monotonic()
+        with pytest.raises(TimeoutExceeded) as caught:
+            client.generate("x")
+        assert caught.value.seconds == 0.5
+        assert time.monotonic() - began < 60  # the old client took 180 s with timeout=3
+        for filler in fillers:
+            filler.close()
+
+
+# timeouts
+
+
+def test_timeouts_are_seconds_and_hold_in_streams(connect):
+    def script(connection):
+        connection.head()
+        connection.event(token("a"))
+        while True:
+            connection.chunk(":\n\n")  # a keep-alive is no piece of the answer
+            time.sleep(0.05)
+
+    client, _ = connect(script, timeout=0.5)
+    with pytest.raises(TimeoutExceeded) as caught:
+        tokens_of(client)
+    assert (caught.value.phase, caught.value.seconds, caught.value.partial) == ("idle", 0.5, "a")
+    client, _ = connect(lambda c: c.wait_gone(), timeout=Timeout(first_token=0.3))
+    for ask in (client.generate, lambda prompt: tokens_of(client)):
+        with pytest.raises(TimeoutExceeded) as caught:
+            ask("x")
+        assert caught.value.phase == "first_token"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"base_url": "ftp://x"}, {"base_url": ""}, {"base_url": 5}, {"timeout": 0}, {"timeout": "60"},
+        {"timeout": True}, {"headers": ["a"]}, {"headers": {"a": 5}}, {"headers": {"a": "b\r\nc: d"}},
+        {"cookies": "a=b"}, {"max_session_retries": -1}, {"max_session_retries": None},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("cls", [Client, AsyncClient])
+def test_wrong_arguments_are_named(cls, given):
+    with pytest.raises(errors.ValidationError, match=next(iter(given))):
+        cls(**{"base_url": "http://127.0.0.1:1", **given})
+
+
+def test_waiting_for_ever_can_be_asked_for():
+    client = Client("127.0.0.1:1", timeout=None)
+    assert client.base_url == "http://127.0.0.1:1"
+    assert (client._timeout.first_token, client._timeout.idle, client._timeout.connect) == (None, None, 5)
+
+
+# the backends
+
+
+@pytest.fixture(params=[LoRAX, AsyncLoRAX], ids=["sync", "async"])
+def backend(request):
+    made = []
+
+    def backend(script, **kwargs):
+        server = ScriptedServer(script)
+        made.extend((Caller(request.param(server.url, **{"max_retries": 0, **kwargs})), server))
+        return made[-2], server
+
+    yield backend
+    for one in made:
+        one.close()
+
+
+def test_a_backend_reads_tool_calls(backend):
+    """The router sends arguments as an object, and only with answers in one piece."""
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    message = {"role": "assistant", "tool_calls": [call]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+    client, server = backend(lambda c: c.json(whole))
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    completion = client.complete([{"role": "user", "content": "1 + 1"}], tools=tools)
+    (found,) = completion.tool_calls
+    assert (found.name, found.arguments) == ("add", {"a": 1})
+    assert server.requests[0].body["stream"] is False
+    assert server.requests[0].body["tools"] == tools
+
+
+def test_a_backend_without_info(backend):
+    """A gateway that lets only generation through: four stop words are what servers usually take."""
+
+    def script(connection):
+        if connection.path == "/info":
+            connection.json({"error": "no such route"}, 404)
+        else:
+            streams(token("Hi"), last("!", "Hi!"))(connection)
+
+    client, server = backend(script)
+    assert client.generate("x", stop_words=list("abcdef")) == "Hi!"
+    assert server.requests[-1].body["parameters"]["stop"] == list("abcd")
+
+
+def test_greedy_and_neutral_values_are_not_sent(backend):
+    client, server = backend(streams(token("Hi"), last("!", "Hi!")))
+    client.generate("x", temperature=0)
+    client.generate("x", temperature=0.5, top_p=1, top_k=None, repetition_penalty=1.1, seed=4)
+    greedy, sampled = (request.body["parameters"] for request in server.requests)
+    assert greedy["do_sample"] is False
+    assert not {"temperature", "top_p", "top_k", "seed", "repetition_penalty"} & set(greedy)
+    assert (sampled["do_sample"], sampled["temperature"], sampled["seed"]) == (True, 0.5, 4)
+    assert sampled["repetition_penalty"] == 1.1
+    assert not {"top_p", "top_k"} & set(sampled)
+
+
+def test_a_backend_keeps_secrets(backend):
+    refusal = {"error": "token tok_secret is wrong, and so is key_secret", "error_type": "generation"}
+    client, _ = backend(lambda c: c.json(refusal, 424), api_key="key_secret", api_token="tok_secret")
+    with pytest.raises(LLMError) as caught:
+        client.generate("x")
+    assert str(caught.value) == "token *** is wrong, and so is ***"
+    assert "secret" not in repr(client.llm)

@@ -1,0 +1,37 @@
+"""NVIDIA's tritonserver as a peer of the tests, on models that speak each dialect (tests/peers/triton)."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.peers.triton.server import Server
+
+ROOT = Path(__file__).parents[1]
+PYTHON = ROOT / ".venv-triton" / "bin" / "python"
+
+
+def environment():
+    """The Python of the peer's environment, which is made if need be."""
+    own = {"PYTHON": sys.executable, **os.environ}
+    subprocess.run(["sh", str(ROOT / "scripts" / "peer"), "triton"], check=True, env=own)
+    return PYTHON
+
+
+@contextmanager
+def served(models=None, **kwargs):
+    """A server that is ready; see `Server` for the arguments."""
+    server = Server(environment(), models, **kwargs)
+    try:
+        yield server.wait_ready()
+    finally:
+        server.stop()
+
+
+def wait_until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
