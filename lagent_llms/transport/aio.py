@@ -62,7 +62,7 @@ class AsyncHTTPTransport:
         # Not aiohttp's trust_env, which asks a thread about them, and about ~/.netrc, at every request.
         self.proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
         self._tls = tls_context(verify)
-        self._connections = PerLoop(self._connect, _Connections.close)
+        self._sessions = PerLoop(self._new_session, _Session.close)
 
     def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -76,33 +76,37 @@ class AsyncHTTPTransport:
         finally:
             source.close()
 
-    async def connections(self) -> _Connections:
-        """Those of the running loop; closed with this transport, at the latest with the loop."""
-        return await self._connections.get()
+    async def session(self) -> _Session:
+        """The session of the running loop; it is closed with this transport, at the latest with the loop."""
+        return await self._sessions.get()
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
-        await self._connections.close()
+        await self._sessions.close()
 
-    async def _connect(self) -> _Connections:
+    async def _new_session(self) -> _Session:
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
         )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self.headers,
-            auto_decompress=False,
+        return _Session(
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self.headers,
+                auto_decompress=False,
+            )
         )
-        return _Connections(session)
 
 
-class _Connections:
-    """The session of one loop, and connections of it that are about to be free."""
+class _Session:
+    """aiohttp's session, and the answers in it that are whole and wait for the end of their response.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.session = session
-        #: Answers that are whole, waiting for the end of their response to free the connection.
+    Attributes:
+        client: aiohttp's session.
+    """
+
+    def __init__(self, client: aiohttp.ClientSession) -> None:
+        self.client = client
         self._farewells: set[asyncio.Task[None]] = set()
         self._free_soon: deque[asyncio.Task[None]] = deque()
 
@@ -117,7 +121,7 @@ class _Connections:
                 return
         _leave(response)
 
-    async def one_is_free(self) -> None:
+    async def wait_for_free(self) -> None:
         """Wait a little for a connection that is about to be free, if there is one: one for each request."""
         while self._free_soon:
             task = self._free_soon.popleft()
@@ -126,12 +130,12 @@ class _Connections:
                 return
 
     async def close(self) -> None:
-        """Close them all."""
+        """Close all connections."""
         farewells = list(self._farewells)
         for task in farewells:
             task.cancel()
         await asyncio.gather(*farewells, return_exceptions=True)
-        await self.session.close()
+        await self.client.close()
 
 
 def _leave(response: aiohttp.ClientResponse) -> None:
@@ -162,7 +166,7 @@ class AsyncHTTPSource(Generic[T]):
         self._deadline = Deadline(timeout)
         self.ready: deque[T] = deque()
         self._url = ""
-        self._connections: _Connections | None = None
+        self._session: _Session | None = None
         self._response: aiohttp.ClientResponse | None = None
         self._alarm: Alarm | None = None
         self._closed = False
@@ -201,8 +205,8 @@ class AsyncHTTPSource(Generic[T]):
         self._closed = True
         if self._alarm is not None:
             self._alarm.stop()
-        if self._response is not None and self._connections is not None:
-            self._connections.let_go(self._response, whole=self._exchange.complete)
+        if self._response is not None and self._session is not None:
+            self._session.let_go(self._response, whole=self._exchange.complete)
         self._exchange.close()
 
     async def _execute(self, command: Send | Pause) -> object:
@@ -221,10 +225,10 @@ class AsyncHTTPSource(Generic[T]):
         self._url = command.url
         request = command.request
         try:
-            self._connections = await self._transport.connections()
-            await self._connections.one_is_free()
+            session = self._session = await self._transport.session()
+            await session.wait_for_free()
             response = await self._deadline.wait(
-                self._connections.session.request(
+                session.client.request(
                     request.method,
                     command.url + request.path,
                     data=request.body,
