@@ -59,7 +59,7 @@ def measure(
     with serving() as port:
         for peer, python in pythons.items():
             print(f"measuring {peer} …", file=sys.stderr, flush=True)
-            command = [python, "-m", "benchmarks.clients.worker", "rounds", peer, str(port)]
+            command = [python, "-Wignore", "-m", "benchmarks.clients.worker", "rounds", peer, str(port)]
             options = [*(["--quick"] if quick else []), *(["--only", *only] if only else [])]
             done = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True)
             found = json.loads(done.stdout.splitlines()[-1])
