@@ -42,20 +42,19 @@ class Deadline:
 
     def restart(self) -> None:
         """The call begins anew: only the limit of the whole answer goes on."""
-        self._first = True
+        self._first, self._resting = True, False
         self._last = self._clock()
 
     def piece_arrived(self) -> None:
-        """A piece of the answer came: the wait for the next one begins now."""
-        self._first = False
-        self._last = self._clock()
+        """A piece of the answer came. Until `wake` only the limit of the whole answer goes on.
 
-    def rest(self) -> None:
-        """Nobody waits for a piece now: only the limit of the whole answer goes on, until `wake`."""
+        A slow reader is no slow server.
+        """
+        self._first = False
         self._resting = True
 
     def wake(self) -> None:
-        """Somebody waits again: the wait begins now, if there was a rest."""
+        """Somebody waits for the next piece: the wait begins now, unless it has begun before."""
         if self._resting:
             self._resting = False
             self._last = self._clock()

@@ -184,7 +184,6 @@ class AsyncGRPCSource:
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
                 if isinstance(command, Piece):
                     self._deadline.piece_arrived()
-                    self._deadline.rest()
                     return command
                 outcome = await self._read() if isinstance(command, Next) else await self.execute(command)
                 if self._closed:

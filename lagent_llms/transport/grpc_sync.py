@@ -174,7 +174,6 @@ class GRPCSource:
                     command = self._steps.send(outcome)
                 if isinstance(command, Piece):
                     self._deadline.piece_arrived()
-                    self._deadline.rest()
                     return command
                 outcome = self._read() if isinstance(command, Next) else self.execute(command)
         except BaseException:
