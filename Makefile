@@ -1,5 +1,7 @@
 # Shorthands; every line is a command of the README or of docs/.
-.PHONY: chat test lint benchmarks screenshots peer-lmdeploy
+.PHONY: chat test lint benchmarks promises screenshots peer-lmdeploy peer-triton peer-lorax
+
+PROMISES = -p lagent_llms.testing.conformance.table --promises docs/promises.md
 
 chat:  ## talk to the embedded model
 	sh scripts/chat
@@ -8,17 +10,29 @@ test:  ## all that CI runs
 	sh scripts/test
 
 lint:
-	sh scripts/venv .venv dev,reference
+	sh scripts/venv .venv dev,reference,server
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 benchmarks:  ## run them all and renew docs/benchmarks.md
-	sh scripts/venv .venv dev,reference
+	sh scripts/venv .venv dev,reference,server,plot
 	.venv/bin/python -m benchmarks --write
+
+promises:  ## run the promises on every backend and renew docs/promises.md
+	sh scripts/venv .venv dev,reference,server
+	sh scripts/peer lmdeploy
+	.venv/bin/python -m pytest -q $(PROMISES) tests/conformance
+	.venv-lmdeploy/bin/python -m pytest -q $(PROMISES) tests/conformance
 
 screenshots:  ## take the pictures of docs/images anew
 	sh scripts/screenshots
 
 peer-lmdeploy:  ## lmdeploy's own api_server with the embedded model; for example: make peer-lmdeploy ARGS="--server-port 23333"
 	sh scripts/run-peer lmdeploy $(ARGS)
+
+peer-triton:  ## NVIDIA's tritonserver with models of every dialect; for example: make peer-triton ARGS="--grpc-port 8001"
+	sh scripts/run-peer triton $(ARGS)
+
+peer-lorax:  ## a server that speaks LoRAX's protocol with the embedded model; for example: make peer-lorax ARGS="--port 8080"
+	sh scripts/run-peer lorax $(ARGS)

@@ -91,9 +91,13 @@ def main(
     tables: Callable[[dict[str, Any]], str],
     *,
     packages: Sequence[str] = (),
+    write: Callable[[dict[str, Any]], None] | None = None,
     arguments: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The command line of one benchmark: measure, print the tables, write what is asked for."""
+    """The command line of one benchmark: measure, print the tables, write what is asked for.
+
+    With ``--write`` the figures are also given to `write`, for what a benchmark keeps beside its tables.
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
@@ -107,4 +111,6 @@ def main(
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if options.write:
         write_section(name, text)
+        if write is not None:
+            write(figures)
     return figures

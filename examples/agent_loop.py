@@ -8,11 +8,11 @@ Any backend of a model trained in InternLM2's tool format does: give its configu
 from __future__ import annotations
 
 import argparse
-import ast
 import json
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
+
+from calculator import calculator
 
 from lagent_llms import BaseLLM, ToolCall, create_llm
 
@@ -21,36 +21,6 @@ CALCULATOR = {
     "description": "Evaluate an arithmetic expression.",
     "parameters": {"expression": {"type": "string", "description": "for example 2 * (3 + 4)"}},
 }
-
-OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
-
-
-def calculator(expression: str) -> str:
-    """Evaluate numbers, + - * / and parentheses; anything else is a ValueError."""
-
-    def value(node: ast.AST) -> float:
-        if isinstance(node, ast.Expression):
-            return value(node.body)
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            return node.value
-        if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-            return OPERATORS[type(node.op)](value(node.left), value(node.right))
-        if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
-            return OPERATORS[type(node.op)](value(node.operand))
-        raise ValueError(f"not an arithmetic expression: {expression}")
-
-    try:
-        result = value(ast.parse(expression.strip(), mode="eval"))
-    except SyntaxError:
-        raise ValueError(f"not an arithmetic expression: {expression}") from None
-    return str(int(result)) if result == int(result) else f"{result:.4f}".rstrip("0")
 
 
 def run_tool(call: ToolCall) -> str:

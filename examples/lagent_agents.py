@@ -25,7 +25,7 @@ class Calculator(BaseAction):
         Args:
             expression (str): expression, for example 2 * (3 + 4)
         """
-        from agent_loop import calculator
+        from calculator import calculator
 
         return calculator(expression)
 

@@ -50,7 +50,7 @@ class Answer:
         self._token_ids: list[tuple[int, ...]] = []
         self._logprobs: list[tuple[TokenLogprob, ...]] = []
         self._shown_logprobs = 0
-        self._tool_calls: list[tuple[ToolCall, ...]] = []
+        self._tool_calls: tuple[ToolCall, ...] = ()
         self._reasoning: list[str] = []
         self.done = False
 
@@ -74,7 +74,7 @@ class Answer:
         if piece.reasoning:
             self._reasoning.append(piece.reasoning)
         if piece.tool_calls:
-            self._tool_calls.append(piece.tool_calls)
+            self._tool_calls += piece.tool_calls
         if piece.usage is not None:
             self._usage = piece.usage
         text = self._scanner.feed(piece.text) if piece.text else ""
@@ -94,7 +94,7 @@ class Answer:
         reason = self._finish_reason
         if reason is None:
             raise StreamInterrupted("the stream ended without its final marker", partial=self.text)
-        text, tool_calls = self.text, _concat(self._tool_calls)
+        text, tool_calls = self.text, self._tool_calls
         if self._parse is not None and not tool_calls:
             _, tool_calls = self._parse(text)
             if tool_calls and reason == "stop":

@@ -6,140 +6,29 @@ makes a new object and never changes the backend's own.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
+from . import checks
+from .checks import Check, flag, integer, number, optional
 from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ALIASES", "CallKwargs", "CallOptions", "GenerationParams", "Timeout", "unhonoured"]
 
-Check = Callable[[str, Any], Any]
-
-
-def _refuse(name: str, value: object, allowed: str) -> InvalidArgument:
-    return InvalidArgument(f"{name}={value!r}: allowed is {allowed}", argument=name)
-
-
-def _number(allowed: str, low: float, high: float = math.inf, *, above: bool = False) -> Check:
-    """A check for finite numbers in [low, high], or (low, high] with `above`."""
-
-    def check(name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise _refuse(name, value, allowed)
-        if value < low or value > high or (above and value == low):
-            raise _refuse(name, value, allowed)
-        return value
-
-    return check
-
-
-def _integer(allowed: str, low: int, high: int | None = None) -> Check:
-    def check(name: str, value: Any) -> int:
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole or value < low or (high is not None and value > high):
-            raise _refuse(name, value, allowed)
-        return int(value)
-
-    return check
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _refuse(name, value, "True or False")
-    return value
-
-
-def _optional(check: Check) -> Check:
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def _stop_words(name: str, value: Any) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, Iterable) or isinstance(words, (bytes, Mapping)):
-        raise _refuse(name, value, "None, a string, or a list of strings")
-    words = list(words)
-    for word in words:
-        if not isinstance(word, str) or not word:
-            raise _refuse(name, value, "None, a string, or a list of strings that are not empty")
-    return tuple(dict.fromkeys(words))
-
-
-def _logprobs(name: str, value: Any) -> int | None:
-    if value is None or value is False:
-        return None
-    if value is True:
-        return 0
-    return int(_integer("None, True, or a number of alternatives from 0 to 20", 0, 20)(name, value))
-
-
-def _response_format(name: str, value: Any) -> Any:
-    if value is not None and not isinstance(value, Mapping):
-        raise _refuse(name, value, "None or a dict such as {'type': 'json_schema', 'json_schema': {…}}")
-    return value
-
-
-def _adapter_name(name: str, value: Any) -> Any:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise _refuse(name, value, "None or a string that is not empty")
-    return value
-
-
-def _merged_adapters(name: str, value: Any) -> Any:
-    known = isinstance(value, Mapping) or (hasattr(value, "ids") and hasattr(value, "weights"))
-    if value is not None and not known:
-        raise _refuse(name, value, "None or a dict such as {'ids': ['a', 'b'], 'weights': [0.5, 0.5]}")
-    return value
-
-
-def _tools(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise _refuse(name, value, "None or a list of tool descriptions (dicts)")
-    tools = list(value)
-    if stray := [item for item in tools if not isinstance(item, Mapping)]:
-        raise _refuse(name, stray[0], "None or a list of tool descriptions (dicts)")
-    return tools or None
-
-
-def _wire_parameters(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
-    for key, item in value.items():
-        if not isinstance(key, str) or not isinstance(item, (bool, int, float, str)):
-            raise _refuse(name, value, "None or a dict of numbers, strings, True and False")
-    return dict(value) or None
-
-
-def _session_id(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _refuse(name, value, "an integer of 0 or more")
-    return value
-
-
-def _request_id(name: str, value: Any) -> str:
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise _refuse(name, value, "a string")
-    return str(value)
+#: Values a server takes by name.
+PlainValues: TypeAlias = Mapping[str, bool | int | float | str]
 
 
 def _timeout(name: str, value: Any) -> Timeout:
     if isinstance(value, Timeout):
         return value
-    seconds = _number("a number of seconds above 0, or a Timeout", 0, above=True)(name, value)
+    seconds = number("a number of seconds above 0, or a Timeout", 0, above=True)(name, value)
     return Timeout(first_token=seconds, idle=seconds)
-
-
-def _on_error(name: str, value: Any) -> str:
-    if value not in ("raise", "status"):
-        raise _refuse(name, value, "'raise' or 'status'")
-    return str(value)
 
 
 def _param(check: Check, default: Any, *, neutral: Any = None, rare: bool = False) -> Any:
@@ -171,7 +60,7 @@ class Timeout:
     total: float | None = None
 
     def __post_init__(self) -> None:
-        check = _optional(_number("None or a number of seconds above 0", 0, above=True))
+        check = optional(number("None or a number of seconds above 0", 0, above=True))
         for item in fields(self):
             check(f"Timeout.{item.name}", getattr(self, item.name))
 
@@ -183,8 +72,10 @@ class _Table:
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, item.metadata["check"](item.name, getattr(self, item.name)))
+        self._check_together()
 
     @classmethod
+    @cache
     def names(cls) -> frozenset[str]:
         """The parameter names of this table."""
         return frozenset(item.name for item in fields(cls))
@@ -193,6 +84,24 @@ class _Table:
     def rare_names(cls) -> frozenset[str]:
         """Those that only a backend that says so honours."""
         return frozenset(item.name for item in fields(cls) if item.metadata["rare"])
+
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """This table with `values` in it; only these are checked, the others have been.
+
+        Raises:
+            InvalidArgument: A value of the wrong type or out of range.
+        """
+        if not values:
+            return self
+        new = object.__new__(type(self))
+        checks = type(self).__dataclass_fields__
+        checked = {name: checks[name].metadata["check"](name, value) for name, value in values.items()}
+        vars(new).update(vars(self), **checked)
+        new._check_together()
+        return new
+
+    def _check_together(self) -> None:
+        """Refuse values that exclude each other."""
 
 
 @dataclass(frozen=True)
@@ -215,18 +124,18 @@ class GenerationParams(_Table):
         response_format: A constraint in the form of OpenAI's response_format.
     """
 
-    max_new_tokens: int = _param(_integer("an integer of 1 or more (tokens)", 1), 512)
-    top_p: float = _param(_number("a number above 0 and at most 1", 0, 1, above=True), 0.8, neutral=1)
-    top_k: int | None = _param(_optional(_integer("None or an integer of 1 or more", 1)), 40)
-    temperature: float = _param(_number("a number of 0 or more", 0), 0.8, neutral=1)
-    repetition_penalty: float = _param(_number("a number above 0", 0, above=True), 1.0, neutral=1)
-    stop_words: tuple[str, ...] | None = _param(_stop_words, None)
-    seed: int | None = _param(_optional(_integer("None or an integer from 0 to 2**63-1", 0, 2**63 - 1)), None)
-    min_p: float | None = _param(_optional(_number("None or a number from 0 to 1", 0, 1)), None, neutral=0)
-    ignore_eos: bool = _param(_flag, False, neutral=False)
-    skip_special_tokens: bool = _param(_flag, False, neutral=False)
-    logprobs: int | None = _param(_logprobs, None)
-    response_format: Mapping[str, Any] | None = _param(_response_format, None)
+    max_new_tokens: int = _param(integer("an integer of 1 or more (tokens)", 1), 512)
+    top_p: float = _param(number("a number above 0 and at most 1", 0, 1, above=True), 0.8, neutral=1)
+    top_k: int | None = _param(optional(integer("None or an integer of 1 or more", 1)), 40)
+    temperature: float = _param(number("a number of 0 or more", 0), 0.8, neutral=1)
+    repetition_penalty: float = _param(number("a number above 0", 0, above=True), 1.0, neutral=1)
+    stop_words: tuple[str, ...] | None = _param(checks.stop_words, None)
+    seed: int | None = _param(optional(integer("None or an integer from 0 to 2**63-1", 0, 2**63 - 1)), None)
+    min_p: float | None = _param(optional(number("None or a number from 0 to 1", 0, 1)), None, neutral=0)
+    ignore_eos: bool = _param(flag, False, neutral=False)
+    skip_special_tokens: bool = _param(flag, False, neutral=False)
+    logprobs: int | None = _param(checks.logprobs, None)
+    response_format: Mapping[str, Any] | None = _param(checks.response_format, None)
 
 
 @dataclass(frozen=True)
@@ -253,24 +162,25 @@ class CallOptions(_Table):
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
-    session_id: int = _param(_session_id, 2967)
-    request_id: str = _param(_request_id, "")
-    sequence_start: bool = _param(_flag, True)
-    sequence_end: bool = _param(_flag, True)
+    session_id: int = _param(checks.session_id, 2967)
+    request_id: str = _param(checks.request_id, "")
+    sequence_start: bool = _param(flag, True)
+    sequence_end: bool = _param(flag, True)
     timeout: Timeout = _param(_timeout, Timeout())
-    on_error: Literal["raise", "status"] = _param(_on_error, "raise")
-    stream: bool = _param(_flag, True, neutral=True)
-    adapter_name: str | None = _param(_adapter_name, None)
-    adapter_source: str | None = _param(_adapter_name, None, rare=True)
-    merged_adapters: Any = _param(_merged_adapters, None, rare=True)
-    tools: list[dict[str, Any]] | None = _param(_tools, None)
+    on_error: Literal["raise", "status"] = _param(checks.on_error, "raise")
+    stream: bool = _param(flag, True, neutral=True)
+    adapter_name: str | None = _param(checks.adapter_name, None)
+    adapter_source: str | None = _param(checks.adapter_name, None, rare=True)
+    merged_adapters: Any = _param(checks.merged_adapters, None, rare=True)
+    tools: list[dict[str, Any]] | None = _param(checks.tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
-    do_preprocess: bool = _param(_flag, False, neutral=False)
-    priority: int | None = _param(_optional(_integer("None or an integer of 0 or more", 0)), None, rare=True)
-    parameters: Mapping[str, bool | int | float | str] | None = _param(_wire_parameters, None, rare=True)
+    do_preprocess: bool = _param(flag, False, neutral=False)
+    priority: int | None = _param(optional(integer("None or an integer of 0 or more", 0)), None, rare=True)
+    parameters: Mapping[str, bool | int | float | str] | None = _param(
+        checks.wire_parameters, None, rare=True
+    )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_together(self) -> None:
         if self.adapter_name is not None and self.merged_adapters is not None:
             raise InvalidArgument(
                 "adapter_id (or adapter_name) and merged_adapters: only one of them can be given",
@@ -313,7 +223,7 @@ class CallKwargs(TypedDict, total=False):
     tool_choice: Any
     do_preprocess: bool | None
     priority: int | None
-    parameters: Mapping[str, bool | int | float | str] | None
+    parameters: PlainValues | None
 
 
 #: Other words for parameters.
@@ -399,7 +309,4 @@ class ParameterSet:
                 continue
             changed[table is CallOptions][name] = value
         _one_adapter(changed[1])
-        return (
-            replace(params, **changed[0]) if changed[0] else params,
-            replace(options, **changed[1]) if changed[1] else options,
-        )
+        return params.changed(changed[0]), options.changed(changed[1])

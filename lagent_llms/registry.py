@@ -23,17 +23,21 @@ class Backend(NamedTuple):
         summary: What it talks to, in a few words.
         extra: The extra of lagent_llms that brings its packages, '' when the core is enough.
         packages: The packages it imports beyond the core.
+        remote: It is a client of a server that runs already, whose ``models()`` can be asked for.
     """
 
     module: str
     summary: str
     extra: str = ""
     packages: tuple[str, ...] = ()
+    remote: bool = False
 
 
 #: Our own backends, by class name.
 BACKENDS: dict[str, Backend] = {
-    "LMDeployClient": Backend("lagent_llms.backends.lmdeploy_client", "lmdeploy's api_server over HTTP"),
+    "LMDeployClient": Backend(
+        "lagent_llms.backends.lmdeploy_client", "lmdeploy's api_server over HTTP", remote=True
+    ),
     "LMDeployPipeline": Backend(
         "lagent_llms.backends.lmdeploy_pipeline",
         "a model in this process, on lmdeploy (GPU)",
@@ -51,6 +55,7 @@ BACKENDS: dict[str, Backend] = {
         "a model behind Triton Inference Server (TensorRT-LLM, vLLM, lmdeploy)",
         "triton",
         ("tritonclient", "tokenizers"),
+        remote=True,
     ),
     "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
     "JAXClient": Backend("lagent_llms.backends.jax_client", "a JAXServer over HTTP"),

@@ -8,10 +8,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .answer import Answer
-from .errors import InvalidArgument, LLMError, SessionOutOfLimit, TemplateError, UnknownParameter, nearest
+from .errors import (
+    InvalidArgument,
+    LLMError,
+    SessionOutOfLimit,
+    TemplateError,
+    UnknownParameter,
+    UnsupportedParameter,
+    nearest,
+)
 from .meta_template import load_template
 from .params import ALIASES, CallOptions, GenerationParams, ParameterSet, unhonoured
 from .schema import Completion, Message, check_messages
@@ -167,7 +176,7 @@ class LLMCore:
             add_bos=dialog is None or self.template is None or self.template.bos_by == "server",
             stop_words=self._stop_words(params),
             turn=turn,
-            history=lambda completion: _extended(text, dialog, written, completion),
+            history=partial(_extended, text, dialog, written),
         )
 
     def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> Request:
@@ -213,6 +222,21 @@ class LLMCore:
         """
         if self.closed:
             raise LLMError(f"{self!r} is closed")
+
+    def refuse(self, request: Request, names: Sequence[str], why: str) -> None:
+        """Refuse those of `names` that `request` asks for: where it has to go they would be dropped.
+
+        Raises:
+            UnsupportedParameter: One is asked for; `why` is told.
+        """
+        for name in names:
+            table = request.params if name in GenerationParams.names() else request.options
+            if (value := getattr(table, name)) is not None:
+                raise UnsupportedParameter(
+                    f"{type(self).__name__} cannot honour {name}={value!r} {why}",
+                    parameter=name,
+                    backend=type(self).__name__,
+                )
 
     def to_count(self, request: Request) -> str | None:
         """The prompt whose tokens must be counted, None when it fits the session whatever their number.

@@ -49,6 +49,9 @@ class History:
     held: Held | None = None
 
 
+_NOTHING = History()
+
+
 class _Session:
     """One session: its history, and whether a turn is running."""
 
@@ -79,7 +82,7 @@ class SessionStore:
             SessionBusy: Another turn of this session is still running.
         """
         if start and end:
-            return Turn(None, session_id, None, History(), end=True)
+            return Turn(None, session_id, None, _NOTHING, end=True)
         with self._lock:
             session = self._sessions.get(session_id)
             if session is None:
@@ -93,7 +96,7 @@ class SessionStore:
             if session.busy:
                 raise SessionBusy(f"session {session_id} has a call running", session_id=session_id)
             session.busy = True
-            history = History() if start else session.history or History()
+            history = _NOTHING if start else session.history or _NOTHING
             return Turn(self, session_id, session, history, end=end)
 
     def close(self, session_id: int) -> None:

@@ -8,7 +8,9 @@ two that end together, the longer), exactly as if the text had come character by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
 __all__ = ["StopWordScanner"]
 
@@ -26,16 +28,9 @@ class StopWordScanner:
     __slots__ = ("_found", "_gate", "_held", "_longest", "_prefixes", "matched")
 
     def __init__(self, words: Iterable[str] = ()) -> None:
-        kept = _without_unreachable(words)
         self.matched: str | None = None
         self._held = ""
-        self._longest = max(map(len, kept), default=0) - 1
-        self._prefixes = frozenset(word[:n] for word in kept for n in range(1, len(word)))
-        # Longer words first: at one place the regex engine takes the first alternative that fits.
-        self._found = re.compile("|".join(re.escape(word) for word in sorted(kept, key=len, reverse=True)))
-        # A piece without any stop word's first character can neither hold nor begin one.
-        firsts = "".join(re.escape(char) for char in sorted({word[0] for word in kept}))
-        self._gate = re.compile(f"[{firsts}]").search if kept else None
+        self._found, self._gate, self._prefixes, self._longest = _compiled(tuple(words))
 
     def feed(self, text: str) -> str:
         """Take the next piece of text.
@@ -72,6 +67,36 @@ class StopWordScanner:
         """The text still held back, now that no more will come."""
         held, self._held = self._held, ""
         return held
+
+
+class _Compiled(NamedTuple):
+    """What is looked for, for a set of stop words.
+
+    Attributes:
+        found: Finds one of the words.
+        gate: Finds any word's first character: a piece without can neither hold nor begin one. None when
+            there are no words.
+        prefixes: Every beginning of a word, except the whole word.
+        longest: Characters of the longest of these.
+    """
+
+    found: re.Pattern[str]
+    gate: Callable[[str], re.Match[str] | None] | None
+    prefixes: frozenset[str]
+    longest: int
+
+
+@lru_cache(maxsize=256)  # the calls of a backend mostly have the same words
+def _compiled(words: tuple[str, ...]) -> _Compiled:
+    kept = _without_unreachable(words)
+    firsts = "".join(re.escape(char) for char in sorted({word[0] for word in kept}))
+    return _Compiled(
+        # Longer words first: at one place the regex engine takes the first alternative that fits.
+        re.compile("|".join(re.escape(word) for word in sorted(kept, key=len, reverse=True))),
+        re.compile(f"[{firsts}]").search if kept else None,
+        frozenset(word[:n] for word in kept for n in range(1, len(word))),
+        max(map(len, kept), default=0) - 1,
+    )
 
 
 def _without_unreachable(words: Iterable[str]) -> list[str]:

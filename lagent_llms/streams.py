@@ -147,13 +147,13 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
     """
 
     _source: AsyncSource | None = None
+    _ready: deque[Piece] | None = None
 
     def __init__(
         self, request: Request, answer: Answer, start: Callable[[Request], Awaitable[AsyncSource]]
     ) -> None:
         super().__init__(request, answer)
         self._start = start
-        self._ready: deque[Piece] = deque()
 
     async def __anext__(self) -> StreamChunk:
         while not self._ended:
@@ -162,7 +162,7 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
                     return self._complete()
                 if self._source is None:
                     self._source = await self._start(self._request)
-                    self._ready = getattr(self._source, "ready", self._ready)
+                    self._ready = getattr(self._source, "ready", None)
                 piece = self._ready.popleft() if self._ready else await self._source.__anext__()
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
                 if self._closed_meanwhile(error):

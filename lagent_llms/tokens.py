@@ -1,4 +1,4 @@
-"""A tokenizer at this side of the wire, for servers that do not count: a tokenizer.json, or any object's own."""
+"""A tokenizer at this side of the wire, for servers that do not count: a tokenizer.json, or any object."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LocalTokens:
             tokenizer = self._load(Path(tokenizer))
         elif not callable(getattr(tokenizer, "encode", None)):
             raise InvalidArgument(
-                f"tokenizer={tokenizer!r}: allowed is a tokenizer.json, its directory, or an object that encodes",
+                f"tokenizer={tokenizer!r}: allowed is a tokenizer.json, its directory, an object with encode",
                 argument="tokenizer",
             )
         else:

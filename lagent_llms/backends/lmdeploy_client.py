@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import UnsupportedParameter
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
 if TYPE_CHECKING:
@@ -34,7 +33,12 @@ class LMDeployCore(HTTPCore):
         from ..wire import lmdeploy
 
         if request.prompt is not None:
-            self._check_honoured(request)
+            # /v1/completions would drop them without a word (or, for logprobs, break off at them).
+            self.refuse(
+                request,
+                ("logprobs", "response_format", "tool_choice"),
+                "for a prompt; messages without a meta_template go to a route that can",
+            )
         bos = self.template.bos if self.template is not None else ""
         return lmdeploy.answer_call(request, request.options.adapter_name or model, bos=bos)
 
@@ -49,21 +53,6 @@ class LMDeployCore(HTTPCore):
         from ..wire import lmdeploy
 
         return lmdeploy.models_call()
-
-    def _check_honoured(self, request: Request) -> None:
-        """Refuse what /v1/completions would drop without a word (or, for logprobs, break off at)."""
-        for name, value in (
-            ("logprobs", request.params.logprobs),
-            ("response_format", request.params.response_format),
-            ("tool_choice", request.options.tool_choice),
-        ):
-            if value is not None:
-                raise UnsupportedParameter(
-                    f"{type(self).__name__} cannot honour {name}={value!r} for a prompt; "
-                    "messages without a meta_template go to a route that can",
-                    parameter=name,
-                    backend=type(self).__name__,
-                )
 
 
 class LMDeployClient(LMDeployCore, HTTPBackend):

@@ -5,16 +5,17 @@ Its protocol is stateless, so the history of sessions is kept here.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from ..errors import InvalidArgument, ServerError, UnsupportedParameter
+from ..errors import InvalidArgument, ServerError
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..request import Input, Request
     from ..schema import Piece
     from ..transport.aio import AsyncHTTPSource
@@ -66,7 +67,12 @@ class LoRAXCore(HTTPCore):
         request = super().prepare(inputs, _checked(given))
         try:
             if request.prompt is None:
-                self._check_chat(request)
+                # /v1/chat/completions would drop them without a word.
+                self.refuse(
+                    request,
+                    ("logprobs", "merged_adapters"),
+                    "for messages without a meta_template; with one they go to a route that can",
+                )
         except BaseException:
             request.turn.rollback()
             raise
@@ -126,22 +132,8 @@ class LoRAXCore(HTTPCore):
     def _secrets(self) -> Secrets:
         from ..wire.lorax import Secrets
 
-        headers = self._transport_options["headers"] or {}
-        return Secrets.of(self._transport_options["api_key"], self._api_token, *headers.values())
-
-    def _check_chat(self, request: Request) -> None:
-        """Refuse what /v1/chat/completions would drop without a word."""
-        for name, value in (
-            ("logprobs", request.params.logprobs),
-            ("merged_adapters", request.options.merged_adapters),
-        ):
-            if value is not None:
-                raise UnsupportedParameter(
-                    f"{type(self).__name__} cannot honour {name}={value!r} for messages without a "
-                    "meta_template; with one they go to a route that can",
-                    parameter=name,
-                    backend=type(self).__name__,
-                )
+        options = self._transport_options
+        return Secrets.of(options["api_key"], self._api_token, *Secrets.in_headers(options["headers"]))
 
 
 class LoRAX(LoRAXCore, HTTPBackend):
@@ -178,6 +170,8 @@ class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         if self._needs_limit(request):
+            import asyncio  # here, so that the import stays light
+
             async with self._learning.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
                 if self._needs_limit(request):
                     try:
@@ -194,11 +188,11 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidArgument: One is not right.
     """
-    from ..lorax.parameters import Parameters
-
     found = dict(given)
     for name in ("adapter_source", "merged_adapters"):
         value = found.get(name)
         if value is not None and not isinstance(value, (list, tuple)):
+            from ..lorax.parameters import Parameters
+
             found[name] = getattr(Parameters(**{name: value}), name)
     return found

@@ -1,12 +1,11 @@
 """`TritonClient` and `AsyncTritonClient`: a model behind Triton Inference Server.
 
-How a request becomes tensors is decided by the model's dialect (`lagent_llms.wire.triton`); this file says what
-a user may say about the server, and which driver sends what the dialect asks for.
+How a request becomes tensors is decided by the model's dialect (`lagent_llms.wire.triton`), what a user may
+say about the server by `TritonCore`; here is which driver sends what the dialect asks for.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ class TritonClient(TritonCore, BaseLLM):
         if self.server.http:
             from .triton_http import TritonHTTP
 
-            return TritonHTTP(self.server, self.retry)
+            return TritonHTTP(self.server, self.retry, self.max_concurrency)
         from ..transport.grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings(), self.retry)
@@ -65,7 +64,7 @@ class TritonClient(TritonCore, BaseLLM):
         end = time.monotonic() + timeout
         while True:
             try:
-                self.transport.run(self.finder.find(), self.within(end))
+                self.transport.run(self.finder.find(anew=True), self.within(end))
                 return
             except LLMError as error:
                 time.sleep(self.pause(error, end, timeout))
@@ -106,10 +105,12 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """See `TritonClient.wait_ready`."""
+        import asyncio  # here, so that the import stays light
+
         end = time.monotonic() + timeout
         while True:
             try:
-                await self.transport.run(self.finder.find(), self.within(end))
+                await self.transport.run(self.finder.find(anew=True), self.within(end))
                 return
             except LLMError as error:
                 await asyncio.sleep(self.pause(error, end, timeout))

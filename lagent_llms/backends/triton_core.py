@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from ..errors import ConfigError, InvalidArgument, LLMError, NotFound, TimeoutExceeded, UnsupportedParameter
+from ..errors import (
+    ConfigError,
+    InvalidArgument,
+    LLMError,
+    MissingDependency,
+    NotFound,
+    TimeoutExceeded,
+    UnsupportedParameter,
+)
 from ..params import Timeout
 from ..request import LLMCore, Request
 from ..tokens import LocalTokens
@@ -77,9 +85,9 @@ class TritonCore(LLMCore):
             three turbomind models any other name means those.
         meta_template: See `LLMCore`.
         session_len: See `LLMCore`; see `tokenizer` for how it is counted.
-        log_level: Level of the logger 'lagent_llms.triton'.
-        dialect: How the model is spoken to ('trtllm', 'llmapi', 'vllm', 'lmdeploy', 'turbomind', or one that was
-            registered); None finds it from the model's config.
+        log_level: Level of the logger 'lagent_llms.triton'; None leaves it as it is.
+        dialect: How the model is spoken to ('trtllm', 'llmapi', 'vllm', 'lmdeploy', 'turbomind', or one that
+            was registered); None finds it from the model's config.
         tokenizer: Counts tokens at this side: a tokenizer.json, its directory, or an object with ``encode``.
             Without it the server's model `preprocessing` is asked, where there is one. Needed only to hold
             `session_len` for prompts that may not fit, for `tokenize`, and to count answers of servers that
@@ -91,7 +99,8 @@ class TritonCore(LLMCore):
         verify: A file of trusted certificates; True takes the system's, False any (HTTP only).
         certificate: The client's own certificate and key, two files.
         server_name: The name the server's certificate must have, None for that of the address.
-        keepalive: Seconds of silence after which a gRPC connection is tested; None never does.
+        keepalive: Seconds of silence after which a gRPC connection is tested; None never does. A server
+            closes connections that are tested more often than it allows (every 300 s while it says nothing).
         channel_options: Further options of the gRPC channel ('grpc.…').
         max_retries: How often a request is sent again when no connection could be made or the server is too
             busy; never once the answer has begun.
@@ -109,7 +118,7 @@ class TritonCore(LLMCore):
         *,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
-        log_level: int | str = "WARNING",
+        log_level: int | str | None = None,
         dialect: str | None = None,
         tokenizer: Any = None,
         cumulative: bool | None = None,
@@ -119,7 +128,7 @@ class TritonCore(LLMCore):
         verify: bool | str | os.PathLike[str] = True,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         server_name: str | None = None,
-        keepalive: float | None = 30.0,
+        keepalive: float | None = None,
         channel_options: Mapping[str, int | str] | None = None,
         max_retries: int = 2,
         max_concurrency: int = 64,
@@ -147,14 +156,26 @@ class TritonCore(LLMCore):
         authorization = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self.model_name = model_name
         self.server = Server(
-            scheme, address, {**authorization, **(headers or {})}, verify, certificate, server_name, keepalive,
+            scheme,
+            address,
+            {**authorization, **(headers or {})},
+            verify,
+            certificate,
+            server_name,
+            keepalive,
             channel_options or {},
-        )  # fmt: skip
+        )
         self.retry = RetryPolicy(max_retries)
         tokens = None if tokenizer is None else LocalTokens(tokenizer)
         bos = self.template.bos if self.template is not None else ""
         self.finder = Finder(Wanted(model_name, dialect, bos, session_len, tokens, cumulative, echo))
-        logging.getLogger("lagent_llms.triton").setLevel(log_level)
+        if log_level is not None:
+            try:
+                logging.getLogger("lagent_llms.triton").setLevel(log_level)
+            except (ValueError, TypeError) as error:
+                raise InvalidArgument(f"log_level={log_level!r}: {error}", argument="log_level") from error
+        if not self.server.http and any(map(_missing, ("tritonclient", "grpc"))):
+            raise MissingDependency.of("tritonclient[grpc]", "triton")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.server.url!r}, {self.model_name!r})"
@@ -196,8 +217,8 @@ class TritonCore(LLMCore):
         """
         if ids is None:
             raise UnsupportedParameter(
-                f"{self!r}: the server cannot count tokens, and session_len (or tokenize) needs that: name the "
-                "model's tokenizer with tokenizer=…",
+                f"{self!r}: the server cannot count tokens, and session_len (or tokenize) needs that: "
+                "name the model's tokenizer with tokenizer=…",
                 parameter="session_len",
                 backend=type(self).__name__,
             )
@@ -224,11 +245,17 @@ class TritonCore(LLMCore):
         return min(_LOOK_EVERY, left)
 
 
+def _missing(package: str) -> bool:
+    from importlib.util import find_spec  # here, so that the import stays light
+
+    return find_spec(package) is None
+
+
 def _address(value: object) -> tuple[str, str]:
     """Scheme and 'ip:port'."""
     refusal = InvalidArgument(
-        f"tritonserver_addr={value!r}: allowed is 'ip:port' of the gRPC service, 'grpcs://ip:port' with TLS, or "
-        "'http://ip:port' of the HTTP service",
+        f"tritonserver_addr={value!r}: allowed is 'ip:port' of the gRPC service, 'grpcs://ip:port' with TLS, "
+        "or 'http://ip:port' of the HTTP service",
         argument="tritonserver_addr",
     )
     if not isinstance(value, str) or not value.strip():

@@ -40,8 +40,8 @@ def _answer_call(found: Found, located: Located) -> Call[Piece]:
     conversation = located.with_model(found)
     if not isinstance(conversation, OneModel):
         raise ConfigError(
-            f"model {found.model.config.name!r} (dialect {found.dialect.name}) cannot be spoken to over HTTP: give "
-            "the address of the server's gRPC service"
+            f"model {found.model.config.name!r} ({found.dialect.name}) cannot be spoken to over HTTP: "
+            "give the address of the server's gRPC service"
         )
     return wire.answer_call(conversation)
 
@@ -49,11 +49,15 @@ def _answer_call(found: Found, located: Located) -> Call[Piece]:
 class TritonHTTP:
     """`GRPCTransport` over HTTP."""
 
-    def __init__(self, server: Server, retry: RetryPolicy) -> None:
+    def __init__(self, server: Server, retry: RetryPolicy, max_connections: int) -> None:
         from ..transport.http import HTTPTransport
 
         self._http = HTTPTransport(
-            Endpoints([server.url]), headers=server.headers, retry=retry, verify=server.verify
+            Endpoints([server.url]),
+            headers=server.headers,
+            retry=retry,
+            verify=server.verify,
+            max_connections=max_connections,
         )
 
     def open(self, conversation: Located, timeout: Timeout) -> HTTPSource[Piece]:

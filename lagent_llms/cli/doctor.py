@@ -6,15 +6,16 @@ import importlib.metadata
 import importlib.util
 import platform
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
-from ..config import load_config
-from ..errors import ConfigError
+from ..config import create_llm, load_config
+from ..errors import ConfigError, LLMError
 from ..registry import BACKENDS, ENTRY_POINT_GROUP, Backend
 
 __all__ = ["doctor"]
@@ -50,6 +51,24 @@ def doctor(
         console.print(f"[red]configuration:[/] {error}", highlight=False)
         raise typer.Exit(1) from None
     console.print(f"create_llm() makes: {settings.get('type')} ({where})", markup=False, highlight=False)
+    made = BACKENDS.get(str(settings.get("type")))
+    if made is not None and made.remote and not _missing(made):
+        _tell_models(console, settings)
+
+
+def _tell_models(console: Console, settings: Mapping[str, Any]) -> None:
+    """What the configured server serves; ends the command when it cannot be asked."""
+    try:
+        llm: Any = create_llm(dict(settings), asynchronous=False)
+        try:
+            models = llm.models()
+        finally:
+            llm.close()
+    except LLMError as error:
+        console.print("[red]its server:[/] ", end="")
+        console.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    console.print(f"its server's models: {', '.join(models) or 'none'}", markup=False, highlight=False)
 
 
 def _missing(backend: Backend) -> list[str]:

@@ -62,7 +62,7 @@ class ClientCore:
         self.cookies = _texts("cookies", cookies)
         self.timeout = timeout
         self.max_session_retries = retries
-        self._secrets = (*self.headers.values(), *self.cookies.values())
+        self._secrets = (*Secrets.in_headers(self.headers), *self.cookies.values())
         sent = dict(self.headers)
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from typing_extensions import Self
+
+from ..wire.lorax_errors import ValidationError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Model"]
 
@@ -21,8 +25,6 @@ class Model(msgspec.Struct):
         Raises:
             ValidationError: It is not what is expected.
         """
-        from ..wire.lorax_errors import ValidationError
-
         try:
             return msgspec.convert(found, cls)
         except msgspec.ValidationError as error:
@@ -33,8 +35,6 @@ class Model(msgspec.Struct):
     @classmethod
     def model_validate_json(cls, data: str | bytes) -> Self:
         """`model_validate` of JSON."""
-        from ..wire.lorax_errors import ValidationError
-
         try:
             return cls.model_validate(msgspec.json.decode(data))
         except msgspec.DecodeError as error:
@@ -75,8 +75,6 @@ class Model(msgspec.Struct):
                 try:
                     setattr(self, name, msgspec.convert(value, type_, from_attributes=False))
                 except msgspec.ValidationError as error:
-                    from ..wire.lorax_errors import ValidationError
-
                     raise ValidationError(f"{type(self).__name__}.{name}: {error}", argument=name) from error
 
 

@@ -42,6 +42,12 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
+def _token(name: str, value: Any) -> str:
+    if not isinstance(value, str):  # it is not shown, whatever it is
+        raise ValidationError(f"`{name}` must be a string, got a {type(value).__name__}", argument=name)
+    return value
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise refuse(name, value, "True or False")
@@ -113,13 +119,12 @@ _strictly_positive = _number("strictly positive", lambda value: value > 0)
 _between_0_and_1 = _number("> 0.0 and < 1.0", lambda value: 0 < value < 1)
 _penalty = _number("between -2.0 and 2.0", lambda value: -2 <= value <= 2)
 _positive_integer = _integer("a strictly positive integer", 1)
-_adapter_id = _text
 
 _CHECKS: dict[str, Check] = {
-    "adapter_id": _adapter_id,
+    "adapter_id": _text,
     "adapter_source": _one_of(ADAPTER_SOURCES),
     "merged_adapters": _merged,
-    "api_token": _text,
+    "api_token": _token,
     "do_sample": _flag,
     "max_new_tokens": _positive_integer,
     "ignore_eos_token": _flag,

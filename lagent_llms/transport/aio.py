@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import aiohttp
@@ -17,7 +17,14 @@ from ..wire.exchange import Call, Exchange, Pause, Read, Send
 from ..wire.http import Head
 from ..wire.retry import RetryPolicy
 from .alarm import Alarm
-from .driver import connect_error, connect_timeout, interrupted, request_headers, tls_context
+from .driver import (
+    connect_error,
+    connect_timeout,
+    environment_proxies,
+    interrupted,
+    request_headers,
+    tls_context,
+)
 from .loops import PerLoop
 
 if TYPE_CHECKING:
@@ -29,6 +36,8 @@ __all__ = ["AsyncHTTPSource", "AsyncHTTPTransport"]
 T = TypeVar("T")
 #: Seconds a finished answer may take to let go of its connection before that is dropped.
 _FAREWELL = 1.0
+#: Seconds the next request waits for such a connection rather than make a new one.
+_PATIENCE = 0.02
 
 
 class AsyncHTTPTransport:
@@ -48,11 +57,12 @@ class AsyncHTTPTransport:
         environment_proxy: bool = True,
     ) -> None:
         self.endpoints = endpoints
-        self._environment_proxy = environment_proxy
         self.retry = retry or RetryPolicy()
         self.headers = request_headers(headers, api_key)
+        # Not aiohttp's trust_env, which asks a thread about them, and about ~/.netrc, at every request.
+        self.proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
         self._tls = tls_context(verify)
-        self._sessions = PerLoop(self._new_session, _close_session)
+        self._sessions = PerLoop(self._new_session, _Session.close)
 
     def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -66,7 +76,7 @@ class AsyncHTTPTransport:
         finally:
             source.close()
 
-    async def session(self) -> aiohttp.ClientSession:
+    async def session(self) -> _Session:
         """The session of the running loop; it is closed with this transport, at the latest with the loop."""
         return await self._sessions.get()
 
@@ -74,21 +84,72 @@ class AsyncHTTPTransport:
         """Close the running loop's connections."""
         await self._sessions.close()
 
-    async def _new_session(self) -> aiohttp.ClientSession:
+    async def _new_session(self) -> _Session:
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
         )
-        return aiohttp.ClientSession(
-            connector=connector,
-            headers=self.headers,
-            trust_env=self._environment_proxy,
-            auto_decompress=False,
+        return _Session(
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self.headers,
+                auto_decompress=False,
+            )
         )
 
 
-async def _close_session(session: aiohttp.ClientSession) -> None:
-    await _end_farewells()
-    await session.close()
+class _Session:
+    """aiohttp's session, and the answers in it that are whole and wait for the end of their response.
+
+    Attributes:
+        client: aiohttp's session.
+    """
+
+    def __init__(self, client: aiohttp.ClientSession) -> None:
+        self.client = client
+        self._farewells: set[asyncio.Task[None]] = set()
+        self._free_soon: deque[asyncio.Task[None]] = deque()
+
+    def let_go(self, response: aiohttp.ClientResponse, *, whole: bool) -> None:
+        """Free the connection: it is kept if the body has ended, or soon ends since the answer is `whole`."""
+        if whole and not response.content.is_eof():
+            with contextlib.suppress(RuntimeError):  # no loop is running: a finalizer calls
+                task = asyncio.get_running_loop().create_task(_take_leave(response))
+                self._farewells.add(task)
+                self._free_soon.append(task)
+                task.add_done_callback(self._farewells.discard)
+                return
+        _leave(response)
+
+    async def wait_for_free(self) -> None:
+        """Wait a little for a connection that is about to be free, if there is one: one for each request."""
+        while self._free_soon:
+            task = self._free_soon.popleft()
+            if not task.done():
+                await asyncio.wait([task], timeout=_PATIENCE)
+                return
+
+    async def close(self) -> None:
+        """Close all connections."""
+        farewells = list(self._farewells)
+        for task in farewells:
+            task.cancel()
+        await asyncio.gather(*farewells, return_exceptions=True)
+        await self.client.close()
+
+
+def _leave(response: aiohttp.ClientResponse) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
+        if response.content.is_eof():
+            response.release()
+        else:
+            response.close()
+
+
+async def _take_leave(response: aiohttp.ClientResponse) -> None:
+    with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        await asyncio.wait_for(response.content.readany(), _FAREWELL)
+    _leave(response)
 
 
 class AsyncHTTPSource(Generic[T]):
@@ -105,6 +166,7 @@ class AsyncHTTPSource(Generic[T]):
         self._deadline = Deadline(timeout)
         self.ready: deque[T] = deque()
         self._url = ""
+        self._session: _Session | None = None
         self._response: aiohttp.ClientResponse | None = None
         self._alarm: Alarm | None = None
         self._closed = False
@@ -113,33 +175,21 @@ class AsyncHTTPSource(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        while not self.ready:
-            self.ready.extend(await self._items())
-        return self.ready.popleft()
-
-    def close(self) -> None:
-        """Stop: what the server still sends is not read."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._alarm is not None:
-            self._alarm.stop()
-        if self._response is not None:
-            _let_go(self._response, whole=self._exchange.complete)
-        self._exchange.close()
-
-    async def _items(self) -> Sequence[T]:
+        if self.ready:
+            return self.ready.popleft()
         if self._closed:
             raise StopAsyncIteration
+        self._deadline.wake()
         outcome: object = None
         try:
             while True:
                 command = self._exchange.resume(outcome)
                 if not isinstance(command, (Send, Read, Pause)):
                     self._deadline.piece_arrived()
-                    return command
+                    self.ready.extend(command)
+                    return self.ready.popleft()
                 try:
-                    outcome = await self._execute(command)
+                    outcome = await (self._read() if isinstance(command, Read) else self._execute(command))
                 except LLMError as error:
                     outcome = error
         except StopIteration:
@@ -149,11 +199,20 @@ class AsyncHTTPSource(Generic[T]):
             self.close()
             raise
 
-    async def _execute(self, command: Send | Read | Pause) -> object:
-        if isinstance(command, Read):
-            return await self._read()
+    def close(self) -> None:
+        """Stop: what the server still sends is not read."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.stop()
+        if self._response is not None and self._session is not None:
+            self._session.let_go(self._response, whole=self._exchange.complete)
+        self._exchange.close()
+
+    async def _execute(self, command: Send | Pause) -> object:
         if self._response is not None:
-            _let_go(self._response)
+            _leave(self._response)
             self._response = None
         if self._alarm is not None:
             self._alarm.stop()
@@ -167,13 +226,15 @@ class AsyncHTTPSource(Generic[T]):
         self._url = command.url
         request = command.request
         try:
-            session = await self._transport.session()
+            session = self._session = await self._transport.session()
+            await session.wait_for_free()
             response = await self._deadline.wait(
-                session.request(
+                session.client.request(
                     request.method,
                     command.url + request.path,
                     data=request.body,
                     headers=request.headers,
+                    proxy=self._transport.proxies.get(command.url),
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None, connect=self._timeout.connect),
                 )
@@ -206,37 +267,3 @@ class AsyncHTTPSource(Generic[T]):
             await asyncio.sleep(remaining)
             raise self._deadline.exceeded()
         await asyncio.sleep(seconds)
-
-
-#: Answers that are whole, waiting for the end of their response to free the connection.
-_farewells: set[asyncio.Task[None]] = set()
-
-
-def _let_go(response: aiohttp.ClientResponse, *, whole: bool = False) -> None:
-    """Free the connection: it is kept if the body has ended, or ends at once since the answer is `whole`."""
-    if whole and not response.content.is_eof():
-        with contextlib.suppress(RuntimeError):  # no loop is running: a finalizer calls
-            task = asyncio.get_running_loop().create_task(_take_leave(response))
-            _farewells.add(task)
-            task.add_done_callback(_farewells.discard)
-            return
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-        if response.content.is_eof():
-            response.release()
-        else:
-            response.close()
-
-
-async def _end_farewells() -> None:
-    """Those of the running loop."""
-    loop = asyncio.get_running_loop()
-    tasks = [task for task in _farewells if task.get_loop() is loop]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _take_leave(response: aiohttp.ClientResponse) -> None:
-    with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
-        await asyncio.wait_for(response.content.readany(), _FAREWELL)
-    _let_go(response)

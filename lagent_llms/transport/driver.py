@@ -1,15 +1,25 @@
-"""What the synchronous and the asynchronous HTTP driver share: errors, headers, certificates."""
+"""What the synchronous and the asynchronous HTTP driver share: errors, headers, proxies, certificates."""
 
 from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+import urllib.request
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
 from ..wire.endpoints import public_url
+from ..wire.http import check_headers
 
-__all__ = ["connect_error", "connect_timeout", "interrupted", "request_headers", "tls_context"]
+__all__ = [
+    "connect_error",
+    "connect_timeout",
+    "environment_proxies",
+    "interrupted",
+    "request_headers",
+    "tls_context",
+]
 
 
 def connect_error(url: str, error: BaseException) -> ConnectError:
@@ -46,7 +56,22 @@ def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dic
     headers = {"User-Agent": f"lagent_llms/{__version__}", "Accept-Encoding": "identity"}
     if api_key is not None:
         headers["Authorization"] = f"Bearer {api_key}"
-    return {**headers, **(given or {})}
+    return {**check_headers(headers), **check_headers(given or {})}
+
+
+def environment_proxies(urls: Iterable[str]) -> dict[str, str]:
+    """The proxy for each of `urls` that the environment names one for.
+
+    Looking it up takes longer than a request: a transport does it once.
+    """
+    named = urllib.request.getproxies()
+    found = {}
+    for url in urls:
+        parts = urlsplit(url)
+        proxy = named.get(parts.scheme) or named.get("all")
+        if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+            found[url] = proxy
+    return found
 
 
 def tls_context(verify: bool | str | os.PathLike[str]) -> ssl.SSLContext | None:

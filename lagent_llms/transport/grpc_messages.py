@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MissingDependency
-from ..wire.triton.inference import InferRequest
+from ..wire.triton.inference import Ask, Describe, Index, InferRequest
 from ..wire.triton.tensors import read_values
 
 try:
@@ -21,15 +21,18 @@ except ModuleNotFoundError as error:
     raise MissingDependency.of("tritonclient[grpc]", "triton") from error
 
 __all__ = [
+    "FAREWELL",
+    "SIGN_OF_LIFE",
     "GRPCSettings",
+    "Question",
     "Response",
-    "config_json",
     "grpc",
-    "index_json",
     "is_final",
     "method",
     "pb",
+    "question",
     "request_message",
+    "says_nothing_of_life",
 ]
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -57,14 +60,14 @@ class GRPCSettings:
     verify: str | os.PathLike[str] | None = None
     certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
     server_name: str | None = None
-    keepalive: float | None = 30.0
+    keepalive: float | None = None
     options: Mapping[str, int | str] = field(default_factory=dict)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Of every call.
 
-        Never `triton_grpc_error`, which would give errors in streams their code: a server that is asked for that
-        crashes when a model tells an error and then ends its answer, as most do.
+        Never `triton_grpc_error`, which would give errors in streams their code: a server that is asked for
+        that crashes when a model tells an error and then ends its answer, as most do.
         """
         return tuple((name.lower(), value) for name, value in self.headers.items())
 
@@ -75,15 +78,14 @@ class GRPCSettings:
         options: dict[str, int | str] = {
             "grpc.max_receive_message_length": -1,
             "grpc.max_send_message_length": -1,
+            "grpc.initial_reconnect_backoff_ms": 100,
+            "grpc.max_reconnect_backoff_ms": 2000,  # a server that comes back is found soon
             "grpc.primary_user_agent": f"lagent_llms/{__version__}",
             **more,
         }
         if self.keepalive is not None:
-            options |= {
-                "grpc.keepalive_time_ms": int(self.keepalive * 1000),
-                "grpc.keepalive_timeout_ms": 10_000,
-                "grpc.http2.max_pings_without_data": 0,
-            }
+            options["grpc.keepalive_time_ms"] = int(self.keepalive * 1000)
+            options["grpc.keepalive_timeout_ms"] = 10_000
         if self.server_name is not None:
             options["grpc.ssl_target_name_override"] = self.server_name
         return [*(options | dict(self.options)).items()]
@@ -106,6 +108,43 @@ def _file(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{os.fspath(path)}: cannot be read as a certificate or key: {error}") from error
+
+
+#: Seconds a server has to say that it is there, after a status that leaves it open.
+SIGN_OF_LIFE = 0.5
+#: Seconds a request to stop a generation may take.
+FAREWELL = 5.0
+
+
+def says_nothing_of_life(code: grpc.StatusCode) -> bool:
+    """Whether a call that ended with `code` may never have met a server of Triton's."""
+    return code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A command as a call that has one response.
+
+    Attributes:
+        method: Which.
+        message: What is sent.
+        read: What the response means.
+        connects: Nothing of the caller's is asked: the server has the time of a connection for it.
+    """
+
+    method: str
+    message: Any
+    read: Callable[[Any], object]
+    connects: bool = True
+
+
+def question(command: Ask | Describe | Index) -> Question:
+    """The call that carries out `command`."""
+    if isinstance(command, Ask):
+        return Question("ModelInfer", request_message(command.request), Response, connects=False)
+    if isinstance(command, Describe):
+        return Question("ModelConfig", pb.ModelConfigRequest(name=command.model), config_json)
+    return Question("RepositoryIndex", pb.RepositoryIndexRequest(), index_json)
 
 
 def method(name: str) -> tuple[str, Any, Any]:

@@ -1,32 +1,31 @@
-"""The synchronous HTTP driver, on urllib3's connection pool.
-
-Bodies are read from the pool's sockets as raw bytes: a streamed event costs its decoding, not the layers of a
-general HTTP client.
-"""
+"""The synchronous HTTP driver: it executes an exchange over the sockets of `Connections`."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from ..deadline import Deadline
 from ..errors import LLMError
-from ..wire.chunked import ChunkedDecoder
 from ..wire.exchange import Call, Exchange, Pause, Read, Send
 from ..wire.http import Head
 from ..wire.retry import RetryPolicy
-from .driver import connect_error, connect_timeout, interrupted, request_headers, tls_context
+from .connections import Channel, Connections
+from .driver import (
+    connect_error,
+    connect_timeout,
+    environment_proxies,
+    interrupted,
+    request_headers,
+    tls_context,
+)
 
 if TYPE_CHECKING:
     from ..params import Timeout
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["HTTPSource", "HTTPTransport"]
 
 T = TypeVar("T")
-_MOST_AT_ONCE = 1 << 16
-#: Seconds a finished answer may take to let go of its connection before that is dropped.
-_FAREWELL = 0.02
 
 
 class HTTPTransport:
@@ -67,17 +63,11 @@ class HTTPTransport:
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
         self.headers = request_headers(headers, api_key)
-        options: dict[str, Any] = {
-            "maxsize": max_connections,
-            "ssl_context": tls_context(verify),
-            "retries": False,
-        }
-        self._direct = self._pools(urllib3.PoolManager(**options))
-        # Looking proxies up is slow, so it is done once; what they are told by is the environment.
-        self._by_proxy = {
-            url: self._pools(urllib3.ProxyManager(proxy, **options))
+        proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
+        tls = tls_context(verify)
+        self._connections = {
+            url: Connections(url, proxy=proxies.get(url), most_idle=max_connections, ssl_context=tls)
             for url in endpoints.urls
-            if environment_proxy and (proxy := _proxy_of(url)) is not None
         }
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:
@@ -94,96 +84,12 @@ class HTTPTransport:
 
     def close(self) -> None:
         """Close the connections that wait for a request."""
-        for pools in (self._direct, *self._by_proxy.values()):
-            pools.clear()
+        for connections in self._connections.values():
+            connections.close()
 
-    def pools_for(self, url: str) -> urllib3.PoolManager:
-        """The connections to `url`."""
-        return self._by_proxy.get(url, self._direct)
-
-    @staticmethod
-    def _pools(manager: urllib3.PoolManager) -> urllib3.PoolManager:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        return manager
-
-
-def _proxy_of(url: str) -> str | None:
-    parts = urllib3.util.parse_url(url)
-    if urllib.request.proxy_bypass(parts.host or ""):
-        return None
-    proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme or "http") or proxies.get("all")
-
-
-_current = threading.local()
-
-
-class _Announced:
-    """A connection that tells the source it works for about its socket, for deadlines and for closing."""
-
-    sock: socket.socket
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        super().request(*args, **kwargs)  # type: ignore[misc]
-        _current.source.use(self.sock)
-
-
-class _Connection(_Announced, HTTPConnection):
-    pass
-
-
-class _SecureConnection(_Announced, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-class _Body:
-    """The raw bytes of a response, taken from the socket as they come."""
-
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
-        self._response = response
-        inner: Any = response._fp  # type: ignore[attr-defined]  # http.client's response
-        self._inner = inner
-        self._chunks = ChunkedDecoder() if inner.chunked else None
-        self._left: int | None = None if inner.chunked else inner.length
-        self.ended = inner.fp is None or self._left == 0
-
-    def read(self) -> bytes:
-        """Some bytes, empty at the end.
-
-        Raises:
-            OSError, ValueError: The connection broke.
-        """
-        while not self.ended:
-            data: bytes = self._inner.fp.read1(_MOST_AT_ONCE)
-            if not data:
-                if self._chunks is not None or self._left:
-                    raise ConnectionError("the server closed the connection")
-                self.ended = True
-            elif self._chunks is not None:
-                data = self._chunks.feed(data)
-                self.ended = self._chunks.complete
-            elif self._left is not None:
-                self._left -= len(data)
-                self.ended = self._left <= 0
-            if data:
-                return data
-        return b""
-
-    def leave(self) -> None:
-        """Give the connection back to its pool: open if the body has ended, else closed."""
-        if self.ended:
-            self._inner.close()
-        else:
-            self._response.close()
-        self._response.release_conn()
+    def connections_to(self, url: str) -> Connections:
+        """The connections to one of the servers."""
+        return self._connections[url]
 
 
 class HTTPSource(Generic[T]):
@@ -196,8 +102,7 @@ class HTTPSource(Generic[T]):
         self._deadline = Deadline(timeout)
         self._ready: Iterator[T] = iter(())
         self._url = ""
-        self._socket: socket.socket | None = None
-        self._body: _Body | None = None
+        self._channel: Channel | None = None
         self._busy = False
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -217,24 +122,17 @@ class HTTPSource(Generic[T]):
             self._closed.set()
             busy, self._busy = self._busy, True
             if busy:  # wake the thread that waits; it lets go of the connection itself
-                if self._socket is not None:
-                    with contextlib.suppress(OSError):
-                        self._socket.shutdown(socket.SHUT_RDWR)
+                if self._channel is not None:
+                    self._channel.wake()
                 return
         self._let_go()
-
-    def use(self, sock: socket.socket) -> None:
-        """The request went out over `sock`."""
-        with self._lock:
-            self._socket = sock
-        if self._closed.is_set():
-            raise ConnectionError("closed")
 
     def _items(self) -> Sequence[T]:
         with self._lock:
             if self._busy:
                 raise StopIteration
             self._busy = True
+        self._deadline.wake()
         outcome: object = None
         keep = False
         try:
@@ -245,7 +143,7 @@ class HTTPSource(Generic[T]):
                     keep = True
                     return command
                 try:
-                    outcome = self._execute(command)
+                    outcome = self._read() if isinstance(command, Read) else self._execute(command)
                 except LLMError as error:
                     outcome = error
         finally:
@@ -255,9 +153,7 @@ class HTTPSource(Generic[T]):
             if ended:
                 self._let_go()
 
-    def _execute(self, command: Send | Read | Pause) -> object:
-        if isinstance(command, Read):
-            return self._read()
+    def _execute(self, command: Send | Pause) -> object:
         self._leave_connection()
         if isinstance(command, Pause):
             self._sleep(command.seconds)
@@ -269,50 +165,37 @@ class HTTPSource(Generic[T]):
         remaining = self._deadline.remaining()
         if remaining == 0:
             raise self._deadline.exceeded()
-        request = command.request
-        _current.source = self
-        try:
-            response = self._transport.pools_for(command.url).urlopen(
-                request.method,
-                command.url + request.path,
-                body=request.body,
-                headers={**self._transport.headers, **request.headers},
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=urllib3.Timeout(connect=self._timeout.connect, read=remaining),
-            )
-        except (HTTPError, HTTPException, OSError) as error:
-            raise self._failure(command.url, error) from error
-        finally:
-            del _current.source
         self._url = command.url
-        self._body = _Body(response)
-        return Head(response.status, {name.lower(): value for name, value in response.headers.items()})
+        connections = self._transport.connections_to(command.url)
+        try:
+            connection = connections.take(self._timeout.connect)
+        except (HTTPError, HTTPException, OSError) as error:
+            raise self._no_connection(error) from error
+        with self._lock:
+            channel = self._channel = Channel(connections, connection, self._deadline)
+        if self._closed.is_set():
+            raise interrupted(self._url)
+        headers = {**connections.headers, **self._transport.headers}
+        try:
+            return channel.send(command.request.encode(connections.target(command.request.path), headers))
+        except (OSError, ValueError) as error:
+            raise self._broken(error) from error
 
-    def _failure(self, url: str, error: Exception) -> LLMError:
+    def _no_connection(self, error: Exception) -> LLMError:
         in_time = not isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
-        if self._socket is not None:  # the request was sent
-            return interrupted(url, error) if in_time else self._deadline.exceeded()
         if in_time or isinstance(error, urllib3.exceptions.NewConnectionError):
-            return connect_error(url, error)
-        return connect_timeout(url, self._timeout.connect)
+            return connect_error(self._url, error)
+        return connect_timeout(self._url, self._timeout.connect)
 
     def _read(self) -> bytes:
-        assert self._body is not None
-        if self._body.ended:
-            return b""
-        remaining = self._deadline.remaining()
-        if remaining == 0:
-            raise self._deadline.exceeded()
-        assert self._socket is not None
+        assert self._channel is not None
         try:
-            self._socket.settimeout(remaining)
-            return self._body.read()
-        except TimeoutError:
-            raise self._deadline.exceeded() from None
+            return self._channel.read()
         except (OSError, ValueError) as error:
-            raise interrupted(self._url, error) from error
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> LLMError:
+        return self._deadline.exceeded() if isinstance(error, TimeoutError) else interrupted(self._url, error)
 
     def _sleep(self, seconds: float) -> None:
         remaining = self._deadline.remaining_in_total()
@@ -322,16 +205,13 @@ class HTTPSource(Generic[T]):
         self._closed.wait(seconds)
 
     def _leave_connection(self) -> None:
-        if self._body is not None:
-            self._body.leave()
-        self._body = self._socket = None
+        if self._channel is not None:
+            self._channel.leave()
+        self._channel = None
 
     def _let_go(self) -> None:
         """Give the connection back, and end the exchange."""
-        body, sock = self._body, self._socket
-        if body is not None and sock is not None and self._exchange.complete and not body.ended:
-            with contextlib.suppress(OSError, ValueError):
-                sock.settimeout(_FAREWELL)
-                body.read()
+        if self._channel is not None and self._exchange.complete and not self._channel.ended:
+            self._channel.take_leave()
         self._leave_connection()
         self._exchange.close()

@@ -17,15 +17,17 @@ class ChunkedDecoder:
 
     Attributes:
         complete: The last chunk and the trailers have been read; nothing else belongs to the body.
+        rest: What came after the body.
     """
 
-    __slots__ = ("_held", "_left", "_state", "complete")
+    __slots__ = ("_held", "_left", "_state", "complete", "rest")
 
     def __init__(self) -> None:
         self._held = b""  # the beginning of a line
         self._left = 0  # bytes of the chunk that are still to come
         self._state = _SIZE
         self.complete = False
+        self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the body.
@@ -57,17 +59,24 @@ class ChunkedDecoder:
             if self._state == _SIZE:
                 self._left = _size(line)
                 self._state = _DATA if self._left else _TRAILER
+                after = position + self._left
+                if self._left and data[after : after + 2] == b"\r\n":  # all of it is here, as nearly always
+                    parts.append(data[position:after])
+                    position = after + 2
+                    self._state = _SIZE
             elif self._state == _TRAILER:
                 self.complete = not line
             elif line:
                 raise ValueError(f"a chunk is longer than it said: {line[:40]!r}")
             else:
                 self._state = _SIZE
+        if self.complete:
+            self.rest += data[position:]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _size(line: bytes) -> int:
-    digits = line.partition(b";")[0].strip()
+    digits = line.partition(b";")[0].strip() if b";" in line else line
     try:
         size = int(digits, 16)
     except ValueError:

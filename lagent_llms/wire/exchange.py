@@ -170,6 +170,7 @@ class Exchange(Generic[T]):
                     if items:
                         begun = True
                         yield items
+                        items = []  # a thousand streams that wait keep nothing
                     if broken is not None:
                         raise broken
                     if decoder.complete or not data:

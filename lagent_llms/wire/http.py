@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import msgspec
 
-from ..errors import AuthenticationError, ContextLengthExceeded, NotFound, RateLimited, ServerError
+from ..errors import (
+    AuthenticationError,
+    ContextLengthExceeded,
+    InvalidArgument,
+    NotFound,
+    RateLimited,
+    ServerError,
+)
 
-__all__ = ["HTTPRequest", "Head", "Refusal", "read_refusal", "server_error"]
+__all__ = ["HTTPRequest", "Head", "Refusal", "check_headers", "read_refusal", "server_error"]
 
 #: Codes by which servers say that a prompt does not fit.
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "input_length_error"})
+_JSON: Mapping[str, str] = {"Content-Type": "application/json"}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TYPES: Mapping[int, type[ServerError]] = {401: AuthenticationError, 403: AuthenticationError, 404: NotFound}
 
 
@@ -37,8 +48,37 @@ class HTTPRequest:
     def json(cls, path: str, body: object, headers: Mapping[str, str] | None = None) -> HTTPRequest:
         """A POST of `body` as JSON."""
         return cls(
-            "POST", path, msgspec.json.encode(body), {"Content-Type": "application/json", **(headers or {})}
+            "POST", path, msgspec.json.encode(body), {**_JSON, **check_headers(headers)} if headers else _JSON
         )
+
+    def encode(self, target: str, headers: Mapping[str, str]) -> bytes:
+        """The request as it goes over the wire.
+
+        Args:
+            target: The path on the server, that of its base URL included; or the whole URL, for a proxy.
+            headers: Those of the transport; this request's own come before them.
+        """
+        lines = [f"{self.method} {target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in {**headers, **self.headers}.items()]
+        if self.body is not None:
+            lines.append(f"Content-Length: {len(self.body)}")
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (self.body or b"")
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` with their names written one way.
+
+    Raises:
+        InvalidArgument: A name or a value that would not be one header.
+    """
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidArgument(f"headers: {name!r} is no name of a header", argument="headers")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):  # not shown: it may be secret
+            raise InvalidArgument(
+                f"headers: the value of {name!r} must be a line of Latin-1 text", argument="headers"
+            )
+    return {name.title(): value for name, value in headers.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ Written against lmdeploy 0.18; docs/lmdeploy.md tells what differs in older vers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -40,7 +41,7 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
     return Call(
         HTTPRequest.json(path, body, headers),
-        partial(CompletionDecoder, where=path, read_error=_read_error)
+        _decoder(path)
         if request.params.logprobs is None
         else partial(_LogprobDecoder, where=path, top=request.params.logprobs),
         _read_error,
@@ -56,6 +57,11 @@ def tokenize_call(text: str) -> Call[list[int]]:
 def models_call() -> Call[list[str]]:
     """Ask for the names of models and adapters."""
     return Call(HTTPRequest("GET", "/v1/models"), lambda head: Whole(model_names), _read_error)
+
+
+@cache
+def _decoder(path: str) -> Callable[[Head], CompletionDecoder]:
+    return partial(CompletionDecoder, where=path, read_error=_read_error)
 
 
 class _LogprobDecoder(CompletionDecoder):

@@ -5,6 +5,7 @@ Written against the router's source of 2026-05; docs/lorax.md tells what that co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -20,6 +21,7 @@ from .sse import EventSplitter
 __all__ = ["EventDecoder", "Secrets", "error_reader", "get_call", "post_call", "stream_call"]
 
 T = TypeVar("T")
+_SECRET = re.compile("auth|cookie|key|password|secret|token", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Secrets:
         """The secrets among `values`; a scheme (``Bearer``) is none, nor is what is too short for one."""
         found = {part for value in values for part in (value or "").split() if len(part) >= 4}
         return cls(tuple(sorted(found - {"Bearer", "Basic", "Token"}, key=len, reverse=True)))
+
+    @staticmethod
+    def in_headers(headers: Mapping[str, str] | None) -> list[str]:
+        """The values of those headers whose names say that they are secret."""
+        return [value for name, value in (headers or {}).items() if _SECRET.search(name)]
 
     def hide(self, text: str) -> str:
         """`text` with each of them as ``***``."""

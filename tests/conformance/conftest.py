@@ -3,27 +3,34 @@
 LMDeployPipeline is tested where lmdeploy is installed (``.venv-lmdeploy``), all others where it is not.
 """
 
-import importlib.util
+import importlib
 import json
+from importlib.util import find_spec
 
 import pytest
 
-from . import jax, jax_server, lmdeploy, lorax, triton
+
+def _from(module, name, *args):
+    """A function of a module beside this one, imported when it is called: not every peer is everywhere."""
+    return lambda: getattr(importlib.import_module(f".{module}", __package__), name)(*args)
+
 
 #: A context manager for each backend: its peer runs within, and it gives the `Subject`.
 HERE = {
-    "JAXPipeline": jax.pipeline,
-    "JAXClient": jax_server.client,
-    "LMDeployClient": lmdeploy.client,
-    "LMDeployServer": lmdeploy.server,
-    "LoRAX": lorax.backend,
-    "TritonClient": triton.client,
+    "JAXPipeline": _from("jax", "pipeline"),
+    "JAXClient": _from("jax_server", "client"),
+    "LMDeployClient": _from("lmdeploy", "client"),
+    "LMDeployServer": _from("lmdeploy", "server"),
+    "LoRAX": _from("lorax", "backend"),
+    "TritonClient-vllm": _from("triton", "client"),
+    "TritonClient-trtllm": _from("triton", "client", "trtllm"),
+    "TritonClient-turbomind": _from("triton", "client", "turbomind", "preprocessing", "postprocessing"),
 }
 WHERE_LMDEPLOY_IS = {
-    "LMDeployPipeline-turbomind": lambda: lmdeploy.pipeline("turbomind"),
-    "LMDeployPipeline-pytorch": lambda: lmdeploy.pipeline("pytorch"),
+    "LMDeployPipeline-turbomind": _from("lmdeploy", "pipeline", "turbomind"),
+    "LMDeployPipeline-pytorch": _from("lmdeploy", "pipeline", "pytorch"),
 }
-BACKENDS = HERE if importlib.util.find_spec("lmdeploy") is None else WHERE_LMDEPLOY_IS
+BACKENDS = HERE if find_spec("lmdeploy") is None else WHERE_LMDEPLOY_IS
 # lagent runs in a process of its own, where a patched engine of this one cannot be reached.
 collect_ignore = [] if BACKENDS is HERE else ["test_lagent.py"]
 

@@ -35,7 +35,7 @@ def test_agent_loop(question, expression, result):
 def test_the_calculator_evaluates_arithmetic_and_nothing_else():
     sys.path.insert(0, str(EXAMPLES))
     try:
-        from agent_loop import calculator
+        from calculator import calculator
     finally:
         sys.path.pop(0)
     assert calculator("2 * (3 + 4)") == "14"

@@ -16,6 +16,7 @@ from lagent_llms import (
     AuthenticationError,
     BatchError,
     ConnectError,
+    InvalidArgument,
     LMDeployClient,
     ModelStatusCode,
     NotFound,
@@ -148,6 +149,29 @@ def test_headers_key_and_request_id(connect):
     assert headers["authorization"] == "Bearer secret"
     assert (headers["x-team"], headers["x-request-id"]) == ("blue", "r1")
     assert "secret" not in repr(client.llm)
+
+
+@pytest.mark.parametrize("url", ["http://me:p%40ss@{}", "{}/prefix path/"])
+def test_a_base_url_may_have_a_user_or_a_path(connect, url):
+    _, server = connect(lambda c: c.answer("a"))
+    client, _ = connect(None, url=url.format(server.url.removeprefix("http://")))
+    assert client.generate("x") == "a"
+    (request,) = server.requests
+    if "@" in url:
+        assert request.headers["authorization"] == "Basic bWU6cEBzcw=="
+    else:
+        assert request.path == "/prefix%20path/v1/completions"
+
+
+@pytest.mark.parametrize("kwargs", [{"headers": {"X-Team": "blue\r\nX-Admin: 1"}}, {"api_key": "a\nb"}])
+def test_a_header_that_would_be_two_is_refused(connect, kwargs):
+    client, server = connect(lambda c: c.answer("a"), **kwargs)
+    with pytest.raises(InvalidArgument):
+        client.generate("x")
+    client, _ = connect(None, url=server.url)
+    with pytest.raises(InvalidArgument):
+        client.generate("x", request_id="a\r\nb")
+    assert not server.requests
 
 
 # stopping
@@ -347,6 +371,19 @@ def test_redirects_are_not_followed(connect):
     assert caught.value.status_code == 307
 
 
+def test_a_proxy_of_the_environment_is_used(connect, monkeypatch):
+    with ScriptedServer(lambda c: c.answer("by proxy")) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:p%40ss@"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        client, _ = connect(None, url="http://model.test")
+        assert client.generate("x") == "by proxy"
+        (request,) = proxy.requests
+        assert request.path == "http://model.test/v1/completions"
+        assert request.headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+        direct, _ = connect(lambda c: c.answer("direct"))
+        assert direct.generate("x") == "direct"
+
+
 # time
 
 
@@ -385,6 +422,27 @@ def test_a_pause_in_the_answer_is_waited_for_only_so_long(connect):
     with pytest.raises(TimeoutExceeded) as caught:
         client.generate("x", timeout=Timeout(idle=0.2))
     assert (caught.value.phase, caught.value.partial) == ("idle", "Hel")
+
+
+def test_a_slow_reader_is_no_slow_server(connect):
+    asked = threading.Event()
+
+    def script(connection):
+        connection.head()
+        connection.text("Hel")
+        asked.wait(10)
+        time.sleep(0.1)
+        connection.text("lo", "stop")
+        connection.event("[DONE]")
+        connection.chunk()
+
+    client, _ = connect(script)
+    with client.stream("stream_generate", "x", timeout=Timeout(first_token=2, idle=2)) as stream:
+        assert next(stream).text == "Hel"
+        time.sleep(2.5)
+        asked.set()
+        *_, last = stream
+    assert last.text == "Hello"
 
 
 def test_the_whole_answer_takes_only_so_long(connect):
@@ -488,19 +546,32 @@ async def test_a_thousand_streams_at_once():
     together = threading.Barrier(1000, timeout=60)
 
     def script(connection):
+        mine = connection.body["prompt"]
         connection.head()
-        connection.text("first ")
+        connection.text(f"{mine}: ")
         together.wait()
-        for _ in range(5):
-            connection.text("more ")
+        for number in range(5):
+            connection.text(f"第{number}块 of {mine} <|im_")
         connection.text("", "stop")
         connection.event("[DONE]")
         connection.chunk()
 
+    async def read(llm, prompt):
+        so_far = []
+        async for status, text, _ in llm.stream_generate(prompt, timeout=60):  # noqa: B007
+            assert text.startswith(so_far[-1] if so_far else "")
+            so_far.append(text)
+        assert status == ModelStatusCode.END
+        return so_far[-1]
+
+    prompts = [f"prompt {number}" for number in range(1000)]
     with ScriptedServer(script) as server:
-        async with AsyncLMDeployClient(server.url, "m", max_concurrency=1000) as llm:
-            answers = await llm.generate(["x"] * 1000, timeout=60)
-    assert answers == ["first " + "more " * 5] * 1000
+        async with AsyncLMDeployClient(server.url, "m", stop_words="<|im_end|>") as llm:
+            texts = await asyncio.gather(*(read(llm, prompt) for prompt in prompts))
+    assert texts == [
+        f"{prompt}: " + "".join(f"第{number}块 of {prompt} <|im_" for number in range(5))
+        for prompt in prompts
+    ]
 
 
 def test_one_object_serves_several_loops():

@@ -65,6 +65,7 @@ def streams(*events, end=True):
         if end:
             connection.chunk()
         else:
+            time.sleep(0.3)  # what comes together with the end of a connection may not be told
             connection.sock.close()
 
     return script
@@ -261,6 +262,14 @@ def test_connections_are_used_again(connect):
         assert client.generate("x").generated_text == "Hello"
         assert text_of(client) == "ab"
     assert server.connections == 1
+
+
+def test_a_connection_the_server_has_let_go_of_is_not_used(connect):
+    client, server = connect(lambda c: (c.json(WHOLE), c.sock.shutdown(socket.SHUT_RDWR)))
+    for _ in range(3):
+        assert client.generate("x").generated_text == "Hello"
+        time.sleep(0.05)
+    assert server.connections == 3
 
 
 def test_closing_closes_them(connect):

@@ -133,6 +133,9 @@ def test_a_token_is_not_shown():
     assert repr(parameters) == str(parameters) == "Parameters(api_token='***', top_k=3)"
     assert "hf_secret" not in repr(Request("x", parameters))
     assert parameters.body()["api_token"] == "hf_secret"
+    with pytest.raises(ValidationError) as caught:
+        Parameters(api_token=b"hf_secret")
+    assert "hf_secret" not in str(caught.value)
 
 
 # response_format
@@ -295,3 +298,5 @@ def test_every_name_is_there():
 def test_secrets_do_not_show():
     secrets = Secrets.of("Bearer tok_1234", None, "tok_1234_longer", "x")
     assert secrets.hide("tok_1234_longer and tok_1234, Bearer x") == "*** and ***, Bearer x"
+    headers = {"Accept": "application/json", "X-Api-Key": "key_1234", "authorization": "Bearer tok_1234"}
+    assert Secrets.in_headers(headers) == ["key_1234", "Bearer tok_1234"]

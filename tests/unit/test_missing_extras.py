@@ -24,6 +24,18 @@ def test_the_jax_extra(package):
     assert done.stdout.startswith("True jax")
 
 
+@pytest.mark.parametrize("package", ["tritonclient", "grpc"])
+def test_the_triton_extra(package):
+    done = python(
+        WITHOUT.format(package=package) + "from lagent_llms import MissingDependency, TritonClient\n"
+        "print(TritonClient('http://localhost:8000', 'over HTTP the core is enough'))\n"
+        "try:\n    TritonClient('localhost:8001', 'model')\n"
+        "except MissingDependency as error:\n    print(error.extra, error)\n"
+    )
+    assert done.stderr == ""
+    assert "triton tritonclient[grpc] is not installed; run: pip install 'lagent_llms[triton]'" in done.stdout
+
+
 @pytest.mark.parametrize("package", ["typer", "rich"])
 def test_the_cli_extra(package):
     done = python(WITHOUT.format(package=package) + "from lagent_llms.cli import main; main()")

@@ -48,7 +48,7 @@ class Model:
     Attributes:
         config: Its config.
         decoupled: Whether it may send any number of responses; of an ensemble, whether a step of it may.
-        companions: Configs of the models preprocessing and postprocessing, where they are needed and there.
+        companions: Configs of the models preprocessing and postprocessing, if they are needed and there.
         bos: The template's BOS; all these servers put the tokenizer's before a prompt themselves.
         session_len: Most tokens of a session, None when no limit was given.
         tokens: A tokenizer at this side of the wire, None when there is none.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +15,8 @@ from .dialect import Dialect, Model, Tokens, find_dialect
 from .inference import Command, Conversation, Describe, Index, InferRequest
 from .text import Habit
 from .turbomind import PREPROCESSING, ask_tokens
+
+_log = logging.getLogger("lagent_llms.triton")
 
 __all__ = ["Finder", "Found", "Located", "Wanted", "find_model"]
 
@@ -65,10 +69,15 @@ def find_model(wanted: Wanted) -> Steps:
         ServerError: The model is there but cannot be used, with the server's reason.
         ConfigError: It speaks no known dialect.
     """
-    entries: Sequence[Mapping[str, Any]] = yield Index()
-    if wanted.name is None:
-        return (yield from _only_one(wanted, entries))
     name = wanted.name
+    try:
+        entries: Sequence[Mapping[str, Any]] = yield Index()
+    except ServerError:  # a server may keep that to itself
+        if name is None:
+            raise
+        return (yield from _look(wanted, name, {name, *_BESIDE}))
+    if name is None:
+        return (yield from _only_one(wanted, entries))
     states = _by_name(entries)
     if name not in states:
         # For the old chatbot model_name is the model's kind; what is deployed is called turbomind.
@@ -128,7 +137,8 @@ def _look(wanted: Wanted, name: str, names: set[str]) -> Steps:
     if wanted.tokens is None and ("input_ids" in config.inputs or wanted.session_len is not None):
         for other in _BESIDE:
             if other in names:
-                companions[other] = ModelConfig.of((yield Describe(other)))
+                with contextlib.suppress(ServerError):
+                    companions[other] = ModelConfig.of((yield Describe(other)))
     cumulative = wanted.cumulative
     if cumulative is None and config.parameters.get("accumulate_tokens", "").lower() in ("true", "1"):
         cumulative = True
@@ -155,10 +165,11 @@ class Finder:
         self.wanted = wanted
         self._found: Found | None = None
 
-    def find(self) -> Steps:
-        """The model; asks the server unless that was done."""
-        if self._found is None:
-            self._found = yield from find_model(self.wanted)
+    def find(self, *, anew: bool = False) -> Steps:
+        """The model; asks the server unless that was done, or `anew`."""
+        if self._found is None or anew:
+            found = self._found = yield from find_model(self.wanted)
+            _log.info("model %r speaks %s", found.model.config.name, found.dialect.name)
         return self._found
 
     def count(self, text: str) -> Generator[Any, Any, list[int] | None]:

@@ -7,6 +7,7 @@ nothing else than that, so sync and async cannot differ in what they mean.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -98,6 +99,8 @@ class Index:
     """Ask what the repository holds; the result is its JSON: name, version, state, reason."""
 
 
+_log = logging.getLogger("lagent_llms.triton")
+
 NEXT = Next()
 Command = Ask | Open | Next | Pause | Describe | Index | Piece
 #: What is sent for one generation, and how what comes back is read.
@@ -145,8 +148,10 @@ def exchange(conversation: Conversation, retry: RetryPolicy) -> Steps:
             pause = None if begun or not _again(error) else retry.pause(error, attempt)
             if pause is None:
                 raise
+            failure = error
         finally:
             steps.close()
+        _log.info("tried again in %.1f s: %s", pause, failure)
         yield Pause(pause)
         attempt += 1
 

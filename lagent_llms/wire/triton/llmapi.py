@@ -34,9 +34,8 @@ class LLMAPI(OneModelDialect):
         """See `OneModelDialect.fill`."""
         inputs.put(f"{_PREFIX}max_tokens", request.params.max_new_tokens)
         greedy_or_sampled(request, inputs, _PREFIX)
-        # Left out of the text otherwise, and then nobody could tell which one it was.
-        inputs.put(f"{_PREFIX}include_stop_str_in_output", True)
         inputs.put("return_finish_reason", True)
+        inputs.put("return_stop_reason", True)  # it leaves the stop word out of the text
         return ()
 
     def reader(self, request: Request, model: Model) -> TextReader:
@@ -47,9 +46,10 @@ class LLMAPI(OneModelDialect):
 class _Reader(TextReader):
     """Knows why the answer ended, where the model tells."""
 
-    _reason = ""
+    _reason = _stop = ""
 
     def feed(self, response: InferResponse) -> Piece | None:
+        self._stop = response.text("stop_reason") or self._stop
         self._reason = response.text("finish_reason") or self._reason
         self.told_end = finish_reason_of(self._reason) is not None
         return super().feed(response)
@@ -57,6 +57,7 @@ class _Reader(TextReader):
     def finish(self) -> Piece:
         piece = super().finish()
         piece.finish_reason = finish_reason_of(self._reason) or piece.finish_reason
+        piece.stop_word = self._stop if self._stop in self._stop_words else None
         return piece
 
 

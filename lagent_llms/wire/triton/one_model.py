@@ -44,7 +44,7 @@ class TextReader:
         self._output = output
         self._growth = Growth(habit, prompt)
         self._prompt, self._tokens = prompt, model.tokens
-        self._most = request.params.max_new_tokens
+        self._most, self._stop_words = request.params.max_new_tokens, request.stop_words
         self._texts: list[str] | None = None if model.tokens is None else []
 
     def feed(self, response: InferResponse) -> Piece | None:

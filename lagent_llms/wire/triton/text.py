@@ -27,6 +27,10 @@ class Habit:
 class Growth:
     """The growing text of one answer.
 
+    Where it is not known whether responses repeat what came before, they are kept back while both can be:
+    until one does not begin with the one before it (then each holds new text only), or the text has grown
+    twice that way (then each holds all of it).
+
     Args:
         habit: Of the model; what is found out for sure is written there.
         prompt: What was sent.
@@ -38,41 +42,49 @@ class Growth:
         self._prompt = prompt if habit.echo is not False else ""
         self._seen = ""  # all text so far, the prompt included
         self._shown = 0  # how much of it was given out (or left out)
-        self._doubt = ""  # a response that may go on from the text so far, or repeat it
+        self._kept: list[str] = []  # responses that may be read either way
+        self._grown = 0  # how often one of them went on from the one before it
 
     def feed(self, text: str) -> str:
         """Take the text of the next response; gives what is new of the answer."""
         if self._cumulative is False and not self._prompt and self._shown == len(self._seen):
             return text  # the usual case, whatever the length of the answer
-        if not text or (self._cumulative is None and self._seen and not self._decided(text)):
+        if not text:
             return ""
-        self._append(text)
+        if self._cumulative is None and self._seen:
+            self._kept.append(text)
+            if not self._decided():
+                return ""
+        else:
+            self._append(text)
         return self._new()
 
     def finish(self) -> str:
         """The rest, when no more responses come."""
-        if self._doubt:
-            # Two responses only: a first one of some length is hardly repeated by chance.
-            self._settle(cumulative=len(self._seen.strip()) > 2)
+        if self._kept:  # two responses, say: a first one of some length is hardly repeated by chance
+            self._settle(cumulative=self._grown > 0 and len(self._seen.strip()) > 2, sure=False)
         self._prompt = ""  # what was held was no echo, but an answer that begins like the prompt
         return self._new(whole=True)
 
-    def _decided(self, text: str) -> bool:
-        """Look whether `text` repeats what came before; False while that is not clear, and `text` is kept."""
-        if self._doubt:
-            self._settle(cumulative=text.startswith(_whole_characters(self._doubt)))
-        elif text.startswith(_whole_characters(self._seen)):
-            self._doubt = text
+    def _decided(self) -> bool:
+        """Look at the last response: does it repeat those before it?"""
+        before = _whole_characters(self._kept[-2] if len(self._kept) > 1 else self._seen)
+        last = self._kept[-1]
+        if not last.startswith(before):
+            self._settle(cumulative=False, sure=True)
+            return True
+        self._grown += bool(before.strip()) and len(last) > len(before)
+        if self._grown < 2:
             return False
-        else:
-            self._cumulative = self._habit.cumulative = False
+        self._settle(cumulative=True, sure=len(before) > _SURE)
         return True
 
-    def _settle(self, *, cumulative: bool) -> None:
-        doubt, self._doubt, self._cumulative = self._doubt, "", cumulative
-        if not cumulative or len(self._seen) > _SURE:
+    def _settle(self, *, cumulative: bool, sure: bool) -> None:
+        kept, self._kept, self._cumulative = self._kept, [], cumulative
+        if sure:
             self._habit.cumulative = cumulative
-        self._append(doubt)
+        for text in kept:
+            self._append(text)
 
     def _append(self, text: str) -> None:
         if not self._cumulative:

@@ -88,6 +88,15 @@ class Lorax(_Base):
             given["stop_sequences"] = stop
         return given
 
+    def chat(self, question, adapter_id):
+        if self.module.__name__ == "lorax":
+            raise NotOffered
+        import lagent_llms
+
+        cls = lagent_llms.LoRAX if self.loop is None else lagent_llms.AsyncLoRAX
+        llm = cls(self.client.base_url, temperature=0, max_new_tokens=40)
+        return self.run(llm.chat([{"role": "user", "content": question}], adapter_id=adapter_id))
+
     def close(self):
         if not hasattr(self.client, "close"):
             raise NotOffered
@@ -103,6 +112,7 @@ class Hub(_Base):
 
         cls = huggingface_hub.AsyncInferenceClient if asynchronous else huggingface_hub.InferenceClient
         self.client = cls(model=url, token=token, timeout=timeout)
+        self.messages = cls(base_url=url, token=token, timeout=timeout)
 
     def generate(self, prompt, **params):
         found = self.run(self.client.text_generation(prompt, details=True, **self._given(params)))
@@ -121,9 +131,14 @@ class Hub(_Base):
         found = self.all_of(self.run(result) if self.loop is not None else result)
         return "".join(one.token.text for one in found if not one.token.special), found[-1].generated_text
 
+    def chat(self, question, adapter_id):
+        messages = [{"role": "user", "content": question}]
+        result = self.messages.chat_completion(messages, model=adapter_id, max_tokens=40, temperature=0)
+        return self.run(result).choices[0].message.content
+
     def _given(self, params):
         given = {"max_new_tokens": 20, **params}
-        # A schema goes into TGI's field `grammar`, which LoRAX does not read.
+        # A schema would go into TGI's field `grammar`, which LoRAX does not read.
         if {"merged", "schema", "adapter_source"} & set(given):
             raise NotOffered
         return given

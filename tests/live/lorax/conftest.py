@@ -4,8 +4,8 @@ import pytest
 
 from lagent_llms import JAXPipeline
 from lagent_llms.lorax import AsyncClient, Client
-from tests import lorax_peer
 from lagent_llms.testing.conformance import Caller
+from tests import lorax_peer
 
 TOKEN = "hf_very_secret"
 SMALL = [

@@ -169,6 +169,11 @@ def form(t):
     assert list(json.loads(t.client().generate(HELLO, schema=schema, max_new_tokens=100)["text"])) == ["name"]
 
 
+def messages(t):
+    """messages, to which the server applies its template"""
+    assert t.client().chat("Thank you!", "french") == "Je vous en prie !"
+
+
 def default_length(t):
     """20 tokens when nothing is said"""
     assert len(t.client().generate(COUNT)["tokens"]) == 20
@@ -318,9 +323,10 @@ def not_twice(t):
 
 
 SCENARIOS = [
-    answer, stream, chinese, adapter, source, merged, private, sampling, stops, prefill, form, default_length,
-    invalid, invalid_stream, no_adapter, plain_text, merge_strategy, failure, no_final_event, cut, keep_alive,
-    null_logprob, done, many_lines, old_servers, reuse, closing, timeout, dead_host, retry, not_twice,
+    answer, stream, chinese, adapter, source, merged, private, sampling, stops, prefill, form, messages,
+    default_length, invalid, invalid_stream, no_adapter, plain_text, merge_strategy, failure,
+    no_final_event, cut, keep_alive, null_logprob, done, many_lines, old_servers, reuse, closing, timeout,
+    dead_host, retry, not_twice,
 ]  # fmt: skip
 
 

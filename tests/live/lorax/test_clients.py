@@ -7,6 +7,7 @@ from . import table
 #: What the others are known to do otherwise, for reasons of their own: see docs/lorax.md.
 THEIRS = {
     "lorax-client": {
+        "messages, to which the server applies its template",
         "20 tokens when nothing is said",
         "a rejection in plain text",
         "a stream without its final event is no success",

@@ -56,9 +56,29 @@ def url(request):
     return request.getfixturevalue(request.param)[0]
 
 
-def test_the_openai_package_and_langchain(url):
+@pytest.fixture(scope="module")
+def python():
+    """The Python where other people's clients and agents are installed."""
     subprocess.run(["sh", str(ROOT / "scripts/peer"), "openai-clients"], check=True)
-    python = ROOT / ".venv-openai-clients/bin/python"
+    return ROOT / ".venv-openai-clients/bin/python"
+
+
+@pytest.mark.parametrize("framework", ["langchain", "smolagents"])
+def test_an_agent_of_another_framework_with_a_tool(url, python, framework):
+    script = ROOT / "examples" / f"{framework}_agent.py"
+    told = subprocess.run(
+        [python, script, "What is 231 * 17?", "--url", f"{url}/v1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    assert "3927" in told.stdout
+    assert told.stdout.strip().endswith("231 * 17 = 3927.")
+
+
+def test_the_openai_package_and_langchain(url, python):
     script = ROOT / "tests/peers/openai-clients/ask.py"
     told = subprocess.run(
         [python, script, f"{url}/v1", "embedded"], capture_output=True, text=True, timeout=300

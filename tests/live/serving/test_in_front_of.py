@@ -114,7 +114,7 @@ def test_tools_are_the_template_s(stream):
 
 
 def test_tools_without_a_place_and_a_choice_that_cannot_be_made_are_refused(engine):
-    with before(AsyncJAXPipeline(engine=engine, temperature=0, meta_template="vicuna")) as host:
+    with before(AsyncJAXPipeline(engine=engine, temperature=0, meta_template="chatml")) as host:
         status, _, answer = chat(host, tools=TOOLS)
         assert (status, answer["error"]["code"]) == (400, "unsupported_parameter")
         status, _, answer = chat(host, tools=TOOLS, tool_choice="required")
@@ -122,10 +122,10 @@ def test_tools_without_a_place_and_a_choice_that_cannot_be_made_are_refused(engi
 
 
 def test_the_embedded_model_s_own_calls_are_found(engine):
-    question = {"role": "user", "content": "What is 231 * 17?"}
     plugin = {"role": "system", "name": "plugin", "content": json.dumps([{"name": "calculator"}])}
     with before(AsyncJAXPipeline(engine=engine, temperature=0)) as host:
-        choice = chat(host, messages=[plugin, question])[2]["choices"][0]
+        asked = [plugin, {"role": "user", "content": "What is 231 * 17?"}]
+        choice = chat(host, messages=asked)[2]["choices"][0]
         assert choice["finish_reason"] == "tool_calls"
         assert choice["message"]["tool_calls"][0]["function"]["name"] == "calculator"
 

@@ -1,7 +1,8 @@
 """NVIDIA's tritonserver with the embedded model and scripted ones, each speaking one of the dialects.
 
     launch.py                                   every model of repository.py on free ports
-    launch.py --grpc-port 8001 --http-port 8000 [--models trtllm,vllm] [--NAME=VALUE: any flag of tritonserver]
+    launch.py --grpc-port 8001 --http-port 8000 --models trtllm,vllm
+    launch.py --log-verbose=1                   any other flag is tritonserver's
 
 Run it with the Python of the environment that `scripts/peer triton` makes. Ctrl-C ends it.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from tests.peers.triton.server import Server  # noqa: E402
+from tests.peers.triton.server import Server
 
 
 def main():

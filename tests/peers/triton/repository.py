@@ -37,10 +37,14 @@ MODELS = {
 }
 
 
-def write_repository(directory, names=None):
-    """Write the models `names` (None is all of them) as tritonserver reads them."""
+def write_repository(directory, names=None, renamed=()):
+    """Write the models `names` (None is all of them) as tritonserver reads them.
+
+    `renamed` says which of them are served under another name.
+    """
     for name in MODELS if names is None else names:
         signature, code, settings = MODELS[name]
+        name = dict(renamed).get(name, name)
         version = directory / name / "1"
         version.mkdir(parents=True)
         parameters = "\n".join(

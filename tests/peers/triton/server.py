@@ -1,7 +1,7 @@
-"""Start NVIDIA's own tritonserver on a model repository, and leave nothing of it behind, however all this ends.
+"""Start NVIDIA's own tritonserver on a model repository, and leave nothing of it behind, however it ends.
 
-The server runs under the guard of `lagent_llms.process`. The python backend keeps files in /dev/shm; a sweeper
-removes them when the owner of the server is gone, even if that was killed.
+The server runs under the guard of `lagent_llms.process`. The python backend keeps files in /dev/shm; a
+sweeper removes them when the owner of the server is gone, even if that was killed.
 """
 
 import contextlib
@@ -39,6 +39,7 @@ class Server:
     Args:
         python: The Python of the environment that `scripts/peer triton` makes.
         models: Names of the models to serve (see `repository.MODELS`), None for all.
+        renamed: Models that are served under other names.
         grpc_port: Where it listens; 0 takes a free port. `http_port` as well.
         flags: Further flags of tritonserver.
         env: Further variables of its environment.
@@ -48,7 +49,7 @@ class Server:
         http: Base URL of its HTTP service.
     """
 
-    def __init__(self, python, models=None, *, grpc_port=0, http_port=0, flags=(), env=None):
+    def __init__(self, python, models=None, *, renamed=None, grpc_port=0, http_port=0, flags=(), env=None):
         site, libraries, version = _installed(python)
         bundled = site / "pytriton" / "tritonserver"
         self.directory = Path(tempfile.mkdtemp(prefix="triton-peer-"))
@@ -60,7 +61,7 @@ class Server:
         for file in ("libtriton_python.so", "triton_python_backend_utils.py"):
             shutil.copy(bundled / "backends" / "python" / file, backend)
         shutil.copy(bundled / "python_backend_stubs" / version / "triton_python_backend_stub", backend)
-        write_repository(self.directory / "models", models)
+        write_repository(self.directory / "models", models, renamed or {})
         ports = {
             name: check_port("127.0.0.1", port) for name, port in (("grpc", grpc_port), ("http", http_port))
         }

@@ -44,6 +44,7 @@ class Ask:
         stop: Strings that end the answer.
         with_stop: Whether such a string is part of the answer.
         stream: Whether the answer comes in pieces.
+        before: What stands before an answer in one piece.
     """
 
     prompt: object
@@ -51,6 +52,7 @@ class Ask:
     stop: tuple = ()
     with_stop: bool = True
     stream: bool = True
+    before: str = ""
 
 
 class Answers:
@@ -83,7 +85,7 @@ class Answers:
                 start, word = min(found)
                 end = start + (len(word) if ask.with_stop else 0)
                 piece.text = so_far[len(so_far) - len(piece.text) : end]
-                piece.finish_reason = "stop"
+                piece.finish_reason, piece.stop_word = "stop", word
                 piece.usage = piece.usage or Usage(0, count)
             yield piece
             if piece.finish_reason:

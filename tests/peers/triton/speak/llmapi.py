@@ -24,21 +24,12 @@ class TritonPythonModel(Model):
             with_stop=False,
             stream=self.value(request, "streaming", False),
         )
-        ask.reason = self.value(request, "return_finish_reason", False)
+        ask.reasons = [
+            name for name in ("finish_reason", "stop_reason") if self.value(request, f"return_{name}", False)
+        ]
         return ask
-
-    async def pieces(self, ask):
-        whole = ""
-        async for piece in super().pieces(ask):
-            whole += piece.text
-            if ask.stream:
-                yield piece
-        if not ask.stream:
-            piece.text = whole
-            yield piece
 
     def write(self, ask, piece):
         tensors = [self.tensor("text_output", [piece.text])]
-        if ask.reason:
-            tensors.append(self.tensor("finish_reason", [str(piece.finish_reason)]))
-        return tensors
+        told = {"finish_reason": piece.finish_reason, "stop_reason": piece.stop_word}
+        return tensors + [self.tensor(name, [str(told[name])]) for name in ask.reasons]

@@ -41,7 +41,7 @@ class Model:
                 )
             return None
         whole = [_Whole(request) for request in requests]
-        for request, sender in zip(requests, whole):
+        for request, sender in zip(requests, whole, strict=True):
             asyncio.run_coroutine_threadsafe(self._serve(request, sender), self._loop).result()
         return [sender.response(self) for sender in whole]
 
@@ -54,7 +54,14 @@ class Model:
         raise NotImplementedError
 
     async def pieces(self, ask):
+        """The answer, piece by piece, or in one piece if no stream is asked for."""
+        text, ids, logprobs, piece = ask.before, (), (), None
         async for piece in self.answers.pieces(ask):
+            if ask.stream:
+                yield piece
+            text, ids, logprobs = text + piece.text, ids + piece.token_ids, logprobs + piece.logprobs
+        if not ask.stream:
+            piece.text, piece.token_ids, piece.logprobs = text, ids, logprobs
             yield piece
 
     # Tensors.

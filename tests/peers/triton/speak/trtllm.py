@@ -4,16 +4,14 @@ Parameters of the config: embedded; accumulate (every response has the whole tex
 told again, whatever the request says).
 """
 
+from lagent_llms.schema import Piece
+
 from .answers import Ask
 from .model import Model
 
 
 class TritonPythonModel(Model):
     def read(self, request):
-        if self.value(request, "end_id", 0) == -1:
-            ignore_eos = True
-        else:
-            ignore_eos = False
         temperature = self.value(request, "temperature", 1.0)
         top_k = self.value(request, "top_k", 0)
         seed = self.value(request, "random_seed", self.value(request, "seed"))
@@ -24,7 +22,7 @@ class TritonPythonModel(Model):
             "top_p": self.value(request, "top_p") or 1.0,
             "repetition_penalty": self.value(request, "repetition_penalty", 1.0),
             "seed": None if seed is None else int(seed),
-            "ignore_eos": ignore_eos,
+            "ignore_eos": self.value(request, "end_id", 0) == -1,
         }
         ask = Ask(
             self.value(request, "text_input"),
@@ -32,27 +30,20 @@ class TritonPythonModel(Model):
             stop=tuple(self.values(request, "stop_words")),
             stream=self.value(request, "stream", False),
         )
-        ask.echo = self.setting("echo") or not self.value(request, "exclude_input_in_output", False)
+        if self.setting("echo") or not self.value(request, "exclude_input_in_output", False):
+            ask.before = ask.prompt
         return ask
 
     async def pieces(self, ask):
-        so_far, whole = ask.prompt if ask.echo else "", ""
-        if ask.echo and ask.stream:
-            yield self._piece(so_far)
+        so_far = ""
+        if ask.before and ask.stream:
+            so_far = ask.before
+            yield Piece(so_far)
         async for piece in super().pieces(ask):
             so_far += piece.text
-            whole += piece.text
-            if ask.stream:
-                piece.text = so_far if self.setting("accumulate") else piece.text
-                yield piece
-        if not ask.stream:
-            piece.text = so_far
+            if ask.stream and self.setting("accumulate"):
+                piece.text = so_far
             yield piece
-
-    def _piece(self, text):
-        from lagent_llms.schema import Piece
-
-        return Piece(text)
 
     def write(self, ask, piece):
         return [self.tensor("text_output", [piece.text])]

@@ -26,24 +26,13 @@ class TritonPythonModel(Model):
             with_stop=given.get("include_stop_str_in_output", False),
             stream=stream,
         )
-        excluded = self.value(request, "exclude_input_in_output", True if stream else False)
+        excluded = self.value(request, "exclude_input_in_output", bool(stream))
         if stream and not excluded:
             raise ValueError("When streaming, `exclude_input_in_output` = False is not allowed.")
         ask.before = "" if excluded else ask.prompt
         ask.wanted = [name for name in _WANTED if self.value(request, f"return_{name}", False)]
         ask.counted = 0
         return ask
-
-    async def pieces(self, ask):
-        text, ids, logprobs, last = ask.before, (), (), None
-        async for piece in super().pieces(ask):
-            last = piece
-            if ask.stream:
-                yield piece
-            text, ids, logprobs = text + piece.text, ids + piece.token_ids, logprobs + piece.logprobs
-        if not ask.stream:
-            last.text, last.token_ids, last.logprobs = text, ids, logprobs
-            yield last
 
     def write(self, ask, piece):
         tensors = [self.tensor("text_output", [piece.text])]

@@ -1,0 +1,138 @@
+"""Runs the server and every peer's worker, and sums their rounds up: medians, and medians of ratios."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.clients import install
+from benchmarks.clients.contract import load
+
+__all__ = ["BUDGETS", "PEERS", "measure"]
+
+OURS = "lagent_llms"
+#: In the order of the tables.
+PEERS = (OURS, "lorax_client", "lagent_lmdeploy", "openai", "litellm")
+#: (what, sync or async, kind, held against, at most so many times that)
+BUDGETS = (
+    ("streamed chunk, sync, in bursts", "sync", "burst", "http.client + orjson", 1.5),
+    ("streamed chunk, sync, paced", "sync", "paced", "http.client + orjson", 1.8),
+    ("streamed chunk, async, in bursts", "async", "burst", "aiohttp", 0.8),
+    ("streamed chunk, async, paced", "async", "paced", "aiohttp", 1.15),
+    ("streamed chunk, 1,000 streams at once", "async", "1000 at once", "aiohttp", 1.2),
+    ("request, sync, not streamed", "sync", "request", "requests", 0.5),
+)
+MOST_MS_TO_THE_FIRST_CHUNK = 0.5
+MOST_MS_TO_IMPORT = 60
+
+Rounds = Sequence[Mapping[str, Sequence[float]]]
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[int]:
+    """The port of a server in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.clients.server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
+        server.stdin.close()
+
+
+def measure(
+    quick: bool, pythons: Mapping[str, str] | None = None, only: Sequence[str] = ()
+) -> dict[str, Any]:
+    """All figures, as JSON values.
+
+    Args:
+        quick: Fewer rounds of less, without memory and imports: to see that it works.
+        pythons: The interpreter of each peer that is measured; None makes the environments of all.
+        only: Names of the clients, none for all.
+    """
+    pythons = pythons or {peer: install.peers_python(peer) for peer in PEERS}
+    figures: dict[str, Any] = {"clients": {}, "server": {}}
+    with serving() as port:
+        for peer, python in pythons.items():
+            print(f"measuring {peer} …", file=sys.stderr, flush=True)
+            command = [python, "-Wignore", "-m", "benchmarks.clients.worker", "rounds", peer, str(port)]
+            options = [*(["--quick"] if quick else []), *(["--only", *only] if only else [])]
+            done = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            for mode in ("sync", "async"):
+                _sum_up(figures, mode, found[mode])
+            if peer == OURS:
+                figures["budgets"] = list(_budgets(found))
+            if not quick:
+                _start(figures, peer, python, port)
+    return figures
+
+
+def _sum_up(figures: dict[str, Any], mode: str, found: Mapping[str, Any]) -> None:
+    for kind, rounds in found["rounds"].items():
+        summed = _over_the_floor(rounds) if kind == "first chunk" else _times_the_floor(rounds)
+        for name, row in summed.items():
+            if name != "floor":
+                figures["clients"].setdefault(name, {}).setdefault(mode, {})[kind] = row
+        server = figures["server"].setdefault(mode, {}).setdefault(kind, [])
+        server.append({"server_us": found["server_us"][kind], "floor_us": summed["floor"]["us"]})
+
+
+def _times_the_floor(rounds: Rounds) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "us": statistics.median(one[name][0] for one in rounds),
+            "best_us": min(one[name][0] for one in rounds),
+            "wall_us": statistics.median(one[name][1] for one in rounds),
+            "x_floor": _ratio(rounds, name, "floor"),
+            "rounds": len(rounds),
+        }
+        for name in rounds[0]
+    }
+
+
+def _over_the_floor(rounds: Rounds) -> dict[str, dict[str, float]]:
+    """Of the first chunk: how much later than the floor's, in wall and CPU time."""
+    return {
+        name: {
+            "us": statistics.median(one[name][0] for one in rounds),
+            "over_us": statistics.median(one[name][0] - one["floor"][0] for one in rounds),
+            "cpu_over_us": statistics.median(one[name][1] - one["floor"][1] for one in rounds),
+            "rounds": len(rounds),
+        }
+        for name in rounds[0]
+    }
+
+
+def _ratio(rounds: Rounds, name: str, reference: str) -> float:
+    return statistics.median(one[name][0] / one[reference][0] for one in rounds)
+
+
+def _budgets(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for what, mode, kind, reference, most in BUDGETS:
+        rounds = found[mode]["rounds"].get(kind)
+        if rounds and reference in rounds[0]:
+            yield {"what": what, "reference": reference, "most": most, "is": _ratio(rounds, OURS, reference)}
+
+
+def _start(figures: dict[str, Any], peer: str, python: str, port: int) -> None:
+    """Import, memory and size of a peer's clients; the floor's process is what any client has to have."""
+    floor = install.once(python, peer, port, "floor", 1, 5)
+    for client in load(peer):
+        if not client.distribution:
+            continue
+        one = install.once(python, peer, port, client.name, 1, 5)
+        row = {
+            **install.installed(python, client),
+            "import_ms": install.import_ms(python, client, 9),
+            "first_answer_ms": one["cpu_ms"] - floor["cpu_ms"],
+            "peak_mb": one["peak_mb"],
+            "floor_mb": floor["peak_mb"],
+        }
+        if client.aio:
+            row["peak_1000_mb"] = install.once(python, peer, port, client.name, 1000, 3)["peak_mb"]
+        figures["clients"][client.name]["start"] = row

@@ -1,0 +1,53 @@
+"""One tritonserver with every model of the peer, and servers of their own for tests that end them."""
+
+import pytest
+
+from lagent_llms import AsyncTritonClient, JAXPipeline, TritonClient
+from lagent_llms.testing.conformance import Caller
+from tests import triton_peer
+
+
+@pytest.fixture(scope="session")
+def peer():
+    with triton_peer.served() as peer:
+        yield peer
+
+
+@pytest.fixture
+def mortal():
+    """A server that a test may kill."""
+    with triton_peer.served(["trtllm-scripted"]) as peer:
+        yield peer
+
+
+@pytest.fixture(scope="session")
+def jax():
+    """What every answer of the embedded model is compared with."""
+    with JAXPipeline(temperature=0, max_new_tokens=64) as llm:
+        yield llm
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def make(request):
+    """Makes callers of a client, synchronous or not; closes them in the end."""
+    made = []
+
+    def make(address, model=None, **kwargs):
+        cls = AsyncTritonClient if request.param else TritonClient
+        made.append(Caller(cls(address, model, **{"temperature": 0, "max_new_tokens": 64, **kwargs})))
+        return made[-1]
+
+    yield make
+    for caller in made:
+        caller.close()
+
+
+@pytest.fixture
+def events(peer):
+    """What the models of `peer` have seen of the requests that came since the test began."""
+    before = {event["id"] for event in peer.events()}
+
+    def since(kind=None):
+        return [event for event in peer.events(kind) if event["id"] not in before]
+
+    return since

@@ -1,0 +1,81 @@
+"""Many streams at once on one channel, and a long one."""
+
+import asyncio
+import threading
+
+from lagent_llms import AsyncTritonClient, TritonClient
+
+MANY = 500
+
+
+async def test_500_streams_at_once_on_one_channel(peer, events):
+    async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=20, timeout=120) as llm:
+        waiting = 0
+        all_begun = asyncio.Event()
+
+        async def read(number):
+            nonlocal waiting
+            texts = []
+            async for chunk in llm.stream_generate(f"[[say a{number} b{number} c{number}]]"):
+                texts.append(chunk.delta)
+                if len(texts) == 1:
+                    waiting += 1
+                    if waiting == MANY:
+                        all_begun.set()
+                    await all_begun.wait()  # every stream is open before any goes on
+            return "".join(texts)
+
+        texts = await asyncio.gather(*map(read, range(MANY)))
+        assert texts == [f"a{n} b{n} c{n}" for n in range(MANY)]
+    assert len(events("begin")) == MANY
+
+
+async def test_500_streams_are_cancelled_together(peer, events):
+    async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000, timeout=120) as llm:
+        tasks = [asyncio.create_task(llm.generate("[[tokens 9]] [[hang 1]]")) for _ in range(MANY)]
+        while len(events("begin")) < MANY:
+            await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+        while len(events("end")) < MANY:
+            await asyncio.sleep(0.1)
+        assert {event["why"] for event in events("end")} == {"cancelled"}
+
+
+async def test_one_client_serves_several_loops(peer):
+    llm = AsyncTritonClient(peer.grpc, "trtllm-scripted")
+    assert await llm.generate("[[say here]]") == "here"
+    found = []
+    thread = threading.Thread(target=lambda: found.append(asyncio.run(llm.generate("[[say there]]"))))
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    assert found == ["there"]
+    assert await llm.generate("[[say again]]") == "again"
+    await llm.aclose()
+
+
+def test_threads_share_one_client(peer):
+    with TritonClient(peer.grpc, "trtllm-scripted", max_concurrency=50) as llm:
+        prompts = [f"[[say n{number}]]" for number in range(200)]
+        assert llm.generate(prompts) == [f"n{number}" for number in range(200)]
+
+
+def test_a_long_answer(peer):
+    words = 20_000
+    with TritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=words) as llm:
+        *_, last = llm.stream_generate(f"[[tokens {words}]]")
+        assert last.text == "".join(f"t{n} " for n in range(words))
+
+
+def test_nothing_is_left_running(peer):
+    """Threads end with the client, but for gRPC's own."""
+    with TritonClient(peer.grpc, "trtllm-scripted", timeout=0.5) as llm:
+        assert llm.generate("[[say ok]]") == "ok"
+        names = {thread.name for thread in threading.enumerate()}
+    assert names  # the thread of deadlines lives as long as there is one to watch
+    for thread in threading.enumerate():
+        if thread.name == "deadlines":
+            thread.join(60)
+            assert not thread.is_alive()

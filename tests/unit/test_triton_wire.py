@@ -1,0 +1,239 @@
+"""Tensors, configs and commands of Triton's protocol, without a server."""
+
+import struct
+
+import pytest
+
+from lagent_llms import (
+    ConfigError,
+    ConnectError,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    UnsupportedParameter,
+)
+from lagent_llms.schema import Piece
+from lagent_llms.testing import ScriptedLLM
+from lagent_llms.tokens import LocalTokens
+from lagent_llms.wire.retry import RetryPolicy
+from lagent_llms.wire.triton import Model, find_dialect
+from lagent_llms.wire.triton.config import ModelConfig
+from lagent_llms.wire.triton.errors import answer_error, status_error
+from lagent_llms.wire.triton.find import Finder, Wanted
+from lagent_llms.wire.triton.http import answer_call
+from lagent_llms.wire.triton.inference import NEXT, Describe, Index, Open, Pause, exchange
+from lagent_llms.wire.triton.inputs import Inputs
+from lagent_llms.wire.triton.tensors import Tensor, read_strings, read_values
+
+# The forms in which gRPC (numbers as strings) and HTTP tell the same.
+CONFIG = {
+    "name": "llm",
+    "max_batch_size": "8",
+    "model_transaction_policy": {"decoupled": True},
+    "input": [
+        {"name": "text_input", "data_type": "TYPE_STRING", "dims": ["1"]},
+        {"name": "max_tokens", "data_type": "TYPE_INT32", "dims": [1]},
+        {"name": "stop_words", "data_type": "TYPE_STRING", "dims": [-1], "optional": True},
+        {"name": "pairs", "data_type": "TYPE_INT32", "dims": ["2", "-1"], "optional": True},
+        {"name": "top_p", "data_type": "TYPE_FP32", "dims": [1], "optional": True},
+        {"name": "stream", "data_type": "TYPE_BOOL", "dims": [1], "optional": True},
+    ],
+    "output": [{"name": "text_output", "data_type": "TYPE_STRING", "dims": [-1]}],
+    "parameters": {"accumulate_tokens": {"string_value": "true"}},
+}
+
+
+def request(prompt="hi", **given):
+    return ScriptedLLM(temperature=0).prepare(prompt, given)
+
+
+def test_a_config_in_either_form():
+    config = ModelConfig.of(CONFIG)
+    assert (config.max_batch_size, config.decoupled) == (8, True)
+    assert str(config.inputs["pairs"]) == "pairs INT32[2, -1] optional"
+    assert config.inputs["text_input"].datatype == "BYTES"
+    assert config.parameters == {"accumulate_tokens": "true"}
+
+
+def test_inputs_are_shaped_by_the_config():
+    inputs = Inputs(ModelConfig.of(CONFIG))
+    assert inputs.put("text_input", "你好")
+    assert inputs.put(("seed", "top_p"), 1)
+    assert not inputs.put("seed", 1)
+    assert inputs.put("pairs", 1, 2, 3, 4, 5, 6)
+    text, top_p, pairs = inputs.tensors
+    assert (text.shape, pairs.shape) == ((1, 1), (1, 2, 3))
+    assert text.raw() == b"\x06\x00\x00\x00" + "你好".encode()
+    assert top_p.raw() == struct.pack("<f", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "values"),
+    [
+        ("BYTES", ["", "a", "你好"]),
+        ("UINT64", [2**63]),
+        ("INT32", [-1, 7]),
+        ("BOOL", [True, False]),
+        ("FP64", [0.1]),
+    ],
+)
+def test_tensors_there_and_back(datatype, values):
+    raw = Tensor("x", datatype, (len(values),), values).raw()
+    assert read_values(datatype, raw) == values
+    assert read_values(datatype, raw, 1) == values[1:]
+
+
+def test_a_tensor_that_cannot_be_read():
+    assert read_strings(b"\x02\x00\x00\x00\xe4\xbd") == ["\ufffd"]
+    with pytest.raises(ServerError, match="BF16"):
+        read_values("BF16", b"")
+
+
+def test_what_a_dialect_needs():
+    model = Model(ModelConfig.of(CONFIG), decoupled=True)
+    assert find_dialect(model).name == "trtllm"
+    with pytest.raises(ConfigError, match="vllm would need input sampling_parameters"):
+        find_dialect(model, "vllm")
+    with pytest.raises(UnsupportedParameter, match="seed=1"):
+        find_dialect(model).conversation(request(seed=1), model)
+
+
+def test_statuses_are_told_by_their_code():
+    assert isinstance(status_error("RESOURCE_EXHAUSTED", "full", "h:1"), RateLimited)
+    assert status_error("UNAVAILABLE", "later", "h:1").status_code == 503
+    assert isinstance(answer_error("UNAVAILABLE", "x", "h:1", alive=False, begun=False), ConnectError)
+    assert isinstance(answer_error("UNAVAILABLE", "x", "h:1", alive=False, begun=True), StreamInterrupted)
+    assert isinstance(answer_error("UNAVAILABLE", "x", "h:1", alive=True, begun=True), ServerError)
+
+
+class Response:
+    def __init__(self, text):
+        self._text = text
+
+    def text(self, name):
+        return self._text if name == "text_output" else ""
+
+    def values(self, name, start=0, stop=None):
+        return []
+
+
+def conversation(**given):
+    model = Model(ModelConfig.of(CONFIG), decoupled=True)
+    return find_dialect(model).conversation(request(**given), model)
+
+
+def drive(steps, outcomes):
+    """What `steps` asks for, each command answered by the next of `outcomes`."""
+    commands = [next(steps)]
+    for outcome in outcomes:
+        send = steps.throw if isinstance(outcome, Exception) else steps.send
+        commands.append(send(outcome))
+        while isinstance(commands[-1], Piece):
+            commands.append(steps.send(None))
+    return commands
+
+
+def test_an_answer_is_asked_for_again_until_it_has_begun():
+    retry = RetryPolicy(1, uniform=lambda low, high: low)
+    steps = exchange(conversation(), retry)
+    commands = drive(steps, [ConnectError("nobody")])
+    assert isinstance(commands[-1], Pause)
+    assert isinstance(steps.send(None), Open)
+    assert steps.send(None) is NEXT
+    assert steps.send(Response("a")) == Piece("a")
+    assert steps.send(None) is NEXT
+    with pytest.raises(ConnectError):
+        steps.throw(ConnectError("gone"))
+
+
+def test_a_broken_answer_is_not_asked_for_again():
+    steps = exchange(conversation(), RetryPolicy(5))
+    drive(steps, [None])
+    with pytest.raises(StreamInterrupted):
+        steps.throw(StreamInterrupted("cut"))
+
+
+def finder(name="llm", **wanted):
+    given = {
+        "dialect": None,
+        "bos": "",
+        "session_len": None,
+        "tokens": None,
+        "cumulative": None,
+        "echo": None,
+    }
+    return Finder(Wanted(name, **{**given, **wanted}))
+
+
+def test_a_model_is_found_once():
+    found = finder()
+    steps = found.find()
+    assert isinstance(next(steps), Index)
+    assert steps.send([{"name": "llm", "state": "READY"}]) == Describe("llm")
+    with pytest.raises(StopIteration) as end:
+        steps.send(CONFIG)
+    assert end.value.value.dialect.name == "trtllm"
+    assert end.value.value.model.habit.cumulative is True  # the config says so
+    with pytest.raises(StopIteration):
+        next(found.find())
+
+
+def test_of_several_versions_one_that_is_ready_will_do():
+    steps = finder().find()
+    next(steps)
+    entries = [
+        {"name": "llm", "state": "READY"},
+        {"name": "llm", "state": "UNAVAILABLE", "reason": "unloaded"},
+    ]
+    assert steps.send(entries) == Describe("llm")
+    other = finder().find()
+    next(other)
+    with pytest.raises(ServerError, match="not loaded"):
+        other.send([{"name": "llm"}])
+
+
+class Head:
+    status = 200
+
+    def __init__(self, **headers):
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    is_event_stream = True
+
+
+def test_the_end_of_a_streamed_body_over_http():
+    call = answer_call(conversation())
+    event = b'data: {"text_output": "a"}\n\n'
+    whole = call.decoder(Head(transfer_encoding="chunked"))
+    assert list(whole.feed(event)) + [piece.finish_reason for piece in whole.finish()][-1:]
+    assert whole.complete
+    unmarked = call.decoder(Head())
+    list(unmarked.feed(event))
+    with pytest.raises(StreamInterrupted, match="final marker"):
+        list(unmarked.finish())
+
+
+def test_an_error_in_mid_stream_over_http():
+    decoder = answer_call(conversation()).decoder(Head(transfer_encoding="chunked"))
+    with pytest.raises(ServerError, match="it broke"):
+        list(decoder.feed(b'data: {"error": "it broke"}\n\n'))
+    with pytest.raises(ServerError, match="no JSON"):
+        list(decoder.feed(b"data: <html>\n\n"))
+
+
+class Words:
+    """A tokenizer as a user may write one."""
+
+    bos_token = "<s>"
+
+    def encode(self, text):
+        return [7, *map(len, text.split())]
+
+    def convert_tokens_to_ids(self, token):
+        return {"<s>": 7}.get(token)
+
+
+def test_a_tokenizer_of_the_users_own():
+    tokens = LocalTokens(Words())
+    assert tokens.encode("a bcd") == tokens.encode("<s>a bcd") == [7, 1, 3]
+    assert (tokens.special("<BOS>"), tokens.special("<EOS>"), tokens.special("none")) == ([7], [], [])
