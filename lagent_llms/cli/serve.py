@@ -28,6 +28,9 @@ def serve(
     ] = None,
     max_requests: Annotated[int, typer.Option(min=1, help="More at once get 429.")] = 256,
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 4 << 20,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Whose pages may call, beside those of this machine.")
+    ] = None,
     pages: Annotated[bool, typer.Option(help="Whether there is a page to chat on, too.")] = True,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the backend: key=value.")
@@ -47,7 +50,9 @@ def serve(
     with progress("starting the model"):
         llm = create_llm(config, profile=profile, asynchronous=True, **parse_settings(settings or ()))
     name = model or _model_name(llm)
-    limits = Limits(api_key=api_key or None, max_requests=max_requests, max_body=max_body)
+    limits = Limits(
+        api_key=api_key or None, max_requests=max_requests, max_body=max_body, origins=origin or ()
+    )
     app = openai_app(llm, name, limits)
     mount = PageMount(app, LLMSource(llm, name))
     mount.prepare(wanted=pages)

@@ -53,7 +53,11 @@ def make_app(
     app.add_middleware(LimitsMiddleware, limits=limits)
     app.add_middleware(MetricsMiddleware, metrics=metrics)  # counts refusals, too
     app.add_middleware(
-        CORSMiddleware, allow_origin_regex=_LOCAL, allow_methods=["*"], allow_headers=["*"]
+        CORSMiddleware,
+        allow_origin_regex=_LOCAL,
+        allow_origins=limits.origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
     )  # outermost: a refusal must be readable by a page, too
     app.add_exception_handler(LLMError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

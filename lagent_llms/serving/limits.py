@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ class Limits:
         body_seconds: Longest wait for the whole of it.
         max_requests: Most requests being answered or waiting at once; more get 429.
         retry_after: Seconds that a refused client is asked to wait.
+        origins: Whose pages may call, beside those of this machine ('https://example.org', or '*').
         in_flight: How many are there now.
     """
 
@@ -49,6 +50,7 @@ class Limits:
     body_seconds: float = 60.0
     max_requests: int = 256
     retry_after: int = 1
+    origins: Sequence[str] = ()
     in_flight: int = 0
 
 

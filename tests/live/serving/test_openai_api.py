@@ -206,3 +206,15 @@ def test_only_pages_of_this_machine_may_call(server):
         server, "/v1/models", headers={**asked, "Origin": "http://evil.example"}, method="OPTIONS"
     )
     assert "access-control-allow-origin" not in headers
+
+
+def test_pages_of_others_may_call_if_they_are_named(engine):
+    limits = Limits(origins=["https://example.org"])
+    with Host(openai_app(AsyncJAXPipeline(engine=engine), "embedded", limits)) as host:
+        for origin, allowed in (
+            ("https://example.org", True),
+            ("http://localhost:1", True),
+            ("https://no.org", False),
+        ):
+            _, headers, _ = ask(host, "/v1/models", headers={"Origin": origin})
+            assert (headers["access-control-allow-origin"] == origin) is allowed
