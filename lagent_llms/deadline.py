@@ -30,7 +30,7 @@ class Deadline:
         clock: Seconds that never go back.
     """
 
-    __slots__ = ("_clock", "_end", "_first", "_last", "_timeout")
+    __slots__ = ("_clock", "_end", "_first", "_last", "_resting", "_timeout")
 
     def __init__(self, timeout: Timeout, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout
@@ -38,21 +38,33 @@ class Deadline:
         self._last = clock()
         self._end = None if timeout.total is None else self._last + timeout.total
         self._first = True
+        self._resting = False
 
     def restart(self) -> None:
         """The call begins anew: only the limit of the whole answer goes on."""
-        self._first = True
+        self._first, self._resting = True, False
         self._last = self._clock()
 
     def piece_arrived(self) -> None:
-        """A piece of the answer came: the wait for the next one begins now."""
+        """A piece of the answer came. Until `wake` only the limit of the whole answer goes on.
+
+        A slow reader is no slow server.
+        """
         self._first = False
-        self._last = self._clock()
+        self._resting = True
+
+    def wake(self) -> None:
+        """Somebody waits for the next piece: the wait begins now, unless it has begun before."""
+        if self._resting:
+            self._resting = False
+            self._last = self._clock()
 
     def remaining(self) -> float | None:
         """Seconds the next piece may still take, 0 when its time is up; None without a limit."""
         wait = self._timeout.first_token if self._first else self._timeout.idle
         end = self._end
+        if self._resting:
+            return None if end is None else max(0.0, end - self._clock())
         if wait is not None and (end is None or self._last + wait < end):
             end = self._last + wait
         return None if end is None else max(0.0, end - self._clock())

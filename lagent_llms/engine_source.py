@@ -45,6 +45,7 @@ class EngineSource(Generic[E]):
         self._handle, self._decoder = submit(request, self._events.put)
 
     def __next__(self) -> Piece:
+        self._deadline.wake()
         try:
             event = self._events.get(timeout=self._deadline.remaining())
         except queue.Empty:
@@ -75,6 +76,7 @@ class AsyncEngineSource(Generic[E]):
         self._handle, self._decoder = submit(request, on_event)
 
     async def __anext__(self) -> Piece:
+        self._deadline.wake()
         event = await self._deadline.wait(self._events.get())
         self._deadline.piece_arrived()
         piece = self._decoder.piece(event)

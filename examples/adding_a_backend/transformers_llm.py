@@ -50,6 +50,7 @@ class Source:
     def __next__(self):
         if self.closed:
             raise StopIteration
+        self.deadline.wake()
         new = torch.tensor([self.answer[-1:] or self.prompt])
         step = self.llm.model(new, past_key_values=self.cache, use_cache=True)
         self.cache, scores = step.past_key_values, step.logits[0, -1]

@@ -6,7 +6,6 @@ say about the server by `TritonCore`; here is which driver sends what the dialec
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -106,6 +105,8 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """See `TritonClient.wait_ready`."""
+        import asyncio  # here, so that the import stays light
+
         end = time.monotonic() + timeout
         while True:
             try:

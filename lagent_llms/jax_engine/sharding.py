@@ -44,7 +44,7 @@ def full_mesh(names: Sequence[str], shape: Sequence[int]) -> Mesh:
     Raises:
         InvalidArgument: Names and shape do not match, or the shape does not fit the devices.
     """
-    devices = jax.devices()
+    devices = jax.local_devices()  # of this host: each serves requests of its own
     fixed = math.prod(size for size in shape if size != -1)
     if len(names) != len(shape) or len(set(names)) != len(names):
         raise InvalidArgument(

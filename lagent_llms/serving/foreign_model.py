@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +16,13 @@ from ..jax_engine.sharding import full_mesh
 from .config import JAXServerConfig
 from .generation_functions import accepted_names, generation_functions
 from .parameters import partition_rules, shard
+from .rows import continue_rows
 from .text_tokenizer import TextTokenizer
 
 __all__ = ["ForeignModel"]
 
 _SMALLEST_WIDTH = 16
+_SETTINGS = ("temperature", "top_p", "top_k")
 
 
 class ForeignModel:
@@ -75,16 +78,40 @@ class ForeignModel:
         self._funcs_generated = True
 
     def generate(self, params: Any, input_ids: Any, attention_mask: Any, **settings: Any) -> Any:
-        """A chunk of sampled tokens after each row (B, T) of token ids, (B, max_compile_tokens)."""
-        return self._call("generate_function", params, input_ids, attention_mask, **settings)
+        """A chunk of sampled tokens after each row (B, T) of token ids, (B, max_compile_tokens).
+
+        Args:
+            params: The model's parameters; our own engine has its own, and does not look at these.
+            input_ids: Token ids, padded on the left.
+            attention_mask: 1 where a token is real.
+            settings: How to sample, as far as the function takes it; the default is the configuration's.
+
+        Raises:
+            LLMError: There is no model.
+        """
+        given = {**{name: getattr(self.config, name) for name in _SETTINGS}, **settings}
+        if isinstance(self.engine, Engine):
+            return self._rows(input_ids, attention_mask, **given)
+        if self.generate_function is not None:
+            names, _ = accepted_names(self.generate_function)
+            given = {"prng_key": jax.random.PRNGKey(secrets.randbits(32)), **given}
+            given = {name: value for name, value in given.items() if name in names}
+        return self._call("generate_function", params, input_ids, attention_mask, **given)
 
     def greedy_generate(self, params: Any, input_ids: Any, attention_mask: Any) -> Any:
         """`generate`, with the most probable token each time."""
+        if isinstance(self.engine, Engine):
+            return self._rows(input_ids, attention_mask, temperature=0)
         return self._call("greedy_generate_function", params, input_ids, attention_mask)
+
+    def _rows(self, input_ids: Any, attention_mask: Any, **settings: Any) -> Any:
+        assert isinstance(self.engine, Engine)
+        params = SamplingParams(max_new_tokens=self.config.max_compile_tokens, **settings)
+        return continue_rows(self.engine, input_ids, attention_mask, params)
 
     def _call(self, name: str, *arguments: Any, **settings: Any) -> Any:
         if getattr(self, name) is None or self.mesh is None:
-            raise LLMError(f"there is no {name}: the server runs a model on its own engine, or none")
+            raise LLMError(f"there is no {name}: the server has no model")
         with jax.set_mesh(self.mesh):
             return getattr(self, name)(*arguments, **settings)
 
@@ -123,22 +150,17 @@ class ForeignModel:
         if params.temperature == 0:
             found = self.greedy_generate(self.params, input_ids, mask)
         else:
+            settings = {name: getattr(params, name) for name in _SETTINGS}
             key = jax.random.PRNGKey(seed & 0xFFFFFFFF)
-            settings = {**self._settings(params), "prng_key": key}
-            names, _ = accepted_names(self.generate_function)
-            given = {name: value for name, value in settings.items() if name in names}
-            found = self.generate(self.params, input_ids, mask, **given)
+            found = self.generate(self.params, input_ids, mask, **settings, prng_key=key)
         new: list[int] = np.asarray(found)[0].tolist()
         return new
-
-    @staticmethod
-    def _settings(params: SamplingParams) -> dict[str, Any]:
-        return {"temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k}
 
     def _check_sampling(self, params: SamplingParams) -> None:
         """Refuse what a function of the user's own does not take and the configuration does not say."""
         names, _ = accepted_names(self.generate_function)
-        for name, value in self._settings(params).items():
+        for name in _SETTINGS:
+            value = getattr(params, name)
             if params.temperature and name not in names and value != getattr(self.config, name):
                 raise UnsupportedParameter(
                     f"the generation function takes no {name}: allowed is the configuration's "

@@ -174,8 +174,8 @@ class JAXServer(Forwarding, ForeignModel, WithPages):
         stats = self._stats() if self.ready else None
         return {
             "config": asdict(self.config),
-            "devices": [str(device) for device in jax.devices()],
-            "number_of_backends": jax.device_count(),
+            "devices": [str(device) for device in jax.local_devices()],
+            "number_of_backends": jax.local_device_count(),
             "cores_in_use": len(psutil.Process().cpu_affinity() or ()) or psutil.cpu_count(),
             "status": "Ready" if self.ready else "down",
             "number_of_served_request_until_last_up_time": self.number_of_served_request_until_last_up_time,

@@ -84,6 +84,7 @@ class _Steps:
 
     def step(self) -> Piece | float | None:
         """The next piece, a pause in seconds, or None at the end."""
+        self._deadline.wake()
         for step in self._steps:
             if isinstance(step, Exception):
                 raise step

@@ -179,6 +179,7 @@ class AsyncHTTPSource(Generic[T]):
             return self.ready.popleft()
         if self._closed:
             raise StopAsyncIteration
+        self._deadline.wake()
         outcome: object = None
         try:
             while True:

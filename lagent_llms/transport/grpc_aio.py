@@ -29,22 +29,23 @@ from ..wire.triton.inference import (
 from .alarm import Alarm
 from .driver import connect_timeout
 from .grpc_messages import (
+    FAREWELL,
+    SIGN_OF_LIFE,
     GRPCSettings,
+    Question,
     Response,
-    config_json,
-    index_json,
     is_final,
     method,
     pb,
+    question,
     request_message,
+    says_nothing_of_life,
 )
 from .loops import PerLoop
 
 __all__ = ["AsyncGRPCSource", "AsyncGRPCTransport"]
 
 T = TypeVar("T")
-_SIGN_OF_LIFE = 0.5
-_FAREWELL = 5.0
 
 
 class AsyncGRPCTransport:
@@ -88,8 +89,7 @@ class AsyncGRPCTransport:
     async def failure(self, error: Any, *, begun: bool) -> LLMError:
         """What a call that failed means."""
         code, details, where = error.code(), error.details() or "", self.settings.address
-        unsure = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
-        alive = not unsure or await self.is_live(_SIGN_OF_LIFE)
+        alive = not says_nothing_of_life(code) or await self.is_live(SIGN_OF_LIFE)
         return answer_error(code.name, details, where, alive=alive, begun=begun)
 
     async def aclose(self) -> None:
@@ -149,7 +149,7 @@ class _Channel:
     async def _send(self, request: InferRequest) -> None:
         with contextlib.suppress(grpc.RpcError, asyncio.CancelledError):
             message = request_message(request)
-            async for _ in self._stream(message, timeout=_FAREWELL, metadata=self._metadata):
+            async for _ in self._stream(message, timeout=FAREWELL, metadata=self._metadata):
                 pass
 
     def _forget(self, name: int | None, task: asyncio.Task[None]) -> None:
@@ -178,6 +178,7 @@ class AsyncGRPCSource:
         steps = self._steps
         if self._closed or steps is None:
             raise StopAsyncIteration
+        self._deadline.wake()
         try:
             while True:
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
@@ -213,21 +214,14 @@ class AsyncGRPCSource:
         """Do what `command` says; gives what came of it, an error included."""
         if isinstance(command, Open):
             return await self._open(command.request)
-        if isinstance(command, Ask):
-            response = await self._ask("ModelInfer", request_message(command.request))
-            return response if isinstance(response, LLMError) else Response(response)
-        if isinstance(command, Describe):
-            request = pb.ModelConfigRequest(name=command.model)
-            found = await self._ask("ModelConfig", request, self._timeout.connect)
-            return found if isinstance(found, LLMError) else config_json(found)
-        if isinstance(command, Index):
-            found = await self._ask("RepositoryIndex", pb.RepositoryIndexRequest(), self._timeout.connect)
-            return found if isinstance(found, LLMError) else index_json(found)
+        if isinstance(command, (Ask, Describe, Index)):
+            return await self._ask(question(command))
         assert isinstance(command, Pause)
         return await self._pause(command.seconds)
 
     async def _open(self, request: InferRequest) -> LLMError | None:
         assert self._conversation is not None
+        self._drop_call()
         try:
             self._channel = await self._transport.channel()
             name = self._conversation.wait_for
@@ -261,15 +255,16 @@ class AsyncGRPCSource:
             if self._last.outputs:  # else it says only that it is the last one
                 return Response(self._last)
 
-    async def _ask(self, name: str, request: Any, limit: float | None = None) -> Any:
+    async def _ask(self, asked: Question) -> object:
+        limit = self._timeout.connect if asked.connects else None
         remaining = self._deadline.remaining()
         if remaining == 0:
             return self._deadline.exceeded()
         connecting = limit is not None and (remaining is None or limit < remaining)
         try:
             channel = await self._transport.channel()
-            self._asking = channel.call(name, request, limit if connecting else remaining)
-            return await self._asking
+            self._asking = channel.call(asked.method, asked.message, limit if connecting else remaining)
+            return asked.read(await self._asking)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, MissingDependency
-from ..wire.triton.inference import InferRequest
+from ..wire.triton.inference import Ask, Describe, Index, InferRequest
 from ..wire.triton.tensors import read_values
 
 try:
@@ -21,15 +21,18 @@ except ModuleNotFoundError as error:
     raise MissingDependency.of("tritonclient[grpc]", "triton") from error
 
 __all__ = [
+    "FAREWELL",
+    "SIGN_OF_LIFE",
     "GRPCSettings",
+    "Question",
     "Response",
-    "config_json",
     "grpc",
-    "index_json",
     "is_final",
     "method",
     "pb",
+    "question",
     "request_message",
+    "says_nothing_of_life",
 ]
 
 _SERVICE = "/inference.GRPCInferenceService/"
@@ -105,6 +108,43 @@ def _file(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{os.fspath(path)}: cannot be read as a certificate or key: {error}") from error
+
+
+#: Seconds a server has to say that it is there, after a status that leaves it open.
+SIGN_OF_LIFE = 0.5
+#: Seconds a request to stop a generation may take.
+FAREWELL = 5.0
+
+
+def says_nothing_of_life(code: grpc.StatusCode) -> bool:
+    """Whether a call that ended with `code` may never have met a server of Triton's."""
+    return code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A command as a call that has one response.
+
+    Attributes:
+        method: Which.
+        message: What is sent.
+        read: What the response means.
+        connects: Nothing of the caller's is asked: the server has the time of a connection for it.
+    """
+
+    method: str
+    message: Any
+    read: Callable[[Any], object]
+    connects: bool = True
+
+
+def question(command: Ask | Describe | Index) -> Question:
+    """The call that carries out `command`."""
+    if isinstance(command, Ask):
+        return Question("ModelInfer", request_message(command.request), Response, connects=False)
+    if isinstance(command, Describe):
+        return Question("ModelConfig", pb.ModelConfigRequest(name=command.model), config_json)
+    return Question("RepositoryIndex", pb.RepositoryIndexRequest(), index_json)
 
 
 def method(name: str) -> tuple[str, Any, Any]:

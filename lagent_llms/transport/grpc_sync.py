@@ -26,25 +26,24 @@ from ..wire.triton.inference import (
 )
 from .driver import connect_timeout
 from .grpc_messages import (
+    FAREWELL,
+    SIGN_OF_LIFE,
     GRPCSettings,
+    Question,
     Response,
-    config_json,
     grpc,
-    index_json,
     is_final,
     method,
     pb,
+    question,
     request_message,
+    says_nothing_of_life,
 )
 from .thread_alarm import ThreadAlarm
 
 __all__ = ["GRPCSource", "GRPCTransport"]
 
 T = TypeVar("T")
-#: Seconds a server has to say that it is there, after a status that leaves it open.
-_SIGN_OF_LIFE = 0.5
-#: Seconds a request to stop a generation may take.
-_FAREWELL = 5.0
 
 
 class GRPCTransport:
@@ -107,8 +106,7 @@ class GRPCTransport:
     def failure(self, error: Any, *, begun: bool) -> LLMError:
         """What a call that failed means."""
         code, details, where = error.code(), error.details() or "", self.settings.address
-        unsure = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
-        alive = not unsure or self.is_live(_SIGN_OF_LIFE)
+        alive = not says_nothing_of_life(code) or self.is_live(SIGN_OF_LIFE)
         return answer_error(code.name, details, where, alive=alive, begun=begun)
 
     def bid_farewell(self, request: InferRequest, name: int | None) -> None:
@@ -120,7 +118,7 @@ class GRPCTransport:
         def send() -> None:
             try:
                 for _ in self._stream(
-                    request_message(request), timeout=_FAREWELL, metadata=self.settings.metadata()
+                    request_message(request), timeout=FAREWELL, metadata=self.settings.metadata()
                 ):
                     pass
             except (grpc.RpcError, ValueError):  # the server is gone, or the channel closed
@@ -141,7 +139,7 @@ class GRPCTransport:
     def close(self) -> None:
         """Close the channel; calls on it end."""
         for done in list(self._farewells.values()):
-            done.wait(_FAREWELL)
+            done.wait(FAREWELL)
         self._channel.close()
 
 
@@ -165,6 +163,7 @@ class GRPCSource:
             if self._busy or self._closed.is_set():
                 raise StopIteration
             self._busy = True
+        self._deadline.wake()
         outcome: object = None
         try:
             while True:
@@ -205,20 +204,14 @@ class GRPCSource:
         """Do what `command` says; gives what came of it, an error included."""
         if isinstance(command, Open):
             return self._open(command.request)
-        if isinstance(command, Ask):
-            response = self._ask("ModelInfer", request_message(command.request))
-            return response if isinstance(response, LLMError) else Response(response)
-        if isinstance(command, Describe):
-            found = self._ask("ModelConfig", pb.ModelConfigRequest(name=command.model), self._timeout.connect)
-            return found if isinstance(found, LLMError) else config_json(found)
-        if isinstance(command, Index):
-            found = self._ask("RepositoryIndex", pb.RepositoryIndexRequest(), self._timeout.connect)
-            return found if isinstance(found, LLMError) else index_json(found)
+        if isinstance(command, (Ask, Describe, Index)):
+            return self._ask(question(command))
         assert isinstance(command, Pause)
         return self._pause(command.seconds)
 
     def _open(self, request: InferRequest) -> LLMError | None:
         assert self._conversation is not None
+        self._drop_call()
         self._transport.wait_for_farewell(self._conversation.wait_for, self._deadline.remaining())
         try:
             self._call = self._transport.stream(request)
@@ -247,14 +240,17 @@ class GRPCSource:
             if self._last.outputs:  # else it says only that it is the last one
                 return Response(self._last)
 
-    def _ask(self, name: str, request: Any, limit: float | None = None) -> Any:
+    def _ask(self, asked: Question) -> object:
+        limit = self._timeout.connect if asked.connects else None
         remaining = self._deadline.remaining()
         if remaining == 0:
             return self._deadline.exceeded()
         connecting = limit is not None and (remaining is None or limit < remaining)
         try:
-            self._asking = self._transport.call(name, request, limit if connecting else remaining)
-            return self._asking.result()
+            self._asking = self._transport.call(
+                asked.method, asked.message, limit if connecting else remaining
+            )
+            return asked.read(self._asking.result())
         except ValueError as error:
             return StreamInterrupted(
                 f"the connection to {self._transport.settings.address} is closed: {error}"

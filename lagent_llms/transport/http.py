@@ -132,6 +132,7 @@ class HTTPSource(Generic[T]):
             if self._busy:
                 raise StopIteration
             self._busy = True
+        self._deadline.wake()
         outcome: object = None
         keep = False
         try:

@@ -22,7 +22,9 @@ HERE = {
     "LMDeployClient": _from("lmdeploy", "client"),
     "LMDeployServer": _from("lmdeploy", "server"),
     "LoRAX": _from("lorax", "backend"),
-    "TritonClient": _from("triton", "client"),
+    "TritonClient-vllm": _from("triton", "client"),
+    "TritonClient-trtllm": _from("triton", "client", "trtllm"),
+    "TritonClient-turbomind": _from("triton", "client", "turbomind", "preprocessing", "postprocessing"),
 }
 WHERE_LMDEPLOY_IS = {
     "LMDeployPipeline-turbomind": _from("lmdeploy", "pipeline", "turbomind"),

@@ -1,4 +1,4 @@
-"""TritonClient for the promises: clients of one tritonserver, on the dialect that can honour most."""
+"""TritonClient for the promises: clients of one tritonserver, on the dialects that differ most."""
 
 from contextlib import contextmanager
 
@@ -29,6 +29,6 @@ class Client(Subject):
 
 
 @contextmanager
-def client(model="vllm"):
-    with triton_peer.served([model]) as peer:
+def client(model="vllm", *beside):
+    with triton_peer.served([model, *beside]) as peer:
         yield Client(peer, model)

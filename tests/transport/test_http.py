@@ -424,6 +424,27 @@ def test_a_pause_in_the_answer_is_waited_for_only_so_long(connect):
     assert (caught.value.phase, caught.value.partial) == ("idle", "Hel")
 
 
+def test_a_slow_reader_is_no_slow_server(connect):
+    asked = threading.Event()
+
+    def script(connection):
+        connection.head()
+        connection.text("Hel")
+        asked.wait(10)
+        time.sleep(0.1)
+        connection.text("lo", "stop")
+        connection.event("[DONE]")
+        connection.chunk()
+
+    client, _ = connect(script)
+    with client.stream("stream_generate", "x", timeout=Timeout(first_token=2, idle=2)) as stream:
+        assert next(stream).text == "Hel"
+        time.sleep(2.5)
+        asked.set()
+        *_, last = stream
+    assert last.text == "Hello"
+
+
 def test_the_whole_answer_takes_only_so_long(connect):
     client, _ = connect(endless)
     with pytest.raises(TimeoutExceeded) as caught:

@@ -65,6 +65,7 @@ def streams(*events, end=True):
         if end:
             connection.chunk()
         else:
+            time.sleep(0.3)  # what comes together with the end of a connection may not be told
             connection.sock.close()
 
     return script

@@ -30,6 +30,7 @@ class Source:
         RUNNING.append(self)
 
     def piece(self):
+        self.deadline.wake()
         if self.deadline.remaining() == 0:
             raise self.deadline.exceeded()
         self.deadline.piece_arrived()

@@ -24,6 +24,7 @@ def test_first_token_then_idle():
     assert deadline.remaining() == 0
     assert deadline.exceeded().phase == "first_token"
     deadline.piece_arrived()
+    deadline.wake()
     assert deadline.remaining() == 2
     clock.now += 3
     assert (deadline.exceeded().phase, deadline.exceeded().seconds) == ("idle", 2)
@@ -44,6 +45,7 @@ def test_a_timer_looks_again_before_the_shorter_limit_can_be_over():
     deadline = Deadline(Timeout(first_token=30, idle=2), clock)
     assert deadline.next_look() == 2
     deadline.piece_arrived()
+    deadline.wake()
     clock.now += 1.5
     assert deadline.next_look() == 0.5
     assert Deadline(Timeout(first_token=None, idle=3)).next_look() == 3
@@ -69,3 +71,16 @@ async def test_a_cancellation_that_comes_with_the_result_is_not_lost():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_it_rests_from_a_piece_until_somebody_waits():
+    clock = Clock()
+    deadline = Deadline(Timeout(first_token=10, idle=2, total=50), clock)
+    deadline.piece_arrived()
+    clock.now += 30
+    assert deadline.remaining() == 20  # of the whole answer
+    deadline.wake()
+    assert deadline.remaining() == 2
+    clock.now += 1
+    deadline.wake()  # it did not rest
+    assert deadline.remaining() == 1

@@ -62,9 +62,9 @@ class Turbomind:
             ("logprobs", params.logprobs),
             ("response_format", params.response_format),
             ("adapter_name", request.options.adapter_name),
-            ("ignore_eos", params.ignore_eos or None),
+            ("ignore_eos", params.ignore_eos and "bad_words_list" not in model.config.inputs),
         ):
-            if value is not None:
+            if value not in (None, False):
                 raise unsupported(self.name, model, name, value)
         return _Turn(request, model)
 
@@ -130,8 +130,11 @@ class _Turn:
                 session_id=request.options.session_id,
             )
         ends = yield from _special(model, "<EOS>")
+        banned = ends if request.params.ignore_eos else []  # it never says them then
         inputs = self._inputs(ids, most, stop=False, end=request.options.sequence_end)
         self._sample(inputs)
+        if banned:
+            inputs.put("bad_words_list", *banned, *range(1, len(banned) + 1))
         stops = yield from self._stop_ids()
         if stops:
             inputs.put("stop_words_list", *stops, *range(1, len(stops) + 1))
@@ -144,7 +147,7 @@ class _Turn:
                 self._parameters(start=not step),
             )
         )
-        yield from self._read(ends)
+        yield from self._read([] if banned else ends)
 
     def _read(self, ends: Sequence[int]) -> Steps:
         known, ended = self._context, False

@@ -148,6 +148,7 @@ def test_generate_takes_and_gives_rows_of_ids(served, tokenizer):
     assert found.shape == (2, 8)
     expected, _ = greedy(logits, ids, 8, {tokenizer.eos_token_id})
     assert found[0].tolist()[: len(expected)] == expected
+    assert np.asarray(server.generate(server.params, rows, mask)).shape == (2, 8)
 
 
 def test_generation_functions_of_ones_own(tokenizer):

@@ -1,5 +1,6 @@
 """`JAXServer` with and without HTTP, on the embedded model."""
 
+import numpy as np
 import pytest
 
 from lagent_llms import ConfigError, InvalidArgument, JAXPipeline, JAXServer
@@ -108,3 +109,19 @@ def test_a_configuration_from_none_a_dict_or_an_object():
         JAXServerConfig.of({"prt": 5})
     with pytest.raises(InvalidArgument, match="instruct_format"):
         JAXServerConfig(instruct_format="{nothing}")
+
+
+def test_generate_takes_and_gives_rows_of_ids(server):
+    tokenizer = server.engine.tokenizer
+    prompts = [tokenizer.encode(text, add_bos=True) for text in ("hello my name is", "Once upon a")]
+    width = max(map(len, prompts))
+    ids = np.array([[0] * (width - len(one)) + one for one in prompts])
+    mask = np.array([[0] * (width - len(one)) + [1] * len(one) for one in prompts])
+    found = server.greedy_generate(None, ids, mask)
+    assert found.shape == (2, server.config.max_compile_tokens)
+    pipeline = JAXPipeline(engine=server.engine, temperature=0, max_new_tokens=found.shape[1])
+    for row, text in zip(found, ("hello my name is", "Once upon a"), strict=True):
+        completion = pipeline.complete(text)
+        assert tuple(row[: len(completion.token_ids)]) == completion.token_ids
+        assert set(row[len(completion.token_ids) :]) <= tokenizer.eos_ids
+    assert server.generate(None, ids, mask, temperature=3.0).shape == found.shape

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from lagent_llms import JAXServer
+from lagent_llms.ports import check_port
 
 SCRIPT = """
 import json, sys, urllib.request
@@ -74,3 +75,37 @@ def test_bf16(expected):
     found = served(devices=2, dtype="bf16", mesh_axes_shape=(1, -1, 1))
     assert found["answer"]["input"] == expected["input"]
     assert found["answer"]["response"] == "The capital of France is Paris."
+
+
+HOSTS = """
+import sys, jax
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+from lagent_llms import JAXServer
+
+with JAXServer.load(config={"max_length": 256, "mesh_axes_shape": (1, -1, 1)}) as server:
+    assert jax.device_count() == 4 and jax.local_device_count() == 2
+    for question in ("What is the capital of France?", "What is 2 + 3?")[int(sys.argv[2]):]:
+        print(server.forward_instruct_non_api(question, None, True)["response"])
+    jax.experimental.multihost_utils.sync_global_devices("the end")
+"""
+
+
+def test_every_host_of_a_job_serves_on_its_own(expected):
+    """Two processes of one jax.distributed job, each asked something else."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    coordinator = f"127.0.0.1:{check_port('127.0.0.1', 0)}"
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOSTS, coordinator, str(number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **flags},
+        )
+        for number in range(2)
+    ]
+    told = [host.communicate(timeout=400) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], told
+    first, second = ([line for line in out.splitlines() if "Gloo" not in line] for out, _ in told)
+    assert first[0] == expected["response"]
+    assert first[1:] == second != []

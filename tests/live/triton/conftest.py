@@ -3,8 +3,8 @@
 import pytest
 
 from lagent_llms import AsyncTritonClient, JAXPipeline, TritonClient
+from lagent_llms.testing.conformance import Caller
 from tests import triton_peer
-from tests.conformance.calling import Caller
 
 
 @pytest.fixture(scope="session")

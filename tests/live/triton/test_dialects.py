@@ -5,7 +5,8 @@ import json
 import pytest
 
 from lagent_llms import ConfigError, UnsupportedParameter
-from lagent_llms.wire.triton import OneModelDialect, TextReader, register_dialect
+from lagent_llms.transport.grpc_messages import request_message
+from lagent_llms.wire.triton import InferRequest, OneModelDialect, TextReader, register_dialect
 
 DIALECTS = {
     "trtllm-scripted": "trtllm",
@@ -132,6 +133,9 @@ def test_what_the_caller_adds_passes_through(make, peer, events, server):
 
 def test_priority_and_correlation_ids(make, peer, events):
     llm = make(peer.grpc, "trtllm-scripted")
+    message = request_message(InferRequest("m", (), parameters={"priority": 1, "depth": 2, "deep": True}))
+    found = {name: value.WhichOneof("parameter_choice") for name, value in message.parameters.items()}
+    assert found == {"priority": "uint64_param", "depth": "int64_param", "deep": "bool_param"}
     llm.generate("hi", priority=1, session_id=77, sequence_end=False)
     llm.generate("ho", session_id=77, sequence_start=False)
     llm.generate("stateless", session_id=78)
@@ -152,7 +156,7 @@ def test_priority_and_correlation_ids(make, peer, events):
         ("llmapi", {"ignore_eos": True}),
         ("vllm-scripted", {"response_format": {"type": "json_object"}}),
         ("lmdeploy_model", {"seed": 1}),
-        ("turbomind", {"ignore_eos": True}),
+        ("turbomind", {"logprobs": 2}),
         ("turbomind", {"min_p": 0.5}),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

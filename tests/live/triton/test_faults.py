@@ -414,3 +414,14 @@ def _answers(llm):
         return llm.generate("[[say two]]") == "two"
     except ConnectError:  # the channel has not tried again yet
         return False
+
+
+def test_a_slow_reader_is_no_slow_server(make, peer):
+    llm = make(peer.grpc, "trtllm-scripted", timeout=0.5)
+    with llm.stream("stream_generate", "[[tokens 5]]") as stream:
+        texts = []
+        for chunk in stream:
+            texts.append(chunk.delta)
+            if len(texts) == 2:
+                time.sleep(1.5)
+    assert "".join(texts) == "t0 t1 t2 t3 t4 "

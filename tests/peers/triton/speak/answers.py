@@ -44,6 +44,7 @@ class Ask:
         stop: Strings that end the answer.
         with_stop: Whether such a string is part of the answer.
         stream: Whether the answer comes in pieces.
+        before: What stands before an answer in one piece.
     """
 
     prompt: object
@@ -51,6 +52,7 @@ class Ask:
     stop: tuple = ()
     with_stop: bool = True
     stream: bool = True
+    before: str = ""
 
 
 class Answers:

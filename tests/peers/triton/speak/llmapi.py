@@ -29,16 +29,6 @@ class TritonPythonModel(Model):
         ]
         return ask
 
-    async def pieces(self, ask):
-        whole = ""
-        async for piece in super().pieces(ask):
-            whole += piece.text
-            if ask.stream:
-                yield piece
-        if not ask.stream:
-            piece.text = whole
-            yield piece
-
     def write(self, ask, piece):
         tensors = [self.tensor("text_output", [piece.text])]
         told = {"finish_reason": piece.finish_reason, "stop_reason": piece.stop_word}

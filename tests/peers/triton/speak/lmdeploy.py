@@ -27,15 +27,5 @@ class TritonPythonModel(Model):
             stream=self.value(request, "stream"),
         )
 
-    async def pieces(self, ask):
-        whole = ""
-        async for piece in super().pieces(ask):
-            whole += piece.text
-            if ask.stream:
-                yield piece
-        if not ask.stream:
-            piece.text = whole
-            yield piece
-
     def write(self, ask, piece):
         return [self.tensor("response", [piece.text])]

@@ -54,7 +54,14 @@ class Model:
         raise NotImplementedError
 
     async def pieces(self, ask):
+        """The answer, piece by piece, or in one piece if no stream is asked for."""
+        text, ids, logprobs, piece = ask.before, (), (), None
         async for piece in self.answers.pieces(ask):
+            if ask.stream:
+                yield piece
+            text, ids, logprobs = text + piece.text, ids + piece.token_ids, logprobs + piece.logprobs
+        if not ask.stream:
+            piece.text, piece.token_ids, piece.logprobs = text, ids, logprobs
             yield piece
 
     # Tensors.

@@ -4,6 +4,8 @@ Parameters of the config: embedded; accumulate (every response has the whole tex
 told again, whatever the request says).
 """
 
+from lagent_llms.schema import Piece
+
 from .answers import Ask
 from .model import Model
 
@@ -28,27 +30,20 @@ class TritonPythonModel(Model):
             stop=tuple(self.values(request, "stop_words")),
             stream=self.value(request, "stream", False),
         )
-        ask.echo = self.setting("echo") or not self.value(request, "exclude_input_in_output", False)
+        if self.setting("echo") or not self.value(request, "exclude_input_in_output", False):
+            ask.before = ask.prompt
         return ask
 
     async def pieces(self, ask):
-        so_far, whole = ask.prompt if ask.echo else "", ""
-        if ask.echo and ask.stream:
-            yield self._piece(so_far)
+        so_far = ""
+        if ask.before and ask.stream:
+            so_far = ask.before
+            yield Piece(so_far)
         async for piece in super().pieces(ask):
             so_far += piece.text
-            whole += piece.text
-            if ask.stream:
-                piece.text = so_far if self.setting("accumulate") else piece.text
-                yield piece
-        if not ask.stream:
-            piece.text = so_far
+            if ask.stream and self.setting("accumulate"):
+                piece.text = so_far
             yield piece
-
-    def _piece(self, text):
-        from lagent_llms.schema import Piece
-
-        return Piece(text)
 
     def write(self, ask, piece):
         return [self.tensor("text_output", [piece.text])]

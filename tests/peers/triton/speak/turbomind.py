@@ -47,6 +47,10 @@ class TritonPythonModel(Model):
         ask.id = int(self.value(request, "CORRID", 0))
         ask.step = self.value(request, "step", -1)
         ask.session_len = self.value(request, "session_len", 2048)
+        banned = self.values(request, "bad_words_list")
+        params["ignore_eos"] = bool(
+            self.answers.llm.engine.tokenizer.eos_ids & set(banned[: len(banned) // 2])
+        )
         words = self.values(request, "stop_words_list")
         ask.stop_ids = set(words[: len(words) // 2])
         return ask

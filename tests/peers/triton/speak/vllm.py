@@ -34,17 +34,6 @@ class TritonPythonModel(Model):
         ask.counted = 0
         return ask
 
-    async def pieces(self, ask):
-        text, ids, logprobs, last = ask.before, (), (), None
-        async for piece in super().pieces(ask):
-            last = piece
-            if ask.stream:
-                yield piece
-            text, ids, logprobs = text + piece.text, ids + piece.token_ids, logprobs + piece.logprobs
-        if not ask.stream:
-            last.text, last.token_ids, last.logprobs = text, ids, logprobs
-            yield last
-
     def write(self, ask, piece):
         tensors = [self.tensor("text_output", [piece.text])]
         if "finish_reason" in ask.wanted:
