@@ -46,6 +46,7 @@ class Server(Subject):
 
     defaults = TEMPLATE
     arguments_for = OF_MESSAGES
+    secrets = {"headers": {"X-Key": "sk-very-secret"}}
 
     def __init__(self):
         self.first = LMDeployServer(

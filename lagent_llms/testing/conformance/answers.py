@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import pytest
 
-from ...errors import BatchError, InvalidArgument, UnknownParameter, UnsupportedParameter
+from ...errors import BatchError, InvalidArgument, LLMError, UnknownParameter, UnsupportedParameter
 from .promise import Promises, promise, wait_until
 from .subject import user
 
@@ -66,6 +66,16 @@ class Answers(Promises):
         for thread in threads:
             thread.join()
         assert answers == [expected] * 12
+
+    @promise("no repr and no error shows a secret")
+    def test_secrets(self) -> None:
+        known = type(self.make().llm).constructor_names()
+        given = {name: value for name, value in self.subject.secrets.items() if name in known}
+        llm = self.make(**given, timeout=1e-6)
+        with pytest.raises(LLMError) as caught:
+            llm.chat(self.subject.question)
+        shown = "".join((repr(llm.llm), str(llm.llm), str(caught.value), repr(caught.value)))
+        assert not [value for value in given.values() if str(value) in shown]
 
     @promise("the synchronous and the asynchronous class take the same arguments")
     def test_twins(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -75,12 +76,14 @@ class Streams(Promises):
         assert self.nothing_runs()
         assert llm.chat(self.subject.question, max_new_tokens=8) == expected
 
-    @promise("timeouts hold in streams, and stop the generation")
+    @promise("timeouts hold in streams, and stop the generation; their errors pickle")
     def test_timeouts(self) -> None:
         llm = self.make()
         with pytest.raises(TimeoutExceeded) as caught:
             llm.chunks("stream_chat", self.subject.long_question, timeout=1e-6)
         assert caught.value.phase == "first_token"
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (type(again), str(again), again.phase) == (TimeoutExceeded, str(caught.value), "first_token")
         assert self.nothing_runs()
 
     @promise("on_error='status' ends a stream with a negative status")

@@ -27,6 +27,8 @@ class Subject(ABC):
         long_question: Messages with an answer of 30 tokens or more.
         multibyte_question: Messages with an answer outside ASCII.
         patience: Longest wait, in seconds, for a generation to be stopped at the engine or server.
+        secrets: Arguments that hold a secret, of which nothing may be shown; left out where the backend does not
+            take them.
         arguments_for: Arguments that a parameter takes to be honoured, by the parameter's name: a backend
             may have another way for it (``{'logprobs': {'meta_template': None}}``).
     """
@@ -37,6 +39,7 @@ class Subject(ABC):
     question: ClassVar[list[Message]] = user("What is the capital of France?")
     long_question: ClassVar[list[Message]] = user("Count from 1 to 60.")
     multibyte_question: ClassVar[list[Message]] = user("你好")
+    secrets: ClassVar[Mapping[str, Any]] = {"api_key": "sk-very-secret"}
     arguments_for: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
