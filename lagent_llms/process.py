@@ -186,7 +186,7 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
+        with contextlib.suppress(AttributeError, OSError, TypeError):  # TypeError: Python itself ends
             os.close(self._status)
 
 

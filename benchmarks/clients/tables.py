@@ -18,9 +18,10 @@ every 100 ms for 1,000; `*` could not read them as fast as they came, and so fou
 cheaper. A request brings 20 words, not streamed. The first chunk is wall time.
 """.strip()
 _START_NOTES = """
-*Import* and *first answer* (the import included; 2,000 chunks) are CPU time of fresh processes; *peak* is the
-most memory of such a process, and of one that reads 1,000 streams at once. *Installed* counts the package and
-all it needs, without bytecode.
+*Import* and *first answer* (2,000 chunks, the import included) are CPU time of fresh processes, the latter
+beyond that of the floor's process, which has loaded what is Python's; *peak* is the most memory of such a
+process, and of one that reads 1,000 streams at once. *Installed* counts the package and all it needs, without
+bytecode.
 """.strip()
 
 
