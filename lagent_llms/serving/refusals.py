@@ -43,9 +43,16 @@ _STATUS: tuple[tuple[type[LLMError], int, str], ...] = (
     (LLMError, 500, "server_error"),
 )
 
+#: What a backend behind us says of a request that it cannot use: the client's fault, not the backend's.
+_REQUEST_FAULTS = (400, 413, 422)
+
 
 def error_status(error: LLMError) -> tuple[int, str]:
     """The HTTP status and the code that tell of `error`."""
+    if isinstance(error, ServerError) and error.status_code in _REQUEST_FAULTS:
+        return 400, "context_length_exceeded" if isinstance(
+            error, ContextLengthExceeded
+        ) else "invalid_request"
     return next((status, code) for cls, status, code in _STATUS if isinstance(error, cls))
 
 

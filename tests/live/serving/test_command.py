@@ -46,7 +46,9 @@ def remote(tmp_path_factory):
     """The same command before a remote backend: lmdeploy's own api_server."""
     file = tmp_path_factory.mktemp("remote") / "llm.yaml"
     with lmdeploy_peer.api_server() as peer:
-        file.write_text(f"type: LMDeployClient\nurl: {peer.url}\nmodel_name: {lmdeploy_peer.NAME}\n")
+        # Tools are written by our template: lmdeploy's needs a parser of its own for them.
+        named = f"type: LMDeployClient\nurl: {peer.url}\nmodel_name: {lmdeploy_peer.NAME}\n"
+        file.write_text(f"{named}meta_template: internlm2-lagent\n")
         with serving("--config", str(file), "--model", "embedded") as found:
             yield found
 

@@ -58,6 +58,18 @@ def test_what_a_backend_says_is_passed_on():
         assert (status, headers["retry-after"]) == (429, "7")
 
 
+def test_a_request_that_a_backend_cannot_use_is_400():
+    def refuse(connection):
+        connection.json({"error": {"message": "no such thing as a purple tool"}}, 422)
+
+    with ScriptedServer(refuse) as remote:
+        llm = AsyncLMDeployClient(remote.url, "x", max_retries=0)
+        with before(llm) as host:
+            status, _, answer = chat(host)
+    assert status == 400
+    assert "purple tool" in answer["error"]["message"]
+
+
 def test_an_error_after_the_first_words_comes_in_the_stream():
     script = ["The ", "capital", RateLimited("no more", retry_after=1)]
     with before(AsyncScriptedLLM(script, meta_template="chatml")) as host:
