@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..base import AsyncBaseLLM, BaseLLM
@@ -99,15 +100,18 @@ class _Steps:
             return Piece(step, n_tokens=self._n_tokens)
         return None
 
-    def wait(self, pause: float) -> float:
-        """How long to wait of `pause` before the caller's patience ends."""
-        remaining = self._deadline.remaining()
-        return pause if remaining is None else min(pause, remaining)
+    def waits(self, pause: float) -> Iterator[float]:
+        """How long to sleep, again and again, until `pause` is over.
 
-    def check(self) -> None:
-        """Raise if the caller's patience has ended."""
-        if self._deadline.remaining() == 0:
-            raise self._deadline.exceeded()
+        Raises:
+            TimeoutExceeded: The caller's patience ends before.
+        """
+        end = time.monotonic() + pause
+        while (left := end - time.monotonic()) > 0 and not self.closed.is_set():
+            remaining = self._deadline.remaining()
+            if remaining == 0:
+                raise self._deadline.exceeded()
+            yield left if remaining is None else min(left, remaining)
 
     def close(self) -> None:
         if not self.closed.is_set():
@@ -123,8 +127,8 @@ class _Source(_Steps):
                 break
             if isinstance(step, Piece):
                 return step
-            self.closed.wait(self.wait(step))
-            self.check()
+            for seconds in self.waits(step):
+                self.closed.wait(seconds)
         raise StopIteration
 
 
@@ -136,8 +140,8 @@ class _AsyncSource(_Steps):
                 break
             if isinstance(step, Piece):
                 return step
-            await asyncio.sleep(self.wait(step))
-            self.check()
+            for seconds in self.waits(step):
+                await asyncio.sleep(seconds)
         raise StopAsyncIteration
 
 
