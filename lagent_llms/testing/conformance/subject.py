@@ -27,8 +27,7 @@ class Subject(ABC):
         long_question: Messages with an answer of 30 tokens or more.
         multibyte_question: Messages with an answer outside ASCII.
         patience: Longest wait, in seconds, for a generation to be stopped at the engine or server.
-        secrets: Arguments that hold a secret, of which nothing may be shown; those the backend does not take are
-            left out.
+        secrets: Arguments that hold a secret, of which nothing may be shown; the backend need not take them.
         arguments_for: Arguments that a parameter takes to be honoured, by the parameter's name: a backend
             may have another way for it (``{'logprobs': {'meta_template': None}}``).
     """
