@@ -242,9 +242,19 @@ class LLMCore:
         """The prompt whose tokens must be counted, None when it fits the session whatever their number.
 
         A token is a byte at least, but for the few that a tokenizer puts around a text.
+
+        Raises:
+            UnsupportedParameter: The server makes the prompt, so nobody here can count it.
         """
-        if self.session_len is None or request.prompt is None:
+        if self.session_len is None:
             return None
+        if request.prompt is None:
+            raise UnsupportedParameter(
+                f"{type(self).__name__} cannot honour session_len={self.session_len} for messages without a "
+                "meta_template: the server makes the prompt of them",
+                parameter="session_len",
+                backend=type(self).__name__,
+            )
         most = len(request.prompt.encode()) + _AROUND_A_PROMPT + request.params.max_new_tokens
         return request.prompt if most > self.session_len else None
 

@@ -347,3 +347,11 @@ def test_an_error_that_is_no_event_in_a_stream():
     with pytest.raises(ServerError, match="here: no answer") as caught:
         list(decoder.finish())
     assert caught.value.code == "10402"
+
+
+def test_a_finalizer_gives_a_server_back_without_waiting():
+    endpoints = Endpoints(["http://a", "http://b"])
+    url = endpoints.take()
+    with endpoints._lock:
+        endpoints.give_back(url, alive=False)
+    assert [endpoints.take() for _ in range(3)] == [next(one for one in endpoints.urls if one != url)] * 3
