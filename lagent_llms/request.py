@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from . import checks
 from .answer import Answer
 from .errors import (
     InvalidArgument,
@@ -162,6 +163,7 @@ class LLMCore:
             text: str | None
             written: Written | None = None
             if isinstance(inputs, str):
+                checks.text("inputs", inputs)
                 text, dialog = self._history_text(turn.history) + inputs, None
             else:
                 text, dialog, written = self._dialog(turn.history, check_messages(inputs), options)

@@ -16,6 +16,7 @@ from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 if TYPE_CHECKING:
     import asyncio
 
+    from ..params import Timeout
     from ..request import Input, Request
     from ..schema import Piece
     from ..transport.aio import AsyncHTTPSource
@@ -144,7 +145,7 @@ class LoRAX(LoRAXCore, HTTPBackend):
         super().__init__(url, **kwargs)
         self._learning = threading.Lock()
 
-    def _model(self) -> str:
+    def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
@@ -169,7 +170,7 @@ class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
 
         return PerLoop(_new_lock, _let_be)
 
-    async def _model(self) -> str:
+    async def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:

@@ -556,3 +556,13 @@ def test_session_len_needs_somebody_who_counts():
     llm = LMDeployClient("http://127.0.0.1:9", "m", session_len=100)
     with pytest.raises(UnsupportedParameter, match="session_len=100 for messages without a meta_template"):
         llm.chat("hello")
+
+
+@pytest.mark.parametrize("call", [lambda llm, text: llm.generate(text), lambda llm, text: llm.chat(text)])
+def test_half_a_character_is_refused_before_anything_is_sent(call):
+    llm = chatty(script="ok")
+    with pytest.raises(InvalidArgument, match="half a character"):
+        call(llm, "a cut emoji: \ud83d")
+    with pytest.raises(InvalidArgument, match="half a character"):
+        llm.generate("x", stop_words=["\ud83d"])
+    assert llm.requests == []

@@ -146,6 +146,7 @@ def test_what_may_pass_is_tried_again_after_a_growing_pause():
     assert [policy.pause(ConnectError("x"), attempt) for attempt in range(4)] == [1, 2, 3, None]
     assert policy.pause(RateLimited("x", status_code=429, retry_after=2.5), 0) == 2.5
     assert policy.pause(RateLimited("x", status_code=429, retry_after=60), 0) is None
+    assert policy.pause(ServerError("x", status_code=503, retry_after=2.5), 0) == 2.5
     assert policy.pause(ServerError("x", status_code=503), 0) == 1
     assert policy.pause(TimeoutExceeded("x", phase="connect"), 0) == 1
     for error in (
