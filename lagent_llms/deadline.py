@@ -13,11 +13,11 @@ from .params import Timeout
 
 # Not asyncio.wait_for: until Python 3.12 it loses a cancellation that comes together with the result.
 if sys.version_info >= (3, 11):
-    from asyncio import timeout as _timeout_after
+    from asyncio import timeout as timeout_after
 else:
-    from async_timeout import timeout as _timeout_after
+    from async_timeout import timeout as timeout_after
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "timeout_after"]
 
 _T = TypeVar("_T")
 
@@ -88,7 +88,7 @@ class Deadline:
             TimeoutExceeded: It is; `awaitable` was cancelled.
         """
         try:
-            async with _timeout_after(self.remaining()):
+            async with timeout_after(self.remaining()):
                 return await awaitable
         except asyncio.TimeoutError as error:
             if type(error) is not asyncio.TimeoutError:  # a limit of what was awaited

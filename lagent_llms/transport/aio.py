@@ -1,21 +1,20 @@
-"""The asynchronous HTTP driver, on aiohttp."""
+"""The asynchronous HTTP driver: it executes an exchange over `AsyncConnections`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import aiohttp
-
-from ..deadline import Deadline
+from ..deadline import Deadline, timeout_after
 from ..errors import LLMError
 from ..wire.exchange import Call, Exchange, Pause, Read, Send
 from ..wire.http import Head
 from ..wire.retry import RetryPolicy
+from ..wire.route import route
+from .aio_connections import AsyncConnection, AsyncConnections
 from .alarm import Alarm
 from .driver import (
     connect_error,
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncHTTPSource", "AsyncHTTPTransport"]
 
 T = TypeVar("T")
-#: Seconds a finished answer may take to let go of its connection before that is dropped.
-_FAREWELL = 1.0
-#: Seconds the next request waits for such a connection rather than make a new one.
-_PATIENCE = 0.02
 
 
 class AsyncHTTPTransport:
@@ -59,10 +54,10 @@ class AsyncHTTPTransport:
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
         self.headers = request_headers(headers, api_key)
-        # Not aiohttp's trust_env, which asks a thread about them, and about ~/.netrc, at every request.
-        self.proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
+        proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
+        self._routes = {url: route(url, proxies.get(url)) for url in endpoints.urls}
         self._tls = tls_context(verify)
-        self._sessions = PerLoop(self._new_session, _Session.close)
+        self._connections = PerLoop(self._of_this_loop, _close)
 
     def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -76,80 +71,24 @@ class AsyncHTTPTransport:
         finally:
             source.close()
 
-    async def session(self) -> _Session:
-        """The session of the running loop; it is closed with this transport, at the latest with the loop."""
-        return await self._sessions.get()
+    async def connections_to(self, url: str) -> AsyncConnections:
+        """The running loop's connections to one of the servers.
+
+        They are closed with this transport, at the latest with the loop.
+        """
+        return (await self._connections.get())[url]
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
-        await self._sessions.close()
+        await self._connections.close()
 
-    async def _new_session(self) -> _Session:
-        connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=60, ssl=True if self._tls is None else self._tls
-        )
-        return _Session(
-            aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self.headers,
-                auto_decompress=False,
-            )
-        )
+    async def _of_this_loop(self) -> dict[str, AsyncConnections]:
+        return {url: AsyncConnections(way, self._tls) for url, way in self._routes.items()}
 
 
-class _Session:
-    """aiohttp's session, and the answers in it that are whole and wait for the end of their response.
-
-    Attributes:
-        client: aiohttp's session.
-    """
-
-    def __init__(self, client: aiohttp.ClientSession) -> None:
-        self.client = client
-        self._farewells: set[asyncio.Task[None]] = set()
-        self._free_soon: deque[asyncio.Task[None]] = deque()
-
-    def let_go(self, response: aiohttp.ClientResponse, *, whole: bool) -> None:
-        """Free the connection: it is kept if the body has ended, or soon ends since the answer is `whole`."""
-        if whole and not response.content.is_eof():
-            with contextlib.suppress(RuntimeError):  # no loop is running: a finalizer calls
-                task = asyncio.get_running_loop().create_task(_take_leave(response))
-                self._farewells.add(task)
-                self._free_soon.append(task)
-                task.add_done_callback(self._farewells.discard)
-                return
-        _leave(response)
-
-    async def wait_for_free(self) -> None:
-        """Wait a little for a connection that is about to be free, if there is one: one for each request."""
-        while self._free_soon:
-            task = self._free_soon.popleft()
-            if not task.done():
-                await asyncio.wait([task], timeout=_PATIENCE)
-                return
-
-    async def close(self) -> None:
-        """Close all connections."""
-        farewells = list(self._farewells)
-        for task in farewells:
-            task.cancel()
-        await asyncio.gather(*farewells, return_exceptions=True)
-        await self.client.close()
-
-
-def _leave(response: aiohttp.ClientResponse) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-        if response.content.is_eof():
-            response.release()
-        else:
-            response.close()
-
-
-async def _take_leave(response: aiohttp.ClientResponse) -> None:
-    with contextlib.suppress(aiohttp.ClientError, OSError, asyncio.TimeoutError):
-        await asyncio.wait_for(response.content.readany(), _FAREWELL)
-    _leave(response)
+async def _close(connections: Mapping[str, AsyncConnections]) -> None:
+    for each in connections.values():
+        await each.close()
 
 
 class AsyncHTTPSource(Generic[T]):
@@ -166,8 +105,8 @@ class AsyncHTTPSource(Generic[T]):
         self._deadline = Deadline(timeout)
         self.ready: deque[T] = deque()
         self._url = ""
-        self._session: _Session | None = None
-        self._response: aiohttp.ClientResponse | None = None
+        self._connections: AsyncConnections | None = None
+        self._connection: AsyncConnection | None = None
         self._alarm: Alarm | None = None
         self._closed = False
 
@@ -204,18 +143,11 @@ class AsyncHTTPSource(Generic[T]):
         if self._closed:
             return
         self._closed = True
-        if self._alarm is not None:
-            self._alarm.stop()
-        if self._response is not None and self._session is not None:
-            self._session.let_go(self._response, whole=self._exchange.complete)
+        self._leave_connection()
         self._exchange.close()
 
     async def _execute(self, command: Send | Pause) -> object:
-        if self._response is not None:
-            _leave(self._response)
-            self._response = None
-        if self._alarm is not None:
-            self._alarm.stop()
+        self._leave_connection()
         if isinstance(command, Pause):
             await self._sleep(command.seconds)
             return None
@@ -224,42 +156,45 @@ class AsyncHTTPSource(Generic[T]):
     async def _send(self, command: Send) -> Head:
         self._deadline.restart()
         self._url = command.url
-        request = command.request
+        connections = await self._transport.connections_to(command.url)
+        connection = await connections.kept()
+        if connection is None:
+            connection = await self._connect(connections)
+        if self._closed:
+            connection.leave(whole=False)
+            raise interrupted(self._url)
+        self._connection = connection
+        self._alarm = Alarm(self._deadline, connection.abort)
+        way = connections.route
+        headers = {**way.headers, **self._transport.headers}
         try:
-            session = self._session = await self._transport.session()
-            await session.wait_for_free()
-            response = await self._deadline.wait(
-                session.client.request(
-                    request.method,
-                    command.url + request.path,
-                    data=request.body,
-                    headers=request.headers,
-                    proxy=self._transport.proxies.get(command.url),
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=self._timeout.connect),
-                )
-            )
+            return await connection.send(command.request.encode(way.target(command.request.path), headers))
+        except (OSError, ValueError) as error:
+            raise self._broken(error) from error
+
+    async def _connect(self, connections: AsyncConnections) -> AsyncConnection:
+        seconds = self._timeout.connect
+        try:
+            async with timeout_after(seconds):
+                return await self._deadline.wait(connections.connect())
         except LLMError:
             raise
-        except aiohttp.ConnectionTimeoutError as error:
-            raise connect_timeout(command.url, self._timeout.connect) from error
-        except aiohttp.ClientConnectorError as error:
-            raise connect_error(command.url, error) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise interrupted(command.url, error) from error
-        self._response = response
-        self._alarm = Alarm(self._deadline, response.close)
-        return Head(response.status, {name.lower(): value for name, value in response.headers.items()})
+        except asyncio.TimeoutError as error:
+            raise connect_timeout(self._url, seconds) from error
+        except (OSError, ValueError) as error:
+            raise connect_error(self._url, error) from error
 
     async def _read(self) -> bytes:
-        assert self._response is not None
-        content = self._response.content
+        assert self._connection is not None
         try:
-            return await content.readany()
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: closed meanwhile
-            if self._alarm is not None and self._alarm.rang:
-                raise self._deadline.exceeded() from None
-            raise interrupted(self._url, error) from error
+            return await self._connection.read()
+        except (OSError, ValueError) as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> LLMError:
+        if self._alarm is not None and self._alarm.rang:
+            return self._deadline.exceeded()
+        return interrupted(self._url, error)
 
     async def _sleep(self, seconds: float) -> None:
         remaining = self._deadline.remaining_in_total()
@@ -267,3 +202,10 @@ class AsyncHTTPSource(Generic[T]):
             await asyncio.sleep(remaining)
             raise self._deadline.exceeded()
         await asyncio.sleep(seconds)
+
+    def _leave_connection(self) -> None:
+        if self._alarm is not None:
+            self._alarm.stop()
+        if self._connection is not None:
+            self._connection.leave(whole=self._exchange.complete)
+        self._alarm = self._connection = None
