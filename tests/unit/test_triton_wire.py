@@ -1,6 +1,7 @@
 """Tensors, configs and commands of Triton's protocol, without a server."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,7 @@ CONFIG = {
         {"name": "stop_words", "data_type": "TYPE_STRING", "dims": [-1], "optional": True},
         {"name": "pairs", "data_type": "TYPE_INT32", "dims": ["2", "-1"], "optional": True},
         {"name": "top_p", "data_type": "TYPE_FP32", "dims": [1], "optional": True},
+        {"name": "top_k", "data_type": "TYPE_INT32", "dims": [1], "optional": True},
         {"name": "stream", "data_type": "TYPE_BOOL", "dims": [1], "optional": True},
     ],
     "output": [{"name": "text_output", "data_type": "TYPE_STRING", "dims": [-1]}],
@@ -96,6 +98,52 @@ def test_what_a_dialect_needs():
         find_dialect(model, "vllm")
     with pytest.raises(UnsupportedParameter, match="seed=1"):
         find_dialect(model).conversation(request(seed=1), model)
+
+
+def bare(*more, text="text_input", answer="text_output"):
+    """A model with no input for how tokens are drawn."""
+    names = (text, "max_tokens", *more)
+    return Model(
+        ModelConfig.of(
+            {
+                "name": "bare",
+                "input": [{"name": name, "data_type": "TYPE_STRING", "dims": [1]} for name in names],
+                "output": [{"name": answer, "data_type": "TYPE_STRING", "dims": [1]}],
+            }
+        ),
+        decoupled=False,
+    )
+
+
+SMALL = {
+    "trtllm": bare(),
+    "llmapi": bare("sampling_param_max_tokens"),
+    "lmdeploy": bare("ignore_eos", "stream", "skip_special_tokens", text="prompt", answer="response"),
+    "turbomind": replace(
+        bare("input_ids", "input_lengths", "request_output_len", "START", "END", "CORRID"),
+        companions={"preprocessing": None, "postprocessing": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("dialect", SMALL)
+def test_how_tokens_are_drawn_is_never_dropped(dialect):
+    model = SMALL[dialect]
+    assert find_dialect(model, dialect).conversation(ScriptedLLM().prepare("hi", {}), model)
+    neutral = {"temperature": 1, "top_k": None, "top_p": 1}
+    assert find_dialect(model, dialect).conversation(ScriptedLLM(**neutral).prepare("hi", {}), model)
+    for given in ({"temperature": 0}, {"temperature": 0.5}, {"top_k": 1}, {"top_p": 0.1}):
+        (name,) = given
+        for asked in (ScriptedLLM(**given).prepare("hi", {}), ScriptedLLM().prepare("hi", given)):
+            with pytest.raises(UnsupportedParameter, match=f"{name}=.* no input"):
+                find_dialect(model, dialect).conversation(asked, model)
+
+
+def test_turbomind_drops_neither_seed_nor_penalty():
+    model = SMALL["turbomind"]
+    for given in ({"seed": 0}, {"repetition_penalty": 1.2}):
+        with pytest.raises(UnsupportedParameter, match=f"{next(iter(given))}="):
+            find_dialect(model, "turbomind").conversation(ScriptedLLM().prepare("hi", given), model)
 
 
 def test_statuses_are_told_by_their_code():

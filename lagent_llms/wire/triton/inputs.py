@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -48,6 +48,11 @@ class Inputs:
                 )
                 return True
         return False
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Give several inputs one value each; those that the model has not are left out."""
+        for name, value in values.items():
+            self.put(name, value)
 
 
 _CONVERSIONS: dict[str, Any] = {"BYTES": str, "BOOL": bool, "FP16": float, "FP32": float, "FP64": float}

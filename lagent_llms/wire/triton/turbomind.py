@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -29,10 +29,12 @@ from .dialect import Model, unsupported
 from .inference import NEXT, Ask, Command, Conversation, InferRequest, Open, Steps
 from .inputs import Inputs
 from .one_model import request_parameters
+from .sampling import sampling
 
 __all__ = ["DIALECT", "Turbomind", "ask_tokens"]
 
 PREPROCESSING = "preprocessing"
+_SAMPLING = {"temperature": "temperature", "top_k": "runtime_top_k", "top_p": "runtime_top_p"}
 _FAILURE = re.compile(r"TurboMind execute failure:\s+(\d+)")
 _INVALID, _CONFLICT, _BUSY, _INACTIVE, _FAIL, _TOO_LONG = "123456"
 
@@ -56,24 +58,27 @@ class Turbomind:
 
     def conversation(self, request: Request, model: Model) -> Conversation:
         """See `Dialect.conversation`."""
-        params = request.params
+        params, has = request.params, model.config.inputs
+        penalty = params.repetition_penalty
         for name, value in (
             ("min_p", params.min_p or None),
+            ("repetition_penalty", None if penalty == 1 or "repetition_penalty" in has else penalty),
+            ("seed", None if "random_seed" in has else params.seed),
             ("logprobs", params.logprobs),
             ("response_format", params.response_format),
             ("adapter_name", request.options.adapter_name),
-            ("ignore_eos", params.ignore_eos and "bad_words_list" not in model.config.inputs),
+            ("ignore_eos", params.ignore_eos and "bad_words_list" not in has),
         ):
-            if value not in (None, False):
+            if value is not None and value is not False:
                 raise unsupported(self.name, model, name, value)
-        return _Turn(request, model)
+        return _Turn(request, model, sampling(request, model, self.name, _SAMPLING))
 
 
 class _Turn:
     """One turn of a session, or a call of its own."""
 
-    def __init__(self, request: Request, model: Model) -> None:
-        self._request, self._model = request, model
+    def __init__(self, request: Request, model: Model, sampling: Mapping[str, Any]) -> None:
+        self._request, self._model, self._sampling = request, model, sampling
         self._stateless = request.options.stateless
         # A stateless call takes an id that nobody else has, whatever its session_id.
         self._id = random.getrandbits(62) | 1 << 62 if self._stateless else request.options.session_id
@@ -185,12 +190,7 @@ class _Turn:
 
     def _sample(self, inputs: Inputs) -> None:
         params = self._request.params
-        if params.temperature == 0:
-            inputs.put("runtime_top_k", 1)
-        else:
-            inputs.put("temperature", params.temperature)
-            inputs.put("runtime_top_k", params.top_k or 0)
-            inputs.put("runtime_top_p", params.top_p)
+        inputs.update(self._sampling)
         inputs.put("repetition_penalty", params.repetition_penalty)
         if self._held is None:  # only the start of a session takes one
             inputs.put("random_seed", random.getrandbits(63) if params.seed is None else params.seed)
