@@ -10,7 +10,9 @@ from lagent_llms import (
     ConnectError,
     RateLimited,
     ServerError,
+    SessionBusy,
     StreamInterrupted,
+    TimeoutExceeded,
     UnsupportedParameter,
 )
 from lagent_llms.schema import Piece
@@ -144,6 +146,57 @@ def test_turbomind_drops_neither_seed_nor_penalty():
     for given in ({"seed": 0}, {"repetition_penalty": 1.2}):
         with pytest.raises(UnsupportedParameter, match=f"{next(iter(given))}="):
             find_dialect(model, "turbomind").conversation(ScriptedLLM().prepare("hi", given), model)
+
+
+def turn():
+    """A turn of a session with turbomind, up to where its answer is read."""
+    inputs = ("input_ids", "input_lengths", "request_output_len", "START", "END", "STOP", "CORRID")
+    spec = [{"name": name, "data_type": "TYPE_INT64", "dims": [-1]} for name in (*inputs, "runtime_top_k")]
+    model = Model(ModelConfig.of({"name": "turbomind", "input": spec}), decoupled=True, tokens=Letters())
+    conversation = find_dialect(model).conversation(request(session_id=7, sequence_end=False), model)
+    steps = exchange(conversation, RetryPolicy(0))
+    assert isinstance(next(steps), Open)
+    assert steps.send(None) is NEXT
+    return conversation, steps
+
+
+class Letters:
+    def encode(self, text):
+        return list(map(ord, text))
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(map(chr, ids))
+
+    def special(self, word):
+        return []
+
+
+class Ids:
+    """A response of turbomind: 'hi' and one letter more."""
+
+    def values(self, name, start=0, stop=None):
+        return [3] if name == "sequence_length" else list(b"hia")[start:stop]
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_refused_turn_stops_nobody_elses(code):
+    conversation, steps = turn()
+    with pytest.raises(SessionBusy):
+        steps.throw(ServerError(f"TurboMind execute failure:  {code}"))
+    assert conversation.farewell() is None
+
+
+def test_a_turn_that_may_have_begun_is_stopped():
+    for end in (TimeoutExceeded("late", phase="first_token", seconds=1), None):
+        conversation, steps = turn()
+        if end is None:
+            assert steps.send(Ids()).text == "a"
+            end = ServerError("it broke")
+            assert steps.send(None) is NEXT
+        with pytest.raises(type(end)):
+            steps.throw(end)
+        (stop,) = (tensor.values for tensor in conversation.farewell().inputs if tensor.name == "STOP")
+        assert stop == (1,)
 
 
 def test_statuses_are_told_by_their_code():

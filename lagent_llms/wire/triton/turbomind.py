@@ -36,7 +36,7 @@ __all__ = ["DIALECT", "Turbomind", "ask_tokens"]
 PREPROCESSING = "preprocessing"
 _SAMPLING = {"temperature": "temperature", "top_k": "runtime_top_k", "top_p": "runtime_top_p"}
 _FAILURE = re.compile(r"TurboMind execute failure:\s+(\d+)")
-_INVALID, _CONFLICT, _BUSY, _INACTIVE, _FAIL, _TOO_LONG = "123456"
+_INVALID, _CONFLICT, _BUSY, _INACTIVE, _, _TOO_LONG = "123456"
 
 
 class Turbomind:
@@ -88,7 +88,7 @@ class _Turn:
             self._held = None  # the template writes it anew: so does the server
         self._context = 0
         self._ended: Held | None = None
-        self._begun = False
+        self._sent = self._begun = False
         if not self._stateless:
             request.history = self._with_held(request.history)
 
@@ -103,17 +103,19 @@ class _Turn:
         try:
             yield from self._answer()
         except ServerError as error:
+            # Refused: what runs in the session now, if anything does, is somebody else's.
+            self._sent = self._begun
             code = _FAILURE.search(str(error))
             if code is None:
                 raise
             if not (lost and code[1] in (_INVALID, _INACTIVE) and not self._begun):
                 raise self._explained(code[1], error) from error
             self._held = None  # the server has forgotten the session; we have not
-            yield from self._answer()
+            yield from self.steps()
 
     def farewell(self) -> InferRequest | None:
-        """See `Conversation`: a second request with STOP ends the generation."""
-        if not self._context or self._ended is not None:
+        """See `Conversation`: a second request with STOP ends the generation, if it may have begun."""
+        if not self._sent or self._ended is not None:
             return None
         inputs = self._inputs([1], 0, stop=True, end=self._request.options.sequence_end)
         return InferRequest(self._model.config.name, inputs.tensors, parameters=self._parameters(start=False))
@@ -143,7 +145,7 @@ class _Turn:
         stops = yield from self._stop_ids()
         if stops:
             inputs.put("stop_words_list", *stops, *range(1, len(stops) + 1))
-        self._context = step + len(ids)
+        self._context, self._sent = step + len(ids), True
         yield Open(
             InferRequest(
                 model.config.name,
