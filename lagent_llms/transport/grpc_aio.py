@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ from .grpc_messages import (
     GRPCSettings,
     Question,
     Response,
+    closed_early,
     is_final,
     method,
     pb,
@@ -234,16 +236,19 @@ class AsyncGRPCSource:
         return None
 
     async def _read(self) -> Response | LLMError | None:
+        before = _cancellations()
         while True:
             try:
                 message = await self._call.read()
             except grpc.RpcError as error:
                 return await self._failure(error)
             except asyncio.CancelledError:
+                if _cancellations() > before:
+                    raise
                 if self._alarm is not None and self._alarm.rang:
                     return self._deadline.exceeded()
                 if self._closed:
-                    return StreamInterrupted("the call was closed before its answer was complete")
+                    return closed_early()
                 raise
             if message is grpc.aio.EOF:
                 if self._last is None or is_final(self._last):
@@ -261,6 +266,7 @@ class AsyncGRPCSource:
         if remaining == 0:
             return self._deadline.exceeded()
         connecting = limit is not None and (remaining is None or limit < remaining)
+        before = _cancellations()
         try:
             channel = await self._transport.channel()
             self._asking = channel.call(asked.method, asked.message, limit if connecting else remaining)
@@ -272,8 +278,8 @@ class AsyncGRPCSource:
                 return self._deadline.exceeded()
             return await self._failure(error)
         except asyncio.CancelledError:
-            if self._closed:
-                return StreamInterrupted("the call was closed before its answer was complete")
+            if self._closed and _cancellations() == before:
+                return closed_early()
             raise
 
     async def _failure(self, error: Any) -> LLMError:
@@ -299,3 +305,12 @@ class AsyncGRPCSource:
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
                     call.cancel()
         self._call = self._asking = self._alarm = self._last = None
+
+
+def _cancellations() -> int:
+    """How often the running task was told to end: a call of ours that ends looks alike to who awaits it.
+
+    Python 3.10 does not tell.
+    """
+    task = asyncio.current_task()
+    return task.cancelling() if sys.version_info >= (3, 11) and task is not None else 0

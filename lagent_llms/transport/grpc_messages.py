@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MissingDependency
+from ..errors import ConfigError, MissingDependency, StreamInterrupted
 from ..wire.triton.inference import Ask, Describe, Index, InferRequest
 from ..wire.triton.tensors import read_values
 
@@ -26,6 +26,7 @@ __all__ = [
     "GRPCSettings",
     "Question",
     "Response",
+    "closed_early",
     "grpc",
     "is_final",
     "method",
@@ -119,6 +120,11 @@ FAREWELL = 5.0
 def says_nothing_of_life(code: grpc.StatusCode) -> bool:
     """Whether a call that ended with `code` may never have met a server of Triton's."""
     return code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
+
+
+def closed_early() -> StreamInterrupted:
+    """The error of who still reads a call that somebody closed."""
+    return StreamInterrupted("the call was closed before its answer was complete")
 
 
 @dataclass(frozen=True, slots=True)
