@@ -31,6 +31,7 @@ from .grpc_messages import (
     GRPCSettings,
     Question,
     Response,
+    closed_early,
     grpc,
     is_final,
     method,
@@ -202,6 +203,8 @@ class GRPCSource:
 
     def execute(self, command: object) -> object:
         """Do what `command` says; gives what came of it, an error included."""
+        if self._closed.is_set():  # in a pause, or between two commands
+            return closed_early()
         if isinstance(command, Open):
             return self._open(command.request)
         if isinstance(command, (Ask, Describe, Index)):
@@ -250,13 +253,15 @@ class GRPCSource:
             self._asking = self._transport.call(
                 asked.method, asked.message, limit if connecting else remaining
             )
+            if self._closed.is_set():  # who closed saw no call to cancel
+                self._asking.cancel()
             return asked.read(self._asking.result())
         except ValueError as error:
             return StreamInterrupted(
                 f"the connection to {self._transport.settings.address} is closed: {error}"
             )
         except grpc.FutureCancelledError:
-            return StreamInterrupted("the call was closed before its answer was complete")
+            return closed_early()
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:
@@ -268,7 +273,7 @@ class GRPCSource:
         if self._alarm is not None and self._alarm.rang:
             return self._deadline.exceeded()
         if self._closed.is_set():
-            return StreamInterrupted("the call was closed before its answer was complete")
+            return closed_early()
         return self._transport.failure(error, begun=begun)
 
     def _pause(self, seconds: float) -> LLMError | None:

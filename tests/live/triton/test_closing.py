@@ -2,8 +2,11 @@
 
 import asyncio
 import sys
+import threading
 
-from lagent_llms import AsyncTritonClient
+from lagent_llms import AsyncTritonClient, TritonClient
+from lagent_llms.transport.grpc_sync import GRPCSource
+from tests.triton_peer import wait_until
 
 HANGS = "[[tokens 9]] [[hang 1]]"
 
@@ -40,3 +43,39 @@ async def test_closing_a_stream_that_is_read_ends_it(peer):
         stream.close()
         (outcome,) = await asyncio.gather(task, return_exceptions=True)
         assert isinstance(outcome, StopAsyncIteration)
+
+
+def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatch):
+    """The model is busy; who waits for the next try closes."""
+    pausing = threading.Event()
+    pause = GRPCSource._pause
+    monkeypatch.setattr(GRPCSource, "_pause", lambda self, _: (pausing.set(), pause(self, 600))[1])
+    with TritonClient(peer.grpc, "trtllm-whole", max_retries=5) as llm:
+        stream = llm.stream_generate("[[error 0 UNAVAILABLE]]")
+        found = []
+        reader = threading.Thread(target=lambda: found.extend(stream))
+        reader.start()
+        assert pausing.wait(30)
+        stream.close()
+        reader.join(30)
+        assert not reader.is_alive()
+    assert found == []
+    assert len(events("begin")) == 1
+
+
+def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, events, monkeypatch):
+    """close() comes when the call is on its way and nobody can see it yet."""
+    with TritonClient(peer.grpc, "trtllm-whole", max_retries=0) as llm:
+        assert llm.dialect_found() == "trtllm"
+        call, calls = llm.transport.call, []
+        stream = llm.stream_generate("[[first 600]]", timeout=5)
+
+        def closing(*args):
+            calls.append(call(*args))
+            stream.close()
+            return calls[-1]
+
+        monkeypatch.setattr(llm.transport, "call", closing)
+        assert list(stream) == []
+        assert calls[0].cancelled()
+    assert wait_until(lambda: len(events("begin")) == len(events("end")))
