@@ -31,6 +31,7 @@ from .alarm import Alarm
 from .driver import connect_timeout
 from .grpc_messages import (
     FAREWELL,
+    LIVE,
     SIGN_OF_LIFE,
     GRPCSettings,
     Question,
@@ -92,6 +93,7 @@ class AsyncGRPCTransport:
         """What a call that failed means."""
         code, details, where = error.code(), error.details() or "", self.settings.address
         alive = not says_nothing_of_life(code) or await self.is_live(SIGN_OF_LIFE)
+        (await self.channel()).connected = alive
         return answer_error(code.name, details, where, alive=alive, begun=begun)
 
     async def aclose(self) -> None:
@@ -106,7 +108,11 @@ class AsyncGRPCTransport:
 
 
 class _Channel:
-    """The channel of one loop, and the farewells on their way."""
+    """The channel of one loop, and the farewells on their way.
+
+    Attributes:
+        connected: Whether the server has answered, and nothing since says that it is gone.
+    """
 
     def __init__(self, settings: GRPCSettings) -> None:
         options, credentials = settings.channel_options(), settings.credentials()
@@ -122,6 +128,7 @@ class _Channel:
             for name in ("ServerLive", "ModelConfig", "RepositoryIndex", "ModelInfer")
         }
         self._farewells: dict[int | None, asyncio.Task[None]] = {}
+        self.connected = False
 
     def call(self, name: str, request: Any, timeout: float | None) -> Any:
         """Begin a call that has one response."""
@@ -226,14 +233,25 @@ class AsyncGRPCSource:
         self._drop_call()
         try:
             self._channel = await self._transport.channel()
+            if (error := await self._connect(self._channel)) is not None:
+                return error
             name = self._conversation.wait_for
             if name is not None:
                 await self._deadline.wait(self._channel.wait_for_farewell(name))
         except LLMError as error:
             return error
+        if self._closed:
+            return closed_early()
         self._call = self._channel.stream(request)
         self._alarm = Alarm(self._deadline, self._call.cancel)
         return None
+
+    async def _connect(self, channel: _Channel) -> LLMError | None:
+        """Hold the limit for a connection, which a stream has none of."""
+        if channel.connected or self._timeout.connect is None:
+            return None
+        outcome = await self._ask(LIVE)
+        return outcome if isinstance(outcome, LLMError) and not channel.connected else None
 
     async def _read(self) -> Response | LLMError | None:
         before = _cancellations()
@@ -270,7 +288,9 @@ class AsyncGRPCSource:
         try:
             channel = await self._transport.channel()
             self._asking = channel.call(asked.method, asked.message, limit if connecting else remaining)
-            return asked.read(await self._asking)
+            answer = await self._asking
+            channel.connected = True
+            return asked.read(answer)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:
@@ -312,5 +332,7 @@ def _cancellations() -> int:
 
     Python 3.10 does not tell.
     """
+    if sys.version_info < (3, 11):
+        return 0
     task = asyncio.current_task()
-    return task.cancelling() if sys.version_info >= (3, 11) and task is not None else 0
+    return 0 if task is None else task.cancelling()

@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "FAREWELL",
+    "LIVE",
     "SIGN_OF_LIFE",
     "GRPCSettings",
     "Question",
@@ -151,6 +152,10 @@ def question(command: Ask | Describe | Index) -> Question:
     if isinstance(command, Describe):
         return Question("ModelConfig", pb.ModelConfigRequest(name=command.model), config_json)
     return Question("RepositoryIndex", pb.RepositoryIndexRequest(), index_json)
+
+
+#: Whether the server is there.
+LIVE = Question("ServerLive", pb.ServerLiveRequest(), bool)
 
 
 def method(name: str) -> tuple[str, Any, Any]:

@@ -5,8 +5,9 @@ import sys
 import threading
 
 from lagent_llms import AsyncTritonClient, TritonClient
+from lagent_llms.transport.grpc_aio import _Channel
 from lagent_llms.transport.grpc_sync import GRPCSource
-from tests.triton_peer import wait_until
+from lagent_llms.wire.triton.find import Located
 
 HANGS = "[[tokens 9]] [[hang 1]]"
 
@@ -45,6 +46,21 @@ async def test_closing_a_stream_that_is_read_ends_it(peer):
         assert isinstance(outcome, StopAsyncIteration)
 
 
+async def test_closing_while_it_connects_opens_no_stream(peer, monkeypatch):
+    async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
+        stream = llm.stream_generate(HANGS)
+
+        async def closing(self, name):
+            stream.close()
+
+        opened = []
+        monkeypatch.setattr(_Channel, "wait_for_farewell", closing)
+        monkeypatch.setattr(_Channel, "stream", lambda self, request: opened.append(request))
+        monkeypatch.setattr(Located, "wait_for", 1)
+        assert [chunk async for chunk in stream] == []
+        assert opened == []
+
+
 def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatch):
     """The model is busy; who waits for the next try closes."""
     pausing = threading.Event()
@@ -63,12 +79,12 @@ def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatc
     assert len(events("begin")) == 1
 
 
-def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, events, monkeypatch):
+def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, monkeypatch):
     """close() comes when the call is on its way and nobody can see it yet."""
     with TritonClient(peer.grpc, "trtllm-whole", max_retries=0) as llm:
         assert llm.dialect_found() == "trtllm"
         call, calls = llm.transport.call, []
-        stream = llm.stream_generate("[[first 600]]", timeout=5)
+        stream = llm.stream_generate("[[first 3]]")
 
         def closing(*args):
             calls.append(call(*args))
@@ -78,4 +94,3 @@ def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, events, monkey
         monkeypatch.setattr(llm.transport, "call", closing)
         assert list(stream) == []
         assert calls[0].cancelled()
-    assert wait_until(lambda: len(events("begin")) == len(events("end")))

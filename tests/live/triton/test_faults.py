@@ -27,6 +27,7 @@ from lagent_llms import (
     TransportError,
     UnsupportedParameter,
 )
+from lagent_llms.params import Timeout
 from lagent_llms.ports import check_port
 from tests import triton_peer
 from tests.triton_peer import wait_until
@@ -98,6 +99,21 @@ def test_nobody_answers_in_time(make):
             llm.generate("hi")
         if isinstance(caught.value, TimeoutExceeded):
             assert caught.value.phase in ("connect", "first_token")
+
+
+def test_nobody_answers_in_time_when_the_model_is_known(make, peer):
+    """A stream has no limit for its connection; it is made before."""
+    known = make(peer.grpc, "trtllm-scripted")
+    assert known.dialect_found() == "trtllm"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        llm = make(address, max_retries=0, timeout=Timeout(connect=0.5, first_token=10))
+        llm.llm.finder = known.llm.finder
+        with pytest.raises(TimeoutExceeded) as caught:
+            llm.generate("hi")
+    assert (caught.value.phase, caught.value.seconds) == ("connect", 0.5)
 
 
 # TLS
