@@ -24,7 +24,7 @@ from lagent_llms.wire.triton.config import ModelConfig
 from lagent_llms.wire.triton.errors import answer_error, status_error
 from lagent_llms.wire.triton.find import Finder, Wanted
 from lagent_llms.wire.triton.http import answer_call
-from lagent_llms.wire.triton.inference import NEXT, Describe, Index, Open, Pause, exchange
+from lagent_llms.wire.triton.inference import NEXT, Ask, Describe, Index, Open, Pause, exchange
 from lagent_llms.wire.triton.inputs import Inputs
 from lagent_llms.wire.triton.tensors import Tensor, read_strings, read_values
 
@@ -277,6 +277,22 @@ def test_a_model_is_found_once():
     assert end.value.value.model.habit.cumulative is True  # the config says so
     with pytest.raises(StopIteration):
         next(found.find())
+
+
+def test_the_model_that_counts_is_looked_for_when_it_is_needed():
+    found = finder()
+    counting = found.count("hi")
+    next(counting)
+    counting.send([{"name": "llm", "state": "READY"}, {"name": "preprocessing", "state": "READY"}])
+    assert counting.send(CONFIG) == Describe("preprocessing")
+    with pytest.raises(StopIteration) as none:
+        counting.throw(ServerError("no such model", status_code=404))
+    assert none.value.value is None
+    again = found.count("hi")
+    assert next(again) == Describe("preprocessing")
+    query = {"name": "QUERY", "data_type": "TYPE_STRING", "dims": [1]}
+    assert again.send({"name": "preprocessing", "input": [query]}).request.model == "preprocessing"
+    assert isinstance(next(found.count("hi")), Ask)  # and only once
 
 
 def test_of_several_versions_one_that_is_ready_will_do():
