@@ -8,6 +8,7 @@ import pytest
 from lagent_llms import (
     ConfigError,
     ConnectError,
+    InvalidArgument,
     RateLimited,
     ServerError,
     SessionBusy,
@@ -69,6 +70,13 @@ def test_inputs_are_shaped_by_the_config():
     assert (text.shape, pairs.shape) == ((1, 1), (1, 2, 3))
     assert text.raw() == b"\x06\x00\x00\x00" + "你好".encode()
     assert top_p.raw() == struct.pack("<f", 1.0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_tokens", 2**31), ("top_k", -(2**31) - 1), ("top_p", 1e39)])
+def test_a_value_that_the_models_input_cannot_hold(name, value):
+    with pytest.raises(InvalidArgument, match=f"{name}=.*: the model's input is (INT|FP)32") as caught:
+        Inputs(ModelConfig.of(CONFIG)).put(name, value)
+    assert caught.value.argument == name
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,27 @@ def test_bad_input(make, peer, events):
     assert events() == []
 
 
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_values_too_large_for_the_model(make, peer, events, server):
+    llm = make(getattr(peer, server), "trtllm-scripted")
+    with pytest.raises(InvalidArgument, match="max_tokens=1099511627776: the model's input is INT32"):
+        llm.generate("hi", max_new_tokens=2**40)
+    assert events() == []
+
+
+def test_bad_headers(make, peer):
+    for headers in ({"bad name": "x"}, {"x": "a\nb"}, {"x": 5}):
+        for address in (peer.grpc, peer.http):
+            with pytest.raises(InvalidArgument, match="headers: "):
+                make(address, "trtllm", headers=headers)
+    for headers in ({"x": "ä"}, {"x-bin": "y"}, {"x!": "y"}):
+        with pytest.raises(InvalidArgument, match="cannot be sent over gRPC"):
+            make(peer.grpc, "trtllm", headers=headers)
+        assert make(peer.http, "trtllm-scripted", headers=headers).generate("[[say ok]]") == "ok"
+    with pytest.raises(InvalidArgument, match="headers: "):
+        make(peer.grpc, "trtllm", api_key="two\nlines")
+
+
 def test_a_session_that_may_not_fit_needs_a_count(make, peer, events):
     """The peer has the model preprocessing, which counts; under another name nobody asks it."""
     with pytest.raises(SessionOutOfLimit, match="81 tokens"):
