@@ -92,7 +92,8 @@ class TritonCore(LLMCore):
         log_level: Level of the logger 'lagent_llms.triton'; None leaves it as it is.
         dialect: How the model is spoken to ('trtllm', 'llmapi', 'vllm', 'lmdeploy', 'turbomind', or one that
             was registered); None finds it from the model's config.
-        tokenizer: Counts tokens at this side: a tokenizer.json, its directory, or an object with ``encode``.
+        tokenizer: Counts tokens at this side: a tokenizer.json, its directory, or an object with ``encode``
+            (turbomind needs its ``decode(ids, skip_special_tokens=…)`` too).
             Without it the server's model `preprocessing` is asked, where there is one. Needed only to hold
             `session_len` for prompts that may not fit, for `tokenize`, and to count answers of servers that
             do not.

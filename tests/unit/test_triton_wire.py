@@ -24,10 +24,11 @@ from lagent_llms.wire.triton import Model, find_dialect
 from lagent_llms.wire.triton.config import ModelConfig
 from lagent_llms.wire.triton.errors import answer_error, status_error
 from lagent_llms.wire.triton.find import Finder, Wanted
-from lagent_llms.wire.triton.http import answer_call
+from lagent_llms.wire.triton.http import JSONResponse, answer_call
 from lagent_llms.wire.triton.inference import NEXT, Ask, Describe, Index, Open, Pause, exchange
 from lagent_llms.wire.triton.inputs import Inputs
 from lagent_llms.wire.triton.tensors import Tensor, read_strings, read_values
+from lagent_llms.wire.triton.text import Habit
 
 # The forms in which gRPC (numbers as strings) and HTTP tell the same.
 CONFIG = {
@@ -169,6 +170,8 @@ def turn():
 
 
 class Letters:
+    decodes = True
+
     def encode(self, text):
         return list(map(ord, text))
 
@@ -356,6 +359,33 @@ class Words:
 
     def convert_tokens_to_ids(self, token):
         return {"<s>": 7}.get(token)
+
+
+def test_turbomind_needs_a_tokenizer_that_decodes():
+    model = replace(SMALL["turbomind"], tokens=LocalTokens(Words()))
+    with pytest.raises(ConfigError, match="turbomind would need a tokenizer that can decode"):
+        find_dialect(model, "turbomind")
+
+
+VLLM = bare("sampling_parameters")
+LMDEPLOY = SMALL["lmdeploy"]
+
+
+@pytest.mark.parametrize(("dialect", "model"), [("vllm", VLLM), ("lmdeploy", LMDEPLOY)])
+@pytest.mark.parametrize(
+    ("habit", "responses"),
+    [
+        ({"cumulative": None, "echo": None}, ["a", "ab", "abc"]),
+        ({"cumulative": True, "echo": None}, ["a", "aab", "aababc"]),
+        ({"cumulative": None, "echo": True}, ["hia", "ab", "abc"]),
+        ({"cumulative": True, "echo": True}, ["hia", "hiaab", "hiaababc"]),
+    ],
+)
+def test_what_the_user_says_about_the_text_holds(dialect, model, habit, responses):
+    reader = find_dialect(model, dialect).reader(request(), replace(model, habit=Habit(**habit)))
+    outputs = [JSONResponse({"text_output": text, "response": text}) for text in responses]
+    pieces = [piece for output in outputs if (piece := reader.feed(output)) is not None]
+    assert "".join(piece.text for piece in [*pieces, reader.finish()]) == "aababc"
 
 
 def test_a_tokenizer_of_the_users_own():

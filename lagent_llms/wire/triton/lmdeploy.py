@@ -10,7 +10,6 @@ from .dialect import Model
 from .inputs import Inputs
 from .one_model import OneModelDialect, TextReader
 from .sampling import sampling
-from .text import Habit
 
 __all__ = ["DIALECT", "LMDeployPython"]
 
@@ -42,7 +41,7 @@ class LMDeployPython(OneModelDialect):
 
     def reader(self, request: Request, model: Model) -> TextReader:
         """See `OneModelDialect.reader`."""
-        return TextReader(request, model, self.output, Habit(cumulative=False))
+        return TextReader(request, model, self.output, model.habit.otherwise(cumulative=False, echo=False))
 
 
 DIALECT = LMDeployPython()

@@ -54,6 +54,8 @@ class Turbomind:
                 for name in (PREPROCESSING, POSTPROCESSING)
                 if name not in model.companions
             ]
+        elif not model.tokens.decodes:
+            lacking.append("a tokenizer that can decode")
         return lacking
 
     def conversation(self, request: Request, model: Model) -> Conversation:
