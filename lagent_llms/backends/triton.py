@@ -40,6 +40,7 @@ class TritonClient(TritonCore, BaseLLM):
 
     def models(self) -> list[str]:
         """Names of the models that are ready."""
+        self.check_open()
         return self.ready_models(self.transport.run(self.index(), self.options.timeout))
 
     def dialect_found(self) -> str:
@@ -48,6 +49,7 @@ class TritonClient(TritonCore, BaseLLM):
         Raises:
             LLMError: The server cannot be reached, or has no such model, or it cannot be spoken to.
         """
+        self.check_open()
         return self.transport.run(self.finder.find(), self.options.timeout).dialect.name
 
     def wait_ready(self, timeout: float = 60.0) -> None:
@@ -63,6 +65,7 @@ class TritonClient(TritonCore, BaseLLM):
         """
         end = time.monotonic() + timeout
         while True:
+            self.check_open()
             try:
                 self.transport.run(self.finder.find(anew=True), self.within(end))
                 return
@@ -97,10 +100,12 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
 
     async def models(self) -> list[str]:
         """See `TritonClient.models`."""
+        self.check_open()
         return self.ready_models(await self.transport.run(self.index(), self.options.timeout))
 
     async def dialect_found(self) -> str:
         """See `TritonClient.dialect_found`."""
+        self.check_open()
         return (await self.transport.run(self.finder.find(), self.options.timeout)).dialect.name
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
@@ -109,6 +114,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
 
         end = time.monotonic() + timeout
         while True:
+            self.check_open()
             try:
                 await self.transport.run(self.finder.find(anew=True), self.within(end))
                 return

@@ -18,6 +18,7 @@ from lagent_llms import (
     ConfigError,
     ConnectError,
     InvalidArgument,
+    LLMError,
     ModelStatusCode,
     NotFound,
     ServerError,
@@ -210,6 +211,16 @@ def test_readiness(make, peer, nobody):
     with pytest.raises(TimeoutExceeded, match="was not ready within 0.3 s: cannot connect") as caught:
         make(nobody, "trtllm").wait_ready(0.3)
     assert caught.value.phase == "total"
+
+
+def test_a_closed_client_is_asked_nothing(make, peer, nobody):
+    for address in (peer.grpc, peer.http, nobody):
+        llm = make(address, "trtllm-scripted")
+        llm.aclose() if llm.asynchronous else llm.llm.close()
+        for ask in (llm.models, llm.dialect_found, llm.wait_ready):
+            with pytest.raises(LLMError, match="is closed"):
+                ask()
+        assert "transport" not in vars(llm.llm)
 
 
 def test_it_waits_for_a_server_that_starts(make):
