@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..streams import AsyncSource, Source
     from ..transport.grpc_aio import AsyncGRPCTransport
     from ..transport.grpc_sync import GRPCTransport
-    from .triton_http import AsyncTritonHTTP, TritonHTTP
+    from ..transport.triton_http import AsyncTritonHTTP, TritonHTTP
 
 __all__ = ["AsyncTritonClient", "TritonClient"]
 
@@ -30,10 +30,11 @@ class TritonClient(TritonCore, BaseLLM):
     @cached_property
     def transport(self) -> GRPCTransport | TritonHTTP:
         """The connection, made when it is first needed."""
-        if self.server.http:
-            from .triton_http import TritonHTTP
+        server = self.server
+        if server.http:
+            from ..transport.triton_http import TritonHTTP
 
-            return TritonHTTP(self.server, self.retry, self.max_concurrency)
+            return TritonHTTP(server.url, server.headers, server.verify, self.retry, self.max_concurrency)
         from ..transport.grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings(), self.retry)
@@ -90,10 +91,11 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
     @cached_property
     def transport(self) -> AsyncGRPCTransport | AsyncTritonHTTP:
         """The connection, made when it is first needed."""
-        if self.server.http:
-            from .triton_http import AsyncTritonHTTP
+        server = self.server
+        if server.http:
+            from ..transport.triton_http import AsyncTritonHTTP
 
-            return AsyncTritonHTTP(self.server, self.retry)
+            return AsyncTritonHTTP(server.url, server.headers, server.verify, self.retry)
         from ..transport.grpc_aio import AsyncGRPCTransport
 
         return AsyncGRPCTransport(self.grpc_settings(), self.retry)

@@ -166,7 +166,6 @@ def method(name: str) -> tuple[str, Any, Any]:
 
 _METHODS: Mapping[str, Sequence[Any]] = {
     "ServerLive": (pb.ServerLiveRequest, pb.ServerLiveResponse),
-    "ModelReady": (pb.ModelReadyRequest, pb.ModelReadyResponse),
     "ModelConfig": (pb.ModelConfigRequest, pb.ModelConfigResponse),
     "RepositoryIndex": (pb.RepositoryIndexRequest, pb.RepositoryIndexResponse),
     "ModelInfer": (pb.ModelInferRequest, pb.ModelInferResponse),
