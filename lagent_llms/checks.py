@@ -18,6 +18,7 @@ __all__ = [
     "number",
     "on_error",
     "optional",
+    "priority",
     "refusal",
     "request_id",
     "response_format",
@@ -37,11 +38,22 @@ def refusal(name: str, value: object, allowed: str) -> InvalidArgument:
     return InvalidArgument(f"{name}={value!r}: allowed is {allowed}", argument=name)
 
 
+#: The largest integer that a protocol's 64 bits hold whatever its sign.
+_MOST = 2**63 - 1
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that is no float
+        return False
+
+
 def number(allowed: str, low: float, high: float = math.inf, *, above: bool = False) -> Check:
     """A check for finite numbers in [low, high], or (low, high] with `above`."""
 
     def check(name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
             raise refusal(name, value, allowed)
         if value < low or value > high or (above and value == low):
             raise refusal(name, value, allowed)
@@ -146,7 +158,7 @@ def tools(name: str, value: Any) -> Any:
 
 
 def wire_parameters(name: str, value: Any) -> Any:
-    """None or a dict of plain values."""
+    """None or a dict of plain values; integers have 64 bits."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -154,14 +166,23 @@ def wire_parameters(name: str, value: Any) -> Any:
     for key, item in value.items():
         if not isinstance(key, str) or not isinstance(item, (bool, int, float, str)):
             raise refusal(name, value, "None or a dict of numbers, strings, True and False")
+        if isinstance(item, int) and not -_MOST <= item <= _MOST:
+            raise refusal(name, value, "None or a dict whose integers are from -(2**63 - 1) to 2**63 - 1")
     return dict(value) or None
 
 
 def session_id(name: str, value: Any) -> int:
-    """An integer of 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise refusal(name, value, "an integer of 0 or more")
+    """An integer of 0 or more, of 64 bits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+        raise refusal(name, value, "an integer of 0 or more (at most 2**63 - 1)")
     return value
+
+
+def priority(name: str, value: Any) -> int | None:
+    """None or an integer of 0 or more, of 64 bits."""
+    if value is None:
+        return None
+    return int(integer("None or an integer of 0 or more (at most 2**63 - 1)", 0, _MOST)(name, value))
 
 
 def request_id(name: str, value: Any) -> str:

@@ -175,7 +175,7 @@ class CallOptions(_Table):
     tools: list[dict[str, Any]] | None = _param(checks.tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
     do_preprocess: bool = _param(flag, False, neutral=False)
-    priority: int | None = _param(optional(integer("None or an integer of 0 or more", 0)), None, rare=True)
+    priority: int | None = _param(checks.priority, None, rare=True)
     parameters: Mapping[str, bool | int | float | str] | None = _param(
         checks.wire_parameters, None, rare=True
     )

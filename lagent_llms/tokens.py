@@ -18,7 +18,8 @@ class LocalTokens:
 
     Args:
         tokenizer: A tokenizer.json, a directory that holds one, or an object with ``encode(text)`` (of
-            transformers or tokenizers, or your own).
+            transformers or tokenizers, or your own), and ``decode(ids, skip_special_tokens=…)`` if `decode`
+            is needed.
 
     Raises:
         InvalidArgument: It is none of these.
@@ -50,6 +51,11 @@ class LocalTokens:
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         """The text of token ids."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it can `decode`; an object that only counts cannot."""
+        return callable(getattr(self._tokenizer, "decode", None))
 
     def special(self, word: str) -> list[int]:
         """Ids of a special token; <BOS> and <EOS> are the model's own; [] when there is none."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..streams import AsyncSource, Source
     from ..transport.grpc_aio import AsyncGRPCTransport
     from ..transport.grpc_sync import GRPCTransport
-    from .triton_http import AsyncTritonHTTP, TritonHTTP
+    from ..transport.triton_http import AsyncTritonHTTP, TritonHTTP
 
 __all__ = ["AsyncTritonClient", "TritonClient"]
 
@@ -30,16 +30,18 @@ class TritonClient(TritonCore, BaseLLM):
     @cached_property
     def transport(self) -> GRPCTransport | TritonHTTP:
         """The connection, made when it is first needed."""
-        if self.server.http:
-            from .triton_http import TritonHTTP
+        server = self.server
+        if server.http:
+            from ..transport.triton_http import TritonHTTP
 
-            return TritonHTTP(self.server, self.retry, self.max_concurrency)
+            return TritonHTTP(server.url, server.headers, server.verify, self.retry, self.max_concurrency)
         from ..transport.grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings(), self.retry)
 
     def models(self) -> list[str]:
         """Names of the models that are ready."""
+        self.check_open()
         return self.ready_models(self.transport.run(self.index(), self.options.timeout))
 
     def dialect_found(self) -> str:
@@ -48,6 +50,7 @@ class TritonClient(TritonCore, BaseLLM):
         Raises:
             LLMError: The server cannot be reached, or has no such model, or it cannot be spoken to.
         """
+        self.check_open()
         return self.transport.run(self.finder.find(), self.options.timeout).dialect.name
 
     def wait_ready(self, timeout: float = 60.0) -> None:
@@ -63,6 +66,7 @@ class TritonClient(TritonCore, BaseLLM):
         """
         end = time.monotonic() + timeout
         while True:
+            self.check_open()
             try:
                 self.transport.run(self.finder.find(anew=True), self.within(end))
                 return
@@ -87,20 +91,23 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
     @cached_property
     def transport(self) -> AsyncGRPCTransport | AsyncTritonHTTP:
         """The connection, made when it is first needed."""
-        if self.server.http:
-            from .triton_http import AsyncTritonHTTP
+        server = self.server
+        if server.http:
+            from ..transport.triton_http import AsyncTritonHTTP
 
-            return AsyncTritonHTTP(self.server, self.retry)
+            return AsyncTritonHTTP(server.url, server.headers, server.verify, self.retry)
         from ..transport.grpc_aio import AsyncGRPCTransport
 
         return AsyncGRPCTransport(self.grpc_settings(), self.retry)
 
     async def models(self) -> list[str]:
         """See `TritonClient.models`."""
+        self.check_open()
         return self.ready_models(await self.transport.run(self.index(), self.options.timeout))
 
     async def dialect_found(self) -> str:
         """See `TritonClient.dialect_found`."""
+        self.check_open()
         return (await self.transport.run(self.finder.find(), self.options.timeout)).dialect.name
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
@@ -109,6 +116,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
 
         end = time.monotonic() + timeout
         while True:
+            self.check_open()
             try:
                 await self.transport.run(self.finder.find(anew=True), self.within(end))
                 return

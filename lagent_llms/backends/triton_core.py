@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ..errors import (
 from ..params import Timeout
 from ..request import LLMCore, Request
 from ..tokens import LocalTokens
+from ..wire.http import check_headers
 from ..wire.retry import RetryPolicy
 from ..wire.triton.dialect import dialect_named
 from ..wire.triton.find import Finder, Located, Wanted
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Server", "TritonCore"]
 
 _LOOK_EVERY = 0.1
+_METADATA_NAME = re.compile(r"[0-9A-Za-z_.-]+(?<!-[Bb]in)")
+_METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
 _SCHEMES = ("grpc", "grpcs", "http", "https")
 
 
@@ -88,7 +92,8 @@ class TritonCore(LLMCore):
         log_level: Level of the logger 'lagent_llms.triton'; None leaves it as it is.
         dialect: How the model is spoken to ('trtllm', 'llmapi', 'vllm', 'lmdeploy', 'turbomind', or one that
             was registered); None finds it from the model's config.
-        tokenizer: Counts tokens at this side: a tokenizer.json, its directory, or an object with ``encode``.
+        tokenizer: Counts tokens at this side: a tokenizer.json, its directory, or an object with ``encode``
+            (turbomind needs its ``decode(ids, skip_special_tokens=…)`` too).
             Without it the server's model `preprocessing` is asked, where there is one. Needed only to hold
             `session_len` for prompts that may not fit, for `tokenize`, and to count answers of servers that
             do not.
@@ -158,7 +163,7 @@ class TritonCore(LLMCore):
         self.server = Server(
             scheme,
             address,
-            {**authorization, **(headers or {})},
+            _headers({**authorization, **(headers or {})}, text_only=not scheme.startswith("http")),
             verify,
             certificate,
             server_name,
@@ -249,6 +254,19 @@ def _missing(package: str) -> bool:
     from importlib.util import find_spec  # here, so that the import stays light
 
     return find_spec(package) is None
+
+
+def _headers(given: Mapping[str, str], *, text_only: bool) -> dict[str, str]:
+    """`given`, checked; gRPC takes printable ASCII and fewer names than HTTP."""
+    headers = check_headers(given)
+    for name, value in headers.items() if text_only else ():
+        if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
+            raise InvalidArgument(  # the value is not shown: it may be secret
+                f"headers: {name!r} cannot be sent over gRPC, which takes letters, digits, '-', '_' and '.' "
+                "(without '-bin') as a name, printable ASCII as its value",
+                argument="headers",
+            )
+    return headers
 
 
 def _address(value: object) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -30,10 +31,12 @@ from .alarm import Alarm
 from .driver import connect_timeout
 from .grpc_messages import (
     FAREWELL,
+    LIVE,
     SIGN_OF_LIFE,
     GRPCSettings,
     Question,
     Response,
+    closed_early,
     is_final,
     method,
     pb,
@@ -90,6 +93,7 @@ class AsyncGRPCTransport:
         """What a call that failed means."""
         code, details, where = error.code(), error.details() or "", self.settings.address
         alive = not says_nothing_of_life(code) or await self.is_live(SIGN_OF_LIFE)
+        (await self.channel()).connected = alive
         return answer_error(code.name, details, where, alive=alive, begun=begun)
 
     async def aclose(self) -> None:
@@ -104,7 +108,11 @@ class AsyncGRPCTransport:
 
 
 class _Channel:
-    """The channel of one loop, and the farewells on their way."""
+    """The channel of one loop, and the farewells on their way.
+
+    Attributes:
+        connected: Whether the server has answered, and nothing since says that it is gone.
+    """
 
     def __init__(self, settings: GRPCSettings) -> None:
         options, credentials = settings.channel_options(), settings.credentials()
@@ -120,6 +128,7 @@ class _Channel:
             for name in ("ServerLive", "ModelConfig", "RepositoryIndex", "ModelInfer")
         }
         self._farewells: dict[int | None, asyncio.Task[None]] = {}
+        self.connected = False
 
     def call(self, name: str, request: Any, timeout: float | None) -> Any:
         """Begin a call that has one response."""
@@ -224,26 +233,40 @@ class AsyncGRPCSource:
         self._drop_call()
         try:
             self._channel = await self._transport.channel()
+            if (error := await self._connect(self._channel)) is not None:
+                return error
             name = self._conversation.wait_for
             if name is not None:
                 await self._deadline.wait(self._channel.wait_for_farewell(name))
         except LLMError as error:
             return error
+        if self._closed:
+            return closed_early()
         self._call = self._channel.stream(request)
         self._alarm = Alarm(self._deadline, self._call.cancel)
         return None
 
+    async def _connect(self, channel: _Channel) -> LLMError | None:
+        """Hold the limit for a connection, which a stream has none of."""
+        if channel.connected or self._timeout.connect is None:
+            return None
+        outcome = await self._ask(LIVE)
+        return outcome if isinstance(outcome, LLMError) and not channel.connected else None
+
     async def _read(self) -> Response | LLMError | None:
+        before = _cancellations()
         while True:
             try:
                 message = await self._call.read()
             except grpc.RpcError as error:
                 return await self._failure(error)
             except asyncio.CancelledError:
+                if _cancellations() > before:
+                    raise
                 if self._alarm is not None and self._alarm.rang:
                     return self._deadline.exceeded()
                 if self._closed:
-                    return StreamInterrupted("the call was closed before its answer was complete")
+                    return closed_early()
                 raise
             if message is grpc.aio.EOF:
                 if self._last is None or is_final(self._last):
@@ -261,10 +284,13 @@ class AsyncGRPCSource:
         if remaining == 0:
             return self._deadline.exceeded()
         connecting = limit is not None and (remaining is None or limit < remaining)
+        before = _cancellations()
         try:
             channel = await self._transport.channel()
             self._asking = channel.call(asked.method, asked.message, limit if connecting else remaining)
-            return asked.read(await self._asking)
+            answer = await self._asking
+            channel.connected = True
+            return asked.read(answer)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:
@@ -272,8 +298,8 @@ class AsyncGRPCSource:
                 return self._deadline.exceeded()
             return await self._failure(error)
         except asyncio.CancelledError:
-            if self._closed:
-                return StreamInterrupted("the call was closed before its answer was complete")
+            if self._closed and _cancellations() == before:
+                return closed_early()
             raise
 
     async def _failure(self, error: Any) -> LLMError:
@@ -299,3 +325,14 @@ class AsyncGRPCSource:
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
                     call.cancel()
         self._call = self._asking = self._alarm = self._last = None
+
+
+def _cancellations() -> int:
+    """How often the running task was told to end: a call of ours that ends looks alike to who awaits it.
+
+    Python 3.10 does not tell.
+    """
+    if sys.version_info < (3, 11):
+        return 0
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

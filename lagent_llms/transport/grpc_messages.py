@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MissingDependency
+from ..errors import ConfigError, MissingDependency, StreamInterrupted
 from ..wire.triton.inference import Ask, Describe, Index, InferRequest
 from ..wire.triton.tensors import read_values
 
@@ -22,10 +22,12 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "FAREWELL",
+    "LIVE",
     "SIGN_OF_LIFE",
     "GRPCSettings",
     "Question",
     "Response",
+    "closed_early",
     "grpc",
     "is_final",
     "method",
@@ -121,6 +123,11 @@ def says_nothing_of_life(code: grpc.StatusCode) -> bool:
     return code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)
 
 
+def closed_early() -> StreamInterrupted:
+    """The error of who still reads a call that somebody closed."""
+    return StreamInterrupted("the call was closed before its answer was complete")
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A command as a call that has one response.
@@ -147,6 +154,10 @@ def question(command: Ask | Describe | Index) -> Question:
     return Question("RepositoryIndex", pb.RepositoryIndexRequest(), index_json)
 
 
+#: Whether the server is there.
+LIVE = Question("ServerLive", pb.ServerLiveRequest(), bool)
+
+
 def method(name: str) -> tuple[str, Any, Any]:
     """Path, request serializer and response deserializer of a method of Triton's service."""
     request, response = _METHODS[name]
@@ -155,7 +166,6 @@ def method(name: str) -> tuple[str, Any, Any]:
 
 _METHODS: Mapping[str, Sequence[Any]] = {
     "ServerLive": (pb.ServerLiveRequest, pb.ServerLiveResponse),
-    "ModelReady": (pb.ModelReadyRequest, pb.ModelReadyResponse),
     "ModelConfig": (pb.ModelConfigRequest, pb.ModelConfigResponse),
     "RepositoryIndex": (pb.RepositoryIndexRequest, pb.RepositoryIndexResponse),
     "ModelInfer": (pb.ModelInferRequest, pb.ModelInferResponse),

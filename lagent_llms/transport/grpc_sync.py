@@ -27,10 +27,12 @@ from ..wire.triton.inference import (
 from .driver import connect_timeout
 from .grpc_messages import (
     FAREWELL,
+    LIVE,
     SIGN_OF_LIFE,
     GRPCSettings,
     Question,
     Response,
+    closed_early,
     grpc,
     is_final,
     method,
@@ -52,6 +54,9 @@ class GRPCTransport:
     Args:
         settings: How to reach the server.
         retry: What is tried again before the answer has begun.
+
+    Attributes:
+        connected: Whether the server has answered, and nothing since says that it is gone.
     """
 
     def __init__(self, settings: GRPCSettings, retry: RetryPolicy | None = None) -> None:
@@ -68,6 +73,7 @@ class GRPCTransport:
         )
         self._stream = self._channel.unary_stream(*method("ModelStreamInfer"))
         self._farewells: dict[int, threading.Event] = {}
+        self.connected = False
 
     def open(self, conversation: Conversation, timeout: Timeout) -> GRPCSource:
         """Start a conversation; nothing is sent before its first step."""
@@ -106,7 +112,7 @@ class GRPCTransport:
     def failure(self, error: Any, *, begun: bool) -> LLMError:
         """What a call that failed means."""
         code, details, where = error.code(), error.details() or "", self.settings.address
-        alive = not says_nothing_of_life(code) or self.is_live(SIGN_OF_LIFE)
+        alive = self.connected = not says_nothing_of_life(code) or self.is_live(SIGN_OF_LIFE)
         return answer_error(code.name, details, where, alive=alive, begun=begun)
 
     def bid_farewell(self, request: InferRequest, name: int | None) -> None:
@@ -202,6 +208,8 @@ class GRPCSource:
 
     def execute(self, command: object) -> object:
         """Do what `command` says; gives what came of it, an error included."""
+        if self._closed.is_set():  # in a pause, or between two commands
+            return closed_early()
         if isinstance(command, Open):
             return self._open(command.request)
         if isinstance(command, (Ask, Describe, Index)):
@@ -212,6 +220,8 @@ class GRPCSource:
     def _open(self, request: InferRequest) -> LLMError | None:
         assert self._conversation is not None
         self._drop_call()
+        if (error := self._connect()) is not None:
+            return error
         self._transport.wait_for_farewell(self._conversation.wait_for, self._deadline.remaining())
         try:
             self._call = self._transport.stream(request)
@@ -223,6 +233,13 @@ class GRPCSource:
         if self._closed.is_set():
             self._call.cancel()
         return None
+
+    def _connect(self) -> LLMError | None:
+        """Hold the limit for a connection, which a stream has none of."""
+        if self._transport.connected or self._timeout.connect is None:
+            return None
+        outcome = self._ask(LIVE)
+        return outcome if isinstance(outcome, LLMError) and not self._transport.connected else None
 
     def _read(self) -> Response | LLMError | None:
         while True:
@@ -250,13 +267,17 @@ class GRPCSource:
             self._asking = self._transport.call(
                 asked.method, asked.message, limit if connecting else remaining
             )
-            return asked.read(self._asking.result())
+            if self._closed.is_set():  # who closed saw no call to cancel
+                self._asking.cancel()
+            answer = self._asking.result()
+            self._transport.connected = True
+            return asked.read(answer)
         except ValueError as error:
             return StreamInterrupted(
                 f"the connection to {self._transport.settings.address} is closed: {error}"
             )
         except grpc.FutureCancelledError:
-            return StreamInterrupted("the call was closed before its answer was complete")
+            return closed_early()
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:
@@ -268,7 +289,7 @@ class GRPCSource:
         if self._alarm is not None and self._alarm.rang:
             return self._deadline.exceeded()
         if self._closed.is_set():
-            return StreamInterrupted("the call was closed before its answer was complete")
+            return closed_early()
         return self._transport.failure(error, begun=begun)
 
     def _pause(self, seconds: float) -> LLMError | None:

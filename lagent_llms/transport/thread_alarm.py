@@ -32,7 +32,14 @@ class ThreadAlarm:
 
     def stop(self) -> None:
         """Watch no longer."""
-        self._ring = None
+        if self._ring is not None:
+            self._ring = None
+            _watch.drop()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._ring is None
 
     def look(self) -> None:
         """Ring if it is time, else be looked at again; called by the watching thread."""
@@ -52,13 +59,21 @@ class ThreadAlarm:
             _watch.add(time.monotonic() + wait, self)
 
 
+#: So many stopped alarms are kept without a thought.
+_FEW = 100
+
+
 class _Watch:
-    """The thread that looks at alarms in time; it ends when there are none left."""
+    """The thread that looks at alarms in time; it ends when there are none left.
+
+    Alarms that were stopped stay until they are half of all: to find one costs more than to forget many.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._alarms: list[tuple[float, int, ThreadAlarm]] = []
         self._numbers = itertools.count()
+        self._stopped = 0  # about as many of the alarms here
         self._running = False
 
     def add(self, when: float, alarm: ThreadAlarm) -> None:
@@ -70,15 +85,30 @@ class _Watch:
             elif self._alarms[0][2] is alarm:
                 self._changed.notify()
 
+    def drop(self) -> None:
+        """One of the alarms was stopped."""
+        with self._changed:
+            self._stopped += 1
+            if self._too_many_stopped():  # for the thread: this may be a finalizer in the midst of `add`
+                self._changed.notify()
+
+    def _too_many_stopped(self) -> bool:
+        return self._stopped > _FEW and self._stopped * 2 > len(self._alarms)
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 while self._alarms and (wait := self._alarms[0][0] - time.monotonic()) > 0:
                     self._changed.wait(wait)
+                    if self._too_many_stopped():
+                        self._stopped = 0
+                        self._alarms = [entry for entry in self._alarms if not entry[2].stopped]
+                        heapq.heapify(self._alarms)
                 if not self._alarms:
                     self._running = False
                     return
                 alarm = heapq.heappop(self._alarms)[2]
+                self._stopped -= alarm.stopped
             alarm.look()
 
 

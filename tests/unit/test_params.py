@@ -57,6 +57,8 @@ def test_none_is_the_default_where_it_is_no_value():
         ({"ignore_eos": 1}, "ignore_eos=1: allowed is True or False"),
         ({"logprobs": 21}, "logprobs=21"),
         ({"session_id": "a"}, "session_id='a'"),
+        ({"temperature": 10**400}, "temperature=1000"),
+        ({"session_id": 2**63}, f"session_id={2**63}: allowed is an integer of 0 or more (at most"),
         ({"timeout": 0}, "timeout=0: allowed is a number of seconds above 0"),
         ({"timeout": "soon"}, "timeout='soon'"),
         ({"on_error": "ignore"}, "on_error='ignore': allowed is 'raise' or 'status'"),
@@ -68,6 +70,13 @@ def test_bad_values_name_the_argument_and_what_is_allowed(given, message):
         merge(**given)
     assert message in str(caught.value)
     assert caught.value.argument in given
+
+
+@pytest.mark.parametrize("given", [{"priority": 2**63}, {"parameters": {"depth": -(2**63)}}])
+def test_integers_of_a_protocol_have_64_bits(given):
+    (name,) = given
+    with pytest.raises(InvalidArgument, match=rf"{name}=.*2\*\*63 - 1"):
+        CallOptions(**given)
 
 
 def test_unknown_names_suggest_the_nearest():

@@ -1,15 +1,19 @@
 """Tensors, configs and commands of Triton's protocol, without a server."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 
 from lagent_llms import (
     ConfigError,
     ConnectError,
+    InvalidArgument,
     RateLimited,
     ServerError,
+    SessionBusy,
     StreamInterrupted,
+    TimeoutExceeded,
     UnsupportedParameter,
 )
 from lagent_llms.schema import Piece
@@ -20,10 +24,11 @@ from lagent_llms.wire.triton import Model, find_dialect
 from lagent_llms.wire.triton.config import ModelConfig
 from lagent_llms.wire.triton.errors import answer_error, status_error
 from lagent_llms.wire.triton.find import Finder, Wanted
-from lagent_llms.wire.triton.http import answer_call
-from lagent_llms.wire.triton.inference import NEXT, Describe, Index, Open, Pause, exchange
+from lagent_llms.wire.triton.http import JSONResponse, answer_call
+from lagent_llms.wire.triton.inference import NEXT, Ask, Describe, Index, Open, Pause, exchange
 from lagent_llms.wire.triton.inputs import Inputs
 from lagent_llms.wire.triton.tensors import Tensor, read_strings, read_values
+from lagent_llms.wire.triton.text import Habit
 
 # The forms in which gRPC (numbers as strings) and HTTP tell the same.
 CONFIG = {
@@ -36,6 +41,7 @@ CONFIG = {
         {"name": "stop_words", "data_type": "TYPE_STRING", "dims": [-1], "optional": True},
         {"name": "pairs", "data_type": "TYPE_INT32", "dims": ["2", "-1"], "optional": True},
         {"name": "top_p", "data_type": "TYPE_FP32", "dims": [1], "optional": True},
+        {"name": "top_k", "data_type": "TYPE_INT32", "dims": [1], "optional": True},
         {"name": "stream", "data_type": "TYPE_BOOL", "dims": [1], "optional": True},
     ],
     "output": [{"name": "text_output", "data_type": "TYPE_STRING", "dims": [-1]}],
@@ -67,6 +73,13 @@ def test_inputs_are_shaped_by_the_config():
     assert top_p.raw() == struct.pack("<f", 1.0)
 
 
+@pytest.mark.parametrize(("name", "value"), [("max_tokens", 2**31), ("top_k", -(2**31) - 1), ("top_p", 1e39)])
+def test_a_value_that_the_models_input_cannot_hold(name, value):
+    with pytest.raises(InvalidArgument, match=f"{name}=.*: the model's input is (INT|FP)32") as caught:
+        Inputs(ModelConfig.of(CONFIG)).put(name, value)
+    assert caught.value.argument == name
+
+
 @pytest.mark.parametrize(
     ("datatype", "values"),
     [
@@ -96,6 +109,105 @@ def test_what_a_dialect_needs():
         find_dialect(model, "vllm")
     with pytest.raises(UnsupportedParameter, match="seed=1"):
         find_dialect(model).conversation(request(seed=1), model)
+
+
+def bare(*more, text="text_input", answer="text_output"):
+    """A model with no input for how tokens are drawn."""
+    names = (text, "max_tokens", *more)
+    return Model(
+        ModelConfig.of(
+            {
+                "name": "bare",
+                "input": [{"name": name, "data_type": "TYPE_STRING", "dims": [1]} for name in names],
+                "output": [{"name": answer, "data_type": "TYPE_STRING", "dims": [1]}],
+            }
+        ),
+        decoupled=False,
+    )
+
+
+SMALL = {
+    "trtllm": bare(),
+    "llmapi": bare("sampling_param_max_tokens"),
+    "lmdeploy": bare("ignore_eos", "stream", "skip_special_tokens", text="prompt", answer="response"),
+    "turbomind": replace(
+        bare("input_ids", "input_lengths", "request_output_len", "START", "END", "CORRID"),
+        companions={"preprocessing": None, "postprocessing": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("dialect", SMALL)
+def test_how_tokens_are_drawn_is_never_dropped(dialect):
+    model = SMALL[dialect]
+    assert find_dialect(model, dialect).conversation(ScriptedLLM().prepare("hi", {}), model)
+    neutral = {"temperature": 1, "top_k": None, "top_p": 1}
+    assert find_dialect(model, dialect).conversation(ScriptedLLM(**neutral).prepare("hi", {}), model)
+    for given in ({"temperature": 0}, {"temperature": 0.5}, {"top_k": 1}, {"top_p": 0.1}):
+        (name,) = given
+        for asked in (ScriptedLLM(**given).prepare("hi", {}), ScriptedLLM().prepare("hi", given)):
+            with pytest.raises(UnsupportedParameter, match=f"{name}=.* no input"):
+                find_dialect(model, dialect).conversation(asked, model)
+
+
+def test_turbomind_drops_neither_seed_nor_penalty():
+    model = SMALL["turbomind"]
+    for given in ({"seed": 0}, {"repetition_penalty": 1.2}):
+        with pytest.raises(UnsupportedParameter, match=f"{next(iter(given))}="):
+            find_dialect(model, "turbomind").conversation(ScriptedLLM().prepare("hi", given), model)
+
+
+def turn():
+    """A turn of a session with turbomind, up to where its answer is read."""
+    inputs = ("input_ids", "input_lengths", "request_output_len", "START", "END", "STOP", "CORRID")
+    spec = [{"name": name, "data_type": "TYPE_INT64", "dims": [-1]} for name in (*inputs, "runtime_top_k")]
+    model = Model(ModelConfig.of({"name": "turbomind", "input": spec}), decoupled=True, tokens=Letters())
+    conversation = find_dialect(model).conversation(request(session_id=7, sequence_end=False), model)
+    steps = exchange(conversation, RetryPolicy(0))
+    assert isinstance(next(steps), Open)
+    assert steps.send(None) is NEXT
+    return conversation, steps
+
+
+class Letters:
+    decodes = True
+
+    def encode(self, text):
+        return list(map(ord, text))
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(map(chr, ids))
+
+    def special(self, word):
+        return []
+
+
+class Ids:
+    """A response of turbomind: 'hi' and one letter more."""
+
+    def values(self, name, start=0, stop=None):
+        return [3] if name == "sequence_length" else list(b"hia")[start:stop]
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_refused_turn_stops_nobody_elses(code):
+    conversation, steps = turn()
+    with pytest.raises(SessionBusy):
+        steps.throw(ServerError(f"TurboMind execute failure:  {code}"))
+    assert conversation.farewell() is None
+
+
+def test_a_turn_that_may_have_begun_is_stopped():
+    for end in (TimeoutExceeded("late", phase="first_token", seconds=1), None):
+        conversation, steps = turn()
+        if end is None:
+            assert steps.send(Ids()).text == "a"
+            end = ServerError("it broke")
+            assert steps.send(None) is NEXT
+        with pytest.raises(type(end)):
+            steps.throw(end)
+        (stop,) = (tensor.values for tensor in conversation.farewell().inputs if tensor.name == "STOP")
+        assert stop == (1,)
 
 
 def test_statuses_are_told_by_their_code():
@@ -178,6 +290,22 @@ def test_a_model_is_found_once():
         next(found.find())
 
 
+def test_the_model_that_counts_is_looked_for_when_it_is_needed():
+    found = finder()
+    counting = found.count("hi")
+    next(counting)
+    counting.send([{"name": "llm", "state": "READY"}, {"name": "preprocessing", "state": "READY"}])
+    assert counting.send(CONFIG) == Describe("preprocessing")
+    with pytest.raises(StopIteration) as none:
+        counting.throw(ServerError("no such model", status_code=404))
+    assert none.value.value is None
+    again = found.count("hi")
+    assert next(again) == Describe("preprocessing")
+    query = {"name": "QUERY", "data_type": "TYPE_STRING", "dims": [1]}
+    assert again.send({"name": "preprocessing", "input": [query]}).request.model == "preprocessing"
+    assert isinstance(next(found.count("hi")), Ask)  # and only once
+
+
 def test_of_several_versions_one_that_is_ready_will_do():
     steps = finder().find()
     next(steps)
@@ -231,6 +359,33 @@ class Words:
 
     def convert_tokens_to_ids(self, token):
         return {"<s>": 7}.get(token)
+
+
+def test_turbomind_needs_a_tokenizer_that_decodes():
+    model = replace(SMALL["turbomind"], tokens=LocalTokens(Words()))
+    with pytest.raises(ConfigError, match="turbomind would need a tokenizer that can decode"):
+        find_dialect(model, "turbomind")
+
+
+VLLM = bare("sampling_parameters")
+LMDEPLOY = SMALL["lmdeploy"]
+
+
+@pytest.mark.parametrize(("dialect", "model"), [("vllm", VLLM), ("lmdeploy", LMDEPLOY)])
+@pytest.mark.parametrize(
+    ("habit", "responses"),
+    [
+        ({"cumulative": None, "echo": None}, ["a", "ab", "abc"]),
+        ({"cumulative": True, "echo": None}, ["a", "aab", "aababc"]),
+        ({"cumulative": None, "echo": True}, ["hia", "ab", "abc"]),
+        ({"cumulative": True, "echo": True}, ["hia", "hiaab", "hiaababc"]),
+    ],
+)
+def test_what_the_user_says_about_the_text_holds(dialect, model, habit, responses):
+    reader = find_dialect(model, dialect).reader(request(), replace(model, habit=Habit(**habit)))
+    outputs = [JSONResponse({"text_output": text, "response": text}) for text in responses]
+    pieces = [piece for output in outputs if (piece := reader.feed(output)) is not None]
+    assert "".join(piece.text for piece in [*pieces, reader.finish()]) == "aababc"
 
 
 def test_a_tokenizer_of_the_users_own():

@@ -29,7 +29,15 @@ __all__ = [
 
 
 class Tokens(Protocol):
-    """A tokenizer at this side of the wire."""
+    """A tokenizer at this side of the wire.
+
+    Attributes:
+        decodes: Whether it can `decode`.
+    """
+
+    @property
+    def decodes(self) -> bool:
+        """See above."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt, with a BOS if that is the model's habit."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,12 +132,11 @@ def _look(wanted: Wanted, name: str, names: set[str]) -> Steps:
     decoupled = config.decoupled
     for step in config.steps:
         decoupled = decoupled or ModelConfig.of((yield Describe(step))).decoupled
-    companions = {}
+    companions: dict[str, ModelConfig] = {}
     if wanted.tokens is None and ("input_ids" in config.inputs or wanted.session_len is not None):
         for other in _BESIDE:
             if other in names:
-                with contextlib.suppress(ServerError):
-                    companions[other] = ModelConfig.of((yield Describe(other)))
+                companions |= yield from _beside(other)
     cumulative = wanted.cumulative
     if cumulative is None and config.parameters.get("accumulate_tokens", "").lower() in ("true", "1"):
         cumulative = True
@@ -152,6 +150,14 @@ def _look(wanted: Wanted, name: str, names: set[str]) -> Steps:
         habit=Habit(cumulative=cumulative, echo=wanted.echo),
     )
     return Found(model, find_dialect(model, wanted.dialect))
+
+
+def _beside(name: str) -> Generator[Command, Any, dict[str, ModelConfig]]:
+    """The config of a model beside the one that answers, by its name; nothing when there is none."""
+    try:
+        return {name: ModelConfig.of((yield Describe(name)))}
+    except ServerError:
+        return {}
 
 
 class Finder:
@@ -174,9 +180,14 @@ class Finder:
 
     def count(self, text: str) -> Generator[Any, Any, list[int] | None]:
         """Token ids of a prompt, None when neither side has a tokenizer that can be asked."""
-        model = (yield from self.find()).model
+        found = yield from self.find()
+        model = found.model
         if model.tokens is None and PREPROCESSING not in model.companions:
-            return None
+            companion = yield from _beside(PREPROCESSING)
+            if not companion:
+                return None
+            model = replace(model, companions={**model.companions, **companion})
+            self._found = replace(found, model=model)
         return (yield from ask_tokens(model, text.removeprefix(model.bos)))
 
 

@@ -20,7 +20,7 @@ from ..sse import EventSplitter
 from .inference import InferRequest, InferResponse
 from .one_model import OneModel, TextReader
 
-__all__ = ["answer_call", "ask_call", "config_call", "index_call", "ready_call"]
+__all__ = ["answer_call", "ask_call", "config_call", "index_call"]
 
 
 def answer_call(conversation: OneModel) -> Call[Piece]:
@@ -48,11 +48,6 @@ def config_call(model: str) -> Call[Mapping[str, Any]]:
 def index_call() -> Call[list[Mapping[str, Any]]]:
     """The call for what the repository holds."""
     return Call(HTTPRequest.json("/v2/repository/index", {}), lambda head: Whole(msgspec.json.decode))
-
-
-def ready_call() -> Call[bytes]:
-    """The call that succeeds once the server is ready to be asked."""
-    return Call(HTTPRequest("GET", "/v2/health/live"), lambda head: Whole(bytes))
 
 
 def _path(model: str, what: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+from ...errors import InvalidArgument
 from .config import ModelConfig, TensorSpec
-from .tensors import Tensor
+from .tensors import Tensor, fits
 
 __all__ = ["Inputs"]
 
@@ -37,17 +38,29 @@ class Inputs:
 
         Returns:
             False when the model has no such input.
+
+        Raises:
+            InvalidArgument: The model's input cannot hold a value.
         """
         for candidate in (name,) if isinstance(name, str) else name:
             spec = self._config.inputs.get(candidate)
             if spec is not None:
                 kind = _CONVERSIONS.get(spec.datatype, int)
                 shape = _shape(spec, len(values), self._config.max_batch_size > 0)
-                self._tensors.append(
-                    Tensor(candidate, spec.datatype, shape, tuple(kind(value) for value in values))
-                )
+                converted = tuple(kind(value) for value in values)
+                if not fits(spec.datatype, converted):
+                    shown = values[0] if len(values) == 1 else values
+                    raise InvalidArgument(
+                        f"{candidate}={shown!r}: the model's input is {spec.datatype}", argument=candidate
+                    )
+                self._tensors.append(Tensor(candidate, spec.datatype, shape, converted))
                 return True
         return False
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Give several inputs one value each; those that the model has not are left out."""
+        for name, value in values.items():
+            self.put(name, value)
 
 
 _CONVERSIONS: dict[str, Any] = {"BYTES": str, "BOOL": bool, "FP16": float, "FP32": float, "FP64": float}

@@ -10,11 +10,12 @@ from .dialect import Model
 from .inference import InferResponse
 from .inputs import Inputs
 from .one_model import OneModelDialect, TextReader, finish_reason_of
-from .trtllm import greedy_or_sampled
+from .sampling import sampling
 
 __all__ = ["DIALECT", "LLMAPI"]
 
 _PREFIX = "sampling_param_"
+_SAMPLING = {name: _PREFIX + name for name in ("temperature", "top_k", "top_p")}
 
 
 class LLMAPI(OneModelDialect):
@@ -33,7 +34,7 @@ class LLMAPI(OneModelDialect):
     def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
         """See `OneModelDialect.fill`."""
         inputs.put(f"{_PREFIX}max_tokens", request.params.max_new_tokens)
-        greedy_or_sampled(request, inputs, _PREFIX)
+        inputs.update(sampling(request, model, self.name, _SAMPLING))
         inputs.put("return_finish_reason", True)
         inputs.put("return_stop_reason", True)  # it leaves the stop word out of the text
         return ()

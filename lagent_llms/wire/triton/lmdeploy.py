@@ -9,8 +9,7 @@ from ..vocabulary import looks_special
 from .dialect import Model
 from .inputs import Inputs
 from .one_model import OneModelDialect, TextReader
-from .text import Habit
-from .trtllm import greedy_or_sampled
+from .sampling import sampling
 
 __all__ = ["DIALECT", "LMDeployPython"]
 
@@ -33,7 +32,7 @@ class LMDeployPython(OneModelDialect):
         """See `OneModelDialect.fill`."""
         params = request.params
         inputs.put("max_tokens", params.max_new_tokens)
-        greedy_or_sampled(request, inputs)
+        inputs.update(sampling(request, model, self.name))
         # It knows single tokens only; all words are looked for at this side too.
         words = [] if params.ignore_eos else [word for word in request.stop_words if looks_special(word)]
         if words:
@@ -42,7 +41,7 @@ class LMDeployPython(OneModelDialect):
 
     def reader(self, request: Request, model: Model) -> TextReader:
         """See `OneModelDialect.reader`."""
-        return TextReader(request, model, self.output, Habit(cumulative=False))
+        return TextReader(request, model, self.output, model.habit.otherwise(cumulative=False, echo=False))
 
 
 DIALECT = LMDeployPython()

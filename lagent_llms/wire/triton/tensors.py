@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import ServerError
 
-__all__ = ["Tensor", "read_strings", "read_values"]
+__all__ = ["Tensor", "fits", "read_strings", "read_values"]
 
 _CODES = {
     "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
@@ -40,6 +40,17 @@ class Tensor:
             encoded = [value.encode() for value in self.values]
             return b"".join(_LENGTH.pack(len(value)) + value for value in encoded)
         return struct.pack(f"<{len(self.values)}{_CODES[self.datatype]}", *self.values)
+
+
+def fits(datatype: str, values: Sequence[Any]) -> bool:
+    """Whether a tensor of `datatype` can hold `values`."""
+    if datatype == "BYTES":
+        return True
+    try:
+        struct.pack(f"<{len(values)}{_CODES[datatype]}", *values)
+    except (KeyError, struct.error, OverflowError):
+        return False
+    return True
 
 
 def read_strings(data: bytes) -> list[str]:

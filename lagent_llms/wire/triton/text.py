@@ -23,6 +23,13 @@ class Habit:
         self.cumulative = cumulative
         self.echo = echo
 
+    def otherwise(self, *, cumulative: bool | None, echo: bool | None) -> Habit:
+        """A habit that is this one where it is known (the user may have said), and else as given."""
+        return Habit(
+            cumulative=cumulative if self.cumulative is None else self.cumulative,
+            echo=echo if self.echo is None else self.echo,
+        )
+
 
 class Growth:
     """The growing text of one answer.

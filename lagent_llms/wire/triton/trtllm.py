@@ -11,22 +11,9 @@ from ...request import Request
 from .dialect import Model, unsupported
 from .inputs import Inputs
 from .one_model import OneModelDialect
+from .sampling import sampling
 
-__all__ = ["DIALECT", "TensorRTLLM", "greedy_or_sampled"]
-
-
-def greedy_or_sampled(request: Request, inputs: Inputs, prefix: str = "") -> None:
-    """Put temperature, top_k and top_p so that 0 is greedy and None is no filter.
-
-    For these servers top_k=1 is greedy, and top_k=0 no filter; a temperature of 0 means different things.
-    """
-    params = request.params
-    if params.temperature == 0:
-        inputs.put(f"{prefix}top_k", 1)
-        return
-    inputs.put(f"{prefix}temperature", params.temperature)
-    inputs.put(f"{prefix}top_k", params.top_k or 0)
-    inputs.put(f"{prefix}top_p", params.top_p)
+__all__ = ["DIALECT", "TensorRTLLM"]
 
 
 class TensorRTLLM(OneModelDialect):
@@ -45,7 +32,7 @@ class TensorRTLLM(OneModelDialect):
         """See `OneModelDialect.fill`."""
         params, done = request.params, set()
         inputs.put("max_tokens", params.max_new_tokens)
-        greedy_or_sampled(request, inputs)
+        inputs.update(sampling(request, model, self.name))
         if params.ignore_eos and inputs.put("end_id", -1):  # no token is the end
             done.add("ignore_eos")
         if params.response_format is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -29,12 +29,14 @@ from .dialect import Model, unsupported
 from .inference import NEXT, Ask, Command, Conversation, InferRequest, Open, Steps
 from .inputs import Inputs
 from .one_model import request_parameters
+from .sampling import sampling
 
 __all__ = ["DIALECT", "Turbomind", "ask_tokens"]
 
 PREPROCESSING = "preprocessing"
+_SAMPLING = {"temperature": "temperature", "top_k": "runtime_top_k", "top_p": "runtime_top_p"}
 _FAILURE = re.compile(r"TurboMind execute failure:\s+(\d+)")
-_INVALID, _CONFLICT, _BUSY, _INACTIVE, _FAIL, _TOO_LONG = "123456"
+_INVALID, _CONFLICT, _BUSY, _INACTIVE, _, _TOO_LONG = "123456"
 
 
 class Turbomind:
@@ -52,28 +54,33 @@ class Turbomind:
                 for name in (PREPROCESSING, POSTPROCESSING)
                 if name not in model.companions
             ]
+        elif not model.tokens.decodes:
+            lacking.append("a tokenizer that can decode")
         return lacking
 
     def conversation(self, request: Request, model: Model) -> Conversation:
         """See `Dialect.conversation`."""
-        params = request.params
+        params, has = request.params, model.config.inputs
+        penalty = params.repetition_penalty
         for name, value in (
             ("min_p", params.min_p or None),
+            ("repetition_penalty", None if penalty == 1 or "repetition_penalty" in has else penalty),
+            ("seed", None if "random_seed" in has else params.seed),
             ("logprobs", params.logprobs),
             ("response_format", params.response_format),
             ("adapter_name", request.options.adapter_name),
-            ("ignore_eos", params.ignore_eos and "bad_words_list" not in model.config.inputs),
+            ("ignore_eos", params.ignore_eos and "bad_words_list" not in has),
         ):
-            if value not in (None, False):
+            if value is not None and value is not False:
                 raise unsupported(self.name, model, name, value)
-        return _Turn(request, model)
+        return _Turn(request, model, sampling(request, model, self.name, _SAMPLING))
 
 
 class _Turn:
     """One turn of a session, or a call of its own."""
 
-    def __init__(self, request: Request, model: Model) -> None:
-        self._request, self._model = request, model
+    def __init__(self, request: Request, model: Model, sampling: Mapping[str, Any]) -> None:
+        self._request, self._model, self._sampling = request, model, sampling
         self._stateless = request.options.stateless
         # A stateless call takes an id that nobody else has, whatever its session_id.
         self._id = random.getrandbits(62) | 1 << 62 if self._stateless else request.options.session_id
@@ -83,7 +90,7 @@ class _Turn:
             self._held = None  # the template writes it anew: so does the server
         self._context = 0
         self._ended: Held | None = None
-        self._begun = False
+        self._sent = self._begun = False
         if not self._stateless:
             request.history = self._with_held(request.history)
 
@@ -98,17 +105,19 @@ class _Turn:
         try:
             yield from self._answer()
         except ServerError as error:
+            # Refused: what runs in the session now, if anything does, is somebody else's.
+            self._sent = self._begun
             code = _FAILURE.search(str(error))
             if code is None:
                 raise
             if not (lost and code[1] in (_INVALID, _INACTIVE) and not self._begun):
                 raise self._explained(code[1], error) from error
             self._held = None  # the server has forgotten the session; we have not
-            yield from self._answer()
+            yield from self.steps()
 
     def farewell(self) -> InferRequest | None:
-        """See `Conversation`: a second request with STOP ends the generation."""
-        if not self._context or self._ended is not None:
+        """See `Conversation`: a second request with STOP ends the generation, if it may have begun."""
+        if not self._sent or self._ended is not None:
             return None
         inputs = self._inputs([1], 0, stop=True, end=self._request.options.sequence_end)
         return InferRequest(self._model.config.name, inputs.tensors, parameters=self._parameters(start=False))
@@ -138,7 +147,7 @@ class _Turn:
         stops = yield from self._stop_ids()
         if stops:
             inputs.put("stop_words_list", *stops, *range(1, len(stops) + 1))
-        self._context = step + len(ids)
+        self._context, self._sent = step + len(ids), True
         yield Open(
             InferRequest(
                 model.config.name,
@@ -185,12 +194,7 @@ class _Turn:
 
     def _sample(self, inputs: Inputs) -> None:
         params = self._request.params
-        if params.temperature == 0:
-            inputs.put("runtime_top_k", 1)
-        else:
-            inputs.put("temperature", params.temperature)
-            inputs.put("runtime_top_k", params.top_k or 0)
-            inputs.put("runtime_top_p", params.top_p)
+        inputs.update(self._sampling)
         inputs.put("repetition_penalty", params.repetition_penalty)
         if self._held is None:  # only the start of a session takes one
             inputs.put("random_seed", random.getrandbits(63) if params.seed is None else params.seed)

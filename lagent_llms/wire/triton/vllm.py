@@ -59,7 +59,7 @@ class VLLM(OneModelDialect):
     def reader(self, request: Request, model: Model) -> TextReader:
         """See `OneModelDialect.reader`."""
         echo = None if self.exclude not in model.config.inputs else False
-        return _Reader(request, model, self.output, Habit(cumulative=False, echo=echo))
+        return _Reader(request, model, self.output, model.habit.otherwise(cumulative=False, echo=echo))
 
 
 class _Reader(TextReader):

@@ -29,9 +29,10 @@ def test_greedy_answers_over_http_are_the_same(make, peer, jax, model):
         assert list(stream)[-1].text == jax.chat(user("你好"))
 
 
+@pytest.mark.parametrize("session_len", [None, 4096])
 @pytest.mark.parametrize("server", ["grpc", "http"])
-def test_tokens_are_counted_by_the_model_before(make, peer, jax, server):
-    llm = make(getattr(peer, server), "trtllm", session_len=4096)
+def test_tokens_are_counted_by_the_model_before(make, peer, jax, server, session_len):
+    llm = make(getattr(peer, server), "trtllm", session_len=session_len)
     assert llm.tokenize("What is the capital of France?") == jax.tokenize("What is the capital of France?")
 
 

@@ -18,6 +18,7 @@ from lagent_llms import (
     ConfigError,
     ConnectError,
     InvalidArgument,
+    LLMError,
     ModelStatusCode,
     NotFound,
     ServerError,
@@ -27,6 +28,7 @@ from lagent_llms import (
     TransportError,
     UnsupportedParameter,
 )
+from lagent_llms.params import Timeout
 from lagent_llms.ports import check_port
 from tests import triton_peer
 from tests.triton_peer import wait_until
@@ -98,6 +100,21 @@ def test_nobody_answers_in_time(make):
             llm.generate("hi")
         if isinstance(caught.value, TimeoutExceeded):
             assert caught.value.phase in ("connect", "first_token")
+
+
+def test_nobody_answers_in_time_when_the_model_is_known(make, peer):
+    """A stream has no limit for its connection; it is made before."""
+    known = make(peer.grpc, "trtllm-scripted")
+    assert known.dialect_found() == "trtllm"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        llm = make(address, max_retries=0, timeout=Timeout(connect=0.5, first_token=10))
+        llm.llm.finder = known.llm.finder
+        with pytest.raises(TimeoutExceeded) as caught:
+            llm.generate("hi")
+    assert (caught.value.phase, caught.value.seconds) == ("connect", 0.5)
 
 
 # TLS
@@ -196,6 +213,16 @@ def test_readiness(make, peer, nobody):
     assert caught.value.phase == "total"
 
 
+def test_a_closed_client_is_asked_nothing(make, peer, nobody):
+    for address in (peer.grpc, peer.http, nobody):
+        llm = make(address, "trtllm-scripted")
+        llm.aclose() if llm.asynchronous else llm.llm.close()
+        for ask in (llm.models, llm.dialect_found, llm.wait_ready):
+            with pytest.raises(LLMError, match="is closed"):
+                ask()
+        assert "transport" not in vars(llm.llm)
+
+
 def test_it_waits_for_a_server_that_starts(make):
     port = check_port("127.0.0.1", 0)
     llm = make(f"127.0.0.1:{port}", "trtllm-scripted")
@@ -223,6 +250,27 @@ def test_bad_input(make, peer, events):
     with pytest.raises(ConfigError, match="no such file"):
         make(peer.grpc, "trtllm", tokenizer="/nowhere")
     assert events() == []
+
+
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_values_too_large_for_the_model(make, peer, events, server):
+    llm = make(getattr(peer, server), "trtllm-scripted")
+    with pytest.raises(InvalidArgument, match="max_tokens=1099511627776: the model's input is INT32"):
+        llm.generate("hi", max_new_tokens=2**40)
+    assert events() == []
+
+
+def test_bad_headers(make, peer):
+    for headers in ({"bad name": "x"}, {"x": "a\nb"}, {"x": 5}):
+        for address in (peer.grpc, peer.http):
+            with pytest.raises(InvalidArgument, match="headers: "):
+                make(address, "trtllm", headers=headers)
+    for headers in ({"x": "ä"}, {"x-bin": "y"}, {"x!": "y"}):
+        with pytest.raises(InvalidArgument, match="cannot be sent over gRPC"):
+            make(peer.grpc, "trtllm", headers=headers)
+        assert make(peer.http, "trtllm-scripted", headers=headers).generate("[[say ok]]") == "ok"
+    with pytest.raises(InvalidArgument, match="headers: "):
+        make(peer.grpc, "trtllm", api_key="two\nlines")
 
 
 def test_a_session_that_may_not_fit_needs_a_count(make, peer, events):

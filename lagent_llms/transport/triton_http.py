@@ -1,8 +1,9 @@
-"""Triton over HTTP, for `TritonClient` s whose address begins with http: generate and generate_stream."""
+"""The drivers for Triton over HTTP: generate and generate_stream, on the HTTP drivers."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ConfigError, LLMError
@@ -17,9 +18,8 @@ from ..wire.triton.one_model import OneModel
 if TYPE_CHECKING:
     from ..params import Timeout
     from ..schema import Piece
-    from ..transport.aio import AsyncHTTPSource
-    from ..transport.http import HTTPSource
-    from .triton_core import Server
+    from .aio import AsyncHTTPSource
+    from .http import HTTPSource
 
 __all__ = ["AsyncTritonHTTP", "TritonHTTP"]
 
@@ -47,17 +47,28 @@ def _answer_call(found: Found, located: Located) -> Call[Piece]:
 
 
 class TritonHTTP:
-    """`GRPCTransport` over HTTP."""
+    """`GRPCTransport` over HTTP.
 
-    def __init__(self, server: Server, retry: RetryPolicy, max_connections: int) -> None:
-        from ..transport.http import HTTPTransport
+    Args:
+        url: The server's base URL.
+        headers: Sent with every request.
+        verify: See `HTTPTransport`.
+        retry: What is tried again before the answer has begun.
+        max_connections: Most that wait for a request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        verify: bool | str | os.PathLike[str],
+        retry: RetryPolicy,
+        max_connections: int,
+    ) -> None:
+        from .http import HTTPTransport  # here: who calls with await needs it not
 
         self._http = HTTPTransport(
-            Endpoints([server.url]),
-            headers=server.headers,
-            retry=retry,
-            verify=server.verify,
-            max_connections=max_connections,
+            Endpoints([url]), headers=headers, retry=retry, verify=verify, max_connections=max_connections
         )
 
     def open(self, conversation: Located, timeout: Timeout) -> HTTPSource[Piece]:
@@ -84,14 +95,18 @@ class TritonHTTP:
 
 
 class AsyncTritonHTTP:
-    """`AsyncGRPCTransport` over HTTP."""
+    """`AsyncGRPCTransport` over HTTP; the arguments are those of `TritonHTTP`."""
 
-    def __init__(self, server: Server, retry: RetryPolicy) -> None:
-        from ..transport.aio import AsyncHTTPTransport
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        verify: bool | str | os.PathLike[str],
+        retry: RetryPolicy,
+    ) -> None:
+        from .aio import AsyncHTTPTransport  # here: who calls without await needs it not
 
-        self._http = AsyncHTTPTransport(
-            Endpoints([server.url]), headers=server.headers, retry=retry, verify=server.verify
-        )
+        self._http = AsyncHTTPTransport(Endpoints([url]), headers=headers, retry=retry, verify=verify)
 
     async def opened(self, conversation: Located, timeout: Timeout) -> AsyncHTTPSource[Piece]:
         """Start a conversation."""
