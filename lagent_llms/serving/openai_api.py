@@ -16,7 +16,7 @@ from ..base import AsyncBaseLLM
 from ..errors import LLMError, NotFound, UnsupportedParameter
 from ..schema import Completion, StreamChunk
 from ..streams import AsyncStream
-from .answering import unless_gone
+from .answering import call_keywords, unless_gone
 from .openai_answers import chat_answer, chat_chunks, completion_answer, completion_chunks, usage_of
 from .openai_models import ChatBody, CompletionBody, TokenizeBody
 from .refusals import error_body, error_status
@@ -34,6 +34,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
         model: The name it goes by; a request for another one is 404.
     """
     router = APIRouter()
+    always = call_keywords(llm)
     created = int(time.time())
 
     @router.get("/v1/models")
@@ -48,7 +49,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
     @router.post("/v1/completions")
     async def completions(body: CompletionBody, request: Request) -> Response:
         _check_model(body.model, model)
-        prompts, given, base = body.prompts(), body.keywords(llm.context_len), _base("cmpl", model)
+        prompts, given, base = body.prompts(), body.keywords(llm.context_len) | always, _base("cmpl", model)
         if body.stream:
             stream = llm.stream_generate(prompts[0], **given)
             return await _streamed(request, stream, base, completion_chunks, usage=body.usage_in_stream)
@@ -58,7 +59,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(body: ChatBody, request: Request) -> Response:
         _check_model(body.model, model)
-        dialog, given, base = body.dialog(), body.keywords(llm.context_len), _base("chatcmpl", model)
+        dialog, given, base = body.dialog(), body.keywords(llm.context_len) | always, _base("chatcmpl", model)
         if body.stream:
             stream = llm.stream_chat(dialog, **given)
             return await _streamed(request, stream, base, chat_chunks, usage=body.usage_in_stream)
