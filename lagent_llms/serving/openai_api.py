@@ -17,6 +17,7 @@ from ..errors import LLMError, NotFound, UnsupportedParameter
 from ..schema import Completion, StreamChunk
 from ..streams import AsyncStream
 from .answering import call_keywords, unless_gone
+from .limits import Limits
 from .openai_answers import chat_answer, chat_chunks, completion_answer, completion_chunks, usage_of
 from .openai_models import ChatBody, CompletionBody, TokenizeBody
 from .refusals import error_body, error_status
@@ -53,8 +54,10 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
         if body.stream:
             stream = llm.stream_generate(prompts[0], **given)
             return await _streamed(request, stream, base, completion_chunks, usage=body.usage_in_stream)
-        work = asyncio.gather(*(llm.complete(prompt, **given) for prompt in prompts))
-        return JSONResponse(completion_answer(base, list(await unless_gone(request, work))))
+        limits: Limits = request.app.state.limits
+        with limits.counting(len(prompts)):
+            completions = await unless_gone(request, _completions(llm, prompts, given))
+        return JSONResponse(completion_answer(base, completions))
 
     @router.post("/v1/chat/completions")
     async def chat(body: ChatBody, request: Request) -> Response:
@@ -73,6 +76,23 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
         return {"tokens": tokens, "count": len(tokens), "max_model_len": llm.context_len}
 
     return router
+
+
+async def _completions(llm: AsyncBaseLLM, prompts: list[str], given: dict[str, Any]) -> list[Completion]:
+    """The answers to `prompts`, as many at once as `llm` allows. One that fails ends the others."""
+    gate = asyncio.Semaphore(llm.max_concurrency)
+
+    async def complete(prompt: str) -> Completion:
+        async with gate:
+            return await llm.complete(prompt, **given)
+
+    running = [asyncio.ensure_future(complete(prompt)) for prompt in prompts]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody) -> str:

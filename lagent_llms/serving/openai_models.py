@@ -110,11 +110,13 @@ class CompletionBody(_Body):
         """The prompts, one or more.
 
         Raises:
-            InvalidArgument: There is none, or a stream was asked for several.
+            InvalidArgument: There is none, one is empty, or a stream was asked for several.
         """
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
         if not prompts:
             raise InvalidArgument("prompt: the list of prompts is empty", argument="prompt")
+        if "" in prompts:
+            raise InvalidArgument(f"prompt[{prompts.index('')}]: the prompt is empty", argument="prompt")
         if self.stream and len(prompts) > 1:
             raise InvalidArgument(
                 "prompt: a stream answers one prompt, several were given", argument="prompt"
