@@ -40,7 +40,7 @@ class Limits:
         api_key: What ``Authorization: Bearer …`` must hold; None asks for nothing.
         max_body: Most bytes of a request's body.
         body_seconds: Longest wait for the whole of it.
-        max_requests: Most requests being answered or waiting at once; more get 429. A list of prompts is so many.
+        max_requests: Most requests being answered or waiting at once; more get 429. Prompts of a list count.
         retry_after: Seconds that a refused client is asked to wait.
         origins: Whose pages may call, beside those of this machine ('https://example.org', or '*').
         in_flight: How many are there now.
