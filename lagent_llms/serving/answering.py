@@ -22,11 +22,13 @@ PATIENT = Timeout(first_token=None, idle=None)
 def call_keywords(llm: AsyncBaseLLM) -> dict[str, Any]:
     """Keywords of every call for an HTTP client, over the defaults of `llm`.
 
+    A call belongs to no session: one that the backend was told to keep open would be that of all clients.
     An engine in this process is waited for as long as the client waits, unless it was given a limit; a remote
     one keeps its own.
     """
+    always: dict[str, Any] = {"sequence_start": True, "sequence_end": True}
     of_this_process = getattr(llm, "engine", None) is not None
-    return {"timeout": PATIENT} if of_this_process and llm.options.timeout == Timeout() else {}
+    return always | {"timeout": PATIENT} if of_this_process and llm.options.timeout == Timeout() else always
 
 
 class ClientGone(Exception):

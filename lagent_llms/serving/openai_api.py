@@ -72,7 +72,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
     @router.post("/tokenize")
     async def tokenize(body: TokenizeBody) -> dict[str, Any]:
         _check_model(body.model or model, model)
-        tokens = await llm.tokenize(_prompt_of(llm, body))
+        tokens = await llm.tokenize(_prompt_of(llm, body, always))
         return {"tokens": tokens, "count": len(tokens), "max_model_len": llm.context_len}
 
     return router
@@ -95,8 +95,8 @@ async def _completions(llm: AsyncBaseLLM, prompts: list[str], given: dict[str, A
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody) -> str:
-    request = llm.prepare(body.inputs(), {"tools": body.tools})
+def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody, always: dict[str, Any]) -> str:
+    request = llm.prepare(body.inputs(), {"tools": body.tools, **always})
     if request.prompt is None:
         raise UnsupportedParameter(
             "messages cannot be counted: the template is that of another server", parameter="messages"
