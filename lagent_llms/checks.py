@@ -23,6 +23,7 @@ __all__ = [
     "response_format",
     "session_id",
     "stop_words",
+    "text",
     "tools",
     "wire_parameters",
 ]
@@ -73,6 +74,19 @@ def optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
+def text(name: str, value: str) -> str:
+    """Text that can be sent: half of a surrogate pair (a cut emoji, from JavaScript) cannot."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = value[error.start]
+            raise InvalidArgument(
+                f"{name}: {half!r} at {error.start} is half a character, which is no text", argument=name
+            ) from None
+    return value
+
+
 def stop_words(name: str, value: Any) -> tuple[str, ...] | None:
     """None, a string or several; each once."""
     if value is None:
@@ -84,6 +98,7 @@ def stop_words(name: str, value: Any) -> tuple[str, ...] | None:
     for word in words:
         if not isinstance(word, str) or not word:
             raise refusal(name, value, "None, a string, or a list of strings that are not empty")
+        text(name, word)
     return tuple(dict.fromkeys(words))
 
 

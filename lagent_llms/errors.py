@@ -235,18 +235,6 @@ class ServerError(LLMError):
     Attributes:
         status_code: HTTP (or gRPC) status, None when there is none.
         code: The server's own error code or type, '' when it gave none.
-    """
-
-    def __init__(self, message: str = "", *, status_code: int | None = None, code: str = "") -> None:
-        super().__init__(message)
-        self.status_code = status_code
-        self.code = code
-
-
-class RateLimited(ServerError):
-    """Too many requests, or a full queue.
-
-    Attributes:
         retry_after: Seconds the server asks to wait, None when it did not say.
     """
 
@@ -258,8 +246,14 @@ class RateLimited(ServerError):
         code: str = "",
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(message, status_code=status_code, code=code)
+        super().__init__(message)
+        self.status_code = status_code
+        self.code = code
         self.retry_after = retry_after
+
+
+class RateLimited(ServerError):
+    """Too many requests, or a full queue."""
 
 
 class ContextLengthExceeded(ServerError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from . import checks
 from .answer import Answer
 from .errors import (
     InvalidArgument,
@@ -162,6 +163,7 @@ class LLMCore:
             text: str | None
             written: Written | None = None
             if isinstance(inputs, str):
+                checks.text("inputs", inputs)
                 text, dialog = self._history_text(turn.history) + inputs, None
             else:
                 text, dialog, written = self._dialog(turn.history, check_messages(inputs), options)
@@ -242,9 +244,19 @@ class LLMCore:
         """The prompt whose tokens must be counted, None when it fits the session whatever their number.
 
         A token is a byte at least, but for the few that a tokenizer puts around a text.
+
+        Raises:
+            UnsupportedParameter: The server makes the prompt, so nobody here can count it.
         """
-        if self.session_len is None or request.prompt is None:
+        if self.session_len is None:
             return None
+        if request.prompt is None:
+            raise UnsupportedParameter(
+                f"{type(self).__name__} cannot honour session_len={self.session_len} for messages without a "
+                "meta_template: the server makes the prompt of them",
+                parameter="session_len",
+                backend=type(self).__name__,
+            )
         most = len(request.prompt.encode()) + _AROUND_A_PROMPT + request.params.max_new_tokens
         return request.prompt if most > self.session_len else None
 

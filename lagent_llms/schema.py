@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, overload
 
+from . import checks
 from .errors import InvalidArgument, ModelStatusCode
 
 __all__ = [
@@ -267,4 +268,6 @@ def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
                 "expected a string",
                 argument=argument,
             )
+        if isinstance(content := message.get("content"), str):
+            checks.text(f"{where}['content']", content)
     return list(messages)

@@ -6,11 +6,11 @@ if the call succeeds: a failed or cancelled turn leaves everything as it found i
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import SessionBusy, SessionClosed
+from .locks import PatientLock
 from .schema import Message
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SessionStore:
     """The open sessions of one backend, safe to use from many threads and tasks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = PatientLock()
         self._sessions: dict[int, _Session] = {}
 
     def begin(self, session_id: int, *, start: bool, end: bool) -> Turn:
@@ -105,20 +105,24 @@ class SessionStore:
             self._sessions.pop(session_id, None)
 
     def __contains__(self, session_id: int) -> bool:
-        session = self._sessions.get(session_id)
-        return session is not None and session.history is not None
+        with self._lock:
+            session = self._sessions.get(session_id)
+            return session is not None and session.history is not None
 
     def __len__(self) -> int:
-        return sum(session.history is not None for session in list(self._sessions.values()))
+        with self._lock:
+            return sum(session.history is not None for session in self._sessions.values())
 
     def _finish(self, session_id: int, session: _Session, history: History | None, *, end: bool) -> None:
-        with self._lock:
+        def finish() -> None:
             session.busy = False
             if history is not None:
                 session.history = history
             closed = (history is not None and end) or session.history is None
             if closed and self._sessions.get(session_id) is session:
                 del self._sessions[session_id]
+
+        self._lock.soon(finish)
 
 
 class Turn:

@@ -83,6 +83,12 @@ class _Run:
         """Whether `error` is only what a step finds when somebody else has closed the stream."""
         return self._ended and isinstance(error, Exception)
 
+    def _closed_while_opening(self) -> bool:
+        """Whether somebody else has closed the stream before it had a source; that is closed now."""
+        if self._ended and self._source is not None:
+            self._source.close()
+        return self._ended
+
     def _fail(self, error: BaseException) -> StreamChunk:
         """The chunk that tells of `error`, or `error` itself raised."""
         if isinstance(error, (StopIteration, StopAsyncIteration)):
@@ -121,6 +127,8 @@ class Stream(_Run, Iterator[StreamChunk]):
                     return self._complete()
                 if self._source is None:
                     self._source = self._start(self._request)
+                    if self._closed_while_opening():
+                        break
                 piece = next(self._source)
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
                 if self._closed_meanwhile(error):
@@ -162,6 +170,8 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
                     return self._complete()
                 if self._source is None:
                     self._source = await self._start(self._request)
+                    if self._closed_while_opening():
+                        break
                     self._ready = getattr(self._source, "ready", None)
                 piece = self._ready.popleft() if self._ready else await self._source.__anext__()
             except BaseException as error:  # noqa: BLE001  (released, then raised again)

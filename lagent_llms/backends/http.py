@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..meta_template import TemplateSpec
-    from ..params import CallKwargs
+    from ..params import CallKwargs, Timeout
     from ..schema import Piece
     from ..transport.aio import AsyncHTTPSource, AsyncHTTPTransport
     from ..transport.http import HTTPSource, HTTPTransport
@@ -123,16 +123,29 @@ class HTTPBackend(HTTPCore, BaseLLM):
 
     def models(self) -> list[str]:
         """Names of the models (and adapters) the server offers."""
+        self.check_open()
         return self.transport.fetch(self.models_call(), self.options.timeout)
 
-    def _model(self) -> str:
-        return self.model_name or self._remember(self.models())
+    def _model(self, timeout: Timeout) -> str:
+        """The name of the model; within `timeout`, where the server has to be asked."""
+        if self.model_name is not None:
+            return self.model_name
+        models = self.transport.fetch(self.models_call(), timeout)
+        return self._remember(models)
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
-        return self.transport.open(self.answer_call(request, self._model()), request.options.timeout)
+        timeout = request.options.timeout
+        return self.transport.open(self.answer_call(request, self._model(timeout)), timeout)
+
+    def _prompt_tokens(self, request: Request) -> int | None:
+        prompt = self.to_count(request)
+        return None if prompt is None else len(self._ids(prompt, request.options.timeout))
 
     def _tokenize(self, text: str) -> list[int]:
-        return self.transport.fetch(self.tokenize_call(text, self._model()), self.options.timeout)
+        return self._ids(text, self.options.timeout)
+
+    def _ids(self, text: str, timeout: Timeout) -> list[int]:
+        return self.transport.fetch(self.tokenize_call(text, self._model(timeout)), timeout)
 
     def _free(self) -> None:
         """Close the connections that wait for a request."""
@@ -152,17 +165,28 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
 
     async def models(self) -> list[str]:
         """Names of the models (and adapters) the server offers."""
+        self.check_open()
         return await self.transport.fetch(self.models_call(), self.options.timeout)
 
-    async def _model(self) -> str:
-        return self.model_name or self._remember(await self.models())
+    async def _model(self, timeout: Timeout) -> str:
+        if self.model_name is not None:
+            return self.model_name
+        models = await self.transport.fetch(self.models_call(), timeout)
+        return self._remember(models)
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
-        return self.transport.open(self.answer_call(request, await self._model()), request.options.timeout)
+        timeout = request.options.timeout
+        return self.transport.open(self.answer_call(request, await self._model(timeout)), timeout)
+
+    async def _prompt_tokens(self, request: Request) -> int | None:
+        prompt = self.to_count(request)
+        return None if prompt is None else len(await self._ids(prompt, request.options.timeout))
 
     async def _tokenize(self, text: str) -> list[int]:
-        call = self.tokenize_call(text, await self._model())
-        return await self.transport.fetch(call, self.options.timeout)
+        return await self._ids(text, self.options.timeout)
+
+    async def _ids(self, text: str, timeout: Timeout) -> list[int]:
+        return await self.transport.fetch(self.tokenize_call(text, await self._model(timeout)), timeout)
 
     async def _free(self) -> None:
         """Close the connections that wait for a request."""

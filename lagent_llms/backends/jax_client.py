@@ -57,7 +57,8 @@ class JAXClient(JAXClientCore, HTTPBackend):
     def _prompt_tokens(self, request: Request) -> int | None:
         if self.session_len is None or request.prompt is not None:
             return super()._prompt_tokens(request)
-        return len(self.transport.fetch(self.count_call(request, self._model()), request.options.timeout))
+        timeout = request.options.timeout
+        return len(self.transport.fetch(self.count_call(request, self._model(timeout)), timeout))
 
 
 class AsyncJAXClient(JAXClientCore, AsyncHTTPBackend):
@@ -66,6 +67,6 @@ class AsyncJAXClient(JAXClientCore, AsyncHTTPBackend):
     async def _prompt_tokens(self, request: Request) -> int | None:
         if self.session_len is None or request.prompt is not None:
             return await super()._prompt_tokens(request)
-        call = self.count_call(request, await self._model())
+        call = self.count_call(request, await self._model(request.options.timeout))
         tokens: list[int] = await self.transport.fetch(call, request.options.timeout)
         return len(tokens)

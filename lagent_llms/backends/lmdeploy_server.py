@@ -259,9 +259,9 @@ class LMDeployServer(_ServerCore, HTTPBackend):
         request.explain = self._explain
         return super()._open(request)
 
-    def _tokenize(self, text: str) -> list[int]:
+    def _ids(self, text: str, timeout: Timeout) -> list[int]:
         self._await_ready()
-        return super()._tokenize(text)
+        return super()._ids(text, timeout)
 
     def _await_ready(self) -> None:
         if not self._needs_start():
@@ -332,9 +332,9 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
         request.explain = self._explain
         return await super()._open(request)
 
-    async def _tokenize(self, text: str) -> list[int]:
+    async def _ids(self, text: str, timeout: Timeout) -> list[int]:
         await self.ready()
-        return await super()._tokenize(text)
+        return await super()._ids(text, timeout)
 
     async def _await_ready(self) -> None:
         if self._child.ended() is not None:

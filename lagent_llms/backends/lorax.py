@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from ..errors import InvalidArgument, ServerError
 from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
@@ -16,10 +16,12 @@ from .http import AsyncHTTPBackend, HTTPBackend, HTTPCore
 if TYPE_CHECKING:
     import asyncio
 
+    from ..params import Timeout
     from ..request import Input, Request
     from ..schema import Piece
     from ..transport.aio import AsyncHTTPSource
     from ..transport.http import HTTPSource
+    from ..transport.loops import PerLoop
     from ..wire.exchange import Call
     from ..wire.lorax import Secrets
 
@@ -143,7 +145,7 @@ class LoRAX(LoRAXCore, HTTPBackend):
         super().__init__(url, **kwargs)
         self._learning = threading.Lock()
 
-    def _model(self) -> str:
+    def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
@@ -161,18 +163,19 @@ class LoRAX(LoRAXCore, HTTPBackend):
 class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
     """`LoRAX`, called with await."""
 
-    def __init__(self, url: str | Sequence[str], **kwargs: Any) -> None:
-        super().__init__(url, **kwargs)
-        self._learning: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+    @cached_property
+    def _learning(self) -> PerLoop[asyncio.Lock]:
+        """The locks under which the limit is asked for, one a loop."""
+        from ..transport.loops import PerLoop
 
-    async def _model(self) -> str:
+        return PerLoop(_new_lock, _let_be)
+
+    async def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         if self._needs_limit(request):
-            import asyncio  # here, so that the import stays light
-
-            async with self._learning.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            async with await self._learning.get():
                 if self._needs_limit(request):
                     try:
                         limit = await self.transport.fetch(self.limits_call(), request.options.timeout)
@@ -180,6 +183,16 @@ class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
                         limit = None
                     self._learn(limit)
         return await super()._open(request)
+
+
+async def _new_lock() -> asyncio.Lock:
+    import asyncio  # here, so that the import stays light
+
+    return asyncio.Lock()
+
+
+async def _let_be(lock: asyncio.Lock) -> None:
+    """A lock needs no end."""
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Connections:
         self._maker = manager.connection_from_url(url)
         self._most_idle = most_idle
         self._idle: list[HTTPConnection] = []
+        self._closed = False
 
     def target(self, path: str) -> str:
         """What to ask for to get `path`."""
@@ -93,13 +94,14 @@ class Connections:
 
     def give_back(self, connection: HTTPConnection) -> None:
         """`connection` can carry another request."""
-        if len(self._idle) < self._most_idle:
+        if len(self._idle) < self._most_idle and not self._closed:
             self._idle.append(connection)
         else:
             connection.close()
 
     def close(self) -> None:
-        """Close those that wait for a request."""
+        """Close those that wait for a request; those in use close when they are given back."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 

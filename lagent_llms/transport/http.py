@@ -168,7 +168,7 @@ class HTTPSource(Generic[T]):
         self._url = command.url
         connections = self._transport.connections_to(command.url)
         try:
-            connection = connections.take(self._timeout.connect)
+            connection = connections.take(_shorter(self._timeout.connect, remaining))
         except (HTTPError, HTTPException, OSError) as error:
             raise self._no_connection(error) from error
         with self._lock:
@@ -182,6 +182,8 @@ class HTTPSource(Generic[T]):
             raise self._broken(error) from error
 
     def _no_connection(self, error: Exception) -> LLMError:
+        if self._deadline.remaining() == 0:
+            return self._deadline.exceeded()
         in_time = not isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
         if in_time or isinstance(error, urllib3.exceptions.NewConnectionError):
             return connect_error(self._url, error)
@@ -215,3 +217,8 @@ class HTTPSource(Generic[T]):
             self._channel.take_leave()
         self._leave_connection()
         self._exchange.close()
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    """The shorter of two limits; None is none."""
+    return min((limit for limit in (one, other) if limit is not None), default=None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 __all__ = ["PerLoop"]
 
@@ -22,14 +21,16 @@ class PerLoop(Generic[T]):
 
     def __init__(self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]) -> None:
         self._make, self._close = make, close
-        self._keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Keeper[T]] = WeakKeyDictionary()
+        self._keepers: dict[asyncio.AbstractEventLoop, _Keeper[T]] = {}
 
     async def get(self) -> T:
         """That of the running loop."""
         loop = asyncio.get_running_loop()
         keeper = self._keepers.get(loop)
         if keeper is None:
-            keeper = self._keepers[loop] = _Keeper(await self._make(), self._close)
+            for other in [other for other in self._keepers if other.is_closed()]:
+                del self._keepers[other]
+            keeper = self._keepers[loop] = _Keeper(await self._make(), self._end)
             await keeper.start()
         return keeper.kept
 
@@ -38,6 +39,10 @@ class PerLoop(Generic[T]):
         keeper = self._keepers.pop(asyncio.get_running_loop(), None)
         if keeper is not None:
             await keeper.close()
+
+    async def _end(self, kept: T) -> None:
+        self._keepers.pop(asyncio.get_running_loop(), None)
+        await self._close(kept)
 
 
 class _Keeper(Generic[T]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import InvalidArgument
+from ..locks import PatientLock
 
 __all__ = ["Endpoints", "check_url", "public_url"]
 
@@ -30,7 +30,7 @@ class Endpoints:
         self._busy = dict.fromkeys(self.urls, 0)
         self._dead_until = dict.fromkeys(self.urls, float("-inf"))
         self._turn = 0
-        self._lock = threading.Lock()
+        self._lock = PatientLock()
 
     @property
     def alive(self) -> bool:
@@ -54,9 +54,13 @@ class Endpoints:
 
     def give_back(self, url: str, *, alive: bool = True) -> None:
         """A request to `url` has ended; with ``alive=False`` because no connection could be made."""
-        with self._lock:
+        until = float("-inf") if alive else self._clock() + self._rest
+
+        def give_back() -> None:
             self._busy[url] -= 1
-            self._dead_until[url] = float("-inf") if alive else self._clock() + self._rest
+            self._dead_until[url] = until
+
+        self._lock.soon(give_back)
 
 
 def check_url(name: str, value: object) -> str:

@@ -25,7 +25,12 @@ _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded"
 _JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_TYPES: Mapping[int, type[ServerError]] = {401: AuthenticationError, 403: AuthenticationError, 404: NotFound}
+_TYPES: Mapping[int, type[ServerError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFound,
+    429: RateLimited,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +186,6 @@ def server_error(
     message = f"{where}: {words}" if where else words
     if status is not None:
         message += f" (HTTP {status})"
-    if refusal.code.lower() in _CONTEXT_CODES:
-        return ContextLengthExceeded(message, status_code=status, code=refusal.code)
-    if status == 429:
-        return RateLimited(message, status_code=status, code=refusal.code, retry_after=retry_after)
-    return _TYPES.get(status or 0, ServerError)(message, status_code=status, code=refusal.code)
+    too_long = refusal.code.lower() in _CONTEXT_CODES
+    kind = ContextLengthExceeded if too_long else _TYPES.get(status or 0, ServerError)
+    return kind(message, status_code=status, code=refusal.code, retry_after=retry_after)

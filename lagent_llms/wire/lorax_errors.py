@@ -193,6 +193,6 @@ def parse_error(
         message += f": Trace ID: {trace}"
     status = _STATUS_OF_TYPE.get(code, 500) if status_code < 300 else status_code
     kind = _BY_TYPE.get(code) or _BY_STATUS.get(status, UnknownError)
-    if issubclass(kind, RateLimited):
-        return kind(message, status_code=status, code=code, retry_after=retry_after)
-    return kind(message, status_code=status, code=code)
+    error = kind(message, status_code=status, code=code)
+    error.retry_after = retry_after
+    return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import ConnectError, LLMError, RateLimited, ServerError, TimeoutExceeded
+from ..errors import ConnectError, LLMError, ServerError, TimeoutExceeded
 
 __all__ = ["RetryPolicy", "unreachable"]
 
@@ -44,7 +44,7 @@ class RetryPolicy:
             return None
         if isinstance(error, TimeoutExceeded) and not self.after_connect_timeout:
             return None
-        if isinstance(error, RateLimited) and error.retry_after is not None:
+        if isinstance(error, ServerError) and error.retry_after is not None:
             return error.retry_after if error.retry_after <= self.longest else None
         ceiling = min(self.longest, self.base * 2**attempt)
         return self.uniform(ceiling / 2, ceiling)

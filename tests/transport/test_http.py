@@ -17,6 +17,7 @@ from lagent_llms import (
     BatchError,
     ConnectError,
     InvalidArgument,
+    LLMError,
     LMDeployClient,
     ModelStatusCode,
     NotFound,
@@ -443,6 +444,22 @@ def test_a_slow_reader_is_no_slow_server(connect):
         asked.set()
         *_, last = stream
     assert last.text == "Hello"
+
+
+def test_what_comes_before_the_answer_is_waited_for_only_so_long(connect):
+    client, _ = connect(lambda connection: time.sleep(3))
+    client.llm.model_name = None  # the server is asked for it
+    began = time.monotonic()
+    with pytest.raises(TimeoutExceeded):
+        client.generate("x", timeout=0.3)
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_closed_client_lists_no_models(connect):
+    client, _ = connect(lambda connection: connection.json({"data": []}))
+    client.shut()
+    with pytest.raises(LLMError, match="is closed"):
+        client.models()
 
 
 def test_the_whole_answer_takes_only_so_long(connect):

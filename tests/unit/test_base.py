@@ -10,9 +10,12 @@ import time
 import pytest
 
 from lagent_llms import (
+    BaseLLM,
     BatchError,
     InvalidArgument,
+    LMDeployClient,
     ModelStatusCode,
+    Piece,
     SessionBusy,
     SessionClosed,
     SessionOutOfLimit,
@@ -515,3 +518,51 @@ async def test_async_sessions():
 async def test_a_thousand_at_once():
     llm = AsyncScriptedLLM(["a", 0.01, "b"], max_concurrency=1000)
     assert await llm.generate(["x"] * 1000) == ["ab"] * 1000
+
+
+class _SlowToOpen(BaseLLM):
+    def __init__(self):
+        super().__init__()
+        self.opening, self.go, self.closed_sources = threading.Event(), threading.Event(), 0
+
+    def _open(self, request):
+        self.opening.set()
+        assert self.go.wait(10)
+        return self
+
+    def _tokenize(self, text):
+        return []
+
+    def __next__(self):
+        return Piece("too late ")
+
+    def close(self):
+        self.closed_sources += 1
+
+
+def test_a_stream_closed_while_it_opens_leaves_nothing_running():
+    llm, shown = _SlowToOpen(), []
+    stream = llm.stream_generate("x")
+    reader = threading.Thread(target=lambda: shown.extend(stream))
+    reader.start()
+    assert llm.opening.wait(10)
+    stream.close()
+    llm.go.set()
+    reader.join(10)
+    assert (shown, llm.closed_sources) == ([], 1)
+
+
+def test_session_len_needs_somebody_who_counts():
+    llm = LMDeployClient("http://127.0.0.1:9", "m", session_len=100)
+    with pytest.raises(UnsupportedParameter, match="session_len=100 for messages without a meta_template"):
+        llm.chat("hello")
+
+
+@pytest.mark.parametrize("call", [lambda llm, text: llm.generate(text), lambda llm, text: llm.chat(text)])
+def test_half_a_character_is_refused_before_anything_is_sent(call):
+    llm = chatty(script="ok")
+    with pytest.raises(InvalidArgument, match="half a character"):
+        call(llm, "a cut emoji: \ud83d")
+    with pytest.raises(InvalidArgument, match="half a character"):
+        llm.generate("x", stop_words=["\ud83d"])
+    assert llm.requests == []

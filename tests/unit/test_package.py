@@ -13,7 +13,7 @@ ROOT = Path(lagent_llms.__file__).parent
 
 # Bottom up: a module imports only from floors below its own (or from its own room).
 FLOORS = [
-    {"errors", "guard", "launcher", "stop_words"},
+    {"errors", "guard", "launcher", "locks", "stop_words"},
     {"checks"},
     {"params", "ports", "process", "schema"},
     {"answer", "deadline", "sessions", "startup", "meta_template", "telemetry"},

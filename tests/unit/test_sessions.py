@@ -92,3 +92,12 @@ def test_a_session_closed_while_a_turn_runs_stays_closed():
     store.close(7)
     turn.commit(said("a"))
     assert 7 not in store
+
+
+def test_a_finalizer_waits_for_nobody():
+    store = SessionStore()
+    turn = store.begin(1, start=True, end=False)
+    with store._lock:  # where a finalizer may run
+        turn.rollback()
+    assert 1 not in store
+    store.begin(1, start=True, end=False)

@@ -146,6 +146,7 @@ def test_what_may_pass_is_tried_again_after_a_growing_pause():
     assert [policy.pause(ConnectError("x"), attempt) for attempt in range(4)] == [1, 2, 3, None]
     assert policy.pause(RateLimited("x", status_code=429, retry_after=2.5), 0) == 2.5
     assert policy.pause(RateLimited("x", status_code=429, retry_after=60), 0) is None
+    assert policy.pause(ServerError("x", status_code=503, retry_after=2.5), 0) == 2.5
     assert policy.pause(ServerError("x", status_code=503), 0) == 1
     assert policy.pause(TimeoutExceeded("x", phase="connect"), 0) == 1
     for error in (
@@ -347,3 +348,11 @@ def test_an_error_that_is_no_event_in_a_stream():
     with pytest.raises(ServerError, match="here: no answer") as caught:
         list(decoder.finish())
     assert caught.value.code == "10402"
+
+
+def test_a_finalizer_gives_a_server_back_without_waiting():
+    endpoints = Endpoints(["http://a", "http://b"])
+    url = endpoints.take()
+    with endpoints._lock:
+        endpoints.give_back(url, alive=False)
+    assert [endpoints.take() for _ in range(3)] == [next(one for one in endpoints.urls if one != url)] * 3

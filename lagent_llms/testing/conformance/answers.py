@@ -220,7 +220,7 @@ class Batches(Promises):
     @promise("the inputs of a batch are answered at once, not one after the other")
     def test_concurrency(self) -> None:
         llm = self.make(ignore_eos=self.honours("ignore_eos"), max_new_tokens=200)
-        dialogs = [self.subject.long_question] * 4
+        dialogs = [self.subject.long_question] * 8
         calling = threading.Thread(target=llm.chat, args=(dialogs,))
         calling.start()
         try:

@@ -114,7 +114,10 @@ class Promises:
         return llm.template.render(messages) if llm.template is not None else str(messages[-1]["content"])
 
     def nothing_runs(self) -> bool:
-        """Whether the engine or server has nothing to do any more, soon."""
+        """Whether the engine or server has nothing to do any more, soon; not seen where nobody can tell."""
+        if self.subject.running() is None:
+            self.outcome = "not seen"
+            return True
         return wait_until(lambda: not self.subject.running(), self.subject.patience)
 
     def something_runs(self) -> bool:

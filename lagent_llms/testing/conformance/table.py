@@ -14,14 +14,15 @@ import pytest
 
 __all__ = ["PromiseTable", "read_table", "write_table"]
 
-#: A table: promise -> backend -> 'kept', 'refused' or 'BROKEN'.
+#: A table: promise -> backend -> 'kept', 'refused', 'not seen' or 'BROKEN'.
 Table = dict[str, dict[str, str]]
 
 HEADER = """# Promises
 
 What every backend promises, and which proofs it passed against a real server or engine. Each is a test of
 `lagent_llms.testing.conformance`, run with the synchronous and with the asynchronous class. `kept`: seen to
-hold. `refused`: the backend has no such parameter and says so before anything is sent.
+hold. `refused`: the backend has no such parameter and says so before anything is sent. `not seen`: nobody
+could tell whether the engine or server stopped.
 
 Written by the run itself: `pytest -p lagent_llms.testing.conformance.table --promises FILE`.
 """
@@ -62,7 +63,8 @@ class PromiseTable:
         """Write the table."""
         if self._table:
             known = read_table(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
-            merged = {promise: {**known.get(promise, {}), **row} for promise, row in self._table.items()}
+            rows = {**self._table, **{promise: {} for promise in known if promise not in self._table}}
+            merged = {promise: {**known.get(promise, {}), **row} for promise, row in rows.items()}
             self._path.write_text(write_table(merged), encoding="utf-8")
 
 
