@@ -14,22 +14,15 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 
+from ..wire.vocabulary import byte_alphabet
+
 __all__ = ["Detokenizer"]
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
-
-
-@lru_cache(maxsize=1)
-def _byte_alphabet() -> dict[str, int]:
-    """The byte that each character of a byte-level vocabulary stands for (GPT-2's table)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
 def _kinds(decoder: Mapping[str, Any]) -> list[str]:
@@ -92,7 +85,7 @@ class Detokenizer:
 
 def _token_bytes(token: str) -> bytes:
     """Bytes of a byte-level token; a token with other characters (an added one) is its own UTF-8."""
-    alphabet = _byte_alphabet()
+    alphabet = byte_alphabet()
     try:
         return bytes([alphabet[character] for character in token])
     except KeyError:

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 
-__all__ = ["ClientGone", "unless_gone"]
+from ..base import AsyncBaseLLM
+from ..params import Timeout
+
+__all__ = ["PATIENT", "ClientGone", "call_keywords", "unless_gone"]
 
 _T = TypeVar("_T")
+
+#: As long as the client waits: a step that is compiled first, and a place in the queue, take their time.
+PATIENT = Timeout(first_token=None, idle=None)
+
+
+def call_keywords(llm: AsyncBaseLLM) -> dict[str, Any]:
+    """Keywords of every call for an HTTP client, over the defaults of `llm`.
+
+    A call belongs to no session: one that the backend was told to keep open would be that of all clients.
+    An engine in this process is waited for as long as the client waits, unless it was given a limit; a remote
+    one keeps its own.
+    """
+    always: dict[str, Any] = {"sequence_start": True, "sequence_end": True}
+    of_this_process = getattr(llm, "engine", None) is not None
+    return always | {"timeout": PATIENT} if of_this_process and llm.options.timeout == Timeout() else always
 
 
 class ClientGone(Exception):

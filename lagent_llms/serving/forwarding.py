@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from ..backends.jax import AsyncJAXPipeline, JAXPipeline
 from ..errors import LLMError
 from ..jax_engine import Engine, EngineStats, FunctionEngine
+from .answering import PATIENT
 from .leash import on_leash
 from .native_models import ChatRequest, InstructRequest, checked
 from .native_routes import DOWN
@@ -143,6 +144,7 @@ class Forwarding(Prompts):
             "temperature": config.temperature,
             "top_p": config.top_p,
             "top_k": config.top_k,
+            "timeout": PATIENT,
             "meta_template": getattr(engine.tokenizer, "template", None),
         }
         self._pipeline = JAXPipeline(engine=engine, **defaults)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import psutil
 
 from ..backends.jax import EMBEDDED_MODEL
 from ..errors import InvalidArgument
@@ -23,7 +22,7 @@ from .generation_functions import default_params
 from .host import Host
 from .leash import Threads
 from .limits import Limits
-from .metrics import memory
+from .metrics import cores, memory
 from .native_routes import native_routes
 from .page_mount import PageMount, WithPages
 from .parameters import check_shapes, read_params
@@ -176,7 +175,7 @@ class JAXServer(Forwarding, ForeignModel, WithPages):
             "config": asdict(self.config),
             "devices": [str(device) for device in jax.local_devices()],
             "number_of_backends": jax.local_device_count(),
-            "cores_in_use": len(psutil.Process().cpu_affinity() or ()) or psutil.cpu_count(),
+            "cores_in_use": cores(),
             "status": "Ready" if self.ready else "down",
             "number_of_served_request_until_last_up_time": self.number_of_served_request_until_last_up_time,
             "number_of_served_prompts": stats.requests_served if stats is not None else 0,

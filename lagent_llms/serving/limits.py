@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 
 from ..deadline import Deadline
-from ..errors import TimeoutExceeded
+from ..errors import InvalidArgument, RateLimited, TimeoutExceeded
 from ..params import Timeout
 from .refusals import error_body
 
@@ -39,7 +40,7 @@ class Limits:
         api_key: What ``Authorization: Bearer …`` must hold; None asks for nothing.
         max_body: Most bytes of a request's body.
         body_seconds: Longest wait for the whole of it.
-        max_requests: Most requests being answered or waiting at once; more get 429.
+        max_requests: Most requests being answered or waiting at once; more get 429. Prompts of a list count.
         retry_after: Seconds that a refused client is asked to wait.
         origins: Whose pages may call, beside those of this machine ('https://example.org', or '*').
         in_flight: How many are there now.
@@ -52,6 +53,31 @@ class Limits:
     retry_after: int = 1
     origins: Sequence[str] = ()
     in_flight: int = 0
+
+    @contextmanager
+    def counting(self, prompts: int) -> Iterator[None]:
+        """Count a request of several prompts, which has been counted once, as so many requests.
+
+        Raises:
+            InvalidArgument: They are more than can ever be there.
+            RateLimited: They are more than can be there now.
+        """
+        if prompts > self.max_requests:
+            raise InvalidArgument(
+                f"prompt: {prompts} prompts: allowed are {self.max_requests} at once", argument="prompt"
+            )
+        more = prompts - 1
+        if self.in_flight + more > self.max_requests:
+            raise RateLimited(self.full(), code="queue_full", retry_after=self.retry_after)
+        self.in_flight += more
+        try:
+            yield
+        finally:
+            self.in_flight -= more
+
+    def full(self) -> str:
+        """What a client is told that came too late."""
+        return f"{self.in_flight} requests are here already"
 
 
 class LimitsMiddleware:
@@ -91,7 +117,7 @@ class LimitsMiddleware:
         if length.isdigit() and int(length) > limits.max_body:
             return JSONResponse(error_body(413, self._too_large(), "body_too_large"), 413)
         if scope["method"] == "POST" and limits.in_flight >= limits.max_requests:
-            body = error_body(429, f"{limits.in_flight} requests are here already", "queue_full")
+            body = error_body(429, limits.full(), "queue_full")
             return JSONResponse(body, 429, {"Retry-After": str(limits.retry_after)})
         return None
 

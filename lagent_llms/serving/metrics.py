@@ -1,4 +1,4 @@
-"""Figures of a running server: GET /metrics for Prometheus, and the memory that /status tells."""
+"""Figures of a running server: GET /metrics for Prometheus, and what /status tells of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from ..errors import LLMError
 from .limits import Limits
 
-__all__ = ["Metrics", "MetricsMiddleware", "memory"]
+__all__ = ["Metrics", "MetricsMiddleware", "cores", "memory"]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -115,6 +115,12 @@ class MetricsMiddleware:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
             if first is not None:
                 self._metrics.first_byte.labels(route).observe(first)
+
+
+def cores() -> int | None:
+    """How many cores this process may use, or the machine has where the platform does not tell (macOS)."""
+    may_use = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else ()
+    return len(may_use) or psutil.cpu_count()
 
 
 def memory() -> dict[str, Any]:

@@ -10,6 +10,10 @@ from ..schema import Completion, StreamChunk, TokenLogprob, Usage
 __all__ = ["chat_answer", "chat_chunks", "completion_answer", "completion_chunks", "usage_of"]
 
 
+#: What OpenAI says for the logarithm of no probability at all: JSON has no infinity.
+_IMPOSSIBLE = -9999.0
+
+
 def usage_of(*usages: Usage | None) -> dict[str, Any] | None:
     """The token counts of one or several answers together; None when the backend tells none."""
     known = [usage for usage in usages if usage is not None]
@@ -106,7 +110,7 @@ def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
 
 def _chat_logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
     def entry(token: str, logprob: float) -> dict[str, Any]:
-        return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+        return {"token": token, "logprob": _finite(logprob), "bytes": list(token.encode())}
 
     if not items:
         return None
@@ -127,7 +131,11 @@ def _logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
         end += len(item.token)
     return {
         "tokens": [item.token for item in items],
-        "token_logprobs": [item.logprob for item in items],
-        "top_logprobs": [{token: value for token, _, value in item.top} for item in items],
+        "token_logprobs": [_finite(item.logprob) for item in items],
+        "top_logprobs": [{token: _finite(value) for token, _, value in item.top} for item in items],
         "text_offset": offsets,
     }
+
+
+def _finite(logprob: float) -> float:
+    return logprob if logprob > _IMPOSSIBLE else _IMPOSSIBLE

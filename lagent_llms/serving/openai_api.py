@@ -16,7 +16,8 @@ from ..base import AsyncBaseLLM
 from ..errors import LLMError, NotFound, UnsupportedParameter
 from ..schema import Completion, StreamChunk
 from ..streams import AsyncStream
-from .answering import unless_gone
+from .answering import call_keywords, unless_gone
+from .limits import Limits
 from .openai_answers import chat_answer, chat_chunks, completion_answer, completion_chunks, usage_of
 from .openai_models import ChatBody, CompletionBody, TokenizeBody
 from .refusals import error_body, error_status
@@ -34,6 +35,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
         model: The name it goes by; a request for another one is 404.
     """
     router = APIRouter()
+    always = call_keywords(llm)
     created = int(time.time())
 
     @router.get("/v1/models")
@@ -48,17 +50,19 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
     @router.post("/v1/completions")
     async def completions(body: CompletionBody, request: Request) -> Response:
         _check_model(body.model, model)
-        prompts, given, base = body.prompts(), body.keywords(llm.context_len), _base("cmpl", model)
+        prompts, given, base = body.prompts(), body.keywords(llm.context_len) | always, _base("cmpl", model)
         if body.stream:
             stream = llm.stream_generate(prompts[0], **given)
             return await _streamed(request, stream, base, completion_chunks, usage=body.usage_in_stream)
-        work = asyncio.gather(*(llm.complete(prompt, **given) for prompt in prompts))
-        return JSONResponse(completion_answer(base, list(await unless_gone(request, work))))
+        limits: Limits = request.app.state.limits
+        with limits.counting(len(prompts)):
+            completions = await unless_gone(request, _completions(llm, prompts, given))
+        return JSONResponse(completion_answer(base, completions))
 
     @router.post("/v1/chat/completions")
     async def chat(body: ChatBody, request: Request) -> Response:
         _check_model(body.model, model)
-        dialog, given, base = body.dialog(), body.keywords(llm.context_len), _base("chatcmpl", model)
+        dialog, given, base = body.dialog(), body.keywords(llm.context_len) | always, _base("chatcmpl", model)
         if body.stream:
             stream = llm.stream_chat(dialog, **given)
             return await _streamed(request, stream, base, chat_chunks, usage=body.usage_in_stream)
@@ -68,14 +72,31 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
     @router.post("/tokenize")
     async def tokenize(body: TokenizeBody) -> dict[str, Any]:
         _check_model(body.model or model, model)
-        tokens = await llm.tokenize(_prompt_of(llm, body))
+        tokens = await llm.tokenize(_prompt_of(llm, body, always))
         return {"tokens": tokens, "count": len(tokens), "max_model_len": llm.context_len}
 
     return router
 
 
-def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody) -> str:
-    request = llm.prepare(body.inputs(), {"tools": body.tools})
+async def _completions(llm: AsyncBaseLLM, prompts: list[str], given: dict[str, Any]) -> list[Completion]:
+    """The answers to `prompts`, as many at once as `llm` allows. One that fails ends the others."""
+    gate = asyncio.Semaphore(llm.max_concurrency)
+
+    async def complete(prompt: str) -> Completion:
+        async with gate:
+            return await llm.complete(prompt, **given)
+
+    running = [asyncio.ensure_future(complete(prompt)) for prompt in prompts]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody, always: dict[str, Any]) -> str:
+    request = llm.prepare(body.inputs(), {"tools": body.tools, **always})
     if request.prompt is None:
         raise UnsupportedParameter(
             "messages cannot be counted: the template is that of another server", parameter="messages"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ..errors import InvalidArgument
 
 __all__ = ["ChatBody", "CompletionBody", "StreamOptions", "TokenizeBody", "check_max_new_tokens"]
+
+_T = TypeVar("_T")
 
 # Fields that ask for nothing of ours at this value; any other value is refused, never dropped without a word.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -28,6 +31,19 @@ _NOTES = frozenset(
         *("prompt_cache_key", "prompt_cache_retention", "safety_identifier"),
     )
 )
+
+
+def _text_only(item: _T) -> _T:
+    """`item`, whose texts can all be sent on: half of a surrogate pair (a cut emoji) cannot."""
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object[error.start]!r} is half a character, which is no text") from None
+    return item
+
+
+#: An object of which the model's template, or another server, makes something.
+_Passed = Annotated[dict[str, Any], AfterValidator(_text_only)]
 
 
 class StreamOptions(BaseModel):
@@ -110,11 +126,13 @@ class CompletionBody(_Body):
         """The prompts, one or more.
 
         Raises:
-            InvalidArgument: There is none, or a stream was asked for several.
+            InvalidArgument: There is none, one is empty, or a stream was asked for several.
         """
         prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
         if not prompts:
             raise InvalidArgument("prompt: the list of prompts is empty", argument="prompt")
+        if "" in prompts:
+            raise InvalidArgument(f"prompt[{prompts.index('')}]: the prompt is empty", argument="prompt")
         if self.stream and len(prompts) > 1:
             raise InvalidArgument(
                 "prompt: a stream answers one prompt, several were given", argument="prompt"
@@ -129,8 +147,8 @@ class TokenizeBody(BaseModel):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
+    messages: list[_Passed] | None = None
+    tools: list[_Passed] | None = None
 
     def inputs(self) -> str | list[dict[str, Any]]:
         """The one that was given.
@@ -147,13 +165,13 @@ class TokenizeBody(BaseModel):
 class ChatBody(_Body):
     """POST /v1/chat/completions."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: list[_Passed] = Field(min_length=1)
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    response_format: dict[str, Any] | None = None
+    tools: list[_Passed] | None = None
+    tool_choice: Annotated[str | dict[str, Any], AfterValidator(_text_only)] | None = None
+    response_format: _Passed | None = None
 
     def keywords(self, context_len: int | None = None) -> dict[str, Any]:
         """The keywords of `AsyncBaseLLM.complete`.

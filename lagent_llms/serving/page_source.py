@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ..base import AsyncBaseLLM
 from ..streams import AsyncStream
+from .answering import call_keywords
 
 __all__ = ["LLMSource", "PageDefaults", "PageSource", "Pair", "Pairs"]
 
@@ -105,7 +106,7 @@ class LLMSource:
         messages.append({"role": "user", "content": prompt})
         given = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature}
         known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return _Pairs(self._llm.stream_chat(messages, **known))
+        return _Pairs(self._llm.stream_chat(messages, **known, **call_keywords(self._llm)))
 
     def stream_instruct(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ..errors import InvalidArgument
@@ -10,13 +11,16 @@ from ..meta_template.jinja import TOKENS, JinjaTemplate
 
 __all__ = ["TextTokenizer"]
 
+#: Most tokens that one character is made of; more that end in U+FFFD do mean it.
+_LONGEST = 16
+
 
 class TextTokenizer:
     """Text to token ids and back with `inner`.
 
     Args:
         inner: Has ``encode(text, add_special_tokens=…)``, ``decode(ids, skip_special_tokens=…)`` and
-            ``eos_token_id``; ``bos_token`` and ``bos_token_id`` if there is one.
+            ``eos_token_id``; ``bos_token``, ``bos_token_id`` and ``all_special_ids`` if there are any.
 
     Attributes:
         bos_token: Text of the beginning-of-sequence token, None when there is none.
@@ -63,33 +67,37 @@ class TextTokenizer:
 
     def stream(self, skip_special_tokens: bool = False) -> _Stream:
         """A new incremental decoder, whose pieces add up to what `decode` gives."""
-        return _Stream(self, skip_special_tokens)
+        special = getattr(self._inner, "all_special_ids", ()) if skip_special_tokens else ()
+        return _Stream(partial(self.decode, skip_special_tokens=skip_special_tokens), frozenset(special))
 
 
 class _Stream:
-    """Decodes the newest tokens together with those of the piece before, whose text is then cut off.
+    """Decodes each token together with those of the piece before, whose text is then cut off.
 
     What ends in half a character is held.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, skip_special_tokens: bool) -> None:
-        self._tokenizer, self._skip = tokenizer, skip_special_tokens
+    def __init__(self, decode: Callable[[list[int]], str], skipped: frozenset[int]) -> None:
+        self._decode, self._skipped = decode, skipped
         self._before: list[int] = []
         self._new: list[int] = []
 
     def feed(self, ids: Iterable[int]) -> str:
         """The text that `ids` complete."""
-        self._new.extend(ids)
-        text = self._text()
-        return "" if text.endswith("\N{REPLACEMENT CHARACTER}") else self._release(text)
+        return "".join(self._feed(token) for token in ids if token not in self._skipped)
 
     def flush(self) -> str:
         """The rest, when no more ids come."""
         return self._release(self._text())
 
+    def _feed(self, token: int) -> str:
+        self._new.append(token)
+        text = self._text()
+        held = text.endswith("\N{REPLACEMENT CHARACTER}") and len(self._new) < _LONGEST
+        return "" if held else self._release(text)
+
     def _text(self) -> str:
-        before = self._tokenizer.decode(self._before, self._skip)
-        return self._tokenizer.decode(self._before + self._new, self._skip)[len(before) :]
+        return self._decode(self._before + self._new)[len(self._decode(self._before)) :]
 
     def _release(self, text: str) -> str:
         if self._new:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-__all__ = ["looks_special", "vocabulary_text"]
+__all__ = ["byte_alphabet", "looks_special", "vocabulary_text"]
 
 #: What special tokens look like: <|im_end|>, </s>, [INST], <｜User｜>.
 _SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
@@ -24,7 +24,7 @@ def vocabulary_text(entry: str) -> str:
     """
     if "▁" in entry:
         return entry.replace("▁", " ")
-    byte_of = _byte_of()
+    byte_of = byte_alphabet()
     try:
         return bytes(byte_of[character] for character in entry).decode()
     except (KeyError, UnicodeDecodeError):
@@ -32,8 +32,11 @@ def vocabulary_text(entry: str) -> str:
 
 
 @cache
-def _byte_of() -> dict[str, int]:
-    """The alphabet of byte-level vocabularies: printable bytes are themselves, the others follow at 256."""
+def byte_alphabet() -> dict[str, int]:
+    """The byte that each character of a byte-level vocabulary stands for (GPT-2's table).
+
+    Printable bytes are themselves, the others follow at 256.
+    """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

@@ -142,6 +142,19 @@ def test_the_embedded_model_s_own_calls_are_found(engine):
         assert choice["message"]["tool_calls"][0]["function"]["name"] == "calculator"
 
 
+@pytest.mark.parametrize("sessions", [{"sequence_end": False}, {"sequence_start": False}])
+def test_clients_share_no_session_of_the_backend(sessions):
+    llm = AsyncScriptedLLM("fine", meta_template="chatml", **sessions)
+    with before(llm) as host:
+        assert ask(host, "/tokenize", {"messages": QUESTION})[0] == 200
+        for stream in (False, True):
+            assert chat(host, stream=stream)[0] == 200
+        assert ask(host, "/v1/completions", {"model": "model", "prompt": ["one", "two"]})[0] == 200
+    assert len({request.prompt for request in llm.requests}) == 3
+    assert all(request.turn.stateless for request in llm.requests)
+    assert len(llm.sessions) == 0
+
+
 def test_tokenize(engine):
     llm = AsyncJAXPipeline(engine=engine, temperature=0)
     with before(llm) as host:

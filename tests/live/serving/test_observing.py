@@ -3,6 +3,7 @@
 import gc
 import threading
 
+import psutil
 import pytest
 
 from lagent_llms import ConfigError, InvalidArgument, JAXServer, LLMError
@@ -69,6 +70,11 @@ def test_status(engine):
     ask(server, "/instruct", {"prompt": "hello", "greedy": True})
     assert ask(server, "/status")[2]["number_of_served_prompts"] == served + 1
     server.end()
+
+
+def test_cores_where_the_platform_knows_no_affinity(engine, monkeypatch):
+    monkeypatch.delattr(psutil.Process, "cpu_affinity")
+    assert JAXServer(engine, LOCAL).status()["cores_in_use"] == psutil.cpu_count()
 
 
 def test_a_server_without_a_model_is_down():

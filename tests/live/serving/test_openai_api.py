@@ -136,6 +136,14 @@ def test_completions_say_what_the_pipeline_says(server, engine):
         ),
         ({"model": "embedded", "messages": [{"role": "user", "content": "word " * 200_000}]}, 400, "tokens"),
         ({"model": "embedded", "messages": [{"role": "user", "content": "x" * (5 << 20)}]}, 413, "large"),
+        ({"model": "embedded", "messages": [{"role": "user", "content": "hi \ud83d"}]}, 400, "half a char"),
+        ({"model": "embedded", "messages": [{"role": "\ud83d", "content": "hi"}]}, 400, "half a char"),
+        ({"model": "embedded", "messages": QUESTION, "tools": [{"type": "\ud83d"}]}, 400, "half a char"),
+        ({"model": "embedded", "messages": QUESTION, "tool_choice": "\ud83d"}, 400, "half a char"),
+        ({"model": "embedded", "messages": QUESTION, "stop": ["\ud83d"]}, 400, "half a char"),
+        ({"model": "embedded", "messages": QUESTION, "user": "\ud83d", "n": "\ud83d"}, 400, "n="),
+        ({"model": "embedded\ud83d", "messages": QUESTION}, 400, "model"),
+        ({"model": "embedded", "messages": QUESTION, "\ud83d": 1}, 400, "unicode"),
     ],
 )
 def test_bad_input_is_told_and_the_server_goes_on(server, body, status, told):
