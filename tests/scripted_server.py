@@ -80,13 +80,18 @@ class Connection:
 class ScriptedServer:
     """Calls ``script(connection)`` for each request, in a thread of its own.
 
+    Args:
+        script: What it does.
+        tls: The `ssl.SSLContext` of a server that speaks https.
+
     Attributes:
         requests: Every request so far.
         connections: How many connections were made.
     """
 
-    def __init__(self, script):
+    def __init__(self, script, tls=None):
         self.script = script
+        self.tls = tls
         self.requests = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -95,7 +100,8 @@ class ScriptedServer:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def _accept(self):
         with contextlib.suppress(OSError):
@@ -108,6 +114,9 @@ class ScriptedServer:
 
     def _serve(self, sock):
         with contextlib.suppress(OSError):
+            if self.tls:
+                sock = self.tls.wrap_socket(sock, server_side=True)
+                self._sockets.append(sock)
             while True:
                 data = b""
                 while b"\r\n\r\n" not in data:

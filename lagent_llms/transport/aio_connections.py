@@ -7,7 +7,7 @@ import contextlib
 import select
 import ssl
 from collections import deque
-from typing import cast
+from typing import Any, cast
 
 from ..wire.http import Head
 from ..wire.response import ResponseReader
@@ -36,6 +36,7 @@ class AsyncConnections:
     def __init__(self, route: Route, tls: ssl.SSLContext | None) -> None:
         self.route = route
         self._tls = tls
+        self._closed = False
         self._all: set[AsyncConnection] = set()
         self._idle: list[AsyncConnection] = []
         self._leaving: deque[AsyncConnection] = deque()
@@ -63,14 +64,13 @@ class AsyncConnections:
             OSError, ValueError: None could be made.
         """
         loop, route = asyncio.get_running_loop(), self.route
-        context = self._context() if route.tls else None
+        options: dict[str, Any] = {}
+        if route.tls:
+            options = {"ssl": self._context(), "server_hostname": route.host}
+        if isinstance(loop, asyncio.BaseEventLoop):  # others (uvloop) know no such option
+            options["happy_eyeballs_delay"] = _NEXT_ADDRESS
         _, connection = await loop.create_connection(
-            lambda: AsyncConnection(self),
-            route.host,
-            route.port,
-            ssl=context,
-            server_hostname=route.host if context is not None else None,
-            happy_eyeballs_delay=_NEXT_ADDRESS,
+            lambda: AsyncConnection(self), route.host, route.port, **options
         )
         if route.tunnel:
             try:
@@ -83,6 +83,8 @@ class AsyncConnections:
     def opened(self, connection: AsyncConnection) -> None:
         """`connection` is one of ours."""
         self._all.add(connection)
+        if self._closed:
+            connection.abort()
 
     def leaves(self, connection: AsyncConnection) -> None:
         """`connection` will soon be free."""
@@ -100,9 +102,12 @@ class AsyncConnections:
 
     async def close(self) -> None:
         """Close them all; what is read from them breaks."""
+        self._closed = True
         for connection in list(self._all):
             connection.abort()
-        await asyncio.sleep(0)  # the loop closes their sockets in its next step
+        end = asyncio.get_running_loop().time() + _FAREWELL
+        while self._all and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110  (a step or two)
+            await asyncio.sleep(0)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -137,8 +142,11 @@ class AsyncConnection(asyncio.Protocol):
         """Whether it is open and the server has said nothing since the last response (that it closes)."""
         if self._transport is None or self._transport.is_closing():
             return False
+        socket = self._transport.get_extra_info("socket")
+        if not hasattr(select, "poll"):  # Windows
+            return not select.select([socket], [], [], 0)[0]
         watch = select.poll()
-        watch.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        watch.register(socket.fileno(), select.POLLIN)
         return not watch.poll(0)
 
     async def send(self, request: bytes) -> Head:
@@ -163,11 +171,7 @@ class AsyncConnection(asyncio.Protocol):
                 return b""
             await self._news()
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._unread = 0
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
+        self._forget_unread()
         return data
 
     def leave(self, *, whole: bool) -> None:
@@ -181,7 +185,7 @@ class AsyncConnection(asyncio.Protocol):
             return
         if self._reader is None or self._transport is None:
             return
-        self._parts.clear()
+        self._forget_unread()
         if self._reader.ended:
             self._set_free()
         elif whole and self._error is None:
@@ -198,8 +202,9 @@ class AsyncConnection(asyncio.Protocol):
         return not self.leaving and self._transport is not None
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close it at once; who reads from it finds it broken."""
         self.leaving = False
+        self._error = self._error or ConnectionAbortedError("the connection was closed")
         if self._transport is not None:
             self._transport.abort()
 
@@ -216,6 +221,13 @@ class AsyncConnection(asyncio.Protocol):
         assert self._transport is not None
         secure = await self._loop.start_tls(self._transport, self, context, server_hostname=route.server)
         self._transport = cast(asyncio.Transport, secure)
+
+    def _forget_unread(self) -> None:
+        self._parts.clear()
+        self._unread = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
 
     async def _news(self) -> None:
         """Wait until something has come."""
@@ -279,7 +291,6 @@ class AsyncConnection(asyncio.Protocol):
             self.abort()
             return
         self._reader = None
-        self._unread = 0
         self._connections.free(self)
         self._wake()
 

@@ -10,15 +10,14 @@ import contextlib
 import math
 import socket
 from typing import Any
-from urllib.parse import unquote
 
 import urllib3
 from urllib3.connection import HTTPConnection
-from urllib3.util import make_headers, parse_url
 
 from ..deadline import Deadline
 from ..wire.http import Head
 from ..wire.response import ResponseReader
+from ..wire.route import route
 
 __all__ = ["Channel", "Connections"]
 
@@ -37,31 +36,20 @@ class Connections:
         tls: As `urllib3.PoolManager` takes it: ``ssl_context``.
 
     Attributes:
-        headers: What every request to this server has to say.
+        route: The way to the server.
     """
 
     def __init__(self, url: str, *, proxy: str | None, most_idle: int, **tls: Any) -> None:
-        server = parse_url(url)
-        self.headers = {"Host": server.netloc or "", **_titled(make_headers(basic_auth=_user(url)))}
-        self._base = server.request_uri.rstrip("/")
-        self._by_tunnel = proxy is not None and server.scheme == "https"
+        self.route = route(url, proxy)
         manager: urllib3.PoolManager
         if proxy is None:
             manager = urllib3.PoolManager(**tls)
         else:
-            secret = _titled(make_headers(proxy_basic_auth=_user(proxy)))
-            manager = urllib3.ProxyManager(proxy, proxy_headers=secret, **tls)
-            if not self._by_tunnel:  # the proxy is sent the whole URL
-                self._base = f"{server.scheme}://{server.netloc}{self._base}"
-                self.headers |= secret
+            manager = urllib3.ProxyManager(proxy, proxy_headers=self.route.login, **tls)
         self._maker = manager.connection_from_url(url)
         self._most_idle = most_idle
         self._idle: list[HTTPConnection] = []
         self._closed = False
-
-    def target(self, path: str) -> str:
-        """What to ask for to get `path`."""
-        return self._base + path or "/"
 
     def take(self, timeout: float | None) -> HTTPConnection:
         """An open connection; the one that was used last, or a new one.
@@ -83,7 +71,7 @@ class Connections:
         connection = self._maker._new_conn()  # type: ignore[assignment]
         connection.timeout = timeout
         try:
-            if self._by_tunnel:
+            if self.route.tunnel:
                 self._maker._prepare_proxy(connection)
             else:
                 connection.connect()
@@ -198,14 +186,3 @@ class Channel:
     def _wait_without_limit(self) -> None:
         self._socket.settimeout(None)
         self._limit = math.inf
-
-
-def _user(url: str) -> str | None:
-    """Name and password in `url`."""
-    user = parse_url(url).auth
-    return unquote(user) if user else None
-
-
-def _titled(headers: dict[str, str]) -> dict[str, str]:
-    """As `check_headers` writes the names."""
-    return {name.title(): value for name, value in headers.items()}

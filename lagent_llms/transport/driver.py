@@ -27,7 +27,7 @@ def connect_error(url: str, error: BaseException) -> ConnectError:
     reason: BaseException = error
     while (deeper := reason.__cause__ or reason.__context__) is not None:
         reason = deeper
-    if isinstance(reason, OSError) and (reason.errno or 0) > 0:
+    if isinstance(reason, OSError) and (reason.errno or 0) > 0 and not isinstance(reason, ssl.SSLError):
         words = os.strerror(reason.errno or 0)
     else:
         words = str(reason) or type(reason).__name__

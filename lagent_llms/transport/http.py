@@ -175,9 +175,10 @@ class HTTPSource(Generic[T]):
             channel = self._channel = Channel(connections, connection, self._deadline)
         if self._closed.is_set():
             raise interrupted(self._url)
-        headers = {**connections.headers, **self._transport.headers}
+        way = connections.route
+        headers = {**way.headers, **self._transport.headers}
         try:
-            return channel.send(command.request.encode(connections.target(command.request.path), headers))
+            return channel.send(command.request.encode(way.target(command.request.path), headers))
         except (OSError, ValueError) as error:
             raise self._broken(error) from error
 

@@ -24,6 +24,7 @@ class Route:
         tls: Whether that connection begins with TLS.
         base: What stands before the path in a request.
         headers: What every request to this server has to say.
+        login: What a proxy has to be told before that.
         tunnel: What a proxy is asked for before TLS with the server begins; b'' for nothing.
         server: Name of the server, which its certificate has to prove.
     """
@@ -33,6 +34,7 @@ class Route:
     tls: bool
     base: str
     headers: dict[str, str]
+    login: dict[str, str]
     tunnel: bytes
     server: str
 
@@ -57,17 +59,17 @@ def route(url: str, proxy: str | None = None) -> Route:
     base = quote(server.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     headers = {"Host": netloc, **_login("Authorization", server)}
     if proxy is None:
-        return Route(name, port, server.scheme == "https", base, headers, b"", name)
+        return Route(name, port, server.scheme == "https", base, headers, {}, b"", name)
     through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if through.scheme not in _PORTS:
         raise ConfigError(f"the proxy {public_url(proxy)} of the environment: http and https can be used")
     where = through.hostname or "", through.port or _PORTS[through.scheme], through.scheme == "https"
     login = _login("Proxy-Authorization", through)
     if server.scheme == "http":  # the proxy is sent the whole URL
-        return Route(*where, f"http://{netloc}{base}", {**headers, **login}, b"", name)
+        return Route(*where, f"http://{netloc}{base}", {**headers, **login}, login, b"", name)
     address = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     lines = [f"CONNECT {address} HTTP/1.1", f"Host: {address}", *map(": ".join, login.items()), "\r\n"]
-    return Route(*where, base, headers, "\r\n".join(lines).encode("latin-1"), name)
+    return Route(*where, base, headers, login, "\r\n".join(lines).encode("latin-1"), name)
 
 
 def _login(header: str, parts: SplitResult) -> dict[str, str]:

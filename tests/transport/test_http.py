@@ -274,7 +274,7 @@ def garbage(connection):
 
 def test_garbage_in_the_stream(connect):
     client, _ = connect(garbage)
-    with pytest.raises((StreamInterrupted, TimeoutExceeded)):  # aiohttp may drop it without telling
+    with pytest.raises((StreamInterrupted, TimeoutExceeded)):
         text_of(client, timeout=1)
 
 

@@ -1,0 +1,63 @@
+"""A proxy that makes tunnels: whatever host is asked for, it leads to one server."""
+
+import contextlib
+import socket
+import threading
+
+
+class ConnectProxy:
+    """Answers CONNECT; one thread for each direction of a tunnel.
+
+    Args:
+        port: Where tunnels lead to on this machine.
+        status: What it answers; only with 200 there is a tunnel.
+
+    Attributes:
+        heads: What was asked for, a text each.
+    """
+
+    def __init__(self, port, status=200):
+        self.heads = []
+        self._port = port
+        self._status = status
+        self._sockets = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[sock], daemon=True).start()
+
+    def _serve(self, sock):
+        self._sockets.append(sock)
+        head = b""
+        with contextlib.suppress(OSError):
+            while b"\r\n\r\n" not in head:
+                head += sock.recv(1000)
+            self.heads.append(head.decode())
+            sock.sendall(b"HTTP/1.1 %d X\r\n\r\n" % self._status)
+            if self._status != 200:
+                sock.close()
+                return
+            server = socket.create_connection(("127.0.0.1", self._port))
+            self._sockets.append(server)
+            threading.Thread(target=_pass_on, args=[server, sock], daemon=True).start()
+            _pass_on(sock, server)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for sock in [self._listener, *self._sockets]:
+            sock.close()
+
+
+def _pass_on(source, target):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
