@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,33 @@ class _Config:
     top_k: int = 50
 
 
+class _Sampling(NamedTuple):
+    """How one call samples."""
+
+    temperature: float
+    top_p: float
+    top_k: int | None
+    prng_key: Any
+
+
+def _with_keywords(sampled: Callable[[Any, Any, Any, _Sampling], Any]) -> GenerateFunction:
+    """`sampled` as it is called: the server gives a function what its signature names."""
+
+    def generate(
+        parameters: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        *,
+        temperature: float,
+        top_p: float,
+        top_k: int | None,
+        prng_key: Any,
+    ) -> Any:
+        return sampled(parameters, input_ids, attention_mask, _Sampling(temperature, top_p, top_k, prng_key))
+
+    return generate
+
+
 def _nnx_of(model: Any) -> Any:
     """flax.nnx, if `model` is one of its modules (then it is imported already)."""
     nnx = sys.modules.get("flax.nnx")
@@ -142,23 +169,14 @@ def _by_generate(
 
         return run
 
-    def generate(
-        parameters: Any,
-        input_ids: Any,
-        attention_mask: Any,
-        *,
-        temperature: float,
-        top_p: float,
-        top_k: int | None,
-        prng_key: Any,
-    ) -> Any:
-        run = compiled(do_sample=True, temperature=temperature, top_p=top_p, top_k=top_k or 0)
-        return run(parameters, input_ids, attention_mask, prng_key)
+    def sampled(parameters: Any, input_ids: Any, attention_mask: Any, how: _Sampling) -> Any:
+        run = compiled(do_sample=True, temperature=how.temperature, top_p=how.top_p, top_k=how.top_k or 0)
+        return run(parameters, input_ids, attention_mask, how.prng_key)
 
-    def greedy_generate(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
+    def greedy(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
         return compiled(do_sample=False)(parameters, input_ids, attention_mask, jax.random.PRNGKey(0))
 
-    return generate, greedy_generate
+    return _with_keywords(sampled), greedy
 
 
 def _generation_config(**settings: Any) -> Any:
@@ -217,23 +235,14 @@ def _by_logits(
         _, ids, _ = lax.while_loop(go_on, step, (0, ids, jnp.zeros(rows, bool)))
         return jax.vmap(lambda row, start: lax.dynamic_slice(row, (start,), (chunk,)))(ids, lengths)
 
-    def generate(
-        parameters: Any,
-        input_ids: Any,
-        attention_mask: Any,
-        *,
-        temperature: float,
-        top_p: float,
-        top_k: int | None,
-        prng_key: Any,
-    ) -> Any:
-        settings = (jnp.float32(temperature), jnp.float32(top_p), jnp.int32(top_k or 1 << 30))
-        return run(parameters, input_ids, attention_mask, settings, prng_key, greedy=False)
+    def sampled(parameters: Any, input_ids: Any, attention_mask: Any, how: _Sampling) -> Any:
+        settings = (jnp.float32(how.temperature), jnp.float32(how.top_p), jnp.int32(how.top_k or 1 << 30))
+        return run(parameters, input_ids, attention_mask, settings, how.prng_key, greedy=False)
 
-    def greedy_generate(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
+    def greedy(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
         return run(parameters, input_ids, attention_mask, None, None, greedy=True)
 
-    return generate, greedy_generate
+    return _with_keywords(sampled), greedy
 
 
 def _sample_rows(settings: Any, prng_key: Any, rows: int, vocab: int) -> SampleRows:
