@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
-
-from fastapi import Request
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base import AsyncBaseLLM
 from ..params import Timeout
+
+if TYPE_CHECKING:
+    from fastapi import Request
 
 __all__ = ["PATIENT", "ClientGone", "call_keywords", "unless_gone"]
 
