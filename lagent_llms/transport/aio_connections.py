@@ -51,9 +51,12 @@ class AsyncConnections:
         while self._leaving:  # each request waits for one of them at most
             connection = self._leaving.popleft()
             if connection.leaving:
-                if await connection.freed(_PATIENCE) and connection in self._idle:
-                    self._idle.remove(connection)  # unless another request was faster
-                    return connection
+                free = await connection.freed(_PATIENCE) and connection in self._idle
+                if free:  # else another request was faster
+                    self._idle.remove(connection)
+                    if connection.quiet:
+                        return connection
+                    connection.abort()
                 return None
         return None
 
