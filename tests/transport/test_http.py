@@ -27,26 +27,9 @@ from lagent_llms import (
     Timeout,
     TimeoutExceeded,
 )
-from lagent_llms.testing.conformance import Caller
 from tests.scripted_server import ScriptedServer, free_port, slowly
 
 CHINESE = "你好，世界！😀 <|im_end|"
-
-
-@pytest.fixture(params=[LMDeployClient, AsyncLMDeployClient], ids=["sync", "async"])
-def connect(request):
-    """Makes a server of a script and a client of it."""
-    made = []
-
-    def connect(script, url=None, **kwargs):
-        server = ScriptedServer(script)
-        client = Caller(request.param(url or server.url, "m", **{"max_retries": 0, **kwargs}))
-        made.extend((client, server))
-        return client, server
-
-    yield connect
-    for one in made:
-        one.close()
 
 
 def text_of(client, method="stream_generate", **kwargs):
