@@ -363,7 +363,7 @@ def test_close_frees_the_engine():
         for _ in stream:
             pass
     for call in (llm.generate, llm.tokenize):
-        with pytest.raises(LLMError, match="engine is closed"):
+        with pytest.raises(LLMError, match="is closed"):
             call("hi")
     llm.close()
 
