@@ -97,12 +97,14 @@ class Deadline:
 
     def exceeded(self) -> TimeoutExceeded:
         """The error that tells which limit was reached."""
-        if self._end is not None and self._clock() >= self._end:
-            phase, seconds = "total", self._timeout.total
-        elif self._first:
+        phase, seconds = "idle", self._timeout.idle
+        if self._first:
             phase, seconds = "first_token", self._timeout.first_token
-        else:
-            phase, seconds = "idle", self._timeout.idle
+        # Not only when its end is past: a timer may ring a moment early.
+        if self._end is not None and (
+            self._resting or seconds is None or self._end <= max(self._clock(), self._last + seconds)
+        ):
+            phase, seconds = "total", self._timeout.total
         waited = {
             "total": "the whole answer took longer than",
             "first_token": "no piece of the answer came within",

@@ -295,7 +295,8 @@ class AsyncGRPCSource:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:
                     return connect_timeout(self._transport.settings.address, limit)
-                return self._deadline.exceeded()
+                if remaining is not None:  # else it is the server's own
+                    return self._deadline.exceeded()
             return await self._failure(error)
         except asyncio.CancelledError:
             if self._closed and _cancellations() == before:

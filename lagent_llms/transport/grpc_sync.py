@@ -282,7 +282,8 @@ class GRPCSource:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 if connecting:
                     return connect_timeout(self._transport.settings.address, limit)
-                return self._deadline.exceeded()
+                if remaining is not None:  # else it is the server's own
+                    return self._deadline.exceeded()
             return self._failure(error, begun=False)
 
     def _failure(self, error: Any, *, begun: bool) -> LLMError:

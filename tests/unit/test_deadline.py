@@ -40,6 +40,21 @@ def test_total_bounds_the_whole_answer():
     assert deadline.exceeded().phase == "total"
 
 
+@pytest.mark.parametrize(
+    ("timeout", "phase"),
+    [
+        (Timeout(first_token=None, idle=None, total=5), "total"),
+        (Timeout(first_token=30, idle=None, total=5), "total"),
+        (Timeout(first_token=5, idle=None, total=30), "first_token"),
+    ],
+)
+def test_a_timer_may_ring_a_moment_early(timeout, phase):
+    clock = Clock()
+    deadline = Deadline(timeout, clock)
+    clock.now += 4.999_999
+    assert (deadline.exceeded().phase, deadline.exceeded().seconds) == (phase, 5)
+
+
 def test_a_timer_looks_again_before_the_shorter_limit_can_be_over():
     clock = Clock()
     deadline = Deadline(Timeout(first_token=30, idle=2), clock)
