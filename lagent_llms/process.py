@@ -101,6 +101,7 @@ class Child:
             os.close(status)
             os.close(feed)
         _children.add(self)
+        weakref.finalize(self, os.close, self._status).atexit = False
         weakref.finalize(self, _let_go, self._guard).atexit = False
         threading.Thread(
             target=self._log.follow, args=(self._guard,), name="child-server-log", daemon=True
@@ -184,10 +185,6 @@ class Child:
         """The guard was killed: the kernel has killed the child, its own group is left to us."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError, TypeError):  # TypeError: Python itself ends
-            os.close(self._status)
 
 
 class _Log:
