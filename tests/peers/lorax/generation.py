@@ -1,8 +1,10 @@
 """Decoding: one thread steps all running sequences in turn, each under its own adapter."""
 
+import queue
 import re
 import threading
 import time
+from concurrent.futures import Future
 
 import torch
 from transformers import (
@@ -83,41 +85,42 @@ class Engine:
         ends = adapters.model.generation_config.eos_token_id
         self.ends = {ends} if isinstance(ends, int) else set(ends)
         self.grammars = Grammars(tokenizer, adapters.model.config.vocab_size, sorted(self.ends))
-        self._new = []
+        self._tasks = queue.SimpleQueue()  # for the thread: who submits never waits for a step
         self._running = []
-        self._wake = threading.Condition()
         threading.Thread(target=self._run, daemon=True).start()
 
     @property
     def sequences(self):
         """How many are going on."""
-        return len(self._new) + sum(not one.cancelled for one in self._running)
+        return self._tasks.qsize() + sum(not one.cancelled for one in self._running)
 
     def submit(self, sequence):
-        with self._wake:
-            self._new.append(sequence)
-            self._wake.notify()
+        self._tasks.put(lambda: self._running.append(sequence))
 
     def embed(self, text):
-        """The mean of the last hidden states."""
-        ids = torch.tensor([self.tokenizer.encode(text)])
-        with self._wake, torch.inference_mode():
-            self.adapters.use(None)
-            states = self.adapters.model(ids, output_hidden_states=True).hidden_states[-1][0]
-        return states.mean(dim=0).tolist()
+        """The mean of the last hidden states, as a future."""
+        ids, embedding = torch.tensor([self.tokenizer.encode(text)]), Future()
+        self._tasks.put(lambda: self._embed(ids, embedding))
+        return embedding
+
+    def _embed(self, ids, embedding):
+        try:
+            with torch.inference_mode():
+                self.adapters.use(None)
+                states = self.adapters.model(ids, output_hidden_states=True).hidden_states[-1][0]
+            embedding.set_result(states.mean(dim=0).tolist())
+        except (RuntimeError, ValueError, IndexError) as error:
+            embedding.set_exception(error)
 
     def _run(self):
         while True:
-            with self._wake:
-                while not (self._new or self._running):
-                    self._wake.wait()
-                self._running += self._new
-                self._new = []
-                now = time.monotonic()
-                ready = [one for one in self._running if one.cancelled or one.not_before <= now]
-                ready.sort(key=lambda one: one.adapter or "")
-                ended = {id(one) for one in ready if self._advance(one)}
-                self._running = [one for one in self._running if id(one) not in ended]
+            while not (self._running and self._tasks.empty()):
+                self._tasks.get()()
+            now = time.monotonic()
+            ready = [one for one in self._running if one.cancelled or one.not_before <= now]
+            ready.sort(key=lambda one: one.adapter or "")
+            ended = {id(one) for one in ready if self._advance(one)}
+            self._running = [one for one in self._running if id(one) not in ended]
             if not ready:
                 time.sleep(0.002)
 

@@ -135,7 +135,7 @@ def make_app(server):
     @app.post("/embed")
     async def embed(request: Request):
         given = await body(EmbedRequest, request)
-        return {"embeddings": server.engine.embed(given.inputs)}
+        return {"embeddings": await asyncio.wrap_future(server.engine.embed(given.inputs))}
 
     @app.post("/classify")
     async def classify(request: Request):
