@@ -128,6 +128,6 @@ class Promises:
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
     """Whether `condition` comes true in time."""
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
+    while not (true := condition()) and time.monotonic() < end:
         time.sleep(0.01)
-    return condition()
+    return true
