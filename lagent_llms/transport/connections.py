@@ -60,6 +60,7 @@ class Connections:
         Raises:
             OSError, urllib3.exceptions.HTTPError: None could be made.
         """
+        self._closed = False  # who asks after a close begins anew
         while self._idle:
             try:
                 connection = self._idle.pop()

@@ -288,6 +288,15 @@ def test_closing_closes_them(connect):
     assert gone == [True]
 
 
+def test_a_closed_client_begins_anew(connect):
+    client, server = connect(lambda c: c.json(WHOLE))
+    client.generate("x")
+    client._run(client.llm.aclose()) if client.asynchronous else client.llm.close()
+    for _ in range(3):
+        assert client.generate("x").generated_text == "Hello"
+    assert server.connections == 2
+
+
 def test_context_managers():
     with ScriptedServer(lambda c: c.json(WHOLE)) as server:
         with Client(server.url) as client:
