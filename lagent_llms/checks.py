@@ -10,7 +10,7 @@ from .errors import InvalidArgument
 
 __all__ = [
     "Check",
-    "adapter_name",
+    "a_name",
     "flag",
     "integer",
     "logprobs",
@@ -130,7 +130,7 @@ def response_format(name: str, value: Any) -> Any:
     return value
 
 
-def adapter_name(name: str, value: Any) -> Any:
+def a_name(name: str, value: Any) -> Any:
     """None or a name."""
     if value is not None and (not isinstance(value, str) or not value):
         raise refusal(name, value, "None or a string that is not empty")

@@ -167,19 +167,28 @@ class LLMCore:
                 text, dialog = self._history_text(turn.history) + inputs, None
             else:
                 text, dialog, written = self._dialog(turn.history, check_messages(inputs), options)
-        except BaseException:
+            request = Request(
+                prompt=text,
+                messages=dialog,
+                params=params,
+                options=options,
+                add_bos=dialog is None or self.template is None or self.template.bos_by == "server",
+                stop_words=self._stop_words(params),
+                turn=turn,
+                history=partial(_extended, text, dialog, written),
+            )
+            self.check_request(request)
+        except BaseException:  # whatever it is, Ctrl-C too: it goes on, but the session must not stay busy
             turn.rollback()
             raise
-        return Request(
-            prompt=text,
-            messages=dialog,
-            params=params,
-            options=options,
-            add_bos=dialog is None or self.template is None or self.template.bos_by == "server",
-            stop_words=self._stop_words(params),
-            turn=turn,
-            history=partial(_extended, text, dialog, written),
-        )
+        return request
+
+    def check_request(self, request: Request) -> None:
+        """Refuse what cannot be honoured on the way this very request takes; for backends with several.
+
+        Raises:
+            LLMError: The request must not be sent.
+        """
 
     def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> Request:
         """`prepare` for a stream: with ``on_error='status'`` a refusal is told by the stream itself.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .. import checks
 from ..base import AsyncBaseLLM, BaseLLM
 from ..errors import InvalidArgument
 from ..request import LLMCore, Request
@@ -66,14 +67,8 @@ class HTTPCore(LLMCore):
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
-        if model_name is not None and (not isinstance(model_name, str) or not model_name):
-            raise InvalidArgument(
-                f"model_name={model_name!r}: allowed is None or a name", argument="model_name"
-            )
-        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-            raise InvalidArgument(
-                f"max_retries={max_retries!r}: allowed is an integer of 0 or more", argument="max_retries"
-            )
+        checks.a_name("model_name", model_name)
+        checks.integer("an integer of 0 or more", 0)("max_retries", max_retries)
         urls = [url] if isinstance(url, str) else url
         if not isinstance(urls, Sequence) or not urls:
             raise InvalidArgument(f"url={url!r}: allowed is a URL or a list of URLs", argument="url")

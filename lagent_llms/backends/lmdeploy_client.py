@@ -26,19 +26,21 @@ class LMDeployCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
 
+    def check_request(self, request: Request) -> None:
+        """See `LLMCore.check_request`; /v1/completions would drop these, or break off at logprobs."""
+        if request.prompt is not None:
+            self.refuse(
+                request,
+                ("logprobs", "response_format", "tool_choice"),
+                "for a prompt; messages without a meta_template go to a route that can",
+            )
+
     # The protocol is imported by the first call: who only names a client does not wait for it.
 
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
         from ..wire import lmdeploy
 
-        if request.prompt is not None:
-            # /v1/completions would drop them without a word (or, for logprobs, break off at them).
-            self.refuse(
-                request,
-                ("logprobs", "response_format", "tool_choice"),
-                "for a prompt; messages without a meta_template go to a route that can",
-            )
         bos = self.template.bos if self.template is not None else ""
         return lmdeploy.answer_call(request, request.options.adapter_name or model, bos=bos)
 

@@ -66,19 +66,16 @@ class LoRAXCore(HTTPCore):
 
     def prepare(self, inputs: Input, given: Mapping[str, Any]) -> Request:
         """See `LLMCore.prepare`; adapters are checked as well, since a wrong merge would stop the server."""
-        request = super().prepare(inputs, _checked(given))
-        try:
-            if request.prompt is None:
-                # /v1/chat/completions would drop them without a word.
-                self.refuse(
-                    request,
-                    ("logprobs", "merged_adapters"),
-                    "for messages without a meta_template; with one they go to a route that can",
-                )
-        except BaseException:
-            request.turn.rollback()
-            raise
-        return request
+        return super().prepare(inputs, _checked(given))
+
+    def check_request(self, request: Request) -> None:
+        """See `LLMCore.check_request`; /v1/chat/completions would drop these without a word."""
+        if request.prompt is None:
+            self.refuse(
+                request,
+                ("logprobs", "merged_adapters"),
+                "for messages without a meta_template; with one they go to a route that can",
+            )
 
     def check_batch(self, calls: list[tuple[Input, dict[str, Any]]]) -> list[tuple[Input, dict[str, Any]]]:
         """See `LLMCore.check_batch`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
+from .. import checks
 from ..errors import (
     ConfigError,
     InvalidArgument,
@@ -142,14 +143,8 @@ class TritonCore(LLMCore):
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
-        if model_name is not None and (not isinstance(model_name, str) or not model_name):
-            raise InvalidArgument(
-                f"model_name={model_name!r}: allowed is None or a name", argument="model_name"
-            )
-        if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
-            raise InvalidArgument(
-                f"max_retries={max_retries!r}: allowed is an integer of 0 or more", argument="max_retries"
-            )
+        checks.a_name("model_name", model_name)
+        checks.integer("an integer of 0 or more", 0)("max_retries", max_retries)
         if dialect is not None:
             dialect_named(dialect)
         scheme, address = _address(tritonserver_addr)
