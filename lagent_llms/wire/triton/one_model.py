@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -111,7 +112,7 @@ class OneModel:
         """See `Conversation`: to cancel the call is enough."""
 
 
-class OneModelDialect:
+class OneModelDialect(ABC):
     """A dialect of one model; a subclass names its inputs and fills them.
 
     Attributes:
@@ -157,6 +158,7 @@ class OneModelDialect:
         )
         return OneModel(sent, model.decoupled, model, self, request)
 
+    @abstractmethod
     def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
         """Put what only this dialect knows how to.
 
@@ -166,7 +168,6 @@ class OneModelDialect:
         Raises:
             UnsupportedParameter: The model has no input for something that is asked.
         """
-        raise NotImplementedError
 
     def _honour(self, request: Request, inputs: Inputs, model: Model, done: Collection[str]) -> None:
         """Put all other parameters into the inputs that `optional` names, or refuse them."""

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import threading
+from abc import ABC, abstractmethod
 
 import triton_python_backend_utils as pb_utils
 
@@ -13,7 +14,7 @@ from .events import tell
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
-class Model:
+class Model(ABC):
     """Base of the dialects, which say how a request is read and an answer is written.
 
     ``read(request)`` gives an `Ask`, ``write(ask, piece)`` the output tensors of one response.
@@ -47,11 +48,13 @@ class Model:
 
     # The hooks of a dialect.
 
+    @abstractmethod
     def read(self, request):
-        raise NotImplementedError
+        """The `Ask` of a request."""
 
+    @abstractmethod
     def write(self, ask, piece):
-        raise NotImplementedError
+        """The output tensors of one response."""
 
     async def pieces(self, ask):
         """The answer, piece by piece, or in one piece if no stream is asked for."""
