@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import random
 import re
 import statistics
 import time
@@ -20,25 +21,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOCS", "interleaved", "machine", "main", "table", "write_section"]
+__all__ = ["DOCS", "interleaved", "machine", "main", "median", "ratios", "table", "write_section"]
 
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each candidate, in turns, so that all of them see the same machine.
+    """CPU seconds of each candidate, in rounds of all of them, so that all see the same machine.
 
-    CPU time and not wall time: another program on the machine takes the latter. The garbage collector rests
-    meanwhile.
+    CPU time and not wall time: another program on the machine takes the latter. The order within a round is
+    drawn anew each time, since who runs after whom matters. The garbage collector rests meanwhile.
     """
+    order = list(candidates)
     times: dict[str, list[float]] = {name: [] for name in candidates}
     gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
-            for name, candidate in candidates.items():
+            random.shuffle(order)
+            for name in order:
                 began = time.process_time()
-                candidate()
+                candidates[name]()
                 times[name].append(time.process_time() - began)
     finally:
         gc.enable()
@@ -48,6 +51,17 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
 def median(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The median of each list."""
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def ratios(times: Mapping[str, Sequence[float]], peer: str) -> dict[str, float]:
+    """What each candidate took of `peer`'s time: the median of the rounds' ratios.
+
+    What slows the machine for a while slows a whole round, and cancels out.
+    """
+    return {
+        name: statistics.median(one / other for one, other in zip(found, times[peer], strict=True))
+        for name, found in times.items()
+    }
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

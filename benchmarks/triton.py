@@ -1,9 +1,9 @@
 """Client CPU per streamed response of a tritonserver: ours, and tritonclient's own ways of streaming.
 
-The same scripted model (TensorRT-LLM's inputs, a token a response) answers all of them. "Raw stub" is the
-generated gRPC stub used by hand, with nothing but the decoding of the text. CPU time of the whole process, so
-gRPC's threads count; the least of many rounds, since what other programs on the machine cost is no
-property of a client.
+The same scripted model (TensorRT-LLM's inputs, a token a response) answers all of them, as fast as it can or
+with a pause before each token, as models make one. "Raw stub" is the generated gRPC stub used by hand, with
+nothing but the decoding of the text. CPU time of the whole process, so gRPC's threads count; medians of many
+rounds, and of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from tests import triton_peer
 NAME = "triton"
 MODEL = "trtllm-scripted"
 TOKENS = 100
-PROMPT = f"[[tokens {TOKENS}]]"
+#: What stands before the tokens -> in words.
+PACES = {"": "at full speed", "[[slow 0.005]]": "5 ms a token"}
 EXPECTED = "".join(f"t{n} " for n in range(TOKENS))
 
 
-def request_message() -> Any:
+def request_message(prompt: str) -> Any:
     """What every candidate sends."""
     message = service_pb2.ModelInferRequest(model_name=MODEL)
-    text = PROMPT.encode()
+    text = prompt.encode()
     for name, datatype, raw in (
         ("text_input", "BYTES", len(text).to_bytes(4, "little") + text),
         ("max_tokens", "INT32", TOKENS.to_bytes(4, "little")),
@@ -46,11 +47,11 @@ def request_message() -> Any:
     return message
 
 
-def tensors(module: Any) -> list[Any]:
+def tensors(module: Any, prompt: str) -> list[Any]:
     """The same for tritonclient."""
     found = []
     for name, datatype, array in (
-        ("text_input", "BYTES", np.array([[PROMPT.encode()]], dtype=object)),
+        ("text_input", "BYTES", np.array([[prompt.encode()]], dtype=object)),
         ("max_tokens", "INT32", np.array([[TOKENS]], dtype=np.int32)),
         ("stream", "BOOL", np.array([[True]])),
         ("exclude_input_in_output", "BOOL", np.array([[True]])),
@@ -68,23 +69,24 @@ def text_of(response: Any) -> str:
 class Synchronous:
     """The candidates without await."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, prompt: str) -> None:
+        self._prompt = prompt
         self._ours = TritonClient(address, MODEL, max_new_tokens=TOKENS)
         self._channel = grpc.insecure_channel(address)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._client = tritonclient.InferenceServerClient(address)
         self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._client.start_stream(lambda result, error: self._results.put((result, error)))
-        self._inputs = tensors(tritonclient)
+        self._inputs = tensors(tritonclient, prompt)
 
     def ours(self) -> Iterator[str]:
         """What this library gives."""
-        for chunk in self._ours.stream_generate(PROMPT):
+        for chunk in self._ours.stream_generate(self._prompt):
             yield chunk.delta
 
     def raw_stub(self) -> Iterator[str]:
         """The generated stub, by hand."""
-        for response in self._stub.ModelStreamInfer(iter([request_message()])):
+        for response in self._stub.ModelStreamInfer(iter([request_message(self._prompt)])):
             if response.infer_response.raw_output_contents:
                 yield text_of(response)
 
@@ -110,23 +112,24 @@ class Synchronous:
 class Asynchronous:
     """The candidates with await; made on the loop that runs them."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, prompt: str) -> None:
+        self._prompt = prompt
         self._ours = AsyncTritonClient(address, MODEL, max_new_tokens=TOKENS)
         self._channel = grpc.aio.insecure_channel(address)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._client = tritonclient_aio.InferenceServerClient(address)
-        self._inputs = tensors(tritonclient)
+        self._inputs = tensors(tritonclient, prompt)
 
     async def ours(self) -> AsyncIterator[str]:
         """What this library gives."""
-        async for chunk in self._ours.stream_generate(PROMPT):
+        async for chunk in self._ours.stream_generate(self._prompt):
             yield chunk.delta
 
     async def raw_stub(self) -> AsyncIterator[str]:
         """The generated stub, by hand."""
 
         async def requests() -> AsyncIterator[Any]:
-            yield request_message()
+            yield request_message(self._prompt)
 
         async for response in self._stub.ModelStreamInfer(requests()):
             if response.infer_response.raw_output_contents:
@@ -172,45 +175,53 @@ def awaiting(
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    requests, rounds = (20, 3) if quick else (20, 40)
+    rounds = 3 if quick else 30
+    figures: dict[str, Any] = {}
     with triton_peer.served([MODEL]) as peer:
-        sync = Synchronous(peer.grpc)
+        for pause, pace in PACES.items():
+            requests = 4 if pause else 20  # one after the other
+            for group, candidates, asked, close in groups(peer.grpc, f"[[tokens {TOKENS}]]{pause}", requests):
+                for warm_up in candidates.values():
+                    warm_up()
+                times = report.interleaved(candidates, rounds)
+                medians, ratios = report.median(times), report.ratios(times, "raw_stub")
+                figures[f"{group}, {pace}"] = {
+                    name: {"microseconds": medians[name] / asked / TOKENS * 1e6, "ratio": ratios[name]}
+                    for name in candidates
+                }
+                close()
+    return {"streams": figures}
+
+
+def groups(
+    address: str, prompt: str, requests: int
+) -> Iterator[tuple[str, dict[str, Callable[[], None]], int, Callable[[], None]]]:
+    """Name, candidates, requests of a turn, and what closes them."""
+    sync = Synchronous(address, prompt)
+    names = ("raw_stub", "tritonclient_stream", "ours")
+    yield "sync", {name: reading(getattr(sync, name), requests) for name in names}, requests, sync.close
+    for at_once in (1, 20):
         loop = asyncio.new_event_loop()
 
         async def make() -> Asynchronous:
-            return Asynchronous(peer.grpc)
+            return Asynchronous(address, prompt)
 
         aio = loop.run_until_complete(make())
-        groups = {
-            "sync": {
-                name: reading(getattr(sync, name), requests)
-                for name in ("raw_stub", "tritonclient_stream", "ours")
-            },
-            **{
-                f"async, {at_once} at once": {
-                    name: awaiting(loop, getattr(aio, name), requests, at_once)
-                    for name in ("raw_stub", "tritonclient_aio", "ours")
-                }
-                for at_once in (1, 20)
-            },
-        }
-        figures: dict[str, Any] = {}
-        for group, candidates in groups.items():
-            for warm_up in candidates.values():
-                warm_up()
-            found = report.interleaved(candidates, rounds)
-            figures[group] = {name: min(all_of) / requests / TOKENS * 1e6 for name, all_of in found.items()}
-        sync.close()
-        loop.run_until_complete(aio.close())
-        loop.close()
-    return {"microseconds": figures}
+        names, asked = ("raw_stub", "tritonclient_aio", "ours"), max(requests, at_once)
+        candidates = {name: awaiting(loop, getattr(aio, name), asked, at_once) for name in names}
+
+        def close(loop: asyncio.AbstractEventLoop = loop, aio: Asynchronous = aio) -> None:
+            loop.run_until_complete(aio.close())
+            loop.close()
+
+        yield f"async, {at_once} at once", candidates, asked, close
 
 
 def tables(figures: dict[str, Any]) -> str:
     rows = [
-        [group, name.replace("_", " "), f"{micros:.0f}", f"{micros / found['raw_stub']:.2f}x"]
-        for group, found in figures["microseconds"].items()
-        for name, micros in found.items()
+        [group, name.replace("_", " "), f"{found['microseconds']:.0f}", f"{found['ratio']:.2f}x"]
+        for group, candidates in figures["streams"].items()
+        for name, found in candidates.items()
     ]
     return report.table(["streams", "client", "CPU a response, µs", "of the raw stub"], rows)
 

@@ -27,7 +27,6 @@ from ..wire.triton.inference import (
     Pause,
     exchange,
 )
-from .alarm import Alarm
 from .driver import connect_timeout
 from .grpc_messages import (
     FAREWELL,
@@ -45,6 +44,7 @@ from .grpc_messages import (
     says_nothing_of_life,
 )
 from .loops import PerLoop
+from .thread_alarm import ThreadAlarm
 
 __all__ = ["AsyncGRPCSource", "AsyncGRPCTransport"]
 
@@ -173,13 +173,18 @@ class AsyncGRPCSource:
         self, transport: AsyncGRPCTransport, conversation: Conversation | None, timeout: Timeout
     ) -> None:
         self._transport, self._conversation, self._timeout = transport, conversation, timeout
-        self._steps = None if conversation is None else exchange(conversation, transport.retry)
+        self._steps = (
+            None if conversation is None else exchange(conversation, transport.retry, lambda: self._shown)
+        )
+        self._shown = False  # some of the answer
         self._deadline = Deadline(timeout)
         self._channel: _Channel | None = None
         self._call: Any = None  # the stream
+        self._messages: Any = None  # what comes of it
         self._asking: Any = None  # a call with one response, perhaps while the stream is open
         self._last: Any = None
-        self._alarm: Alarm | None = None
+        self._alarm: ThreadAlarm | None = None
+        self._cancellations = 0  # of the task that opened the stream
         self._closed = False
 
     async def __anext__(self) -> Piece:
@@ -193,6 +198,7 @@ class AsyncGRPCSource:
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
                 if isinstance(command, Piece):
                     self._deadline.piece_arrived()
+                    self._shown = True
                     return command
                 outcome = await self._read() if isinstance(command, Next) else await self.execute(command)
                 if self._closed:
@@ -242,8 +248,17 @@ class AsyncGRPCSource:
             return error
         if self._closed:
             return closed_early()
-        self._call = self._channel.stream(request)
-        self._alarm = Alarm(self._deadline, self._call.cancel)
+        self._cancellations = _cancellations()
+        call = self._call = self._channel.stream(request)
+        self._messages = call.__aiter__()
+        loop = asyncio.get_running_loop()
+
+        def ring() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
+                loop.call_soon_threadsafe(call.cancel)
+
+        # Not a timer of the loop: with one set, each of the loop's waits costs more.
+        self._alarm = ThreadAlarm(self._deadline, ring)
         return None
 
     async def _connect(self, channel: _Channel) -> LLMError | None:
@@ -254,24 +269,23 @@ class AsyncGRPCSource:
         return outcome if isinstance(outcome, LLMError) and not channel.connected else None
 
     async def _read(self) -> Response | LLMError | None:
-        before = _cancellations()
         while True:
             try:
-                message = await self._call.read()
+                message = await self._messages.__anext__()
+            except StopAsyncIteration:
+                if self._last is None or is_final(self._last):
+                    return None
+                return StreamInterrupted("the answer ended without its final marker")
             except grpc.RpcError as error:
                 return await self._failure(error)
             except asyncio.CancelledError:
-                if _cancellations() > before:
+                if _cancellations() > self._cancellations:
                     raise
                 if self._alarm is not None and self._alarm.rang:
                     return self._deadline.exceeded()
                 if self._closed:
                     return closed_early()
                 raise
-            if message is grpc.aio.EOF:
-                if self._last is None or is_final(self._last):
-                    return None
-                return StreamInterrupted("the answer ended without its final marker")
             if message.error_message:
                 return ServerError(f"{self._transport.settings.address}: {message.error_message}")
             self._last = message.infer_response
@@ -325,7 +339,7 @@ class AsyncGRPCSource:
             if call is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
                     call.cancel()
-        self._call = self._asking = self._alarm = self._last = None
+        self._call = self._messages = self._asking = self._alarm = self._last = None
 
 
 def _cancellations() -> int:

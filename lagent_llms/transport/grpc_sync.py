@@ -154,7 +154,10 @@ class GRPCSource:
 
     def __init__(self, transport: GRPCTransport, conversation: Conversation | None, timeout: Timeout) -> None:
         self._transport, self._conversation, self._timeout = transport, conversation, timeout
-        self._steps = None if conversation is None else exchange(conversation, transport.retry)
+        self._steps = (
+            None if conversation is None else exchange(conversation, transport.retry, lambda: self._shown)
+        )
+        self._shown = False  # some of the answer
         self._deadline = Deadline(timeout)
         self._call: Any = None  # the stream
         self._asking: Any = None  # a call with one response, perhaps while the stream is open
@@ -180,6 +183,7 @@ class GRPCSource:
                     command = self._steps.send(outcome)
                 if isinstance(command, Piece):
                     self._deadline.piece_arrived()
+                    self._shown = True
                     return command
                 outcome = self._read() if isinstance(command, Next) else self.execute(command)
         except BaseException:

@@ -8,7 +8,7 @@ nothing else than that, so sync and async cannot differ in what they mean.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -126,31 +126,28 @@ class Conversation(Protocol):
         """What to send when it is left before its end, None for nothing but to cancel the call."""
 
 
-def exchange(conversation: Conversation, retry: RetryPolicy) -> Steps:
-    """Have `conversation`, from the beginning again where that is right and nothing has been shown yet."""
+def exchange(conversation: Conversation, retry: RetryPolicy, begun: Callable[[], bool]) -> Steps:
+    """Have `conversation`, from the beginning again where that is right.
+
+    Args:
+        conversation: What is to be had.
+        retry: How often, and after which pauses.
+        begun: Tells whether some of the answer was shown. Pieces are not looked at here: to pass them on
+            costs next to nothing.
+
+    Raises:
+        LLMError: It failed for good.
+    """
     attempt = 0
     while True:
-        begun = False
-        steps = conversation.steps()
-        outcome: object = None
         try:
-            while True:
-                command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
-                if isinstance(command, Piece):
-                    begun = True
-                try:
-                    outcome = yield command
-                except LLMError as error:
-                    outcome = error
-        except StopIteration:
+            yield from conversation.steps()
             return
         except LLMError as error:
-            pause = None if begun or not _again(error) else retry.pause(error, attempt)
+            pause = None if begun() or not _again(error) else retry.pause(error, attempt)
             if pause is None:
                 raise
             failure = error
-        finally:
-            steps.close()
         _log.info("tried again in %.1f s: %s", pause, failure)
         yield Pause(pause)
         attempt += 1
