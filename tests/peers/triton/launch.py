@@ -30,7 +30,10 @@ def main():
     server = Server(sys.executable, models, grpc_port=given.grpc_port, http_port=given.http_port, flags=flags)
     try:
         server.wait_ready()
-        print(f"gRPC at {server.grpc}, HTTP at {server.http}; models: {', '.join(models or ['all'])}")
+        print(
+            f"gRPC at {server.grpc}, HTTP at {server.http}; models: {', '.join(models or ['all'])}",
+            flush=True,
+        )
         with contextlib.suppress(KeyboardInterrupt):
             while server.child.ended() is None:
                 time.sleep(0.5)

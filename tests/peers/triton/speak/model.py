@@ -14,25 +14,52 @@ from .events import tell
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
 
-class Model(ABC):
+class Tensors:
+    """Base of all models: their config, and tensors as Python's own types."""
+
+    def initialize(self, args):
+        self.config = json.loads(args["model_config"])
+        self.name = args["model_name"]
+        self.batched = self.config["max_batch_size"] > 0
+        self.outputs = {item["name"]: item for item in self.config["output"]}
+
+    def setting(self, name):
+        return self.config["parameters"].get(name, {}).get("string_value") == "true"
+
+    def values(self, request, name):
+        """The values of an input as a flat list of Python's own types; [] when it was not sent."""
+        tensor = pb_utils.get_input_tensor_by_name(request, name)
+        if tensor is None:
+            return []
+        items = tensor.as_numpy().ravel().tolist()
+        return [item.decode() if isinstance(item, bytes) else item for item in items]
+
+    def value(self, request, name, default=None):
+        return (self.values(request, name) or [default])[0]
+
+    def tensor(self, name, values, shape=None):
+        import numpy as np
+
+        dtype = pb_utils.triton_string_to_numpy(self.outputs[name]["data_type"])
+        values = [value.encode() if isinstance(value, str) else value for value in values]
+        array = np.array(values, dtype=dtype)
+        shape = shape or ((1, len(values)) if self.batched else (len(values),))
+        return pb_utils.Tensor(name, array.reshape(shape))
+
+
+class Model(Tensors, ABC):
     """Base of the dialects, which say how a request is read and an answer is written.
 
     ``read(request)`` gives an `Ask`, ``write(ask, piece)`` the output tensors of one response.
     """
 
     def initialize(self, args):
-        self.config = json.loads(args["model_config"])
-        self.name = args["model_name"]
+        super().initialize(args)
         self.decoupled = pb_utils.using_decoupled_model_transaction_policy(self.config)
-        self.batched = self.config["max_batch_size"] > 0
-        self.outputs = {item["name"]: item for item in self.config["output"]}
         self.answers = Answers(self.setting("embedded"))
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-
-    def setting(self, name):
-        return self.config["parameters"].get(name, {}).get("string_value") == "true"
 
     def execute(self, requests):
         if self.decoupled:
@@ -66,28 +93,6 @@ class Model(ABC):
         if not ask.stream:
             piece.text, piece.token_ids, piece.logprobs = text, ids, logprobs
             yield piece
-
-    # Tensors.
-
-    def values(self, request, name):
-        """The values of an input as a flat list of Python's own types; [] when it was not sent."""
-        tensor = pb_utils.get_input_tensor_by_name(request, name)
-        if tensor is None:
-            return []
-        items = tensor.as_numpy().ravel().tolist()
-        return [item.decode() if isinstance(item, bytes) else item for item in items]
-
-    def value(self, request, name, default=None):
-        return (self.values(request, name) or [default])[0]
-
-    def tensor(self, name, values, shape=None):
-        import numpy as np
-
-        dtype = pb_utils.triton_string_to_numpy(self.outputs[name]["data_type"])
-        values = [value.encode() if isinstance(value, str) else value for value in values]
-        array = np.array(values, dtype=dtype)
-        shape = shape or ((1, len(values)) if self.batched else (len(values),))
-        return pb_utils.Tensor(name, array.reshape(shape))
 
     # One request.
 

@@ -4,10 +4,10 @@ from lagent_llms.backends.jax import EMBEDDED_MODEL
 from lagent_llms.jax_engine.config import ModelConfig
 from lagent_llms.jax_engine.tokenizer import Tokenizer
 
-from .model import Model, pb_utils
+from .model import Tensors, pb_utils
 
 
-class _Plain(Model):
+class _Plain(Tensors):
     def initialize(self, args):
         super().initialize(args)
         self.tokenizer = Tokenizer(EMBEDDED_MODEL, ModelConfig.from_directory(EMBEDDED_MODEL))
