@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -113,3 +114,13 @@ class _Watch:
 
 
 _watch = _Watch()
+
+
+def _begin_anew() -> None:
+    """In a fork: the thread is not there, nor are the calls it watched."""
+    global _watch
+    _watch = _Watch()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

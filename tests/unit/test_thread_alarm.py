@@ -1,7 +1,10 @@
 """The thread that watches deadlines: it rings in time, and keeps nothing of what is over."""
 
+import os
 import threading
 import time
+
+import pytest
 
 from lagent_llms.deadline import Deadline
 from lagent_llms.params import Timeout
@@ -42,3 +45,15 @@ def test_the_others_are_still_watched():
         alarm(600).stop()
     assert rang.wait(30)
     assert waiting.rang
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_watches_its_own():
+    waiting = alarm(600)  # the thread runs, here
+    if not (child := os.fork()):
+        rang = threading.Event()
+        alarm(0.05, rang.set)
+        os._exit(0 if rang.wait(20) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    waiting.stop()
