@@ -30,6 +30,7 @@ from ..wire.triton.inference import (
 from .driver import connect_timeout
 from .grpc_messages import (
     FAREWELL,
+    LAST_FAREWELLS,
     LIVE,
     SIGN_OF_LIFE,
     GRPCSettings,
@@ -152,7 +153,7 @@ class _Channel:
 
     async def close(self) -> None:
         if self._farewells:
-            await asyncio.wait(set(self._farewells.values()))
+            await asyncio.wait(set(self._farewells.values()), timeout=LAST_FAREWELLS)
         await self._channel.close()
 
     async def _send(self, request: InferRequest) -> None:

@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "FAREWELL",
+    "LAST_FAREWELLS",
     "LIVE",
     "SIGN_OF_LIFE",
     "GRPCSettings",
@@ -114,8 +115,10 @@ def _file(path: str | os.PathLike[str]) -> bytes:
 
 #: Seconds a server has to say that it is there, after a status that leaves it open.
 SIGN_OF_LIFE = 0.5
-#: Seconds a request to stop a generation may take.
-FAREWELL = 5.0
+#: Seconds a request to stop a generation may take; so long its session waits, lest it stop the next turn.
+FAREWELL = 60.0
+#: Seconds a channel that is closed waits for such requests.
+LAST_FAREWELLS = 5.0
 
 
 def says_nothing_of_life(code: grpc.StatusCode) -> bool:

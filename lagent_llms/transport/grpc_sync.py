@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from ..wire.triton.inference import (
 from .driver import connect_timeout
 from .grpc_messages import (
     FAREWELL,
+    LAST_FAREWELLS,
     LIVE,
     SIGN_OF_LIFE,
     GRPCSettings,
@@ -144,8 +146,9 @@ class GRPCTransport:
 
     def close(self) -> None:
         """Close the channel; calls on it end."""
+        end = time.monotonic() + LAST_FAREWELLS
         for done in list(self._farewells.values()):
-            done.wait(FAREWELL)
+            done.wait(max(0.0, end - time.monotonic()))
         self._channel.close()
 
 
