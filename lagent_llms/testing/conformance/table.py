@@ -22,7 +22,7 @@ HEADER = """# Promises
 What every backend promises, and which proofs it passed against a real server or engine. Each is a test of
 `lagent_llms.testing.conformance`, run with the synchronous and with the asynchronous class. `kept`: seen to
 hold. `refused`: the backend has no such parameter and says so before anything is sent. `not seen`: nobody
-could tell whether the engine or server stopped.
+could tell whether the engine or server stopped, or how much it was doing.
 
 Written by the run itself: `pytest -p lagent_llms.testing.conformance.table --promises FILE`.
 """
