@@ -124,8 +124,10 @@ class Child:
             if self._ended is None:
                 self._read_status(1.0 if self._is_zombie() else 0.0)
             if self._ended is None and self._guard.poll() is not None:
-                self._kill_what_is_left()
-                self._ended = "was killed together with its guard process"
+                self._read_status(0.0)  # told between the two looks
+                if self._ended is None:
+                    self._kill_what_is_left()
+                    self._ended = "was killed together with its guard process"
             return self._ended
 
     def failure(self, reason: str) -> ServerStartError:

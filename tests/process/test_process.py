@@ -207,6 +207,7 @@ OWNER = """
         global child
         child = Child([sys.executable, "-c", SERVER, PORT, MANNER], grace=0.5)
         while "pids" not in child.log_tail:
+            assert child.ended() is None, child.log_tail
             time.sleep(0.01)
         print(child.log_tail, child._guard.pid, flush=True)
 
@@ -231,6 +232,7 @@ def owner(port, ending, manner="polite"):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     line = process.stdout.readline()
+    assert line, process.stderr.read()
     return process, [*pids_in(line), int(line.split()[-1])]
 
 
@@ -298,8 +300,8 @@ def test_startup_has_a_limit():
     with started(python(code)) as child:
         assert wait_until(lambda: child.last_line)
         with (
-            pytest.raises(ServerStartError, match="the server was not ready after 0.1 s") as caught,
-            Startup(child, "the server", timeout=0.1, say=said.append) as startup,
+            pytest.raises(ServerStartError, match="the server was not ready after 0.5 s") as caught,
+            Startup(child, "the server", timeout=0.5, say=said.append) as startup,
         ):
             while True:
                 time.sleep(startup.pause())
