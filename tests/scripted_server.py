@@ -128,7 +128,9 @@ class ScriptedServer:
                     line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
                 ]
                 while lengths and len(body) < int(lengths[0]):
-                    body += sock.recv(65536)
+                    if not (more := sock.recv(65536)):
+                        return
+                    body += more
                 connection = Connection(sock, head, body)
                 self.requests.append(connection)
                 self.script(connection)

@@ -1,5 +1,6 @@
 """NVIDIA's tritonserver as a peer of the tests, on models that speak each dialect (tests/peers/triton)."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -35,3 +36,14 @@ def wait_until(condition, seconds=20):
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
     return condition()
+
+
+async def until(condition, *tasks, seconds=60):
+    """Wait until `condition` holds; a task that fails meanwhile tells why it does not."""
+    end = time.monotonic() + seconds
+    while not condition():
+        for task in tasks:
+            if task.done():
+                task.result()
+        assert time.monotonic() < end, "it did not come about"
+        await asyncio.sleep(0.05)

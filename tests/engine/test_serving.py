@@ -32,8 +32,9 @@ def test_exactly_as_many_tokens_as_asked(small, count):
     assert result.last.finish_reason == "length"
 
 
-def test_the_first_token_comes_alone(small):
+def test_the_first_token_comes_alone(small, monkeypatch):
     """It is told right after the prompt, not with the first chunk."""
+    monkeypatch.setattr("lagent_llms.jax_engine.runner._CHUNK_SECONDS", 1e6)  # chunks are whole, however slow
     result = run(small, prompt_of(9), max_new_tokens=9, **GREEDY)
     assert [len(event.token_ids) for event in result.events] == [1, 4, 4]
 
@@ -108,7 +109,12 @@ def test_running_streams_wait_for_one_prefill_bucket_at_most(load, monkeypatch):
         return decode(rows)
 
     began = threading.Event()
-    stream = start(engine, prompt_of(5), lambda _: began.set(), max_new_tokens=240, **GREEDY)
+
+    def slowly(_):
+        began.set()
+        time.sleep(0.02)  # it is not over before the others come
+
+    stream = start(engine, prompt_of(5), slowly, max_new_tokens=240, **GREEDY)
     assert began.wait(120)
     computed.append(0)
     monkeypatch.setattr(runner, "prefill", counted_prefill)
@@ -170,7 +176,7 @@ def test_answer_up_to_the_context_limit(load):
 def test_cancel_frees_the_slot(small):
     """The only slot: a waiting request runs as soon as the first is cancelled."""
     stream = Result()
-    running = start(small, prompt_of(5), max_new_tokens=250, **GREEDY)
+    running = start(small, prompt_of(5), lambda _: time.sleep(0.02), max_new_tokens=250, **GREEDY)
     waiting = small.submit(prompt_of(6), SamplingParams(max_new_tokens=3, **GREEDY), on_event=stream)
     while not running.events:
         time.sleep(0.001)
@@ -253,7 +259,10 @@ def test_an_error_in_the_engine_reaches_every_request(load, monkeypatch):
 
 def test_close_ends_requests_in_flight(load):
     engine = load("llama", max_slots=1)
-    results = [start(engine, prompt_of(5), max_new_tokens=250, **GREEDY) for _ in range(3)]
+    results = [
+        start(engine, prompt_of(5), lambda _: time.sleep(0.02), max_new_tokens=250, **GREEDY)
+        for _ in range(3)
+    ]
     while not results[0].events:
         time.sleep(0.001)
     engine.close()

@@ -10,6 +10,13 @@ from lagent_llms.testing.conformance import Caller
 from tests.scripted_server import ScriptedServer
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """The end of an answer may come late here, and its connection is kept: the server is Python, too."""
+    monkeypatch.setattr("lagent_llms.transport.connections._FAREWELL", 1.0)
+    monkeypatch.setattr("lagent_llms.transport.aio_connections._PATIENCE", 1.0)
+
+
 @pytest.fixture(params=[LMDeployClient, AsyncLMDeployClient], ids=["sync", "async"])
 def connect(request):
     """Makes a server of a script and a client of it."""

@@ -36,7 +36,9 @@ class ConnectProxy:
         head = b""
         with contextlib.suppress(OSError):
             while b"\r\n\r\n" not in head:
-                head += sock.recv(1000)
+                if not (more := sock.recv(1000)):
+                    return
+                head += more
             self.heads.append(head.decode())
             sock.sendall(b"HTTP/1.1 %d X\r\n\r\n" % self._status)
             if self._status != 200:

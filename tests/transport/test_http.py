@@ -391,9 +391,9 @@ def test_the_first_token_is_waited_for_only_so_long(connect, script):
     client, server = connect(script)
     started = time.monotonic()
     with pytest.raises(TimeoutExceeded) as caught:
-        client.generate("x", timeout=Timeout(first_token=0.2, idle=60))
+        client.generate("x", timeout=Timeout(first_token=0.5, idle=60))
     assert caught.value.phase == "first_token"
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert until_gone(server)
 
 
@@ -448,7 +448,7 @@ def test_a_closed_client_lists_no_models(connect):
 def test_the_whole_answer_takes_only_so_long(connect):
     client, _ = connect(endless)
     with pytest.raises(TimeoutExceeded) as caught:
-        client.generate("x", timeout=Timeout(total=0.3))
+        client.generate("x", timeout=Timeout(total=1))
     assert caught.value.phase == "total"
     assert caught.value.partial.startswith("word")
 

@@ -111,11 +111,15 @@ def test_a_batch_keeps_its_order():
 
 
 def test_a_batch_runs_at_once_but_not_more_than_allowed():
-    seen = []
-    llm = ScriptedLLM(lambda request: seen.append(llm.open) or [0.05, "x"], max_concurrency=3)
-    started = time.monotonic()
-    llm.generate(["a"] * 9)
-    assert time.monotonic() - started < 0.4
+    together, seen = threading.Barrier(3, timeout=30), []
+
+    def script(request):
+        together.wait()  # until three are here at once
+        seen.append(llm.open)
+        return [0.05, "x"]
+
+    llm = ScriptedLLM(script, max_concurrency=3)
+    assert llm.generate(["a"] * 9) == ["x"] * 9
     assert max(seen) <= 2  # counted before the request itself is
 
 

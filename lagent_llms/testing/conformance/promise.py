@@ -11,7 +11,7 @@ import pytest
 
 from ...errors import UnsupportedParameter
 from ...request import LLMCore
-from .calling import Caller
+from .calling import PATIENCE, Caller
 from .subject import Subject
 
 __all__ = ["Make", "Promises", "promise", "wait_until"]
@@ -87,7 +87,8 @@ class Promises:
         made: list[Caller] = []
 
         def make(asynchronous: bool = request.param, **kwargs: Any) -> Caller:
-            arguments = {"temperature": 0, "max_new_tokens": 64, **subject.defaults, **kwargs}
+            patient = {"temperature": 0, "max_new_tokens": 64, "timeout": PATIENCE}
+            arguments = {**patient, **subject.defaults, **kwargs}
             made.append(Caller(subject.make(asynchronous, **arguments)))
             return made[-1]
 

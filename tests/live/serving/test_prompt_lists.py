@@ -62,14 +62,14 @@ def limited():
         yield host, llm, limits
 
 
-def test_a_list_that_never_fits_is_refused(limited):
+def test_a_list_that_never_fits_is_refused(limited, wait_until):
     host, llm, limits = limited
     assert completions(host, ["hi"] * 5)[0] == 200
     status, _, answer = completions(host, ["hi"] * 6)
     assert (status, answer["error"]["param"]) == (400, "prompt")
     assert "5 at once" in answer["error"]["message"]
     assert len(llm.requests) == 5
-    assert limits.in_flight == 0
+    wait_until(lambda: limits.in_flight == 0)
 
 
 def test_each_prompt_of_a_list_has_its_place_in_the_queue(limited, wait_until):

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 from lagent_llms import AsyncTritonClient, TritonClient
+from tests.triton_peer import until
 
 MANY = 500
 
@@ -33,14 +34,12 @@ async def test_500_streams_at_once_on_one_channel(peer, events):
 async def test_500_streams_are_cancelled_together(peer, events):
     async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000, timeout=120) as llm:
         tasks = [asyncio.create_task(llm.generate("[[tokens 9]] [[hang 1]]")) for _ in range(MANY)]
-        while len(events("begin")) < MANY:
-            await asyncio.sleep(0.1)
+        await until(lambda: len(events("begin")) >= MANY, *tasks)
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-        while len(events("end")) < MANY:
-            await asyncio.sleep(0.1)
+        await until(lambda: len(events("end")) >= MANY)
         assert {event["why"] for event in events("end")} == {"cancelled"}
 
 

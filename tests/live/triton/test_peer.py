@@ -41,16 +41,22 @@ def left_of(name):
     return found + [str(path) for path in Path("/tmp").glob(name)]
 
 
+def with_interrupts():
+    """Tests that run in the background are born with SIGINT ignored, and would hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("victim", ["owner", "tritonserver", "nobody"])
 def test_nothing_is_left(victim):
-    owner = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", SCRIPT]
+    owner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=with_interrupts)
     pid, directory = owner.stdout.readline().split()
     name = Path(directory).name
     assert len(left_of(name)) > 3  # the server, its stub, files in /dev/shm: all in the middle of an answer
     if victim == "tritonserver":
         os.kill(int(pid), signal.SIGKILL)
     owner.send_signal(signal.SIGKILL if victim == "owner" else signal.SIGINT)
-    owner.wait()
+    owner.wait(60)
     owner.stdout.close()
     assert wait_until(lambda: left_of(name) == [], seconds=60), left_of(name)
 
@@ -58,7 +64,7 @@ def test_nothing_is_left(victim):
 def test_a_user_starts_it():
     triton_peer.environment()
     script = ["sh", "scripts/run-peer", "triton", "--models", "llmapi"]
-    peer = subprocess.Popen(script, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    peer = subprocess.Popen(script, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=with_interrupts)
     try:
         line = peer.stdout.readline()
         assert line.startswith("gRPC at 127.0.0.1:")

@@ -121,8 +121,8 @@ class Server:
 
     def events(self, kind=None):
         """What the models have seen, oldest first (see `speak.events`)."""
-        lines = self._events.read_text(encoding="utf-8").splitlines()
-        seen = [json.loads(line) for line in lines]
+        whole, _, _ = self._events.read_bytes().rpartition(b"\n")  # the last line may be half written
+        seen = [json.loads(line) for line in whole.splitlines()]
         return [event for event in seen if kind in (None, event["event"])]
 
     def running(self):
