@@ -48,7 +48,6 @@ def test_the_others_are_still_watched():
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_fork_watches_its_own():
     waiting = alarm(600)  # the thread runs, here
     if not (child := os.fork()):
