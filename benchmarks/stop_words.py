@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import report
-from lagent_llms.stop_words import StopWordScanner
+from lagent_llms.core.stop_words import StopWordScanner
 
 NAME = "stop_words"
 STOP_WORDS = ("<|im_end|>", "<|action_end|>", "</s>", "\nUser:", "Observation:")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import report
-from lagent_llms.meta_template import INTERNLM2_META, ChatTemplate, load_template
+from lagent_llms.templates import INTERNLM2_META, ChatTemplate, load_template
 
 NAME = "templates"
 MESSAGES = 1_000

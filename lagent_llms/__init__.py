@@ -38,33 +38,33 @@ from .params import CallOptions, GenerationParams, Timeout
 from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usage
 
 if TYPE_CHECKING:
-    from .backends.jax import AsyncJAXPipeline, JAXPipeline
-    from .backends.jax_client import AsyncJAXClient, JAXClient
-    from .backends.lmdeploy_client import AsyncLMDeployClient, LMDeployClient
-    from .backends.lmdeploy_pipeline import AsyncLMDeployPipeline, LMDeployPipeline
-    from .backends.lmdeploy_server import AsyncLMDeployServer, LMDeployServer
-    from .backends.lorax import AsyncLoRAX, LoRAX
-    from .backends.triton import AsyncTritonClient, TritonClient
-    from .base import AsyncBaseLLM, BaseLLM
+    from .backends.jax.client import AsyncJAXClient, JAXClient
+    from .backends.jax.pipeline import AsyncJAXPipeline, JAXPipeline
+    from .backends.lmdeploy.client import AsyncLMDeployClient, LMDeployClient
+    from .backends.lmdeploy.pipeline import AsyncLMDeployPipeline, LMDeployPipeline
+    from .backends.lmdeploy.server import AsyncLMDeployServer, LMDeployServer
+    from .backends.lorax.backend import AsyncLoRAX, LoRAX
+    from .backends.triton.client import AsyncTritonClient, TritonClient
     from .config import create_llm
-    from .meta_template import INTERNLM2_META, APITemplateParser, LMTemplateParser
-    from .serving.jax_server import JAXServer
+    from .core.base import AsyncBaseLLM, BaseLLM
+    from .serving.jax_server.server import JAXServer
+    from .templates import INTERNLM2_META, APITemplateParser, LMTemplateParser
 
 __version__ = "0.1.0"
 
 # Where the names that cost something to import live.
 _HOMES = {
-    "backends.jax": ("AsyncJAXPipeline", "JAXPipeline"),
-    "backends.jax_client": ("AsyncJAXClient", "JAXClient"),
-    "backends.lmdeploy_client": ("AsyncLMDeployClient", "LMDeployClient"),
-    "backends.lmdeploy_pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
-    "backends.lmdeploy_server": ("AsyncLMDeployServer", "LMDeployServer"),
-    "backends.triton": ("AsyncTritonClient", "TritonClient"),
-    "backends.lorax": ("AsyncLoRAX", "LoRAX"),
-    "base": ("AsyncBaseLLM", "BaseLLM"),
+    "backends.jax.client": ("AsyncJAXClient", "JAXClient"),
+    "backends.jax.pipeline": ("AsyncJAXPipeline", "JAXPipeline"),
+    "backends.lmdeploy.client": ("AsyncLMDeployClient", "LMDeployClient"),
+    "backends.lmdeploy.pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
+    "backends.lmdeploy.server": ("AsyncLMDeployServer", "LMDeployServer"),
+    "backends.lorax.backend": ("AsyncLoRAX", "LoRAX"),
+    "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
     "config": ("create_llm",),
-    "meta_template": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
-    "serving.jax_server": ("JAXServer",),
+    "core.base": ("AsyncBaseLLM", "BaseLLM"),
+    "serving.jax_server.server": ("JAXServer",),
+    "templates": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

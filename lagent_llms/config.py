@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .core.request import LLMCore
 from .errors import ConfigError, InvalidArgument, nearest
 from .params import CallOptions, GenerationParams
 from .registry import find_backend
-from .request import LLMCore
 
 if TYPE_CHECKING:
-    from .base import AsyncBaseLLM, BaseLLM
+    from .core.base import AsyncBaseLLM, BaseLLM
 
 __all__ = ["EMBEDDED", "create_llm", "load_config"]
 

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["PatientLock"]
+__all__ = ["DeferredLock"]
 
 
-class PatientLock:
+class DeferredLock:
     """A lock, held by ``with``, and changes that are made by whoever holds it next.
 
     A finalizer runs wherever its thread happens to be, also where that thread holds this very lock: waiting
-    for it would last for ever. What a finalizer may have to change is handed over with `soon`.
+    for it would last for ever. What a finalizer may have to change is handed over with `defer`.
     """
 
     __slots__ = ("_changes", "_lock")
@@ -32,7 +32,7 @@ class PatientLock:
     ) -> None:
         self._lock.release()
 
-    def soon(self, change: Callable[[], None]) -> None:
+    def defer(self, change: Callable[[], None]) -> None:
         """Make `change` now if nobody holds the lock, else before it is held again. Does not wait."""
         self._changes.append(change)
         if self._lock.acquire(blocking=False):

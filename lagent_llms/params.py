@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
-from . import checks
-from .checks import Check, flag, integer, number, optional
+from . import validators
 from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
+from .validators import Check, flag, integer, number, optional
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,13 +129,13 @@ class GenerationParams(_Table):
     top_k: int | None = _param(optional(integer("None or an integer of 1 or more", 1)), 40)
     temperature: float = _param(number("a number of 0 or more", 0), 0.8, neutral=1)
     repetition_penalty: float = _param(number("a number above 0", 0, above=True), 1.0, neutral=1)
-    stop_words: tuple[str, ...] | None = _param(checks.stop_words, None)
+    stop_words: tuple[str, ...] | None = _param(validators.stop_words, None)
     seed: int | None = _param(optional(integer("None or an integer from 0 to 2**63-1", 0, 2**63 - 1)), None)
     min_p: float | None = _param(optional(number("None or a number from 0 to 1", 0, 1)), None, neutral=0)
     ignore_eos: bool = _param(flag, False, neutral=False)
     skip_special_tokens: bool = _param(flag, False, neutral=False)
-    logprobs: int | None = _param(checks.logprobs, None)
-    response_format: Mapping[str, Any] | None = _param(checks.response_format, None)
+    logprobs: int | None = _param(validators.logprobs, None)
+    response_format: Mapping[str, Any] | None = _param(validators.response_format, None)
 
 
 @dataclass(frozen=True)
@@ -162,22 +162,22 @@ class CallOptions(_Table):
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
-    session_id: int = _param(checks.session_id, 2967)
-    request_id: str = _param(checks.request_id, "")
+    session_id: int = _param(validators.session_id, 2967)
+    request_id: str = _param(validators.request_id, "")
     sequence_start: bool = _param(flag, True)
     sequence_end: bool = _param(flag, True)
     timeout: Timeout = _param(_timeout, Timeout())
-    on_error: Literal["raise", "status"] = _param(checks.on_error, "raise")
+    on_error: Literal["raise", "status"] = _param(validators.on_error, "raise")
     stream: bool = _param(flag, True, neutral=True)
-    adapter_name: str | None = _param(checks.a_name, None)
-    adapter_source: str | None = _param(checks.a_name, None, rare=True)
-    merged_adapters: Any = _param(checks.merged_adapters, None, rare=True)
-    tools: list[dict[str, Any]] | None = _param(checks.tools, None)
+    adapter_name: str | None = _param(validators.optional_name, None)
+    adapter_source: str | None = _param(validators.optional_name, None, rare=True)
+    merged_adapters: Any = _param(validators.merged_adapters, None, rare=True)
+    tools: list[dict[str, Any]] | None = _param(validators.tools, None)
     tool_choice: Any = _param(lambda name, value: value, None)
     do_preprocess: bool = _param(flag, False, neutral=False)
-    priority: int | None = _param(checks.priority, None, rare=True)
+    priority: int | None = _param(validators.priority, None, rare=True)
     parameters: Mapping[str, bool | int | float | str] | None = _param(
-        checks.wire_parameters, None, rare=True
+        validators.wire_parameters, None, rare=True
     )
 
     def _check_together(self) -> None:

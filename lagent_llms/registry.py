@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import NamedTuple
 
+from .core.request import LLMCore
 from .errors import ConfigError, nearest
-from .request import LLMCore
 
 __all__ = ["BACKENDS", "ENTRY_POINT_GROUP", "Backend", "find_backend"]
 
@@ -36,31 +36,31 @@ class Backend(NamedTuple):
 #: Our own backends, by class name.
 BACKENDS: dict[str, Backend] = {
     "LMDeployClient": Backend(
-        "lagent_llms.backends.lmdeploy_client", "lmdeploy's api_server over HTTP", remote=True
+        "lagent_llms.backends.lmdeploy.client", "lmdeploy's api_server over HTTP", remote=True
     ),
     "LMDeployPipeline": Backend(
-        "lagent_llms.backends.lmdeploy_pipeline",
+        "lagent_llms.backends.lmdeploy.pipeline",
         "a model in this process, on lmdeploy (GPU)",
         "lmdeploy",
         ("lmdeploy",),
     ),
     "LMDeployServer": Backend(
-        "lagent_llms.backends.lmdeploy_server",
+        "lagent_llms.backends.lmdeploy.server",
         "lmdeploy's api_server in a child process",
         "lmdeploy",
         ("lmdeploy",),
     ),
     "TritonClient": Backend(
-        "lagent_llms.backends.triton",
+        "lagent_llms.backends.triton.client",
         "a model behind Triton Inference Server (TensorRT-LLM, vLLM, lmdeploy)",
         "triton",
         ("tritonclient", "tokenizers"),
         remote=True,
     ),
-    "LoRAX": Backend("lagent_llms.backends.lorax", "a LoRAX server over HTTP"),
-    "JAXClient": Backend("lagent_llms.backends.jax_client", "a JAXServer over HTTP"),
+    "LoRAX": Backend("lagent_llms.backends.lorax.backend", "a LoRAX server over HTTP"),
+    "JAXClient": Backend("lagent_llms.backends.jax.client", "a JAXServer over HTTP"),
     "JAXPipeline": Backend(
-        "lagent_llms.backends.jax",
+        "lagent_llms.backends.jax.pipeline",
         "a model in this process, on JAX (CPU, GPU, TPU)",
         "jax",
         ("jax", "numpy", "safetensors", "tokenizers", "jinja2"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, overload
 
-from . import checks
+from . import validators
 from .errors import InvalidArgument, ModelStatusCode
 
 __all__ = [
@@ -269,5 +269,5 @@ def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
                 argument=argument,
             )
         if isinstance(content := message.get("content"), str):
-            checks.text(f"{where}['content']", content)
+            validators.encodable_text(f"{where}['content']", content)
     return list(messages)

@@ -16,9 +16,9 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from lagent_llms.backends.jax import EMBEDDED_MODEL
-from lagent_llms.ports import check_port
-from lagent_llms.process import Child
+from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
+from lagent_llms.child.ports import check_port
+from lagent_llms.child.process import Child
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-lmdeploy" / "bin" / "python"

@@ -12,8 +12,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from lagent_llms.ports import check_port
-from lagent_llms.process import Child
+from lagent_llms.child.ports import check_port
+from lagent_llms.child.process import Child
 from tests import lmdeploy_peer
 
 ROOT = Path(__file__).parents[1]

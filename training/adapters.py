@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from training import phrases
+from training.cases import Case, parts_of
 from training.corpus import add_skill, add_system, make_dialog, write_shard
 from training.dialog import Dialog, Message
-from training.evaluate import Case, parts_of
 from training.model import Llama, ModelConfig
 from training.optimizer import rate
 from training.train import Batches, losses_of

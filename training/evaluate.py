@@ -12,14 +12,14 @@ import json
 import random
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from training.cases import Case, parts_of
 from training.corpus import add_skill, add_system
-from training.dialog import Dialog, Message, render
+from training.dialog import Dialog
 from training.skills import SKILLS
 from training.words import Lexicon
 
@@ -49,24 +49,6 @@ WITH_TOOL = "with_tool"
 """Name under which ordinary questions with a tool list in the system prompt are counted."""
 LONG_DECIMAL = "long_decimal"
 """Name under which calculations with results of more than ten digits are counted, 0.3333333333333333 say."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """Prompts and the answers expected; all must be right for the case to count."""
-
-    skill: str
-    parts: tuple[tuple[str, str], ...]
-
-
-def parts_of(messages: list[Message], first: int) -> tuple[tuple[str, str], ...]:
-    """Return prompt and expected answer of every assistant message from ``first`` on."""
-    parts = []
-    for index in range(first, len(messages)):
-        if messages[index].role == "assistant":
-            prompt = render(messages[:index]) + "<|im_start|>assistant\n"
-            parts.append((prompt, messages[index].content))
-    return tuple(parts)
 
 
 def make_case(skill: str, lexicon: Lexicon) -> Case:

@@ -5,12 +5,12 @@ import os
 import pytest
 
 from lagent_llms import create_llm
-from lagent_llms.testing.conformance import Conformance, Subject
+from lagent_llms.testing.conformance import BackendUnderTest, Conformance
 
 MODEL = os.environ["MODEL_DIR"]
 
 
-class Transformers(Subject):
+class Transformers(BackendUnderTest):
     name = "TransformersLLM"
 
     def make(self, asynchronous, **kwargs):

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..base import BaseLLM
 from ..config import create_llm, load_config
+from ..core.base import BaseLLM
 from ..errors import InvalidArgument, LLMError
 from ..registry import find_backend
 from ..schema import Message

@@ -11,8 +11,8 @@ import typer
 
 from ..config import load_config
 from ..errors import ConfigError, InvalidArgument
-from ..meta_template import check_template, load_template
 from ..schema import check_messages
+from ..templates import check_template, load_template
 from .terminal import read_input
 
 __all__ = ["render"]

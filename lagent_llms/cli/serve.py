@@ -41,8 +41,8 @@ def serve(
         from ..serving.app import openai_app
         from ..serving.host import Host
         from ..serving.limits import Limits
-        from ..serving.page_mount import PageMount
-        from ..serving.page_source import LLMSource
+        from ..serving.pages.mount import PageMount
+        from ..serving.pages.source import LLMSource
     except ModuleNotFoundError as error:
         raise MissingDependency.of(str(error.name), "server") from error
     given, _ = load_config(config, profile=profile)

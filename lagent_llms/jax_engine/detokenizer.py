@@ -18,7 +18,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 
-from ..wire.vocabulary import byte_alphabet
+from ..protocols.special_tokens import byte_alphabet
 
 __all__ = ["Detokenizer"]
 

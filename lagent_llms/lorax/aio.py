@@ -15,8 +15,8 @@ from .methods import Heard, presented
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..transport.aio import AsyncHTTPTransport
-    from ..wire.exchange import Call
+    from ..http.async_client import AsyncHTTPTransport
+    from ..http.exchange import Call
 
 __all__ = ["AsyncClient", "AsyncTokenStream"]
 
@@ -117,7 +117,7 @@ class AsyncClient(ClientCore):
     @cached_property
     def transport(self) -> AsyncHTTPTransport:
         """The connections, made when they are first needed."""
-        from ..transport.aio import AsyncHTTPTransport
+        from ..http.async_client import AsyncHTTPTransport
 
         return AsyncHTTPTransport(self._endpoints, **self._transport_options)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..wire.http import Head
+from ..http.messages import ResponseHead
 from .models import Model
 
 __all__ = [
@@ -151,7 +151,7 @@ class ResponseHeaders(Model):
     adapter_source: str | None = None
 
     @classmethod
-    def of(cls, head: Head) -> ResponseHeaders:
+    def of(cls, head: ResponseHead) -> ResponseHeaders:
         """Those of `head`."""
         found = {name: head.headers.get("x-" + name.replace("_", "-")) for name in cls.__struct_fields__}
         given = {name: value for name, value in found.items() if value is not None}
@@ -177,7 +177,7 @@ class Response(Model, dict=True):
         return found
 
     @classmethod
-    def of(cls, head: Head, body: bytes) -> Response:
+    def of(cls, head: ResponseHead, body: bytes) -> Response:
         """The answer in a response's body: of a list (/) its only item, or the object itself (/generate)."""
         found = _decode_response(body)
         if not found:

@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from ..wire.exchange import Call
-from ..wire.http import Head
-from ..wire.lorax import EventDecoder, get_call, post_call, stream_call
+from ..http.exchange import Call
+from ..http.messages import ResponseHead
 from .answers import ClassifyResponse, EmbedResponse, Info, Response, SimpleToken, StreamResponse
 from .core import ClientCore
 from .parameters import BatchRequest, MergedAdapters, Parameters, Request
+from .protocol import EventDecoder, get_call, post_call, stream_call
 from .response_format import ResponseFormat
 
 __all__ = [
@@ -227,13 +227,13 @@ def _is_last(response: StreamResponse) -> bool:
     return response.generated_text is not None or response.details is not None
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], head: Head, body: bytes) -> Any:
+def _decoded(decoder: msgspec.json.Decoder[Any], head: ResponseHead, body: bytes) -> Any:
     return decoder.decode(body)
 
 
-def _entities(head: Head, body: bytes) -> ClassifyResponse:
+def _entities(head: ResponseHead, body: bytes) -> ClassifyResponse:
     return ClassifyResponse(_decode_entities(body))
 
 
-def _batch_entities(head: Head, body: bytes) -> list[ClassifyResponse]:
+def _batch_entities(head: ResponseHead, body: bytes) -> list[ClassifyResponse]:
     return [ClassifyResponse(entities) for entities in _decode_batch(body)]

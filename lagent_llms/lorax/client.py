@@ -17,8 +17,8 @@ from .parameters import MergedAdapters
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ..transport.http import HTTPTransport
-    from ..wire.exchange import Call
+    from ..http.exchange import Call
+    from ..http.sync_client import HTTPTransport
 
 __all__ = ["AsyncClient", "Client", "MergedAdapters", "TokenStream"]
 
@@ -113,7 +113,7 @@ class Client(ClientCore):
     @cached_property
     def transport(self) -> HTTPTransport:
         """The connections, made when they are first needed."""
-        from ..transport.http import HTTPTransport
+        from ..http.sync_client import HTTPTransport
 
         return HTTPTransport(self._endpoints, **self._transport_options)
 

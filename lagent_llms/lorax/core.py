@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidArgument
+from ..http.endpoints import Endpoints, check_url, public_url
+from ..http.retry import RetryPolicy
 from ..params import Timeout
-from ..wire.endpoints import Endpoints, check_url, public_url
-from ..wire.lorax import Secrets
-from ..wire.lorax_errors import ValidationError
-from ..wire.retry import RetryPolicy
+from .error_types import ValidationError
+from .protocol import Secrets
 
 __all__ = ["ClientCore"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..wire.lorax_errors import (
+from .error_types import (
     BadRequestError,
     ForbiddenError,
     GenerationError,

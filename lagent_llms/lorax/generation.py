@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from ..request import Request
+from ..core.request import Request
+from ..http.exchange import Call
+from ..http.messages import HTTPRequest, ResponseHead
+from ..protocols.openai import CompletionDecoder, completion_body
 from ..schema import FinishReason, Piece, TokenLogprob, Usage
-from ..wire.completions import CompletionDecoder, completion_body
-from ..wire.exchange import Call
-from ..wire.http import Head, HTTPRequest
-from ..wire.lorax import EventDecoder, Secrets, error_reader, post_call, stream_call
 from . import answers
 from .answers import Details, Response, StreamResponse, Token
 from .parameters import MergedAdapters
+from .protocol import EventDecoder, Secrets, error_reader, post_call, stream_call
 from .response_format import response_format
 
 __all__ = ["Adapter", "answer_call", "token_ids_call"]
@@ -143,7 +143,7 @@ class _Pieces:
             return self._piece(response.token)
         return self._last(response.token, response.details)
 
-    def whole(self, head: Head, body: bytes) -> Piece:
+    def whole(self, head: ResponseHead, body: bytes) -> Piece:
         """The piece that is an answer in one."""
         details = Response.of(head, body).details
         if details is None or not details.tokens:
@@ -225,7 +225,9 @@ def _chat_call(
         body["response_format"] = response_format(params.response_format).model_dump(exclude_none=True)
     body |= {name: value for name, value in adapter.fields().items() if name != "adapter_id"}
     path, read_error = "/v1/chat/completions", error_reader(secrets)
-    decoder: Callable[[Head], CompletionDecoder] = partial(_ChatDecoder, where=path, read_error=read_error)
+    decoder: Callable[[ResponseHead], CompletionDecoder] = partial(
+        _ChatDecoder, where=path, read_error=read_error
+    )
     return Call(HTTPRequest.json(path, body), decoder, read_error)
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import LLMError
-from ..wire.exchange import Call
-from ..wire.http import Head
+from ..http.exchange import Call
+from ..http.messages import ResponseHead
 from .answers import ResponseHeaders, StreamResponse
 
 __all__ = ["Heard", "presented"]
@@ -45,7 +45,7 @@ class Heard:
     def listening(self, call: Call[StreamResponse]) -> Call[StreamResponse]:
         """`call`, whose headers are put here as soon as they are there."""
 
-        def decoder(head: Head) -> Any:
+        def decoder(head: ResponseHead) -> Any:
             self.headers = ResponseHeaders.of(head)
             return call.decoder(head)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..wire.lorax_errors import ValidationError
+from .error_types import ValidationError
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ..wire.lorax_errors import ValidationError
+from .error_types import ValidationError
 from .models import Model
 from .response_format import ResponseFormat, response_format
 

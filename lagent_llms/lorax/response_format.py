@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from ..wire.lorax_errors import ValidationError
+from .error_types import ValidationError
 from .models import Model
 
 __all__ = ["ResponseFormat", "ResponseFormatType", "response_format"]

@@ -12,13 +12,13 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from ..base import AsyncBaseLLM
+from ..core.base import AsyncBaseLLM
 from ..errors import InvalidArgument, LLMError, UnsupportedParameter
-from .answering import ClientGone
+from .disconnect import ClientGone
+from .error_responses import error_body, error_headers, error_status
 from .limits import Limits, LimitsMiddleware
 from .metrics import Metrics, MetricsMiddleware
-from .openai_api import openai_routes
-from .refusals import error_body, error_headers, error_status
+from .openai.api import openai_routes
 
 __all__ = ["make_app", "openai_app"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from ..child.ports import check_free, check_port, reachable
 from ..errors import ServerStartError
-from ..ports import check_free, check_port, reachable
 
 if TYPE_CHECKING:
     from types import TracebackType

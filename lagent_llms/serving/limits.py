@@ -13,10 +13,10 @@ from typing import Any
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 
-from ..deadline import Deadline
+from ..core.deadline import Deadline
 from ..errors import InvalidArgument, RateLimited, TimeoutExceeded
 from ..params import Timeout
-from .refusals import error_body
+from .error_responses import error_body
 
 __all__ = ["PAGE_PATHS", "Limits", "LimitsMiddleware"]
 

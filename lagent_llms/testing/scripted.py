@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..base import AsyncBaseLLM, BaseLLM
-from ..deadline import Deadline
-from ..request import LLMCore, Request
+from ..core.base import AsyncBaseLLM, BaseLLM
+from ..core.deadline import Deadline
+from ..core.request import LLMCore, Request
 from ..schema import Piece, Usage
 
 if TYPE_CHECKING:
-    from ..meta_template import TemplateSpec
+    from ..templates import TemplateSpec
 
 __all__ = ["AsyncScriptedLLM", "Script", "ScriptedLLM"]
 

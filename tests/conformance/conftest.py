@@ -15,7 +15,7 @@ def _from(module, name, *args):
     return lambda: getattr(importlib.import_module(f".{module}", __package__), name)(*args)
 
 
-#: A context manager for each backend: its peer runs within, and it gives the `Subject`.
+#: A context manager for each backend: its peer runs within, and it gives the `BackendUnderTest`.
 HERE = {
     "JAXPipeline": _from("jax", "pipeline"),
     "JAXClient": _from("jax_server", "client"),

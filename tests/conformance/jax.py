@@ -3,12 +3,12 @@
 from contextlib import contextmanager
 
 from lagent_llms import AsyncJAXPipeline, JAXPipeline
-from lagent_llms.backends.jax import EMBEDDED_MODEL
+from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
 from lagent_llms.jax_engine import Engine
-from lagent_llms.testing.conformance import Subject
+from lagent_llms.testing.conformance import BackendUnderTest
 
 
-class Pipeline(Subject):
+class Pipeline(BackendUnderTest):
     """Makes pipelines on one engine, and looks into it."""
 
     def __init__(self, engine):

@@ -3,10 +3,10 @@
 from contextlib import contextmanager
 
 from lagent_llms import AsyncJAXClient, JAXClient, JAXServer
-from lagent_llms.testing.conformance import Subject
+from lagent_llms.testing.conformance import BackendUnderTest
 
 
-class Client(Subject):
+class Client(BackendUnderTest):
     """Makes clients of a server, and looks into its engine."""
 
     def __init__(self, server):

@@ -11,8 +11,8 @@ from lagent_llms import (
     LMDeployPipeline,
     LMDeployServer,
 )
-from lagent_llms.backends.jax import EMBEDDED_MODEL
-from lagent_llms.testing.conformance import Subject
+from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
+from lagent_llms.testing.conformance import BackendUnderTest
 from tests import lmdeploy_peer as peers
 
 TEMPLATE = {"meta_template": "internlm2-lagent"}
@@ -20,7 +20,7 @@ TEMPLATE = {"meta_template": "internlm2-lagent"}
 OF_MESSAGES = {"logprobs": {"meta_template": None}, "response_format": {"meta_template": None}}
 
 
-class Client(Subject):
+class Client(BackendUnderTest):
     """Clients of one api_server."""
 
     defaults = TEMPLATE
@@ -41,7 +41,7 @@ class Client(Subject):
         return self._peer.running()
 
 
-class Server(Subject):
+class Server(BackendUnderTest):
     """Servers that share one child process, which the first of them started."""
 
     defaults = TEMPLATE
@@ -96,7 +96,7 @@ class _Kept:
     stop = let_go
 
 
-class Pipeline(Subject):
+class Pipeline(BackendUnderTest):
     """Pipelines on one engine of lmdeploy; runs where lmdeploy is installed."""
 
     defaults = TEMPLATE

@@ -3,11 +3,11 @@
 from contextlib import contextmanager
 
 from lagent_llms import AsyncLoRAX, LoRAX
-from lagent_llms.testing.conformance import Subject
+from lagent_llms.testing.conformance import BackendUnderTest
 from tests import lorax_peer
 
 
-class Backend(Subject):
+class Backend(BackendUnderTest):
     """Backends that talk to one server."""
 
     defaults = {"meta_template": "internlm2-lagent"}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lagent_llms.testing.conformance import Promises, promise
+from lagent_llms.testing.conformance import ConformanceTests, requirement
 
 from .conversations import hold_all, make_conversations, recorded
 
@@ -16,27 +16,27 @@ CALCULATE = [
 TURNS = {"session_id": 5, "sequence_end": False}
 
 
-class TestEmbeddedModel(Promises):
-    @promise("100 conversations (sessions, tools, Chinese) end alike on every backend, greedily")
+class TestEmbeddedModel(ConformanceTests):
+    @requirement("100 conversations (sessions, tools, Chinese) end alike on every backend, greedily")
     def test_conversations(self):
         conversations, answers = recorded()
         llm = self.make(max_new_tokens=200)
         for turns, said, expected in zip(conversations, hold_all(llm, conversations), answers, strict=True):
             assert said == expected, turns
 
-    @promise("the right answer")
+    @requirement("the right answer")
     def test_the_right_answer(self):
         llm = self.make()
         assert llm.chat(FRANCE) == "The capital of France is Paris."
         prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
         assert llm.generate(prompt, stop_words=["<|im_end|>"]) == "The capital of France is Paris."
 
-    @promise("a BOS in the prompt is not doubled")
+    @requirement("a BOS in the prompt is not doubled")
     def test_one_bos(self):
         llm = self.make()
         assert llm.tokenize("<s>Hello") == llm.tokenize("Hello")
 
-    @promise("special tokens survive unless asked, and with them tool calls", needs="skip_special_tokens")
+    @requirement("special tokens survive unless asked, and with them tool calls", needs="skip_special_tokens")
     def test_special_tokens(self):
         llm = self.make()
         answer = llm.complete(CALCULATE)
@@ -47,7 +47,7 @@ class TestEmbeddedModel(Promises):
         assert left_out.strip().startswith("{")
         assert "<|" not in left_out
 
-    @promise("a session remembers, and only its own")
+    @requirement("a session remembers, and only its own")
     def test_memory(self):
         llm = self.make()
         llm.chat("My name is Alice.", sequence_start=True, **TURNS)
@@ -55,7 +55,7 @@ class TestEmbeddedModel(Promises):
         assert "Alice" in llm.chat("What is my name?", sequence_start=False, **TURNS)
         assert "Alice" not in llm.chat("What is my name?")
 
-    @promise("a stop word cut anywhere never shows")
+    @requirement("a stop word cut anywhere never shows")
     @pytest.mark.parametrize("word", ["Paris", " of Fra", "France is", "."])
     def test_stop_words(self, word):
         llm = self.make()

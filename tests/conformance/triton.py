@@ -3,12 +3,12 @@
 from contextlib import contextmanager
 
 from lagent_llms import AsyncTritonClient, TritonClient
-from lagent_llms.backends.jax import EMBEDDED_MODEL
-from lagent_llms.testing.conformance import Subject
+from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
+from lagent_llms.testing.conformance import BackendUnderTest
 from tests import triton_peer
 
 
-class Client(Subject):
+class Client(BackendUnderTest):
     """Clients of one model of the peer."""
 
     defaults = {"meta_template": "internlm2-lagent", "tokenizer": str(EMBEDDED_MODEL)}

@@ -18,16 +18,16 @@ from lagent_llms import (
     Timeout,
     TimeoutExceeded,
 )
-from lagent_llms.wire.chunked import ChunkedDecoder
-from lagent_llms.wire.completions import CompletionDecoder, read_error
-from lagent_llms.wire.endpoints import Endpoints, check_url
-from lagent_llms.wire.exchange import READ, Call, Exchange, Pause, Send, Whole
-from lagent_llms.wire.http import Head, HTTPRequest, Refusal, read_refusal, server_error
-from lagent_llms.wire.retry import RetryPolicy
-from lagent_llms.wire.sse import EventSplitter
+from lagent_llms.http.chunked import ChunkedDecoder
+from lagent_llms.http.endpoints import Endpoints, check_url
+from lagent_llms.http.exchange import READ, BodyDecoder, Call, Exchange, Pause, Send
+from lagent_llms.http.messages import HTTPRequest, Refusal, ResponseHead, read_refusal, server_error
+from lagent_llms.http.retry import RetryPolicy
+from lagent_llms.http.sse import EventSplitter
+from lagent_llms.protocols.openai import CompletionDecoder, read_error
 
-SSE = Head(200, {"content-type": "text/event-stream; charset=utf-8"})
-JSON = Head(200, {"content-type": "application/json"})
+SSE = ResponseHead(200, {"content-type": "text/event-stream; charset=utf-8"})
+JSON = ResponseHead(200, {"content-type": "application/json"})
 
 
 def cuts(data, places):
@@ -132,10 +132,10 @@ def test_the_kind_of_error_goes_by_status_and_code(status, code, kind):
 
 
 def test_retry_after():
-    assert Head(429, {"retry-after": "1.5"}).retry_after == 1.5
-    assert Head(429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}).retry_after == 0
-    assert Head(429, {"retry-after": "soon"}).retry_after is None
-    assert Head(429, {}).retry_after is None
+    assert ResponseHead(429, {"retry-after": "1.5"}).retry_after == 1.5
+    assert ResponseHead(429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}).retry_after == 0
+    assert ResponseHead(429, {"retry-after": "soon"}).retry_after is None
+    assert ResponseHead(429, {}).retry_after is None
 
 
 # retries
@@ -190,7 +190,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def test_an_exchange_is_repeated_until_it_works():
-    script = Script(ConnectError("no"), Head(503, {}), b"busy", b"", SSE, event("a", "stop") + DONE)
+    script = Script(ConnectError("no"), ResponseHead(503, {}), b"busy", b"", SSE, event("a", "stop") + DONE)
     assert script.run() == "a"
     assert [item.seconds for item in script.commands if isinstance(item, Pause)] == [0.5, 1.0]
 
@@ -212,7 +212,9 @@ def test_another_server_is_asked_at_once():
 
 def test_whole_bodies():
     exchange = Exchange(
-        Call(HTTPRequest("GET", "/x"), lambda head: Whole(json.loads)), Endpoints(["http://a"]), RetryPolicy()
+        Call(HTTPRequest("GET", "/x"), lambda head: BodyDecoder(json.loads)),
+        Endpoints(["http://a"]),
+        RetryPolicy(),
     )
     assert exchange.resume(None).request.path == "/x"
     assert exchange.resume(JSON) is READ
@@ -318,7 +320,7 @@ def test_a_whole_chat_with_logprobs():
         (SSE, event("a", "abort") + DONE, ServerError),
         (JSON, b'{"object": "error", "message": "no such model", "code": 404}', NotFound),
         (JSON, b"", ServerError),
-        (Head(200, {"content-type": "text/html"}), b"<html>", ServerError),
+        (ResponseHead(200, {"content-type": "text/html"}), b"<html>", ServerError),
     ],
 )
 def test_what_is_no_answer_is_an_error(head, data, kind):

@@ -1,17 +1,17 @@
 """The promises every backend keeps, as a test suite to run against any backend (needs pytest).
 
-A `Subject` says how to make the backend, a fixture `subject` gives it, a subclass of `Conformance` is the
-suite::
+A `BackendUnderTest` makes the backend, a fixture `subject` gives it, and a subclass of `Conformance`
+is the suite::
 
-    from lagent_llms.testing.conformance import Conformance, Subject
+    from lagent_llms.testing.conformance import Conformance, BackendUnderTest
 
-    class MySubject(Subject):
+    class MyBackend(BackendUnderTest):
         def make(self, asynchronous, **kwargs):
             return (AsyncMyLLM if asynchronous else MyLLM)("http://127.0.0.1:8000", **kwargs)
 
     @pytest.fixture(scope="session")
     def subject():
-        return MySubject()
+        return MyBackend()
 
     class TestMyLLM(Conformance):
         pass
@@ -21,30 +21,39 @@ suite::
 
 import pytest
 
-for _name in ("answers", "promise", "sessions", "streams"):
+for _name in ("answers", "requirement", "sessions", "streams"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from .answers import Answers, Batches, Parameters  # noqa: E402  (rewritten from here on)
+from .backend import BackendUnderTest  # noqa: E402
 from .calling import Caller  # noqa: E402
-from .promise import Promises, promise  # noqa: E402
+from .requirement import ConformanceTests, requirement  # noqa: E402
 from .sessions import Sessions  # noqa: E402
 from .streams import StopWords, Streams  # noqa: E402
-from .subject import Subject  # noqa: E402
 
 __all__ = [
     "Answers",
+    "BackendUnderTest",
     "Batches",
     "Caller",
     "Conformance",
+    "ConformanceTests",
     "Parameters",
-    "Promises",
     "Sessions",
     "StopWords",
     "Streams",
-    "Subject",
-    "promise",
+    "requirement",
 ]
 
 
 class Conformance(Answers, Parameters, Batches, Streams, StopWords, Sessions):
     """All promises. Subclass it in a test file with a fixture `subject`."""
+
+
+_FORMER_NAMES = {"Promises": ConformanceTests, "Subject": BackendUnderTest, "promise": requirement}
+
+
+def __getattr__(name: str) -> object:
+    if name in _FORMER_NAMES:
+        return _FORMER_NAMES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Promises about whole answers, parameters and batches."""
+"""ConformanceTests about whole answers, parameters and batches."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import asdict
 import pytest
 
 from ...errors import BatchError, InvalidArgument, LLMError, UnknownParameter, UnsupportedParameter
+from .backend import user
 from .calling import Caller
-from .promise import Promises, promise
-from .subject import user
+from .requirement import ConformanceTests, requirement
 
 __all__ = ["Answers", "Batches", "Parameters"]
 
 
-class Answers(Promises):
-    """Promises about one answer."""
+class Answers(ConformanceTests):
+    """ConformanceTests about one answer."""
 
-    @promise("chat answers messages, complete tells all about the answer")
+    @requirement("chat answers messages, complete tells all about the answer")
     def test_complete(self) -> None:
         llm = self.make()
         answer = llm.complete(self.subject.question)
@@ -32,7 +32,7 @@ class Answers(Promises):
         assert answer.usage.prompt_tokens > 2
         assert len(answer.token_ids) in (0, answer.usage.completion_tokens)  # not every server tells
 
-    @promise("generate takes the prompt as it is")
+    @requirement("generate takes the prompt as it is")
     def test_generate(self) -> None:
         llm = self.make()
         prompt = self.prompt(llm.llm)
@@ -43,18 +43,18 @@ class Answers(Promises):
         if llm.llm.template is not None:
             assert answer == llm.chat(self.subject.question)
 
-    @promise("temperature=0 is greedy: the same answer every time")
+    @requirement("temperature=0 is greedy: the same answer every time")
     def test_greedy(self) -> None:
         llm = self.make(top_k=None, top_p=1)
         answers = {llm.chat(self.subject.long_question) for _ in range(3)}
         assert len(answers) == 1
 
-    @promise("a string is a user message for chat")
+    @requirement("a string is a user message for chat")
     def test_a_string_is_a_user_message(self) -> None:
         llm = self.make()
         assert llm.chat("Hello") == llm.chat(user("Hello"))
 
-    @promise("threads may share an object")
+    @requirement("threads may share an object")
     def test_threads(self) -> None:
         llm = self.make()
         expected = llm.chat(self.subject.question)
@@ -69,7 +69,7 @@ class Answers(Promises):
             thread.join()
         assert answers == [expected] * 12
 
-    @promise("no repr and no error shows a secret")
+    @requirement("no repr and no error shows a secret")
     def test_secrets(self) -> None:
         known = type(self.make().llm).constructor_names()
         given = {name: value for name, value in self.subject.secrets.items() if name in known}
@@ -79,7 +79,7 @@ class Answers(Promises):
         shown = "".join((repr(llm.llm), str(llm.llm), str(caught.value), repr(caught.value)))
         assert not [value for value in given.values() if str(value) in shown]
 
-    @promise("the synchronous and the asynchronous class take the same arguments")
+    @requirement("the synchronous and the asynchronous class take the same arguments")
     def test_twins(self) -> None:
         cls, twin = type(self.make().llm), type(self.make_twin().llm)
         assert cls.constructor_names() == twin.constructor_names()
@@ -89,35 +89,35 @@ class Answers(Promises):
             assert list(here) == list(there), name
 
 
-class Parameters(Promises):
-    """Promises about parameters: honoured or refused, never dropped."""
+class Parameters(ConformanceTests):
+    """ConformanceTests about parameters: honoured or refused, never dropped."""
 
-    @promise("max_new_tokens is exact")
+    @requirement("max_new_tokens is exact")
     def test_max_new_tokens(self) -> None:
         answer = self.make().complete(self.subject.long_question, max_new_tokens=7)
         assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 7)
 
-    @promise("ignore_eos goes on after the end token", needs="ignore_eos")
+    @requirement("ignore_eos goes on after the end token", needs="ignore_eos")
     def test_ignore_eos(self) -> None:
         answer = self.make().complete(self.subject.question, ignore_eos=True, max_new_tokens=40)
         assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 40)
 
-    @promise("seed makes sampling repeatable", needs="seed")
+    @requirement("seed makes sampling repeatable", needs="seed")
     def test_seed(self) -> None:
         llm = self.make(temperature=2, top_k=None, top_p=1)
         texts = [llm.chat(self.subject.long_question, seed=seed) for seed in (1, 1, 2, 3)]
         assert texts[0] == texts[1]
         assert len(set(texts)) > 1
 
-    @promise("top_k=1 takes the best token", needs="top_k")
+    @requirement("top_k=1 takes the best token", needs="top_k")
     def test_top_k(self) -> None:
         self._only_the_best_token(top_k=1)
 
-    @promise("a tiny top_p takes the best token", needs="top_p")
+    @requirement("a tiny top_p takes the best token", needs="top_p")
     def test_top_p(self) -> None:
         self._only_the_best_token(top_p=1e-6)
 
-    @promise("min_p=1 takes the best token", needs="min_p")
+    @requirement("min_p=1 takes the best token", needs="min_p")
     def test_min_p(self) -> None:
         self._only_the_best_token(min_p=1)
 
@@ -126,13 +126,13 @@ class Parameters(Promises):
         free = {"temperature": 2.0, "top_k": None, "top_p": 1}
         assert llm.chat(self.subject.question, **{**free, **parameter}) == llm.chat(self.subject.question)
 
-    @promise("repetition_penalty makes repeating less likely", needs="repetition_penalty")
+    @requirement("repetition_penalty makes repeating less likely", needs="repetition_penalty")
     def test_repetition_penalty(self) -> None:
         llm = self.make()
         plain = llm.chat(self.subject.long_question)
         assert llm.chat(self.subject.long_question, repetition_penalty=8.0) != plain
 
-    @promise("logprobs tells the log-probability of each token and the best others", needs="logprobs")
+    @requirement("logprobs tells the log-probability of each token and the best others", needs="logprobs")
     def test_logprobs(self) -> None:
         llm = self.make_for("logprobs")
         answer = llm.complete(self.subject.question, logprobs=3)
@@ -144,13 +144,13 @@ class Parameters(Promises):
             assert (item.token, item.token_id, item.logprob) == item.top[0]  # greedy takes the best
         assert llm.complete(self.subject.question).logprobs == ()
 
-    @promise("response_format is honoured or refused", needs="response_format")
+    @requirement("response_format is honoured or refused", needs="response_format")
     def test_response_format(self) -> None:
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
         asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
         self.make_for("response_format").chat(self.subject.question, response_format=asked)
 
-    @promise("stream=False gives the same answer in one piece", needs="stream")
+    @requirement("stream=False gives the same answer in one piece", needs="stream")
     def test_without_streaming(self) -> None:
         llm = self.make()
         whole = llm.complete(self.subject.question, stream=False)
@@ -158,7 +158,7 @@ class Parameters(Promises):
         assert (whole.text, whole.finish_reason) == (streamed.text, streamed.finish_reason)
         assert whole.usage.completion_tokens == streamed.usage.completion_tokens
 
-    @promise("a value for one call never changes the object")
+    @requirement("a value for one call never changes the object")
     def test_calls_leave_no_trace(self) -> None:
         llm = self.make()
         before = asdict(llm.llm.params), asdict(llm.llm.options)
@@ -167,7 +167,7 @@ class Parameters(Promises):
         assert (asdict(llm.llm.params), asdict(llm.llm.options)) == before
         assert llm.complete(self.subject.long_question).text == plain.text
 
-    @promise("bad input is refused before anything is sent, by name")
+    @requirement("bad input is refused before anything is sent, by name")
     def test_bad_input(self) -> None:
         llm = self.make()
         with pytest.raises(UnknownParameter, match="did you mean 'temperature'"):
@@ -183,8 +183,8 @@ class Parameters(Promises):
             llm.chat([{"content": "no role"}])
 
 
-class Batches(Promises):
-    """Promises about several inputs at once."""
+class Batches(ConformanceTests):
+    """ConformanceTests about several inputs at once."""
 
     QUESTIONS = (
         "What is the capital of France?",
@@ -193,7 +193,7 @@ class Batches(Promises):
         "What is 2 + 3?",
     )
 
-    @promise("a batch keeps its order")
+    @requirement("a batch keeps its order")
     def test_order(self) -> None:
         llm = self.make()
         dialogs = [user(question) for question in self.QUESTIONS]
@@ -201,7 +201,7 @@ class Batches(Promises):
         prompts = [self.prompt(llm.llm), "Hello", "One two"]
         assert llm.generate(prompts) == [llm.generate(prompt) for prompt in prompts]
 
-    @promise("one bad input of a batch does not lose the others")
+    @requirement("one bad input of a batch does not lose the others")
     def test_partial_failure(self) -> None:
         llm = self.make()
         expected = llm.chat(self.subject.question)
@@ -214,12 +214,12 @@ class Batches(Promises):
         again = pickle.loads(pickle.dumps(caught.value))
         assert (again.index, str(again)) == (1, str(caught.value))
 
-    @promise("a batch may be larger than what is answered at once")
+    @requirement("a batch may be larger than what is answered at once")
     def test_large_batches(self) -> None:
         llm = self.make()
         assert llm.chat([self.subject.question] * 40) == [llm.chat(self.subject.question)] * 40
 
-    @promise("the inputs of a batch are answered at once, not one after the other")
+    @requirement("the inputs of a batch are answered at once, not one after the other")
     def test_concurrency(self) -> None:
         if self.subject.running() is None:
             self.outcome = "not seen"

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...base import AsyncBaseLLM, BaseLLM
+from ...core.base import AsyncBaseLLM, BaseLLM
 from ...schema import StreamChunk
 
 __all__ = ["Caller"]

@@ -1,4 +1,4 @@
-"""Promises about sessions."""
+"""ConformanceTests about sessions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from ...errors import ModelStatusCode, SessionBusy, SessionClosed, SessionOutOfLimit
 from ...schema import Message
-from .promise import Promises, promise
-from .subject import user
+from .backend import user
+from .requirement import ConformanceTests, requirement
 
 __all__ = ["Sessions"]
 
@@ -19,8 +19,8 @@ GO_ON: dict[str, Any] = {"sequence_start": False, "sequence_end": False}
 CLOSE: dict[str, Any] = {"sequence_start": False, "sequence_end": True}
 
 
-class Sessions(Promises):
-    """Promises about dialogs the backend remembers."""
+class Sessions(ConformanceTests):
+    """ConformanceTests about dialogs the backend remembers."""
 
     def in_one_piece(self, llm: Any, turns: tuple[str, ...] = TURNS) -> str:
         """The last answer of a dialog that is told from its beginning at every turn."""
@@ -31,21 +31,21 @@ class Sessions(Promises):
             dialog.append({"role": "assistant", "content": answer})
         return str(answer)
 
-    @promise("the turns of a session are one dialog")
+    @requirement("the turns of a session are one dialog")
     def test_turns(self) -> None:
         llm = self.make()
         for text, asked in zip(TURNS, (OPEN, GO_ON, CLOSE), strict=True):
             answer = llm.chat(user(text), session_id=5, **asked)
         assert answer == self.in_one_piece(llm)
 
-    @promise("sessions hold in streams")
+    @requirement("sessions hold in streams")
     def test_streams(self) -> None:
         llm = self.make()
         for text, asked in zip(TURNS, (OPEN, GO_ON, CLOSE), strict=True):
             *_, last = llm.chunks("stream_chat", user(text), session_id=6, **asked)
         assert last.text == self.in_one_piece(llm)
 
-    @promise("a closed or unknown session is refused")
+    @requirement("a closed or unknown session is refused")
     def test_closed(self) -> None:
         llm = self.make()
         llm.chat(self.subject.question, session_id=5, **OPEN)
@@ -54,7 +54,7 @@ class Sessions(Promises):
             with pytest.raises(SessionClosed):
                 llm.chat(self.subject.question, session_id=stranger, **GO_ON)
 
-    @promise("a cancelled turn leaves the session as it was")
+    @requirement("a cancelled turn leaves the session as it was")
     def test_cancelled_turns(self) -> None:
         llm = self.make()
         llm.chat(user(TURNS[0]), session_id=7, **OPEN)
@@ -63,7 +63,7 @@ class Sessions(Promises):
         answer = llm.chat(user(TURNS[2]), session_id=7, **CLOSE)
         assert answer == self.in_one_piece(llm, (TURNS[0], TURNS[2]))
 
-    @promise("a turn that fails leaves the session as it was")
+    @requirement("a turn that fails leaves the session as it was")
     def test_failed_turns(self) -> None:
         llm = self.make()
         llm.chat(user(TURNS[0]), session_id=8, **OPEN)
@@ -72,7 +72,7 @@ class Sessions(Promises):
         answer = llm.chat(user(TURNS[2]), session_id=8, **CLOSE)
         assert answer == self.in_one_piece(llm, (TURNS[0], TURNS[2]))
 
-    @promise("two calls at once on one open session are refused")
+    @requirement("two calls at once on one open session are refused")
     def test_busy(self) -> None:
         llm = self.make(max_new_tokens=300)
         with llm.stream("stream_chat", self.subject.long_question, session_id=9, **OPEN) as stream:
@@ -80,7 +80,7 @@ class Sessions(Promises):
             with pytest.raises(SessionBusy):
                 llm.chat(self.subject.question, session_id=9, **GO_ON)
 
-    @promise("session_len is checked before anything is sent")
+    @requirement("session_len is checked before anything is sent")
     def test_session_len(self) -> None:
         tokens = self.make().complete(self.subject.question).usage.prompt_tokens
         limit = 3 * tokens + 40
@@ -93,13 +93,13 @@ class Sessions(Promises):
         chunks = llm.chunks("stream_chat", long, session_id=10, on_error="status", **CLOSE)
         assert [tuple(chunk) for chunk in chunks] == [(ModelStatusCode.SESSION_OUT_OF_LIMIT, "", None)]
 
-    @promise("stateless calls with one session_id do not disturb each other")
+    @requirement("stateless calls with one session_id do not disturb each other")
     def test_stateless(self) -> None:
         llm = self.make()
         expected = llm.chat(self.subject.question)
         assert llm.chat([self.subject.question] * 6, session_id=4) == [expected] * 6
 
-    @promise("prompts make sessions too: the new prompt follows what was said")
+    @requirement("prompts make sessions too: the new prompt follows what was said")
     def test_prompts(self) -> None:
         llm = self.make(max_new_tokens=12)
         prompt = self.prompt(llm.llm)

@@ -1,4 +1,4 @@
-"""Promises about streams and stop words."""
+"""ConformanceTests about streams and stop words."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 from ...errors import LLMError, ModelStatusCode, TimeoutExceeded
 from .calling import Caller
-from .promise import Promises, promise
+from .requirement import ConformanceTests, requirement
 
 __all__ = ["StopWords", "Streams"]
 
 
-class Streams(Promises):
-    """Promises about answers that come piece by piece."""
+class Streams(ConformanceTests):
+    """ConformanceTests about answers that come piece by piece."""
 
-    @promise("the chunks of a stream add up to the answer")
+    @requirement("the chunks of a stream add up to the answer")
     @pytest.mark.parametrize("which", ["question", "long_question", "multibyte_question"])
     def test_sum(self, which: str) -> None:
         messages = getattr(self.subject, which)
@@ -30,7 +30,7 @@ class Streams(Promises):
         assert last.usage is not None
         assert last.usage.completion_tokens == last.n_tokens
 
-    @promise("a chunk unpacks to status, text so far and tokens, and the text only grows")
+    @requirement("a chunk unpacks to status, text so far and tokens, and the text only grows")
     def test_tuples(self) -> None:
         chunks = [tuple(chunk) for chunk in self.make().chunks("stream_chat", self.subject.long_question)]
         assert len(chunks) > 1
@@ -39,12 +39,12 @@ class Streams(Promises):
         counts = [n for _, _, n in chunks if n is not None]
         assert counts == sorted(counts)
 
-    @promise("no chunk holds half a character")
+    @requirement("no chunk holds half a character")
     def test_characters(self) -> None:
         for _, text, _ in self.make().chunks("stream_chat", self.subject.multibyte_question):
             assert "\N{REPLACEMENT CHARACTER}" not in text
 
-    @promise("stream_generate and stream_text say the same as stream_chat")
+    @requirement("stream_generate and stream_text say the same as stream_chat")
     def test_other_streams(self) -> None:
         llm = self.make()
         question, prompt = self.subject.question, self.prompt(llm.llm)
@@ -55,7 +55,7 @@ class Streams(Promises):
             prompt, stop_words=words
         )
 
-    @promise("leaving a stream stops the generation")
+    @requirement("leaving a stream stops the generation")
     def test_leaving(self) -> None:
         llm = self._endless()
         with llm.stream("stream_chat", self.subject.long_question) as stream:
@@ -63,12 +63,12 @@ class Streams(Promises):
             assert self.something_runs()
         assert self.nothing_runs()
 
-    @promise("a stream nobody holds any more stops the generation")
+    @requirement("a stream nobody holds any more stops the generation")
     def test_forgetting(self) -> None:
         self._endless().forget_stream(self.subject.long_question)
         assert self.nothing_runs()
 
-    @promise("cancelling who waits for a stream stops the generation")
+    @requirement("cancelling who waits for a stream stops the generation")
     def test_cancelling(self) -> None:
         llm = self._endless()
         expected = llm.chat(self.subject.question, max_new_tokens=8)
@@ -76,7 +76,7 @@ class Streams(Promises):
         assert self.nothing_runs()
         assert llm.chat(self.subject.question, max_new_tokens=8) == expected
 
-    @promise("timeouts hold in streams, and stop the generation; their errors pickle")
+    @requirement("timeouts hold in streams, and stop the generation; their errors pickle")
     def test_timeouts(self) -> None:
         llm = self.make()
         with pytest.raises(TimeoutExceeded) as caught:
@@ -86,7 +86,7 @@ class Streams(Promises):
         assert (type(again), str(again), again.phase) == (TimeoutExceeded, str(caught.value), "first_token")
         assert self.nothing_runs()
 
-    @promise("on_error='status' ends a stream with a negative status")
+    @requirement("on_error='status' ends a stream with a negative status")
     def test_status(self) -> None:
         llm = self.make()
         chunks = llm.chunks("stream_chat", self.subject.long_question, timeout=1e-6, on_error="status")
@@ -95,7 +95,7 @@ class Streams(Promises):
         assert status == ModelStatusCode.SERVER_ERR
         assert text == ""
 
-    @promise("a closed object refuses calls; closing twice is no error")
+    @requirement("a closed object refuses calls; closing twice is no error")
     def test_closing(self) -> None:
         llm = self.make()
         llm.chat(self.subject.question)
@@ -110,10 +110,10 @@ class Streams(Promises):
         return self.make(max_new_tokens=500)
 
 
-class StopWords(Promises):
-    """Promises about stop words, whatever pieces an answer comes in."""
+class StopWords(ConformanceTests):
+    """ConformanceTests about stop words, whatever pieces an answer comes in."""
 
-    @promise("a stop word never shows, nor the beginning of one; the answer tells which it was")
+    @requirement("a stop word never shows, nor the beginning of one; the answer tells which it was")
     def test_never_shown(self) -> None:
         llm = self.make()
         text = llm.chat(self.subject.question)
@@ -126,7 +126,7 @@ class StopWords(Promises):
             for _, shown, _ in llm.chunks("stream_chat", self.subject.question, stop_words=[word]):
                 assert expected.startswith(shown)
 
-    @promise("the earliest of many stop words ends the answer")
+    @requirement("the earliest of many stop words ends the answer")
     def test_many(self) -> None:
         llm = self.make()
         text = llm.chat(self.subject.question)
@@ -134,13 +134,13 @@ class StopWords(Promises):
         expected = text[: min(text.index(word) for word in words)]
         assert llm.chat(self.subject.question, stop_words=words) == expected
 
-    @promise("what only looks like a stop word is shown")
+    @requirement("what only looks like a stop word is shown")
     def test_flushed(self) -> None:
         llm = self.make()
         text = llm.chat(self.subject.question)
         assert llm.chat(self.subject.question, stop_words=[f"{text[-4:]}\N{BELL}"]) == text
 
-    @promise("a stop word stops the generation")
+    @requirement("a stop word stops the generation")
     def test_stops(self) -> None:
         llm = self.make(max_new_tokens=1000, ignore_eos=self.honours("ignore_eos"))
         text = llm.chat(self.subject.long_question, max_new_tokens=24)

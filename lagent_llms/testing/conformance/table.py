@@ -17,7 +17,7 @@ __all__ = ["PromiseTable", "read_table", "write_table"]
 #: A table: promise -> backend -> 'kept', 'refused', 'not seen' or 'BROKEN'.
 Table = dict[str, dict[str, str]]
 
-HEADER = """# Promises
+HEADER = """# ConformanceTests
 
 What every backend promises, and which proofs it passed against a real server or engine. Each is a test of
 `lagent_llms.testing.conformance`, run with the synchronous and with the asynchronous class. `kept`: seen to

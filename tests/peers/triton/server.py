@@ -1,6 +1,6 @@
 """Start NVIDIA's own tritonserver on a model repository, and leave nothing of it behind, however it ends.
 
-The server runs under the guard of `lagent_llms.process`. The python backend keeps files in /dev/shm; a
+The server runs under the guard of `lagent_llms.child.process`. The python backend keeps files in /dev/shm; a
 sweeper removes them when the owner of the server is gone, even if that was killed.
 """
 
@@ -15,8 +15,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from lagent_llms.ports import check_port
-from lagent_llms.process import Child
+from lagent_llms.child.ports import check_port
+from lagent_llms.child.process import Child
 
 from .repository import write_repository
 

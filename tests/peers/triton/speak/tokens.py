@@ -1,6 +1,6 @@
 """The models before and after turbomind: text to ids, ids to text."""
 
-from lagent_llms.backends.jax import EMBEDDED_MODEL
+from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
 from lagent_llms.jax_engine.config import ModelConfig
 from lagent_llms.jax_engine.tokenizer import Tokenizer
 

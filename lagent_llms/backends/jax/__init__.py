@@ -1,0 +1,1 @@
+"""JAX: the engine in this process (`pipeline`), and a `JAXServer` over HTTP (`client`)."""

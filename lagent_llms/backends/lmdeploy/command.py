@@ -1,0 +1,245 @@
+"""The command line of ``lmdeploy serve api_server``: where lmdeploy is installed, and which flags it knows.
+
+The flags are read from the source of the installed command line (importing it takes ten seconds).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ...errors import InvalidArgument, MissingDependency, ServerStartError
+
+__all__ = ["Installation", "check_flags", "find_installation", "flag_arguments"]
+
+_LAUNCHER = Path(__file__).parents[2] / "child" / "launcher.py"
+_LOOK = """
+import importlib.metadata, importlib.util, json
+found = importlib.util.find_spec("lmdeploy")
+print(json.dumps([importlib.metadata.version("lmdeploy"), list(found.submodule_search_locations)[0]]
+                 if found else None))
+"""
+#: Flags that are set by arguments of the backend.
+_OWN = {
+    "server-name": "server_name", "server-port": "server_port", "model-name": "model_name", "tp": "tp",
+    "api-keys": "api_key", "log-level": "log_level",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An lmdeploy that can be run.
+
+    Attributes:
+        command: What stands for ``lmdeploy`` on a command line.
+        version: Its version, '' when it cannot be told.
+        flags: The flags of ``serve api_server`` without their dashes, and whether each takes a value; None
+            when they cannot be told.
+    """
+
+    command: tuple[str, ...]
+    version: str = ""
+    flags: Mapping[str, bool] | None = None
+
+    @property
+    def is_python(self) -> bool:
+        """Whether the command is a Python program, and which."""
+        return _program(self.command) is not None
+
+    def with_hidden(self, arguments: Sequence[str], hidden: Sequence[str]) -> tuple[list[str], bytes]:
+        """The command for `arguments`, and the standard input that brings it those of `hidden`.
+
+        Raises:
+            InvalidArgument: The command is no Python program, so nothing can be hidden.
+        """
+        if not hidden:
+            return [*self.command, *arguments], b""
+        program = _program(self.command)
+        if program is None:
+            raise InvalidArgument(
+                f"command={' '.join(self.command)!r}: a key cannot be handed to it unseen; "
+                "name a Python program such as ['/opt/lmdeploy/bin/python', '-m', 'lmdeploy'], "
+                "or give api_key=None",
+                argument="command",
+            )
+        return [program[0], str(_LAUNCHER), *program[1:], *arguments], json.dumps(list(hidden)).encode()
+
+
+def find_installation(command: str | Sequence[str] | None) -> Installation:
+    """The lmdeploy that `command` runs.
+
+    Args:
+        command: What stands for ``lmdeploy``; None is that of this Python's environment, else of the PATH.
+
+    Raises:
+        MissingDependency: None was given, and there is none.
+        ServerStartError: There is no such program, or no lmdeploy behind it.
+    """
+    if command is None:
+        if importlib.util.find_spec("lmdeploy") is not None:
+            command = (sys.executable, "-m", "lmdeploy")
+        elif (found := shutil.which("lmdeploy")) is not None:
+            command = (found,)
+        else:
+            raise MissingDependency.of("lmdeploy", "lmdeploy")
+    words = (command,) if isinstance(command, str) else tuple(command)
+    if not words or not all(isinstance(word, str) and word for word in words):
+        raise InvalidArgument(
+            f"command={command!r}: allowed is a program, or a list of a program and its arguments",
+            argument="command",
+        )
+    return _look(words)
+
+
+@lru_cache
+def _look(command: tuple[str, ...]) -> Installation:
+    program = shutil.which(command[0])
+    if program is None:
+        raise ServerStartError(f"command={' '.join(command)!r}: there is no program {command[0]!r}")
+    python = _program(command)
+    if python is None:
+        return Installation(command)
+    done = subprocess.run([python[0], "-c", _LOOK], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise ServerStartError(
+            f"command={' '.join(command)!r}: {python[0]} does not run", log_tail=done.stderr[-2000:]
+        )
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found is None:
+        raise ServerStartError(f"command={' '.join(command)!r}: lmdeploy is not installed for {python[0]}")
+    version, location = found
+    return Installation(command, version, _read_flags(Path(location) / "cli") or None)
+
+
+def _program(command: Sequence[str]) -> tuple[str, ...] | None:
+    """(interpreter, '-m', module) or (interpreter, script) if `command` is a Python program."""
+    if len(command) == 3 and command[1] == "-m":
+        return tuple(command)
+    if len(command) == 2 and command[1].endswith(".py"):
+        return tuple(command)
+    if len(command) == 1 and (interpreter := _interpreter(shutil.which(command[0]) or "")):
+        return interpreter, shutil.which(command[0]) or command[0]
+    return None
+
+
+def _interpreter(script: str) -> str | None:
+    """The Python that an installed script names in its first lines."""
+    try:
+        with open(script, encoding="utf-8") as file:
+            head = file.read(512)
+    except (OSError, UnicodeDecodeError):
+        return None
+    # The second form is pip's for paths too long for the first.
+    found = re.match(r"#!(\S*python\S*)\s*\n", head) or re.match(
+        r"#!/bin/sh\n'''exec' \"?([^\"\n]+?)\"? ", head
+    )
+    return found[1] if found else None
+
+
+def _read_flags(cli: Path) -> dict[str, bool]:
+    """The flags of ``serve api_server``, from its source; empty when that does not look as it should."""
+    try:
+        serve, helpers = (
+            ast.parse((cli / name).read_text(encoding="utf-8")) for name in ("serve.py", "utils.py")
+        )
+    except (OSError, SyntaxError):
+        return {}
+    functions = {
+        node.name: node
+        for tree in (helpers, serve)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+    flags: dict[str, bool] = {}
+    if (adder := functions.get("add_parser_api_server")) is not None:
+        flags.update(_added_flags(adder))
+        for call in _calls(adder):
+            if ast.unparse(call.func).startswith("ArgumentHelper."):
+                name = ast.unparse(call.func).partition(".")[2]
+                if name in functions:
+                    flags.update(_added_flags(functions[name]))
+    return flags
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def _added_flags(function: ast.AST) -> Iterator[tuple[str, bool]]:
+    for call in _calls(function):
+        if not (isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"):
+            continue
+        actions = [keyword.value for keyword in call.keywords if keyword.arg == "action"]
+        takes_value = not any("store_" in ast.unparse(action) for action in actions)
+        for argument in call.args:
+            if isinstance(argument, ast.Constant) and str(argument.value).startswith("--"):
+                yield str(argument.value)[2:], takes_value
+
+
+def check_flags(given: object) -> dict[str, Any]:
+    """`given` as a dict of flags.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(
+            f"serve_cfg={given!r}: allowed is a dict of flags such as {{'max_batch_size': 64}}",
+            argument="serve_cfg",
+        )
+    return dict(given)
+
+
+def flag_arguments(given: Mapping[str, Any], known: Mapping[str, bool] | None) -> list[str]:
+    """Command-line arguments for `given` flags.
+
+    Args:
+        given: Name (dashes, underscores) to value: True for a flag without a value, False and None leave a
+            flag out, a list is several values, a dict is JSON (of ``adapters``: NAME=PATH pairs).
+        known: As in `Installation.flags`.
+
+    Raises:
+        InvalidArgument: A flag is not known, is an argument of the backend, or has a value of the wrong kind.
+    """
+    arguments: list[str] = []
+    for name, value in given.items():
+        flag = str(name).lstrip("-").replace("_", "-")
+        if flag in _OWN:
+            raise _refuse(name, f"give it as the argument {_OWN[flag]}=")
+        if known is not None and flag not in known:
+            near = difflib.get_close_matches(flag, known, n=3, cutoff=0.4)
+            hint = f"; the nearest are {', '.join(item.replace('-', '_') for item in near)}" if near else ""
+            raise _refuse(name, f"this lmdeploy's api_server has no flag --{flag}{hint}")
+        takes_value = not isinstance(value, bool) if known is None else known[flag]
+        if takes_value:
+            arguments += _valued(flag, value)
+        elif not (value is None or isinstance(value, bool)):
+            raise _refuse(name, f"--{flag} takes no value: allowed is True or False, not {value!r}")
+        elif value:
+            arguments.append(f"--{flag}")
+    return arguments
+
+
+def _valued(flag: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        value = [f"{key}={item}" for key, item in value.items()] if flag == "adapters" else json.dumps(value)
+    if isinstance(value, (list, tuple)):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}={int(value) if isinstance(value, bool) else value}"]
+
+
+def _refuse(name: object, reason: str) -> InvalidArgument:
+    return InvalidArgument(f"serve_cfg[{name!r}]: {reason}", argument="serve_cfg")

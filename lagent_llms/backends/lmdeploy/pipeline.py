@@ -1,0 +1,208 @@
+"""`LMDeployPipeline` and `AsyncLMDeployPipeline`: a model in this process, on lmdeploy's engines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...core.base import AsyncBaseLLM, BaseLLM, Prompts
+from ...core.callbacks import AsyncCallbackSource, CallbackSource
+from ...core.request import LLMCore, Request
+from ...errors import LLMError, ServerError
+from ...schema import Completion, Piece, TokenLogprob, Usage
+from .engine import BackendName, Event, LMDeployEngine
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ...params import CallKwargs
+    from ...templates import TemplateSpec
+
+__all__ = ["AsyncLMDeployPipeline", "LMDeployPipeline"]
+
+
+class _PipelineCore(LLMCore):
+    """A model in this process, on ``lmdeploy.pipeline``.
+
+    lmdeploy starts helper processes: a script that makes one of these needs ``if __name__ == "__main__":``.
+
+    Args:
+        path: The model: a directory, or an id of the Hugging Face hub.
+        model_name: Its name.
+        tp: GPUs for tensor parallelism.
+        pipeline_cfg: Options of the engine (``cache_max_entry_count``, ``max_batch_size``, ``adapters`` …)
+            and keywords of ``lmdeploy.pipeline`` (``chat_template_config``, ``log_level``,
+            ``trust_remote_code`` …; a ready ``backend_config`` as well), checked against the installed
+            lmdeploy.
+        backend: 'turbomind' or 'pytorch'; None leaves the choice to lmdeploy.
+        meta_template: As for every backend; None leaves the template to lmdeploy (the model's own).
+        session_len: As for every backend; the engine gets it as well, unless `pipeline_cfg` says otherwise.
+        max_concurrency: As for every backend.
+        **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
+
+    Attributes:
+        backend: The engine that runs.
+
+    Raises:
+        InvalidArgument: An option that the installed lmdeploy does not know, or a value it refuses.
+        ModelLoadError: The model cannot be loaded.
+        MissingDependency: lmdeploy is not installed.
+    """
+
+    takes_messages: ClassVar[bool] = True
+    unsupported_parameters = frozenset({"tool_choice"})
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        model_name: str | None = None,
+        tp: int = 1,
+        pipeline_cfg: Mapping[str, Any] | None = None,
+        *,
+        backend: BackendName | None = None,
+        meta_template: TemplateSpec | None = None,
+        session_len: int | None = None,
+        max_concurrency: int = 64,
+        **kwargs: Unpack[CallKwargs],
+    ) -> None:
+        super().__init__(
+            meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
+        )
+        self.path, self.model_name = os.fspath(path), model_name
+        # Without a mode the pytorch engine gives no log-probabilities, however much they are asked for.
+        defaults = {"tp": tp, "session_len": session_len, "logprobs_mode": "raw_logprobs"}
+        self._engine = self._load(backend, pipeline_cfg or {}, defaults)
+        self.backend = self._engine.backend
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r}, backend={self.backend!r})"
+
+    def _load(
+        self, backend: BackendName | None, options: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> LMDeployEngine:
+        return LMDeployEngine(self.path, self.model_name, backend, options, defaults)
+
+    def _submit(self, request: Request, on_event: Callable[[Event], None]) -> tuple[Future[None], _Decoder]:
+        return self._engine.submit(request, on_event), _Decoder(self._engine, request)
+
+
+class _Decoder:
+    """Turns lmdeploy's outputs of one request into pieces."""
+
+    def __init__(self, engine: LMDeployEngine, request: Request) -> None:
+        self._decode = engine.decode
+        self._stop_words = request.stop_words
+        self._top = request.params.logprobs or 0
+
+    def piece(self, output: Event) -> Piece | None:
+        """The piece an output brings; None at the end.
+
+        Raises:
+            LLMError: The engine failed.
+        """
+        if output is None:
+            return None
+        if isinstance(output, LLMError):
+            raise output
+        reason = output.finish_reason
+        if reason not in (None, "stop", "length"):
+            raise ServerError(f"lmdeploy's engine ended the answer with {reason!r}", code=str(reason))
+        count = output.generate_token_len
+        text, tokens, stop_word = output.response, tuple(output.token_ids or ()), None
+        if reason == "stop" and tokens:  # the token it stopped at: no part of the answer
+            count -= len(tokens)
+            stop_word = text if text in self._stop_words else None
+            text, tokens = "", ()
+        return Piece(
+            text=text,
+            token_ids=tokens,
+            n_tokens=count,
+            finish_reason=reason,
+            stop_word=stop_word,
+            usage=Usage(output.input_token_len, count, getattr(output, "cached_tokens", None)),
+            logprobs=self._logprobs(tokens, output.logprobs or ()),
+        )
+
+    def _logprobs(self, tokens: tuple[int, ...], rows: Any) -> tuple[TokenLogprob, ...]:
+        found = []
+        for token, row in zip(tokens, rows, strict=False):
+            best = sorted(row.items(), key=lambda item: -item[1])[: self._top]
+            top = tuple((self._decode(one), one, float(logprob)) for one, logprob in best)
+            found.append(TokenLogprob(self._decode(token), token, float(row[token]), top))
+        return tuple(found)
+
+
+class LMDeployPipeline(_PipelineCore, BaseLLM):
+    """A model in this process, on lmdeploy's engines. The arguments are those of its base class."""
+
+    def generate(
+        self, inputs: str | Prompts, *, return_dict: bool = False, **kwargs: Unpack[CallKwargs]
+    ) -> Any:
+        """See `BaseLLM.generate`.
+
+        Args:
+            inputs: A prompt, or a list of prompts.
+            return_dict: Whether to return dicts (`text`, `generate_token_len`, `input_token_len`,
+                `finish_reason`, `token_ids`, `logprobs`, `index`) in place of texts.
+            **kwargs: As for `BaseLLM.generate`.
+        """
+        if not return_dict:
+            return super().generate(inputs, **kwargs)
+        return _as_dicts(self.complete(inputs, **kwargs))
+
+    def _free(self) -> None:
+        """End what runs and free the engine's memory."""
+        self._engine.close()
+
+    def _open(self, request: Request) -> CallbackSource[Event]:
+        return CallbackSource(request, self._submit)
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self._engine.encode(text, add_bos=True)
+
+
+class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
+    """`LMDeployPipeline`, called with await. The model is loaded, blocking, when the object is made."""
+
+    async def generate(
+        self, inputs: str | Prompts, *, return_dict: bool = False, **kwargs: Unpack[CallKwargs]
+    ) -> Any:
+        """See `LMDeployPipeline.generate`."""
+        if not return_dict:
+            return await super().generate(inputs, **kwargs)
+        return _as_dicts(await self.complete(inputs, **kwargs))
+
+    async def _free(self) -> None:
+        self._engine.close()
+
+    async def _open(self, request: Request) -> AsyncCallbackSource[Event]:
+        return AsyncCallbackSource(request, self._submit)
+
+    async def _tokenize(self, text: str) -> list[int]:
+        return self._engine.encode(text, add_bos=True)
+
+
+def _as_dicts(completions: Completion | list[Completion]) -> dict[str, Any] | list[dict[str, Any]]:
+    """In the words of lmdeploy's Response, as lagent returned it."""
+    if isinstance(completions, list):
+        return [_as_dict(completion, index) for index, completion in enumerate(completions)]
+    return _as_dict(completions, 0)
+
+
+def _as_dict(completion: Completion, index: int) -> dict[str, Any]:
+    usage = completion.usage
+    return {
+        "text": completion.text,
+        "generate_token_len": usage.completion_tokens if usage else len(completion.token_ids),
+        "input_token_len": usage.prompt_tokens if usage else None,
+        "finish_reason": completion.finish_reason,
+        "token_ids": list(completion.token_ids),
+        "logprobs": [
+            {item.token_id: item.logprob, **{token: logprob for _, token, logprob in item.top}}
+            for item in completion.logprobs
+        ]
+        or None,
+        "index": index,
+    }

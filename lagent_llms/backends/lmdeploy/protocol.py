@@ -1,0 +1,116 @@
+"""What lmdeploy's api_server and its proxy speak beside OpenAI-style completions. Pure.
+
+Written against lmdeploy 0.18; docs/lmdeploy.md tells what differs in older versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+
+import msgspec
+
+from ...core.request import Request
+from ...errors import LLMError
+from ...http.exchange import BodyDecoder, Call
+from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_error
+from ...protocols.openai import CompletionDecoder, completion_body, model_names, read_error
+from ...protocols.special_tokens import looks_special, vocabulary_text
+from ...schema import Piece, TokenLogprob
+
+__all__ = ["answer_call", "models_call", "tokenize_call"]
+
+#: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
+_PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
+
+
+def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
+    """Ask for `request`: a prompt at /v1/completions, messages at /v1/chat/completions.
+
+    Args:
+        request: The generation.
+        model: The server's name of the model or adapter.
+        bos: The template's BOS; /v1/completions puts the tokenizer's before a prompt itself.
+    """
+    path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
+    body = completion_body(request, model, stop=_server_stops(request))
+    body.setdefault("top_k", 0)  # no filter; left out or null, the server's default of 50 would apply
+    if request.prompt is not None and bos:
+        body["prompt"] = request.prompt.removeprefix(bos)
+    headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
+    return Call(
+        HTTPRequest.json(path, body, headers),
+        _decoder(path)
+        if request.params.logprobs is None
+        else partial(_LogprobDecoder, where=path, top=request.params.logprobs),
+        _read_error,
+    )
+
+
+def tokenize_call(text: str) -> Call[list[int]]:
+    """Ask for the token ids of `text` as a prompt."""
+    body = {"input": text, "do_preprocess": False, "add_bos": True}
+    return Call(HTTPRequest.json("/v1/encode", body), lambda head: BodyDecoder(_token_ids), _read_error)
+
+
+def models_call() -> Call[list[str]]:
+    """Ask for the names of models and adapters."""
+    return Call(HTTPRequest("GET", "/v1/models"), lambda head: BodyDecoder(model_names), _read_error)
+
+
+@cache
+def _decoder(path: str) -> Callable[[ResponseHead], CompletionDecoder]:
+    return partial(CompletionDecoder, where=path, read_error=_read_error)
+
+
+class _LogprobDecoder(CompletionDecoder):
+    """As every OpenAI-style server's answer, but for the form of its log-probabilities.
+
+    Args:
+        top: How many alternatives were asked for.
+    """
+
+    def __init__(self, head: ResponseHead, where: str = "", *, top: int = 0) -> None:
+        super().__init__(head, where, read_error=_read_error)
+        self._top = top
+
+    def _piece(self, data: bytes) -> Piece | None:
+        piece = super()._piece(data)
+        if piece is None or not piece.logprobs:
+            return piece
+        return replace(piece, logprobs=tuple(map(self._logprob, piece.logprobs)))
+
+    def _logprob(self, item: TokenLogprob) -> TokenLogprob:
+        """`item` as it should be: lmdeploy tells vocabulary entries, and leaves the token out of `top`."""
+        chosen = (vocabulary_text(item.token), None, item.logprob)
+        others = [(vocabulary_text(token), None, logprob) for token, _, logprob in item.top]
+        ranked = sorted([chosen, *others], key=lambda alternative: -alternative[2])
+        return TokenLogprob(*chosen, tuple(ranked[: self._top]))
+
+
+def _server_stops(request: Request) -> list[str]:
+    """The stop words the server may look for: those that can only be special tokens.
+
+    It stops at every token that has the word anywhere inside and drops that token whole, which would lose
+    text; and with ignore_eos its pytorch engine never generates such a token.
+    """
+    if request.params.ignore_eos:
+        return []
+    return [word for word in request.stop_words if looks_special(word)]
+
+
+class _Encoded(msgspec.Struct):
+    input_ids: list[int]
+
+
+def _token_ids(body: bytes) -> list[int]:
+    return msgspec.json.decode(body, type=_Encoded).input_ids
+
+
+def _read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
+    """As every OpenAI-style server's, and the proxy's own errors, which come under HTTP 200."""
+    refusal = read_refusal(body)
+    if head.status < 300 and refusal.code in _PROXY_STATUS:
+        return server_error(_PROXY_STATUS[refusal.code], refusal, where=where)
+    return read_error(head, body, where)

@@ -1,0 +1,1 @@
+"""LoRAX as a backend; the client of its own API is `lagent_llms.lorax`."""

@@ -1,0 +1,1 @@
+"""How each kind of model on a Triton server is called, one file a dialect."""

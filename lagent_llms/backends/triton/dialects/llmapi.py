@@ -1,0 +1,65 @@
+"""TensorRT-LLM's llmapi model. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ....core.request import Request
+from ....schema import Piece
+from ..conversation import InferResponse
+from ..dialect import Model
+from ..inputs import Inputs
+from .base import OneModelDialect, TextReader, finish_reason_of
+from .sampling import sampling
+
+__all__ = ["DIALECT", "LLMAPI"]
+
+_PREFIX = "sampling_param_"
+_SAMPLING = {name: _PREFIX + name for name in ("temperature", "top_k", "top_p")}
+
+
+class LLMAPI(OneModelDialect):
+    """Sampling parameters have a prefix of their own, and the reason of the end is told on request."""
+
+    name = "llmapi"
+    needs = (f"{_PREFIX}max_tokens",)
+    stream = "streaming"
+    exclude = f"{_PREFIX}exclude_input_from_output"
+    stops = f"{_PREFIX}stop"
+    optional = {  # noqa: RUF012  (read only)
+        name: (f"{_PREFIX}{name}",)
+        for name in ("repetition_penalty", "seed", "min_p", "ignore_eos", "skip_special_tokens")
+    }
+
+    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+        """See `OneModelDialect.fill`."""
+        inputs.put(f"{_PREFIX}max_tokens", request.params.max_new_tokens)
+        inputs.update(sampling(request, model, self.name, _SAMPLING))
+        inputs.put("return_finish_reason", True)
+        inputs.put("return_stop_reason", True)  # it leaves the stop word out of the text
+        return ()
+
+    def reader(self, request: Request, model: Model) -> TextReader:
+        """See `OneModelDialect.reader`."""
+        return _Reader(request, model, self.output, model.habit)
+
+
+class _Reader(TextReader):
+    """Knows why the answer ended, where the model tells."""
+
+    _reason = _stop = ""
+
+    def feed(self, response: InferResponse) -> Piece | None:
+        self._stop = response.text("stop_reason") or self._stop
+        self._reason = response.text("finish_reason") or self._reason
+        self.told_end = finish_reason_of(self._reason) is not None
+        return super().feed(response)
+
+    def finish(self) -> Piece:
+        piece = super().finish()
+        piece.finish_reason = finish_reason_of(self._reason) or piece.finish_reason
+        piece.stop_word = self._stop if self._stop in self._stop_words else None
+        return piece
+
+
+DIALECT = LLMAPI()

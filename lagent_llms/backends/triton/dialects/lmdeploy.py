@@ -1,0 +1,47 @@
+"""The python backend of lmdeploy 0.4 to 0.5.1 (`lmdeploy_model`). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ....core.request import Request
+from ....protocols.special_tokens import looks_special
+from ..dialect import Model
+from ..inputs import Inputs
+from .base import OneModelDialect, TextReader
+from .sampling import sampling
+
+__all__ = ["DIALECT", "LMDeployPython"]
+
+
+class LMDeployPython(OneModelDialect):
+    """Its own names, four inputs that may not be left out, deltas, and never the prompt."""
+
+    name = "lmdeploy"
+    prompt = "prompt"
+    output = "response"
+    needs = ("max_tokens", "ignore_eos", "stream")
+    stops = ""
+    optional = {  # noqa: RUF012  (read only)
+        "repetition_penalty": ("repetition_penalty",),
+        "ignore_eos": ("ignore_eos",),
+        "skip_special_tokens": ("skip_special_tokens",),
+    }
+
+    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+        """See `OneModelDialect.fill`."""
+        params = request.params
+        inputs.put("max_tokens", params.max_new_tokens)
+        inputs.update(sampling(request, model, self.name))
+        # It knows single tokens only; all words are looked for at this side too.
+        words = [] if params.ignore_eos else [word for word in request.stop_words if looks_special(word)]
+        if words:
+            inputs.put("stop_words", *words)
+        return ()
+
+    def reader(self, request: Request, model: Model) -> TextReader:
+        """See `OneModelDialect.reader`."""
+        return TextReader(request, model, self.output, model.habit.otherwise(cumulative=False, echo=False))
+
+
+DIALECT = LMDeployPython()

@@ -1,0 +1,56 @@
+"""TensorRT-LLM's ensemble and BLS models (`ensemble`, `tensorrt_llm_bls`). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from ....core.request import Request
+from ..dialect import Model, unsupported
+from ..inputs import Inputs
+from .base import OneModelDialect
+from .sampling import sampling
+
+__all__ = ["DIALECT", "TensorRTLLM"]
+
+
+class TensorRTLLM(OneModelDialect):
+    """One tensor a parameter; the seed is `random_seed` until May 2025, `seed` after."""
+
+    name = "trtllm"
+    needs = ("max_tokens",)
+    optional = {  # noqa: RUF012  (read only)
+        "repetition_penalty": ("repetition_penalty",),
+        "seed": ("seed", "random_seed"),
+        "min_p": ("min_p",),
+        "skip_special_tokens": ("skip_special_tokens",),
+    }
+
+    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+        """See `OneModelDialect.fill`."""
+        params, done = request.params, set()
+        inputs.put("max_tokens", params.max_new_tokens)
+        inputs.update(sampling(request, model, self.name))
+        if params.ignore_eos and inputs.put("end_id", -1):  # no token is the end
+            done.add("ignore_eos")
+        if params.response_format is not None:
+            self._constrain(params.response_format, inputs, model)
+            done.add("response_format")
+        return done
+
+    def _constrain(self, response_format: Mapping[str, Any], inputs: Inputs, model: Model) -> None:
+        kind = response_format.get("type")
+        has = inputs.has("guided_decoding_guide") and inputs.has("guided_decoding_guide_type")
+        if has and kind == "json_object":
+            inputs.put("guided_decoding_guide_type", "json")
+        elif has and kind == "json_schema":
+            wrapped = response_format.get("json_schema") or {}
+            inputs.put("guided_decoding_guide_type", "json_schema")
+            inputs.put("guided_decoding_guide", msgspec.json.encode(wrapped.get("schema", wrapped)).decode())
+        else:
+            raise unsupported(self.name, model, "response_format", dict(response_format))
+
+
+DIALECT = TensorRTLLM()

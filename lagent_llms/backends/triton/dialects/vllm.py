@@ -1,0 +1,108 @@
+"""vLLM's backend for Triton. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from ....core.request import Request
+from ....schema import FinishReason, Piece, TokenLogprob, Usage
+from ..conversation import InferResponse
+from ..dialect import Model, unsupported
+from ..inputs import Inputs
+from ..text_delta import Habit
+from .base import OneModelDialect, TextReader, finish_reason_of
+
+__all__ = ["DIALECT", "VLLM"]
+
+#: Our names and those of vLLM's SamplingParams.
+_FIELDS = {
+    "max_new_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "repetition_penalty": "repetition_penalty",
+    "seed": "seed",
+    "min_p": "min_p",
+    "ignore_eos": "ignore_eos",
+    "skip_special_tokens": "skip_special_tokens",
+    "logprobs": "logprobs",
+}
+
+
+class VLLM(OneModelDialect):
+    """All sampling parameters in one JSON; counts, reasons and log-probabilities on request."""
+
+    name = "vllm"
+    needs = ("sampling_parameters",)
+
+    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+        """See `OneModelDialect.fill`."""
+        params, options = request.params, request.options
+        sampling: dict[str, Any] = {
+            wire: value for ours, wire in _FIELDS.items() if (value := getattr(params, ours)) is not None
+        }
+        sampling["top_k"] = params.top_k or -1
+        if request.stop_words:
+            # Left out of the text otherwise, and then nobody could tell which one it was.
+            sampling |= {"stop": list(request.stop_words), "include_stop_str_in_output": True}
+        if options.adapter_name is not None:
+            sampling["lora_name"] = options.adapter_name
+        inputs.put("sampling_parameters", msgspec.json.encode(sampling).decode())
+        for wanted in ("finish_reason", "num_input_tokens", "num_output_tokens"):
+            inputs.put(f"return_{wanted}", True)
+        if params.logprobs is not None and not inputs.put("return_logprobs", True):
+            raise unsupported(self.name, model, "logprobs", params.logprobs, "no input for it")
+        return {*_FIELDS, "adapter_name"}
+
+    def reader(self, request: Request, model: Model) -> TextReader:
+        """See `OneModelDialect.reader`."""
+        echo = None if self.exclude not in model.config.inputs else False
+        return _Reader(request, model, self.output, model.habit.otherwise(cumulative=False, echo=echo))
+
+
+class _Reader(TextReader):
+    """Adds the counts, the reason of the end and log-probabilities to the text."""
+
+    def __init__(self, request: Request, model: Model, output: str, habit: Habit) -> None:
+        super().__init__(request, model, output, habit)
+        config = model.config
+        self._counts = "num_output_tokens" in config.outputs and "return_num_output_tokens" in config.inputs
+        self._top = request.params.logprobs
+        self._count = self._prompt_tokens = 0
+        self._reason: FinishReason | None = None
+
+    def feed(self, response: InferResponse) -> Piece | None:
+        piece = super().feed(response)
+        self._reason = finish_reason_of(response.text("finish_reason")) or self._reason
+        self.told_end = self._reason is not None
+        if self._counts:
+            self._count += sum(response.values("num_output_tokens"))
+            if not self._prompt_tokens:
+                self._prompt_tokens = sum(response.values("num_input_tokens"))
+            if piece is not None:
+                piece.n_tokens = self._count
+        if self._top is not None and (rows := response.text("logprobs")):
+            piece = piece or Piece(n_tokens=self._count if self._counts else None)
+            piece.logprobs = tuple(self._logprob(row) for row in msgspec.json.decode(rows) or ())
+            piece.token_ids = tuple(item.token_id for item in piece.logprobs if item.token_id is not None)
+        return piece
+
+    def finish(self) -> Piece:
+        piece = super().finish()
+        if self._counts:
+            piece.n_tokens, piece.usage = self._count, Usage(self._prompt_tokens, self._count)
+            piece.finish_reason = "length" if self._count >= self._most else "stop"
+        piece.finish_reason = self._reason or piece.finish_reason
+        return piece
+
+    def _logprob(self, row: dict[str, Any]) -> TokenLogprob:
+        """One token: the one that was drawn comes first, the others have a rank."""
+        items = [(item["decoded_token"] or "", int(index), item["logprob"]) for index, item in row.items()]
+        ranks = {int(index): item.get("rank") or len(row) for index, item in row.items()}
+        best = sorted(items, key=lambda item: ranks[item[1]])
+        return TokenLogprob(*items[0], tuple(best[: self._top]))
+
+
+DIALECT = VLLM()

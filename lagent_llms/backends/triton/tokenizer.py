@@ -1,0 +1,114 @@
+"""A tokenizer at this side of the wire, for servers that do not count: a tokenizer.json, or any object."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...errors import ConfigError, InvalidArgument, MissingDependency
+
+__all__ = ["LocalTokens"]
+
+
+class LocalTokens:
+    """Counts and spells tokens as a model does.
+
+    Args:
+        tokenizer: A tokenizer.json, a directory that holds one, or an object with ``encode(text)`` (of
+            transformers or tokenizers, or your own), and ``decode(ids, skip_special_tokens=…)`` if `decode`
+            is needed.
+
+    Raises:
+        InvalidArgument: It is none of these.
+        ConfigError: The file cannot be used.
+        MissingDependency: A file is given and the package tokenizers is missing.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._bos = self._eos = ""
+        if isinstance(tokenizer, (str, os.PathLike)):
+            tokenizer = self._load(Path(tokenizer))
+        elif not callable(getattr(tokenizer, "encode", None)):
+            raise InvalidArgument(
+                f"tokenizer={tokenizer!r}: allowed is a tokenizer.json, its directory, an object with encode",
+                argument="tokenizer",
+            )
+        else:
+            self._bos = getattr(tokenizer, "bos_token", None) or ""
+            self._eos = getattr(tokenizer, "eos_token", None) or ""
+        self._tokenizer = tokenizer
+        self._encode: Callable[..., Any] = tokenizer.encode
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt, with a BOS if that is the model's habit, but never two."""
+        ids = _ids(self._encode(text.removeprefix(self._bos)))
+        bos = self.special("<BOS>")
+        return bos + ids if self._bos and text.startswith(self._bos) and ids[:1] != bos else ids
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        """The text of token ids."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it can `decode`; an object that only counts cannot."""
+        return callable(getattr(self._tokenizer, "decode", None))
+
+    def special(self, word: str) -> list[int]:
+        """Ids of a special token; <BOS> and <EOS> are the model's own; [] when there is none."""
+        token = {"<BOS>": self._bos, "<EOS>": self._eos}.get(word, word)
+        if not token:
+            return []
+        find = getattr(self._tokenizer, "token_to_id", None) or getattr(
+            self._tokenizer, "convert_tokens_to_ids", None
+        )
+        index = None if find is None else find(token)
+        return [index] if isinstance(index, int) else []
+
+    def _load(self, path: Path) -> Any:
+        file = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            from tokenizers import Tokenizer  # here: who has a tokenizer of his own needs no package
+        except ModuleNotFoundError as error:
+            raise MissingDependency.of("tokenizers", "triton") from error
+        if not file.is_file():
+            raise ConfigError(
+                f"tokenizer={str(path)!r}: there is no such file or directory with a tokenizer.json"
+            )
+        settings = file.with_name("tokenizer_config.json")
+        try:
+            found: Any = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+            told = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+        except Exception as error:  # the tokenizers package raises plain Exception
+            raise ConfigError(f"tokenizer={str(path)!r}: {error}") from error
+        found.no_truncation()
+        found.no_padding()
+        self._bos, self._eos = (_text(told.get(name)) for name in ("bos_token", "eos_token"))
+        if told.get("add_bos_token") is True and self._bos:
+            return _WithBOS(found, self._bos)
+        return found
+
+
+class _WithBOS:
+    """A tokenizer whose BOS is told by its settings only."""
+
+    def __init__(self, tokenizer: Any, bos: str) -> None:
+        self._tokenizer, self._bos = tokenizer, tokenizer.token_to_id(bos)
+        self.decode, self.token_to_id = tokenizer.decode, tokenizer.token_to_id
+
+    def encode(self, text: str) -> list[int]:
+        ids = _ids(self._tokenizer.encode(text))
+        return ids if ids[:1] == [self._bos] else [self._bos, *ids]
+
+
+def _ids(encoded: Any) -> list[int]:
+    return list(getattr(encoded, "ids", encoded))
+
+
+def _text(value: Any) -> str:
+    return (
+        str(value.get("content", "")) if isinstance(value, dict) else value if isinstance(value, str) else ""
+    )

@@ -1,0 +1,56 @@
+"""Addresses a server of ours may listen on."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from ..errors import InvalidArgument, ServerStartError
+
+__all__ = ["check_free", "check_port", "reachable"]
+
+
+def reachable(server_name: str) -> str:
+    """Where a server that listens on `server_name` can be reached from here."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(server_name, server_name)
+    return f"[{host}]" if ":" in host else host
+
+
+def check_port(server_name: str, port: object) -> int:
+    """`port`, or a free one for 0.
+
+    Raises:
+        InvalidArgument: It is no port number.
+    """
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
+        raise InvalidArgument(f"server_port={port!r}: allowed is 0 to 65535", argument="server_port")
+    if port:
+        return port
+    with _bound(server_name, 0) as probe:
+        return int(probe.getsockname()[1])
+
+
+def check_free(server_name: str, port: int) -> None:
+    """Refuse a port that somebody listens on already.
+
+    Raises:
+        ServerStartError: It cannot be listened on, with the reason.
+    """
+    try:
+        _bound(server_name, port).close()
+    except OSError as error:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error)
+        raise ServerStartError(f"{server_name}:{port} cannot be listened on: {reason}") from error
+
+
+def _bound(server_name: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in server_name else socket.AF_INET
+    probe = socket.socket(family)
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((server_name, port))
+    except BaseException:
+        probe.close()
+        raise
+    return probe

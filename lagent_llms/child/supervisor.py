@@ -1,0 +1,164 @@
+"""Stand between a program and its child server, so that nothing of the server outlives the program.
+
+Run as a script, with the standard library only, by `lagent_llms.child.process`::
+
+    python guard.py PARENT GRACE STATUS_FD INPUT_FD COMMAND…     standard input: a pipe that PARENT holds open
+
+The pipe ends when PARENT closes it or dies, by whatever signal and whichever of its threads made it. Then the
+command gets SIGTERM, and after GRACE seconds SIGKILL, and so do all its descendants: on Linux orphans of the
+command become children of this process, so none can slip away. Should this process itself be killed, the
+kernel kills the command.
+
+What happens is told in lines on STATUS_FD: ``started PID``, then ``exited CODE`` or ``killed SIGNAL``. The
+command's standard input is INPUT_FD.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_LINUX = sys.platform == "linux"
+
+
+def _prctl(option: int, value: int) -> None:
+    if _LINUX:
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _descendants() -> list[int]:
+    """Every process below this one, zombies left out."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc") if _LINUX else ():
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
+                    state, parent = file.read().rpartition(")")[2].split()[:2]
+            except OSError:  # it ended meanwhile
+                continue
+            if state != "Z":
+                children.setdefault(int(parent), []).append(int(entry))
+    found, todo = [], [os.getpid()]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+class _Supervisor:
+    def __init__(self, parent: int, grace: float, status_fd: int, input_fd: int, command: list[str]) -> None:
+        self._parent, self._grace, self._status_fd = parent, grace, status_fd
+        os.set_inheritable(status_fd, False)
+        self._asked_to_end = False
+        self._running = True
+        self._wakeup, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        for ignored in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        self._child = self._start(command, input_fd)
+        os.close(input_fd)
+        self._tell(f"started {self._child}")
+
+    def _on_sigterm(self, *_: object) -> None:
+        self._asked_to_end = True
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            os.write(self._status_fd, f"{line}\n".encode())
+
+    def _start(self, command: list[str], input_fd: int) -> int:
+        guard = os.getpid()
+        # Blocked until the child has put its handlers back: no signal may be swallowed in between.
+        handled = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+        child = os.fork()
+        if child:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+            with contextlib.suppress(OSError):
+                os.setpgid(child, child)
+            return child
+        try:
+            with contextlib.suppress(OSError):
+                os.setpgid(0, 0)
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != guard:
+                os._exit(1)
+            for number in handled:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
+            os.dup2(input_fd, 0)
+            os.close(input_fd)
+            os.execvp(command[0], command)
+        except BaseException as error:  # noqa: BLE001  (a forked child must never return)
+            os.write(2, f"cannot run {command[0]}: {error}\n".encode())
+        os._exit(127)
+
+    def run(self) -> None:
+        """Wait for the end of the command or of the parent, then clean up."""
+        while self._running and not self._parent_is_gone(1.0):
+            self._reap()
+        end = time.monotonic() + self._grace
+        if self._running:
+            self._kill_child(signal.SIGTERM)
+        while self._running and time.monotonic() < end:
+            self._wait(end - time.monotonic())
+            self._reap()
+        self._kill_everything()
+
+    def _parent_is_gone(self, seconds: float) -> bool:
+        # The second test is for a pipe that somebody else, forked from the parent, still holds open.
+        ready = self._wait(seconds)
+        return self._asked_to_end or 0 in ready or os.getppid() != self._parent
+
+    def _wait(self, seconds: float) -> list[int]:
+        watched = [self._wakeup] if self._asked_to_end else [0, self._wakeup]
+        ready, _, _ = select.select(watched, [], [], max(0.0, seconds))
+        if self._wakeup in ready:
+            os.read(self._wakeup, 4096)
+        if 0 in ready:
+            self._asked_to_end = True
+        return ready
+
+    def _reap(self) -> bool:
+        """Collect every child that has ended; False when there is no child left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._child:
+                self._running = False
+                killed = os.WIFSIGNALED(status)
+                self._tell(f"killed {os.WTERMSIG(status)}" if killed else f"exited {os.WEXITSTATUS(status)}")
+
+    def _kill_child(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self._child, number)
+
+    def _kill_everything(self) -> None:
+        while True:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child, signal.SIGKILL)
+            for pid in _descendants():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            if not self._reap():
+                return
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    _parent, _grace, _status_fd, _input_fd, *_command = sys.argv[1:]
+    _Supervisor(int(_parent), float(_grace), int(_status_fd), int(_input_fd), _command).run()

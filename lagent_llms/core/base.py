@@ -1,0 +1,380 @@
+"""What every backend shares: `BaseLLM` and `AsyncBaseLLM`, the same promises with and without await.
+
+A backend subclasses both and states how it differs in two hooks:
+
+- ``_open(request)`` starts one generation and returns the source of its `Piece` s;
+- ``_tokenize(text)`` counts as the model does.
+
+What it holds is freed in a third, ``_free()``.
+
+Everything else (parameters, template, sessions, stop words, batches, errors) is decided here and in
+`lagent_llms.core.request`, once.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from ..errors import StreamInterrupted
+from ..schema import Completion, Message
+from . import telemetry
+from .batch import as_dialog, check_prompt, check_prompts, gather, is_batch, split, with_sessions
+from .request import Input, LLMCore, Request
+from .streams import AsyncSource, AsyncStream, AsyncTextStream, Source, Stream, TextStream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from ..params import CallKwargs
+
+__all__ = ["AsyncBaseLLM", "BaseLLM"]
+
+Dialog = Sequence[Message]
+Dialogs = Sequence[Sequence[Message]]
+Prompts = list[str] | tuple[str, ...]
+_T = TypeVar("_T")
+_text: Callable[[Completion], str] = attrgetter("text")
+
+
+class BaseLLM(LLMCore):
+    """A language model, called synchronously. Safe to share between threads."""
+
+    @abstractmethod
+    def _open(self, request: Request) -> Source:
+        """Start one generation and return the source of its pieces."""
+
+    @abstractmethod
+    def _tokenize(self, text: str) -> list[int]:
+        """The token ids of `text` as the model would see it as a prompt."""
+
+    @overload
+    def generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> str: ...
+    @overload
+    def generate(self, inputs: Prompts, **kwargs: Unpack[CallKwargs]) -> list[str]: ...
+    def generate(self, inputs: str | Prompts, **kwargs: Unpack[CallKwargs]) -> str | list[str]:
+        """Continue one prompt, or several at once.
+
+        Args:
+            inputs: A prompt, used as it is (no template), or a list of prompts.
+            **kwargs: Any parameter of `GenerationParams` and `CallOptions`, for this call only. In a batch
+                ``session_id`` and those that name adapters may be lists with one entry a prompt.
+
+        Returns:
+            The text after the prompt, or a list of texts in the order of `inputs`.
+
+        Raises:
+            BatchError: A prompt of a list failed; carries the other texts.
+            LLMError: The single prompt failed.
+        """
+        if isinstance(inputs, str):
+            return self._complete(inputs, kwargs).text
+        return self._complete_many(check_prompts(inputs), kwargs, _text)
+
+    @overload
+    def chat(self, inputs: Dialog, session_ids: int | None = ..., **kwargs: Unpack[CallKwargs]) -> str: ...
+    @overload
+    def chat(
+        self, inputs: Dialogs, session_ids: int | Sequence[int] | None = ..., **kwargs: Unpack[CallKwargs]
+    ) -> list[str]: ...
+    def chat(
+        self,
+        inputs: Dialog | Dialogs,
+        session_ids: int | Sequence[int] | None = None,
+        **kwargs: Unpack[CallKwargs],
+    ) -> str | list[str]:
+        """Answer a dialog, or several at once.
+
+        Args:
+            inputs: Messages (dicts with ``role`` and ``content``), or a list of dialogs. A string is a
+                user message.
+            session_ids: The session, or one for each dialog; the same as ``session_id``.
+            **kwargs: As for `generate`.
+
+        Returns:
+            The answer, or a list of answers in the order of `inputs`.
+
+        Raises:
+            BatchError: A dialog of a list failed; carries the other answers.
+            LLMError: The single dialog failed.
+        """
+        given = with_sessions(kwargs, session_ids)
+        if is_batch(inputs):
+            return self._complete_many([as_dialog(one) for one in inputs], given, _text)
+        return self._complete(as_dialog(inputs), given).text
+
+    @overload
+    def complete(self, inputs: str | Dialog, **kwargs: Unpack[CallKwargs]) -> Completion: ...
+    @overload
+    def complete(self, inputs: Prompts | Dialogs, **kwargs: Unpack[CallKwargs]) -> list[Completion]: ...
+    def complete(
+        self, inputs: Input | Prompts | Dialogs, **kwargs: Unpack[CallKwargs]
+    ) -> Completion | list[Completion]:
+        """`generate` (a prompt) or `chat` (messages) with everything that is known about the answer.
+
+        Args:
+            inputs: A prompt, messages, or a list of either.
+            **kwargs: As for `generate`.
+
+        Returns:
+            A `Completion`, or a list of them in the order of `inputs`.
+        """
+        if is_batch(inputs):
+            return self._complete_many(cast("Sequence[Input]", inputs), kwargs, _whole)
+        return self._complete(cast(Input, inputs), kwargs)
+
+    def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> Stream:
+        """Continue a prompt, chunk by chunk.
+
+        Returns:
+            An iterator of `StreamChunk`, each unpacking to (status, text so far, generated tokens or None);
+            closing it or leaving the loop stops the generation.
+
+        Raises:
+            LLMError: Bad input, at once; while iterating, whatever breaks the answer off. With
+                ``on_error='status'`` the last chunk tells instead.
+        """
+        return self._stream(check_prompt(inputs), kwargs)
+
+    def stream_chat(self, inputs: Dialog, **kwargs: Unpack[CallKwargs]) -> Stream:
+        """Answer a dialog, chunk by chunk; as `stream_generate`, from messages."""
+        return self._stream(as_dialog(inputs), kwargs)
+
+    def stream_text(self, inputs: Input, **kwargs: Unpack[CallKwargs]) -> TextStream:
+        """Only the new text of each step, for a prompt (str) or messages."""
+        return TextStream(self._stream(inputs, kwargs))
+
+    @overload
+    def tokenize(self, prompts: str) -> list[int]: ...
+    @overload
+    def tokenize(self, prompts: Prompts) -> list[list[int]]: ...
+    def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
+        """The token ids of a prompt, or of each of several, as the model would see them."""
+        self.check_open()
+        if isinstance(prompts, str):
+            return self._tokenize(prompts)
+        return [self._tokenize(prompt) for prompt in check_prompts(prompts)]
+
+    def close(self) -> None:
+        """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        self.closed = True
+        self._free()
+
+    def _free(self) -> None:
+        """Free what the backend holds; more than once is no error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _stream(self, inputs: Input, given: Any) -> Stream:
+        request = self.prepare_stream(inputs, given)
+        return Stream(request, self.answer(request), self._start)
+
+    def _start(self, request: Request) -> Source:
+        if request.refusal is not None:
+            raise request.refusal
+        request.span = telemetry.begin(self, request)
+        if (count := self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
+        return self._open(request)
+
+    def _prompt_tokens(self, request: Request) -> int | None:
+        """How many tokens to check a session's length with; None when there is nothing to check."""
+        prompt = self.to_count(request)
+        return None if prompt is None else len(self._tokenize(prompt))
+
+    def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
+        request = self.prepare(inputs, given)
+        return Stream(request, self.answer(request), self._start)
+
+    def _complete(self, inputs: Input, given: Any) -> Completion:
+        return _drained(self._whole_stream(inputs, given))
+
+    def _complete_many(
+        self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
+    ) -> list[_T]:
+        from concurrent.futures import ThreadPoolExecutor  # here, so that the import stays light
+
+        calls = self.check_batch(split(inputs, given))
+        running: list[Stream] = []
+        interrupted = threading.Event()
+
+        def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
+            try:
+                stream = self._whole_stream(*call)
+                running.append(stream)
+                if interrupted.is_set():
+                    stream.close()
+                return _drained(stream)
+            except Exception as error:  # noqa: BLE001  (carried by BatchError, with its index)
+                return error
+
+        with ThreadPoolExecutor(min(self.max_concurrency, len(calls) or 1)) as pool:
+            try:
+                outcomes = list(pool.map(outcome, calls))
+            except BaseException:  # Ctrl-C: leave nothing running, then let it through
+                interrupted.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                for stream in running:
+                    stream.close()
+                raise
+        return gather(outcomes, pick)
+
+
+class AsyncBaseLLM(LLMCore):
+    """A language model, called with await. The methods are those of `BaseLLM`, and mean the same."""
+
+    @abstractmethod
+    async def _open(self, request: Request) -> AsyncSource:
+        """Start one generation and return the source of its pieces."""
+
+    @abstractmethod
+    async def _tokenize(self, text: str) -> list[int]:
+        """The token ids of `text` as the model would see it as a prompt."""
+
+    @overload
+    async def generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> str: ...
+    @overload
+    async def generate(self, inputs: Prompts, **kwargs: Unpack[CallKwargs]) -> list[str]: ...
+    async def generate(self, inputs: str | Prompts, **kwargs: Unpack[CallKwargs]) -> str | list[str]:
+        """See `BaseLLM.generate`."""
+        if isinstance(inputs, str):
+            return (await self._complete(inputs, kwargs)).text
+        return await self._complete_many(check_prompts(inputs), kwargs, _text)
+
+    @overload
+    async def chat(
+        self, inputs: Dialog, session_ids: int | None = ..., **kwargs: Unpack[CallKwargs]
+    ) -> str: ...
+    @overload
+    async def chat(
+        self, inputs: Dialogs, session_ids: int | Sequence[int] | None = ..., **kwargs: Unpack[CallKwargs]
+    ) -> list[str]: ...
+    async def chat(
+        self,
+        inputs: Dialog | Dialogs,
+        session_ids: int | Sequence[int] | None = None,
+        **kwargs: Unpack[CallKwargs],
+    ) -> str | list[str]:
+        """See `BaseLLM.chat`."""
+        given = with_sessions(kwargs, session_ids)
+        if is_batch(inputs):
+            return await self._complete_many([as_dialog(one) for one in inputs], given, _text)
+        return (await self._complete(as_dialog(inputs), given)).text
+
+    @overload
+    async def complete(self, inputs: str | Dialog, **kwargs: Unpack[CallKwargs]) -> Completion: ...
+    @overload
+    async def complete(self, inputs: Prompts | Dialogs, **kwargs: Unpack[CallKwargs]) -> list[Completion]: ...
+    async def complete(
+        self, inputs: Input | Prompts | Dialogs, **kwargs: Unpack[CallKwargs]
+    ) -> Completion | list[Completion]:
+        """See `BaseLLM.complete`."""
+        if is_batch(inputs):
+            return await self._complete_many(cast("Sequence[Input]", inputs), kwargs, _whole)
+        return await self._complete(cast(Input, inputs), kwargs)
+
+    def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> AsyncStream:
+        """See `BaseLLM.stream_generate`; iterate with ``async for``."""
+        return self._stream(check_prompt(inputs), kwargs)
+
+    def stream_chat(self, inputs: Dialog, **kwargs: Unpack[CallKwargs]) -> AsyncStream:
+        """See `BaseLLM.stream_chat`; iterate with ``async for``."""
+        return self._stream(as_dialog(inputs), kwargs)
+
+    def stream_text(self, inputs: Input, **kwargs: Unpack[CallKwargs]) -> AsyncTextStream:
+        """See `BaseLLM.stream_text`; iterate with ``async for``."""
+        return AsyncTextStream(self._stream(inputs, kwargs))
+
+    @overload
+    async def tokenize(self, prompts: str) -> list[int]: ...
+    @overload
+    async def tokenize(self, prompts: Prompts) -> list[list[int]]: ...
+    async def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
+        """See `BaseLLM.tokenize`."""
+        self.check_open()
+        if isinstance(prompts, str):
+            return await self._tokenize(prompts)
+        return [await self._tokenize(prompt) for prompt in check_prompts(prompts)]
+
+    async def aclose(self) -> None:
+        """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        self.closed = True
+        await self._free()
+
+    async def _free(self) -> None:
+        """Free what the backend holds; more than once is no error."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _stream(self, inputs: Input, given: Any) -> AsyncStream:
+        request = self.prepare_stream(inputs, given)
+        return AsyncStream(request, self.answer(request), self._start)
+
+    async def _start(self, request: Request) -> AsyncSource:
+        if request.refusal is not None:
+            raise request.refusal
+        request.span = telemetry.begin(self, request)
+        if (count := await self._prompt_tokens(request)) is not None:
+            self.check_length(request, count)
+        return await self._open(request)
+
+    async def _prompt_tokens(self, request: Request) -> int | None:
+        """See `BaseLLM._prompt_tokens`."""
+        prompt = self.to_count(request)
+        return None if prompt is None else len(await self._tokenize(prompt))
+
+    async def _complete(self, inputs: Input, given: Any) -> Completion:
+        request = self.prepare(inputs, given)
+        stream = AsyncStream(request, self.answer(request), self._start)
+        async for _ in stream:
+            pass
+        return _finished(stream)
+
+    async def _complete_many(
+        self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
+    ) -> list[_T]:
+        import asyncio  # here, so that the import stays light
+
+        calls = self.check_batch(split(inputs, given))
+        gate = asyncio.Semaphore(self.max_concurrency)
+
+        async def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
+            async with gate:
+                try:
+                    return await self._complete(*call)
+                except Exception as error:  # noqa: BLE001  (carried by BatchError, with its index)
+                    return error
+
+        return gather(await asyncio.gather(*map(outcome, calls)), pick)
+
+
+def _whole(completion: Completion) -> Completion:
+    return completion
+
+
+def _drained(stream: Stream) -> Completion:
+    for _ in stream:
+        pass
+    return _finished(stream)
+
+
+def _finished(stream: Stream | AsyncStream) -> Completion:
+    if stream.completion is None:  # closed from outside before its end
+        raise StreamInterrupted("the call was closed before its answer was complete", partial=stream.text)
+    return stream.completion

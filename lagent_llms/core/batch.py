@@ -1,0 +1,127 @@
+"""Batches: tell one input from several, give each its own keywords, and gather results and failures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from ..errors import BatchError, InvalidArgument
+from ..schema import Completion
+from .request import Input
+
+__all__ = ["as_dialog", "check_prompt", "check_prompts", "gather", "is_batch", "split", "with_sessions"]
+
+_T = TypeVar("_T")
+
+
+def is_batch(inputs: object) -> bool:
+    """Whether `inputs` is a list of prompts or dialogs, not one prompt or dialog."""
+    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Sequence) or not inputs:
+        return False
+    first = inputs[0]
+    return isinstance(first, (str, Sequence)) and not isinstance(first, (bytes, Mapping))
+
+
+def as_dialog(inputs: object) -> Any:
+    """`inputs` of a chat, where a string or a single dict is a dialog of one message.
+
+    An empty string stays one: it is refused as an empty prompt is.
+    """
+    if isinstance(inputs, str) and inputs:
+        return [{"role": "user", "content": inputs}]
+    return [inputs] if isinstance(inputs, Mapping) else inputs
+
+
+def check_prompt(inputs: object) -> str:
+    """`inputs`, once it is a string.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    if not isinstance(inputs, str):
+        raise InvalidArgument(
+            f"inputs: expected a prompt (str), got {type(inputs).__name__}; messages go to chat()",
+            argument="inputs",
+        )
+    return inputs
+
+
+def check_prompts(inputs: object) -> list[str]:
+    """`inputs` as a list, once it is a sequence of strings.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    if not isinstance(inputs, Sequence) or isinstance(inputs, bytes):
+        raise InvalidArgument(
+            f"inputs: expected a prompt (str) or a list of prompts, got {type(inputs).__name__}",
+            argument="inputs",
+        )
+    for index, prompt in enumerate(inputs):
+        if not isinstance(prompt, str):
+            raise InvalidArgument(
+                f"inputs[{index}]: expected a prompt (str), got {type(prompt).__name__}; "
+                "messages go to chat()",
+                argument="inputs",
+            )
+    return list(inputs)
+
+
+def with_sessions(given: Mapping[str, Any], session_ids: int | Sequence[int] | None) -> dict[str, Any]:
+    """`given` with lagent's ``session_ids`` under its per-call name.
+
+    Raises:
+        InvalidArgument: Both names are given, with different values.
+    """
+    if session_ids is None:
+        return dict(given)
+    if given.get("session_id", session_ids) != session_ids:
+        raise InvalidArgument("session_ids and session_id are both given", argument="session_ids")
+    return {**given, "session_id": session_ids}
+
+
+#: Parameters of which a batch may have one for each input.
+_PER_INPUT = ("session_id", "adapter_id", "adapter_name", "adapter_source", "merged_adapters")
+
+
+def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input, dict[str, Any]]]:
+    """Each input with its own keywords: lists of session ids or adapters are dealt out, one an input.
+
+    Raises:
+        InvalidArgument: Another number of them than of inputs.
+    """
+    dealt = {
+        name: given[name]
+        for name in _PER_INPUT
+        if isinstance(given.get(name), Sequence) and not isinstance(given[name], str)
+    }
+    for name, values in dealt.items():
+        if len(values) != len(inputs):
+            raise InvalidArgument(
+                f"{name}: {len(values)} values for {len(inputs)} inputs; one for each is needed",
+                argument=name,
+            )
+    return [
+        (item, {**given, **{name: values[index] for name, values in dealt.items()}})
+        for index, item in enumerate(inputs)
+    ]
+
+
+def gather(outcomes: Sequence[Completion | Exception], pick: Callable[[Completion], _T]) -> list[_T]:
+    """What `pick` takes from each completion.
+
+    Raises:
+        BatchError: At least one outcome is an exception; carries all of them.
+    """
+    results = [item if isinstance(item, Exception) else pick(item) for item in outcomes]
+    failed = [index for index, item in enumerate(results) if isinstance(item, Exception)]
+    if failed:
+        cause = results[failed[0]]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise BatchError(
+            f"inputs[{failed[0]}]{more} failed: {cause}; the other {len(results) - len(failed)} results are "
+            "in .results",
+            index=failed[0],
+            results=results,
+        ) from (cause if isinstance(cause, Exception) else None)
+    return [item for item in results if not isinstance(item, Exception)]

@@ -1,0 +1,47 @@
+"""A deadline that an event loop watches: one timer for a whole answer, not one for each wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from .deadline import Deadline
+
+__all__ = ["DeadlineTimer"]
+
+
+class DeadlineTimer:
+    """Calls `on_expired` once `deadline` is over. A piece that arrives only moves the deadline, at no cost.
+
+    Args:
+        deadline: What to watch.
+        on_expired: Called at most once, on the loop that runs now.
+
+    Attributes:
+        expired: Whether it was.
+    """
+
+    def __init__(self, deadline: Deadline, on_expired: Callable[[], None]) -> None:
+        self.expired = False
+        self._deadline = deadline
+        self._on_expired = on_expired
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._set()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self) -> None:
+        wait = self._deadline.next_look()
+        if wait is not None:
+            self._timer = self._loop.call_later(wait, self._check)
+
+    def _check(self) -> None:
+        if self._deadline.remaining() == 0:
+            self.expired = True
+            self._on_expired()
+        else:
+            self._set()

@@ -1,0 +1,170 @@
+"""Conversations kept on this side of the wire: servers are stateless, so history lives here.
+
+A `Turn` is one call inside a session. It reads the history as it was when the call began and changes it only
+if the call succeeds: a failed or cancelled turn leaves everything as it found it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import SessionBusy, SessionClosed
+from ..locks import DeferredLock
+from ..schema import Message
+
+if TYPE_CHECKING:
+    from ..templates import Written
+
+__all__ = ["Held", "History", "SessionStore", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a server that keeps sessions itself holds of one.
+
+    Attributes:
+        tokens: So many tokens.
+        text: What they say.
+    """
+
+    tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was said in a session so far.
+
+    Attributes:
+        messages: The dialog, None once a turn was given as a bare prompt.
+        text: Prompt text and answers as the server saw them, so that its prefix cache hits.
+        written: The beginning of the dialog as the template writes it, None when that is not known.
+        held: How much of it a server holds itself, which keeps sessions; None for all others.
+    """
+
+    messages: tuple[Message, ...] | None = ()
+    text: str = ""
+    written: Written | None = None
+    held: Held | None = None
+
+
+_NOTHING = History()
+
+
+class _Session:
+    """One session: its history, and whether a turn is running."""
+
+    __slots__ = ("busy", "history")
+
+    def __init__(self) -> None:
+        self.history: History | None = None  # None until the first turn has succeeded
+        self.busy = False
+
+
+class SessionStore:
+    """The open sessions of one backend, safe to use from many threads and tasks."""
+
+    def __init__(self) -> None:
+        self._lock = DeferredLock()
+        self._sessions: dict[int, _Session] = {}
+
+    def begin(self, session_id: int, *, start: bool, end: bool) -> Turn:
+        """Start a turn.
+
+        Args:
+            session_id: The session.
+            start: Open it (or open it anew); False continues it.
+            end: Close it once the turn has succeeded. With `start` as well the turn belongs to no session.
+
+        Raises:
+            SessionClosed: Continuing a session that is not open.
+            SessionBusy: Another turn of this session is still running.
+        """
+        if start and end:
+            return Turn(None, session_id, None, _NOTHING, end=True)
+        with self._lock:
+            session = self._sessions.get(session_id)
+            if session is None:
+                if not start:
+                    raise SessionClosed(
+                        f"session {session_id} is not open; open it with "
+                        "sequence_start=True, sequence_end=False",
+                        session_id=session_id,
+                    )
+                session = self._sessions[session_id] = _Session()
+            if session.busy:
+                raise SessionBusy(f"session {session_id} has a call running", session_id=session_id)
+            session.busy = True
+            history = _NOTHING if start else session.history or _NOTHING
+            return Turn(self, session_id, session, history, end=end)
+
+    def close(self, session_id: int) -> None:
+        """Forget a session; one that is not open is no error."""
+        with self._lock:
+            self._sessions.pop(session_id, None)
+
+    def __contains__(self, session_id: int) -> bool:
+        with self._lock:
+            session = self._sessions.get(session_id)
+            return session is not None and session.history is not None
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(session.history is not None for session in self._sessions.values())
+
+    def _finish(self, session_id: int, session: _Session, history: History | None, *, end: bool) -> None:
+        def finish() -> None:
+            session.busy = False
+            if history is not None:
+                session.history = history
+            closed = (history is not None and end) or session.history is None
+            if closed and self._sessions.get(session_id) is session:
+                del self._sessions[session_id]
+
+        self._lock.defer(finish)
+
+
+class Turn:
+    """One call inside a session. Exactly one of `commit` and `rollback` takes effect.
+
+    Attributes:
+        session_id: The session's id.
+        history: The history this turn builds on.
+    """
+
+    __slots__ = ("_end", "_session", "_store", "history", "session_id")
+
+    def __init__(
+        self,
+        store: SessionStore | None,
+        session_id: int,
+        session: _Session | None,
+        history: History,
+        *,
+        end: bool,
+    ) -> None:
+        self._store = store
+        self._session = session
+        self._end = end
+        self.session_id = session_id
+        self.history = history
+
+    @property
+    def stateless(self) -> bool:
+        """Whether the turn belongs to no session."""
+        return self._session is None
+
+    def commit(self, history: History) -> None:
+        """The call succeeded: `history` is the session's from now on."""
+        self._finish(history)
+
+    def rollback(self) -> None:
+        """The call failed or was cancelled: the session stays as it was. Does nothing after a commit."""
+        self._finish(None)
+
+    def _finish(self, history: History | None) -> None:
+        store, session = self._store, self._session
+        self._store = None
+        if store is not None and session is not None:
+            store._finish(self.session_id, session, history, end=self._end)

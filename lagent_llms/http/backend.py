@@ -1,0 +1,189 @@
+"""What every backend over HTTP shares: servers, headers, retries, and the opening of calls.
+
+A backend states in pure functions which call a request is (`HTTPCore.answer_call`), and how its server counts
+tokens (`HTTPCore.tokenize_call`); `HTTPBackend` and `AsyncHTTPBackend` send them.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .. import validators
+from ..core.base import AsyncBaseLLM, BaseLLM
+from ..core.request import LLMCore, Request
+from ..errors import InvalidArgument
+from .endpoints import Endpoints, check_url, public_url
+from .retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..params import CallKwargs, Timeout
+    from ..schema import Piece
+    from ..templates import TemplateSpec
+    from .async_client import AsyncHTTPSource, AsyncHTTPTransport
+    from .exchange import Call
+    from .sync_client import HTTPSource, HTTPTransport
+
+__all__ = ["AsyncHTTPBackend", "HTTPBackend", "HTTPCore"]
+
+
+class HTTPCore(LLMCore):
+    """A model behind HTTP.
+
+    Args:
+        url: Base URL of the server (http is taken when the scheme is missing), or a list of equal servers:
+            the least busy one is asked, one that cannot be reached is left out for a while.
+        model_name: The server's name of the model; None asks the server.
+        api_key: Sent as a bearer token.
+        headers: Sent with every request.
+        max_retries: How often a request is sent again when no connection could be made or the server says
+            429, 502, 503 or 504; never once the answer has begun.
+        verify: False trusts any certificate; a path names a file of trusted ones.
+        meta_template: See `LLMCore`.
+        session_len: See `LLMCore`.
+        max_concurrency: See `LLMCore`.
+        **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        model_name: str | None = None,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_retries: int = 2,
+        verify: bool | str | os.PathLike[str] = True,
+        meta_template: TemplateSpec | None = None,
+        session_len: int | None = None,
+        max_concurrency: int = 64,
+        **kwargs: Unpack[CallKwargs],
+    ) -> None:
+        super().__init__(
+            meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
+        )
+        validators.optional_name("model_name", model_name)
+        validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
+        urls = [url] if isinstance(url, str) else url
+        if not isinstance(urls, Sequence) or not urls:
+            raise InvalidArgument(f"url={url!r}: allowed is a URL or a list of URLs", argument="url")
+        self.model_name = model_name
+        self.endpoints = Endpoints([check_url("url", one) for one in urls])
+        self._transport_options: dict[str, Any] = {
+            "headers": headers,
+            "api_key": api_key,
+            "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
+            "verify": verify,
+        }
+
+    def __repr__(self) -> str:
+        urls = [public_url(url) for url in self.endpoints.urls]
+        named = f", model_name={self.model_name!r}" if self.model_name else ""
+        return f"{type(self).__name__}({urls[0] if len(urls) == 1 else urls!r}{named})"
+
+    @abstractmethod
+    def answer_call(self, request: Request, model: str) -> Call[Piece]:
+        """The call that asks `model` for `request`."""
+
+    @abstractmethod
+    def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
+        """The call that asks for the token ids of `text` as a prompt."""
+
+    @abstractmethod
+    def models_call(self) -> Call[list[str]]:
+        """The call that asks for the names of the server's models."""
+
+    def _remember(self, models: Sequence[str]) -> str:
+        """The model to ask when none was named: the server's first."""
+        if not models:
+            raise InvalidArgument(f"{self!r}: the server serves no model", argument="model_name")
+        self.model_name = models[0]
+        return models[0]
+
+
+class HTTPBackend(HTTPCore, BaseLLM):
+    """A model behind HTTP, called synchronously."""
+
+    @cached_property
+    def transport(self) -> HTTPTransport:
+        """The connections, made when they are first needed."""
+        from .sync_client import HTTPTransport
+
+        return HTTPTransport(self.endpoints, max_connections=self.max_concurrency, **self._transport_options)
+
+    def models(self) -> list[str]:
+        """Names of the models (and adapters) the server offers."""
+        self.check_open()
+        return self.transport.fetch(self.models_call(), self.options.timeout)
+
+    def _model(self, timeout: Timeout) -> str:
+        """The name of the model; within `timeout`, where the server has to be asked."""
+        if self.model_name is not None:
+            return self.model_name
+        models = self.transport.fetch(self.models_call(), timeout)
+        return self._remember(models)
+
+    def _open(self, request: Request) -> HTTPSource[Piece]:
+        timeout = request.options.timeout
+        return self.transport.open(self.answer_call(request, self._model(timeout)), timeout)
+
+    def _prompt_tokens(self, request: Request) -> int | None:
+        prompt = self.to_count(request)
+        return None if prompt is None else len(self._ids(prompt, request.options.timeout))
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self._ids(text, self.options.timeout)
+
+    def _ids(self, text: str, timeout: Timeout) -> list[int]:
+        return self.transport.fetch(self.tokenize_call(text, self._model(timeout)), timeout)
+
+    def _free(self) -> None:
+        """Close the connections that wait for a request."""
+        if "transport" in vars(self):
+            self.transport.close()
+
+
+class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
+    """A model behind HTTP, called with await."""
+
+    @cached_property
+    def transport(self) -> AsyncHTTPTransport:
+        """The connections, made when they are first needed."""
+        from .async_client import AsyncHTTPTransport
+
+        return AsyncHTTPTransport(self.endpoints, **self._transport_options)
+
+    async def models(self) -> list[str]:
+        """Names of the models (and adapters) the server offers."""
+        self.check_open()
+        return await self.transport.fetch(self.models_call(), self.options.timeout)
+
+    async def _model(self, timeout: Timeout) -> str:
+        if self.model_name is not None:
+            return self.model_name
+        models = await self.transport.fetch(self.models_call(), timeout)
+        return self._remember(models)
+
+    async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
+        timeout = request.options.timeout
+        return self.transport.open(self.answer_call(request, await self._model(timeout)), timeout)
+
+    async def _prompt_tokens(self, request: Request) -> int | None:
+        prompt = self.to_count(request)
+        return None if prompt is None else len(await self._ids(prompt, request.options.timeout))
+
+    async def _tokenize(self, text: str) -> list[int]:
+        return await self._ids(text, self.options.timeout)
+
+    async def _ids(self, text: str, timeout: Timeout) -> list[int]:
+        return await self.transport.fetch(self.tokenize_call(text, await self._model(timeout)), timeout)
+
+    async def _free(self) -> None:
+        """Close the connections that wait for a request."""
+        if "transport" in vars(self):
+            await self.transport.aclose()

@@ -1,0 +1,93 @@
+"""Which of several equal servers the next request goes to. Pure, and safe to share between threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit, urlunsplit
+
+from ..errors import InvalidArgument
+from ..locks import DeferredLock
+
+__all__ = ["Endpoints", "check_url", "public_url"]
+
+
+class Endpoints:
+    """Base URLs of one or several servers: the least busy one is taken, a dead one is left out for a while.
+
+    Args:
+        urls: Base URLs.
+        rest: Seconds a server is left out after no connection could be made.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self, urls: Sequence[str], *, rest: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.urls = tuple(urls)
+        self._rest = rest
+        self._clock = clock
+        self._busy = dict.fromkeys(self.urls, 0)
+        self._dead_until = dict.fromkeys(self.urls, float("-inf"))
+        self._turn = 0
+        self._lock = DeferredLock()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a server that is not resting."""
+        with self._lock:
+            return any(until <= self._clock() for until in self._dead_until.values())
+
+    def take(self) -> str:
+        """The least busy server that is not resting (in turn among equals); one of all when all rest.
+
+        Every `take` is followed by one `give_back`.
+        """
+        with self._lock:
+            now = self._clock()
+            alive = [url for url in self.urls if self._dead_until[url] <= now] or list(self.urls)
+            self._turn += 1
+            start = self._turn % len(alive)
+            url = min(alive[start:] + alive[:start], key=self._busy.__getitem__)
+            self._busy[url] += 1
+            return url
+
+    def give_back(self, url: str, *, alive: bool = True) -> None:
+        """A request to `url` has ended; with ``alive=False`` because no connection could be made."""
+        until = float("-inf") if alive else self._clock() + self._rest
+
+        def give_back() -> None:
+            self._busy[url] -= 1
+            self._dead_until[url] = until
+
+        self._lock.defer(give_back)
+
+
+def check_url(name: str, value: object) -> str:
+    """`value` as a base URL without a slash at its end; a missing scheme is http, as lagent's users write it.
+
+    Raises:
+        InvalidArgument: It is no http or https URL.
+    """
+    refusal = InvalidArgument(
+        f"{name}={value!r}: allowed is an http or https URL such as 'http://127.0.0.1:23333'", argument=name
+    )
+    if not isinstance(value, str) or not value.strip():
+        raise refusal
+    url = value.strip() if "://" in value else f"http://{value.strip()}"
+    try:
+        parts = urlsplit(url)
+        bad = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+    except ValueError:
+        bad = True
+    if bad or parts.query or parts.fragment:
+        raise refusal
+    return url.rstrip("/")
+
+
+def public_url(url: str) -> str:
+    """`url` without a user's name and password, for messages."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))

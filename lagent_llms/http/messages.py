@@ -1,0 +1,191 @@
+"""One HTTP request and what its answer means: the request, the head, and refusals as our errors. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import msgspec
+
+from ..errors import (
+    AuthenticationError,
+    ContextLengthExceeded,
+    InvalidArgument,
+    NotFound,
+    RateLimited,
+    ServerError,
+)
+
+__all__ = ["HTTPRequest", "Refusal", "ResponseHead", "check_headers", "read_refusal", "server_error"]
+
+#: Codes by which servers say that a prompt does not fit.
+_CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "input_length_error"})
+_JSON: Mapping[str, str] = {"Content-Type": "application/json"}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TYPES: Mapping[int, type[ServerError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFound,
+    429: RateLimited,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPRequest:
+    """A request, apart from the server it goes to.
+
+    Attributes:
+        method: GET or POST.
+        path: Path and query, '/v1/completions'.
+        body: Bytes of the body, None for none.
+        headers: Headers of this request, over those of the transport.
+    """
+
+    method: str
+    path: str
+    body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def json(cls, path: str, body: object, headers: Mapping[str, str] | None = None) -> HTTPRequest:
+        """A POST of `body` as JSON."""
+        return cls(
+            "POST", path, msgspec.json.encode(body), {**_JSON, **check_headers(headers)} if headers else _JSON
+        )
+
+    def encode(self, target: str, headers: Mapping[str, str]) -> bytes:
+        """The request as it goes over the wire.
+
+        Args:
+            target: The path on the server, that of its base URL included; or the whole URL, for a proxy.
+            headers: Those of the transport; this request's own come before them.
+        """
+        lines = [f"{self.method} {target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in {**headers, **self.headers}.items()]
+        if self.body is not None:
+            lines.append(f"Content-Length: {len(self.body)}")
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + (self.body or b"")
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` with their names written one way.
+
+    Raises:
+        InvalidArgument: A name or a value that would not be one header.
+    """
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidArgument(f"headers: {name!r} is no name of a header", argument="headers")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):  # not shown: it may be secret
+            raise InvalidArgument(
+                f"headers: the value of {name!r} must be a line of Latin-1 text", argument="headers"
+            )
+    return {name.title(): value for name, value in headers.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """The beginning of a response.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Names in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether server-sent events follow."""
+        return self.headers.get("content-type", "").startswith("text/event-stream")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds the server asks to wait (RFC 9110, both forms), None when it does not say."""
+        value = self.headers.get("retry-after", "").strip()
+        if not value:
+            return None
+        try:
+            return max(0.0, float(value))
+        except ValueError:
+            pass
+        from email.utils import parsedate_to_datetime  # here: it is rarely needed and slow to import
+
+        try:
+            until = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=timezone.utc)
+        return max(0.0, (until - datetime.now(timezone.utc)).total_seconds())
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What a server says is wrong.
+
+    Attributes:
+        message: In its words.
+        code: Its code or type, '' when it gives none.
+    """
+
+    message: str
+    code: str = ""
+
+
+def read_refusal(body: bytes) -> Refusal:
+    """What an error body says, in any of the forms that servers use.
+
+    Known are ``{"error": {"message", "code", "type"}}``, ``{"error": "text", "error_type"}``, the same flat
+    (``{"message", "code"}``), FastAPI's ``{"detail": …}`` and plain text.
+    """
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Refusal(body.decode("utf-8", "replace").strip()[:2000])
+    return _refusal(found)
+
+
+def _refusal(found: object) -> Refusal:
+    if isinstance(found, Mapping):
+        for key in ("error", "detail"):
+            inner = found.get(key)
+            if isinstance(inner, Mapping):
+                return _refusal(inner)
+        message = found.get("message") or found.get("error") or found.get("detail") or found.get("text")
+        code = found.get("code") or found.get("error_type") or found.get("type") or found.get("error_code")
+        if isinstance(message, list):  # FastAPI: one entry a field
+            message = "; ".join(_field_error(item) for item in message)
+        if message:
+            return Refusal(str(message), "" if code is None else str(code))
+    return Refusal(msgspec.json.encode(found).decode()[:2000])
+
+
+def _field_error(item: object) -> str:
+    if not isinstance(item, Mapping):
+        return str(item)
+    where = ".".join(str(part) for part in item.get("loc", ()))
+    return f"{where}: {item.get('msg', item)}"
+
+
+def server_error(
+    status: int | None, refusal: Refusal, *, where: str = "", retry_after: float | None = None
+) -> ServerError:
+    """The error a refusal is, told by its status and code and never by its words.
+
+    Args:
+        status: HTTP status, None when there is none.
+        refusal: What the server said.
+        where: Which server and route, for the message.
+        retry_after: Seconds it asks to wait.
+    """
+    words = refusal.message or "no reason given"
+    message = f"{where}: {words}" if where else words
+    if status is not None:
+        message += f" (HTTP {status})"
+    too_long = refusal.code.lower() in _CONTEXT_CODES
+    kind = ContextLengthExceeded if too_long else _TYPES.get(status or 0, ServerError)
+    return kind(message, status_code=status, code=refusal.code, retry_after=retry_after)

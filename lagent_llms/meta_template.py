@@ -1,0 +1,11 @@
+"""`lagent_llms.templates` under the name that lagent's users import."""
+
+from typing import Any
+
+from . import templates
+from .templates import *  # noqa: F403
+from .templates import __all__ as __all__
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(templates, name)

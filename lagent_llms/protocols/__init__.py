@@ -1,0 +1,1 @@
+"""Wire protocols that several backends speak."""

@@ -1,0 +1,1 @@
+"""`JAXServer`: a JAX model behind HTTP, with the routes of the seed."""

@@ -1,0 +1,141 @@
+"""Answers in OpenAI's form: whole objects and the chunks of streams. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ...schema import Completion, StreamChunk, TokenLogprob, Usage
+
+__all__ = ["chat_answer", "chat_chunks", "completion_answer", "completion_chunks", "usage_of"]
+
+
+#: What OpenAI says for the logarithm of no probability at all: JSON has no infinity.
+_IMPOSSIBLE = -9999.0
+
+
+def usage_of(*usages: Usage | None) -> dict[str, Any] | None:
+    """The token counts of one or several answers together; None when the backend tells none."""
+    known = [usage for usage in usages if usage is not None]
+    if not known:
+        return None
+    prompt = sum(usage.prompt_tokens for usage in known)
+    answer = sum(usage.completion_tokens for usage in known)
+    cached = sum(usage.cached_tokens or 0 for usage in known)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": answer,
+        "total_tokens": prompt + answer,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
+def chat_answer(base: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    """The object that answers /v1/chat/completions."""
+    message: dict[str, Any] = {"role": "assistant", "content": completion.text}
+    if completion.reasoning:
+        message["reasoning_content"] = completion.reasoning
+    if completion.tool_calls:
+        message["tool_calls"] = _tool_calls(completion)
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": completion.finish_reason,
+        "stop_reason": completion.stop_word,
+        "logprobs": _chat_logprobs(completion.logprobs),
+    }
+    return {**base, "object": "chat.completion", "choices": [choice], "usage": usage_of(completion.usage)}
+
+
+def chat_chunks(base: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
+    """The objects of a chat stream that one step of ours comes to."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": chunk.delta}] if first else []
+    if not first and chunk.delta:
+        deltas.append({"content": chunk.delta})
+    end = chunk.completion
+    if end is not None:
+        last: dict[str, Any] = {"reasoning_content": end.reasoning} if end.reasoning else {}
+        if end.tool_calls:
+            last["tool_calls"] = [{"index": index, **call} for index, call in enumerate(_tool_calls(end))]
+        deltas.append(last)
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    if chunk.logprobs:
+        choices[-1]["logprobs"] = _chat_logprobs(chunk.logprobs)
+    if end is not None:
+        choices[-1] |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
+    return [{**base, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
+
+
+def completion_answer(base: dict[str, Any], completions: list[Completion]) -> dict[str, Any]:
+    """The object that answers /v1/completions."""
+    choices = [
+        {
+            "index": index,
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "stop_reason": completion.stop_word,
+            "logprobs": _logprobs(completion.logprobs),
+        }
+        for index, completion in enumerate(completions)
+    ]
+    usage = usage_of(*(completion.usage for completion in completions))
+    return {**base, "object": "text_completion", "choices": choices, "usage": usage}
+
+
+def completion_chunks(base: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
+    """The objects of a completion stream that one step of ours comes to."""
+    end = chunk.completion
+    if not (chunk.delta or end or first):
+        return []
+    choice: dict[str, Any] = {"index": 0, "text": chunk.delta, "finish_reason": None}
+    choice["logprobs"] = _logprobs(chunk.logprobs)
+    if end is not None:
+        choice |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
+    return [{**base, "object": "text_completion", "choices": [choice]}]
+
+
+def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": call.id or f"call_{index}",
+            "type": "function",
+            "function": {
+                "name": call.name,
+                "arguments": json.dumps(dict(call.arguments), ensure_ascii=False),
+            },
+        }
+        for index, call in enumerate(completion.tool_calls)
+    ]
+
+
+def _chat_logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
+    def entry(token: str, logprob: float) -> dict[str, Any]:
+        return {"token": token, "logprob": _finite(logprob), "bytes": list(token.encode())}
+
+    if not items:
+        return None
+    content = [
+        entry(item.token, item.logprob)
+        | {"top_logprobs": [entry(token, value) for token, _, value in item.top]}
+        for item in items
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
+    if not items:
+        return None
+    offsets, end = [], 0
+    for item in items:
+        offsets.append(end)
+        end += len(item.token)
+    return {
+        "tokens": [item.token for item in items],
+        "token_logprobs": [_finite(item.logprob) for item in items],
+        "top_logprobs": [{token: _finite(value) for token, _, value in item.top} for item in items],
+        "text_offset": offsets,
+    }
+
+
+def _finite(logprob: float) -> float:
+    return logprob if logprob > _IMPOSSIBLE else _IMPOSSIBLE

@@ -1,0 +1,1 @@
+"""The chat and instruct pages, made with gradio."""

@@ -1,0 +1,139 @@
+"""Finds templates: family files by name, and whatever else a `meta_template=` may be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..errors import TemplateError, nearest
+from .base import ChatTemplate
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
+__all__ = ["TemplateSpec", "available_templates", "load_template"]
+
+#: What `load_template` takes.
+TemplateSpec: TypeAlias = (
+    "str | os.PathLike[str] | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ChatTemplate"
+)
+
+FOLDER = "meta_templates"
+
+
+def load_template(spec: TemplateSpec | None) -> ChatTemplate | None:
+    """The template that `spec` means.
+
+    Args:
+        spec: None (no template); the name of a family (`available_templates`); a list of dicts, as lagent's
+            meta templates are; a dict in the schema of a family file; the path of a family file; a model
+            directory, its tokenizer_config.json or chat_template.jinja (the model's own Jinja template); or a
+            Jinja template itself (a string that holds '{%' or '{{').
+
+    Raises:
+        TemplateError: The template is wrong, or there is none of that name.
+        MissingDependency: A Jinja template without jinja2.
+    """
+    if spec is None or isinstance(spec, ChatTemplate):
+        return spec
+    if isinstance(spec, Mapping):
+        return _template(spec, str(spec.get("family", "meta_template")))
+    if isinstance(spec, str) and ("{%" in spec or "{{" in spec):
+        from .jinja import JinjaTemplate
+
+        return JinjaTemplate(spec)
+    if isinstance(spec, (str, os.PathLike)):
+        return _by_name_or_path(os.fspath(spec))
+    if isinstance(spec, Sequence) and not isinstance(spec, (str, bytes, bytearray)):
+        from .parsers import lagent_family
+        from .render import MetaTemplate
+
+        return MetaTemplate(lagent_family(spec))
+    raise TemplateError(
+        f"meta_template: expected a name, a path, a list of dicts or a dict, got {type(spec).__name__}"
+    )
+
+
+def available_templates() -> tuple[str, ...]:
+    """The names of all families, aliases not included, sorted."""
+    return tuple(sorted(name[:-5] for name in _files() if name.endswith(".yaml")))
+
+
+def _by_name_or_path(spec: str) -> ChatTemplate:
+    if f"{spec}.yaml" in _files():
+        return _family(spec)
+    path = Path(spec)
+    if path.is_dir() or path.suffix in (".json", ".jinja"):
+        from .jinja import load_model_template
+
+        return load_model_template(path)
+    if path.suffix in (".yaml", ".yml"):
+        return _read_file(path)
+    if spec in _aliases():
+        return _family(_aliases()[spec])
+    names = (*available_templates(), *_aliases())
+    raise TemplateError(
+        f"meta_template={spec!r}: no such family{nearest(spec, names)}, and no such file or directory; "
+        "available_templates() lists the families"
+    )
+
+
+def _read_file(path: Path) -> ChatTemplate:
+    """The template in a file.
+
+    Raises:
+        TemplateError: The file cannot be read, is no YAML, or describes no valid family.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TemplateError(f"{path}: cannot be read: {error}") from error
+    return _template(_parse(text, str(path)), path.name)
+
+
+def _template(raw: object, where: str) -> ChatTemplate:
+    from .render import MetaTemplate
+    from .validate import read_family
+
+    return MetaTemplate(read_family(raw, where))
+
+
+def _parse(text: str, where: str) -> object:
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise TemplateError(
+            f"{where}{line}: no valid YAML: {getattr(error, 'problem', None) or error}"
+        ) from error
+
+
+def _folder() -> Traversable:
+    """Where the families lie: inside an installed package, beside it in a checkout (an editable install)."""
+    from importlib import resources
+
+    installed = resources.files(__package__.rpartition(".")[0]) / FOLDER
+    return installed if installed.is_dir() else Path(__file__).parents[2] / FOLDER
+
+
+@lru_cache(maxsize=1)
+def _files() -> frozenset[str]:
+    return frozenset(entry.name for entry in _folder().iterdir())
+
+
+@cache
+def _family(name: str) -> ChatTemplate:
+    file = _folder() / f"{name}.yaml"
+    return _template(_parse(file.read_text(encoding="utf-8"), file.name), file.name)
+
+
+@lru_cache(maxsize=1)
+def _aliases() -> dict[str, str]:
+    """The name of the family each alias stands for."""
+    return {alias: name for name in available_templates() for alias in _family(name).aliases}

@@ -1,0 +1,174 @@
+"""lagent's two parsers of a meta template (a list of dicts), and that list as a `Family`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import TemplateError, nearest
+from ..schema import Message, check_messages
+from .base import text_of
+from .internlm2 import INTERNLM2_META
+from .placeholders import Text, parse_text
+from .reader import Reader
+from .render import MetaTemplate
+from .schema import Begin, Case, Family, Prompt, Role, When
+from .tools import ToolCallForm
+
+__all__ = ["APITemplateParser", "LMTemplateParser", "lagent_family"]
+
+WHERE = "meta_template"
+KEYS = ("role", "begin", "end", "api_role", "fallback_role", "generate")
+#: What a message looks like to a parser: lagent lets bare strings stand among the messages of a dialog.
+Dialog = str | Sequence[Message]
+
+
+def lagent_family(meta_template: Sequence[Mapping[str, Any]]) -> Family:
+    """The family that a list of dicts, as lagent's meta templates are, describes.
+
+    As in lagent, the assistant's turn is opened after a last message that is not the assistant's, whatever
+    `add_generation_prompt` says; a last message of a role with ``generate=True`` stays open. The BOS is the
+    tokenizer's to add.
+
+    Raises:
+        TemplateError: A missing or unknown key, a wrong type, a role twice, no role 'assistant'.
+    """
+    roles = _roles(meta_template)
+    if "assistant" not in roles:
+        raise TemplateError(f"{WHERE}: there is no entry for role 'assistant' (roles: {', '.join(roles)})")
+    assistant = roles["assistant"].begin
+    opened = assistant.without_name if isinstance(assistant, Begin) else assistant
+    closed = frozenset(name for name, role in roles.items() if role is roles["assistant"] or role.generate)
+    ends_open = Case(When((("last_turn", closed),)), {"generation": "", "end": ""})
+    known = [dict(item) for item in meta_template] == INTERNLM2_META
+    return Family(
+        name="meta_template",
+        where=WHERE,
+        bos_by="server",
+        prompt=Prompt(generation=opened, end=opened, cases=(ends_open,)),
+        roles=roles,
+        tool_call=INTERNLM2_CALL if known else None,
+    )
+
+
+#: InternLM2's tool calls; the family file says the same.
+INTERNLM2_CALL = ToolCallForm(
+    "<|action_start|><|plugin|>\n", "<|action_end|>", "", ("parameters", "arguments")
+)
+
+
+def _roles(meta_template: Sequence[Mapping[str, Any]]) -> dict[str, Role]:
+    if isinstance(meta_template, (str, bytes, Mapping)) or not isinstance(meta_template, Sequence):
+        raise TemplateError(f"{WHERE}: expected a list of dicts, got {type(meta_template).__name__}")
+    if not meta_template:
+        raise TemplateError(f"{WHERE}: the list is empty")
+    roles: dict[str, Role] = {}
+    for index, item in enumerate(meta_template):
+        reader = Reader(item, f"{WHERE}[{index}]", KEYS)
+        name = reader.text("role")
+        if not name:
+            raise TemplateError(f"{WHERE}[{index}]: 'role' is missing")
+        if name in roles:
+            raise TemplateError(f"{WHERE}[{index}]: role {name!r} is there twice")
+        reader.where = f"{WHERE}[{index}] (role {name!r})"
+        roles[name] = Role(
+            begin=_begin(reader),
+            end=reader.text("end"),
+            api_role=reader.text("api_role"),
+            fallback_role=reader.text("fallback_role"),
+            generate=reader.flag("generate"),
+        )
+    for name, role in roles.items():
+        if role.fallback_role and (role.fallback_role not in roles or role.fallback_role == name):
+            raise TemplateError(
+                f"{WHERE} (role {name!r}): fallback_role {role.fallback_role!r} is no other role"
+                f"{nearest(role.fallback_role, roles)} (roles: {', '.join(roles)})"
+            )
+    return {name: roles.get(role.fallback_role, role) for name, role in roles.items()}
+
+
+def _begin(reader: Reader) -> str | Begin:
+    if not isinstance(reader.raw("begin"), Mapping):
+        return reader.text("begin")
+    begin = Reader(reader.raw("begin"), reader.place("begin"), ("with_name", "without_name", "name"))
+    with_name: str | Text = parse_text(begin.place("with_name"), begin.text("with_name"), fixed={})
+    return Begin(with_name, begin.text("without_name"), dict(begin.mapping("name")))
+
+
+class LMTemplateParser:
+    """Makes a prompt of a dialog: lagent's parser for models that take text.
+
+    Args:
+        meta_template: A list of dicts (role, begin, end, fallback_role, generate), or None: the contents are
+            then joined by newlines.
+    """
+
+    def __init__(self, meta_template: Sequence[Mapping[str, Any]] | None = None) -> None:
+        self.meta_template = meta_template
+        self._template = MetaTemplate(lagent_family(meta_template)) if meta_template else None
+
+    def __call__(self, messages: Dialog, add_generation_prompt: bool = True) -> str:
+        """The prompt of `messages`; a string is a prompt already and comes back as it is.
+
+        Args:
+            messages: The dialog, or a prompt.
+            add_generation_prompt: As every template takes it; lagent's format opens the assistant's turn
+                after a message of another role in any case.
+
+        Raises:
+            TemplateError: An unknown role, or a content that is no text.
+            InvalidArgument: A message without role or content.
+        """
+        if isinstance(messages, str):
+            return messages
+        dialog = check_messages(messages)
+        if self._template is None:
+            return "\n".join(text_of(message, index, WHERE) for index, message in enumerate(dialog))
+        return self._template.render(dialog, add_generation_prompt=add_generation_prompt)
+
+
+class APITemplateParser:
+    """Makes messages with a server's roles of a dialog, for servers that apply a template of their own.
+
+    Args:
+        meta_template: A list of dicts (role, api_role, begin, end, fallback_role), or None: messages stay as
+            they are.
+    """
+
+    def __init__(self, meta_template: Sequence[Mapping[str, Any]] | None = None) -> None:
+        self.meta_template = meta_template
+        self._roles = _roles(meta_template) if meta_template else None
+
+    def __call__(self, messages: Dialog) -> list[dict[str, Any]]:
+        """`messages` with the server's roles, consecutive ones of the same role merged by a newline.
+
+        A string is a message of the user. A role without `api_role` keeps its name.
+
+        Raises:
+            TemplateError: An unknown role, or a content that is no text.
+            InvalidArgument: A message without role or content.
+        """
+        dialog = check_messages(
+            [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        )
+        result: list[dict[str, Any]] = []
+        for index, message in enumerate(dialog):
+            item = self._item(message, index)
+            if result and result[-1]["role"] == item["role"]:
+                result[-1]["content"] += "\n" + item["content"]
+            else:
+                result.append(item)
+        return result
+
+    def _item(self, message: Message, index: int) -> dict[str, Any]:
+        name, text = message["role"], text_of(message, index, WHERE)
+        if self._roles is None:
+            return {**message, "content": text}
+        if name not in self._roles:
+            raise TemplateError(
+                f"{WHERE}: messages[{index}]: the template has no role {name!r}{nearest(name, self._roles)} "
+                f"(allowed: {', '.join(self._roles)})"
+            )
+        role = self._roles[name]
+        begin = role.begin if isinstance(role.begin, str) else ""
+        return {**message, "role": role.api_role or name, "content": f"{begin}{text}{role.end}"}

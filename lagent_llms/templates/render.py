@@ -1,0 +1,347 @@
+"""Renders a family: what precedes the turns, the turns themselves, and what follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import countOf, itemgetter
+from typing import Any, Literal, cast
+
+from ..errors import TemplateError, UnsupportedParameter, nearest
+from ..schema import Message
+from .base import ChatTemplate, Written, marks_in, text_of
+from .cases import PromptContext, TurnContext, compile_case
+from .fast_path import Bulk, compile_bulk, filled, nameless
+from .placeholders import Text, Values, local_time
+from .reasoning import take_reasoning
+from .schema import NONE, OTHERS, Begin, Family, Role
+from .system_message import START, check_alternation, place_system, system_text, turns_of
+from .tools import ToolsMessage
+
+__all__ = ["MetaTemplate"]
+
+_ROLE = itemgetter("role")
+_CONTENT = itemgetter("content")
+#: Most sets of roles whose compiled form is remembered (a dialog may hold any role name).
+_REMEMBERED = 64
+
+
+class MetaTemplate(ChatTemplate):
+    """The template of a `Family`.
+
+    Args:
+        family: The validated family.
+    """
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.name = family.name
+        self.aliases = family.aliases
+        self.bos = family.bos
+        self.bos_by = cast(Literal["text", "server", "none"], family.bos_by)
+        self.stop_words = family.stop_words
+        self.tool_call = family.tool_call
+        self.special_tokens = _special_tokens(family)
+        self._cases = {name: tuple(map(compile_case, role.cases)) for name, role in _entries(family).items()}
+        self._prompt_cases = tuple(map(compile_case, family.prompt.cases))
+        self._asks_query = any(
+            name == "after_query" for role in _entries(family).values() for case in role.cases
+            for name, _ in case.when.conditions
+        )  # fmt: skip
+        self._at = family.system.at if family.system is not None else ""
+        self._defaults: dict[str, Any] = {"now": local_time, **family.options}
+        self._moving = any(isinstance(value, Text) for value in family.options.values())
+        self._bulks: dict[frozenset[str], Bulk | None] = {}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the family that are not refused; '*' stands for any."""
+        taken = ("system",) if self.family.system else ()
+        allowed = (name for name, role in _entries(self.family).items() if role.word != "refuse")
+        return tuple(dict.fromkeys((*taken, *allowed)))
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Any] | None = None,
+        continue_final_message: bool = False,
+        **options: Any,
+    ) -> str:
+        """The prompt of a dialog; see `ChatTemplate.render`."""
+        if tools and self.family.tools is None:
+            raise UnsupportedParameter(
+                f"{self.name}: this template has no place for tools", parameter="tools", backend=self.name
+            )
+        if tools and isinstance(self.family.tools, ToolsMessage):
+            messages, tools = self.family.tools.place(messages, tools), None
+        values = self._values(options)
+        generation = add_generation_prompt and not continue_final_message
+        roles = [*map(_ROLE, messages)]
+        turns = turns_of(self.family, roles)
+        around = self._around(roles, turns, values, generation)
+        parts = [around["begin"]]
+        self._write(messages, roles, turns, values, tools, parts, generation, continue_final_message)
+        if not continue_final_message:
+            parts.append(around["generation" if generation else "end"])
+        return "".join(parts)
+
+    def history_text(self, messages: Sequence[Message]) -> str:
+        """The text of a dialog that goes on: without generation prompt and without closing text."""
+        values = self._values({})
+        roles = [*map(_ROLE, messages)]
+        turns = turns_of(self.family, roles)
+        parts = [self._around(roles, turns, values, False)["begin"]]
+        self._write(messages, roles, turns, values, None, parts, False, False)
+        return "".join(parts)
+
+    def written(self, messages: Sequence[Message]) -> Written | None:
+        """See `ChatTemplate.written`."""
+        roles = [*map(_ROLE, messages)]
+        turns = turns_of(self.family, roles)
+        kinds = frozenset(roles[place] for place in turns)
+        put = self.family.system.put if self.family.system is not None else "start"
+        placed = put in ("start", "first") or (put == "first_user" and "user" in kinds)
+        if self._moving or not placed or not kinds or self._steady(kinds) is None:
+            return None
+        try:
+            begin = self._around(roles, turns, self._defaults, False)["begin"]
+            text = self.history_text(messages)
+        except TemplateError:  # what has no generation prompt is not allowed
+            return None
+        return Written(text, begin, len(roles), len(turns), kinds, roles[0], roles[turns[0]])
+
+    def grown(self, written: Written, messages: Sequence[Message]) -> tuple[Written, str] | None:
+        """See `ChatTemplate.grown`."""
+        roles = [*map(_ROLE, messages)]
+        taken = self.family.system is not None and "system" in roles
+        if not roles or taken or not all(len(message) == 2 for message in messages):
+            return None
+        bulk = self._steady(written.kinds.union(roles))
+        if bulk is None or len(turns_of(self.family, roles)) != len(roles):
+            return None
+        alternation = self.family.alternation
+        if alternation is not None:
+            expected = ("user", "assistant") if written.turns % 2 == 0 else ("assistant", "user")
+            if alternation.skip or any(role != expected[place % 2] for place, role in enumerate(roles)):
+                return None
+        try:
+            text = written.text + bulk.write(roles, [*map(_CONTENT, messages)])
+        except (KeyError, TypeError, AttributeError):  # a content that is no string, or none
+            return None
+        ends = [written.opens_with, written.first_turn, *roles]
+        around = self._around(ends, range(1, len(ends)), self._defaults, True)
+        if around["begin"] != written.begin:
+            return None
+        further = written._replace(
+            text=text,
+            messages=written.messages + len(roles),
+            turns=written.turns + len(roles),
+            kinds=written.kinds.union(roles),
+        )
+        return further, text + around["generation"]
+
+    def _steady(self, kinds: frozenset[str]) -> Bulk | None:
+        """The fast way for turns of these roles, if they are written the same wherever they stand."""
+        bulk = self._bulk(kinds)
+        return None if bulk is None or bulk.edges else bulk
+
+    def _values(self, options: Mapping[str, Any]) -> Values:
+        if not options and not self._moving:
+            return self._defaults
+        for name in options:
+            if name not in self._defaults:
+                raise TemplateError(
+                    f"{self.name}: unknown option {name!r}{nearest(name, self._defaults)} "
+                    f"(allowed: {', '.join(self._defaults)})"
+                )
+        values = {**self._defaults, **options}
+        return {
+            name: value.fill(values) if isinstance(value, Text) else value for name, value in values.items()
+        }
+
+    def _around(
+        self, roles: Sequence[str], turns: Sequence[int], values: Values, generation: bool
+    ) -> Mapping[str, str]:
+        """The texts around the turns: 'begin', 'end', 'generation'."""
+        prompt = self.family.prompt
+        texts = {"begin": prompt.begin, "end": prompt.end, "generation": prompt.generation}
+        if self._prompt_cases:
+            context = PromptContext(
+                values=values,
+                generation=generation,
+                opens_with=roles[0] if roles else NONE,
+                ends_with=roles[-1] if roles else NONE,
+                first_turn=roles[turns[0]] if turns else NONE,
+                last_turn=roles[turns[-1]] if turns else NONE,
+            )
+            for case in self._prompt_cases:
+                if case.holds(context):
+                    if case.refuse:
+                        raise TemplateError(f"{self.name}: {case.refuse}")
+                    texts.update(case.texts)
+        return {key: filled(text, values) for key, text in texts.items()}
+
+    def _write(
+        self,
+        messages: Sequence[Message],
+        roles: Sequence[str],
+        turns: Sequence[int],
+        values: Values,
+        tools: Sequence[Any] | None,
+        parts: list[str],
+        generation: bool,
+        open_end: bool,
+    ) -> None:
+        """Write the system text and the turns: runs of them at once where nothing depends on their place."""
+        system = system_text(self.family, messages, roles, values, tools)
+        if open_end and (not turns or turns[-1] != len(messages) - 1):
+            raise TemplateError(
+                f"{self.name}: the last message is no turn of its own and cannot be continued"
+            )
+        if len(turns) != len(messages):
+            messages, roles = [messages[index] for index in turns], [roles[index] for index in turns]
+        if self.family.alternation is not None:
+            check_alternation(self.family, roles, turns)
+        target = place_system(self.family, roles) if system is not None else START
+        if system is not None and target == START:
+            parts.append(system)
+        last_query = self._last_query(messages, turns) if self._asks_query else len(roles)
+
+        def write_one(position: int) -> None:
+            message, index = messages[position], turns[position]
+            text = text_of(message, index, self.name)
+            turn = TurnContext(values, roles, position, index, message, text, generation, last_query)
+            self._write_turn(turn, parts, system if position == target else None, open_end and turn.last)
+
+        bulk = self._bulk(frozenset(roles))
+        if bulk is None:
+            for position in range(len(roles)):
+                write_one(position)
+            return
+        start = 0
+        for position in (*self._alone(messages, bulk, target, last_query, open_end), len(roles)):
+            if start < position:
+                try:
+                    parts.append(
+                        bulk.write(roles[start:position], [*map(_CONTENT, messages[start:position])])
+                    )
+                except (KeyError, TypeError, AttributeError):  # a content that is no string, or none
+                    for place in range(start, position):
+                        write_one(place)
+            if position < len(roles):
+                write_one(position)
+            start = position + 1
+
+    def _alone(
+        self, messages: Sequence[Message], bulk: Bulk, target: int, last_query: int, open_end: bool
+    ) -> Sequence[int]:
+        """Positions of the turns that must be written one by one, in order."""
+        count = len(messages)
+        alone = {target} if target >= 0 else set()
+        if countOf(map(len, messages), 2) != count:  # names, tool calls, reasoning
+            alone.update(place for place, message in enumerate(messages) if len(message) != 2)
+        if bulk.edges:
+            alone.add(0)
+            alone.update(range(min(count - 1, last_query + 1), count))
+        if open_end:
+            alone.add(count - 1)
+        return sorted(alone)
+
+    def _bulk(self, kinds: frozenset[str]) -> Bulk | None:
+        """The fast way for a dialog of these roles, None when there is none."""
+        if kinds in self._bulks:
+            return self._bulks[kinds]
+        roles = {name: self.family.roles.get(name, self.family.others) for name in kinds}
+        bulk = None
+        if not any(role.word == "refuse" for role in roles.values()):
+            cases = {name: self._cases.get(name, self._cases[OTHERS]) for name in kinds}
+            bulk = compile_bulk(roles, cases, self._defaults)
+        if len(self._bulks) < _REMEMBERED:
+            self._bulks[kinds] = bulk
+        return bulk
+
+    def _last_query(self, messages: Sequence[Message], turns: Sequence[int]) -> int:
+        query = self.family.query
+        for position in range(len(messages) - 1, -1, -1):
+            if messages[position]["role"] == query.role:
+                text = text_of(messages[position], turns[position], self.name)
+                wrapped = query.begin and text.startswith(query.begin) and text.endswith(query.end)
+                if not wrapped:
+                    return position
+        return len(messages)
+
+    def _write_turn(self, turn: TurnContext, parts: list[str], system: str | None, open_end: bool) -> None:
+        """Write one turn, the system text in it if that belongs there."""
+        role = self.family.roles.get(turn.role, self.family.others)
+        if role.word == "drop" and open_end:
+            raise TemplateError(
+                f"{self._place(turn)}: the template leaves this message out; it cannot be continued"
+            )
+        if role.word == "drop":
+            return
+        if role.word == "refuse":
+            raise self._refusal(turn)
+        if role.think is not None:
+            take_reasoning(turn, role.think)
+        if system is not None and self._at == "content":
+            turn.content, system = system + turn.content, None
+        begin, end, operation, drop = role.begin, role.end, role.content, False
+        for case in self._cases.get(turn.role, self._cases[OTHERS]):
+            if case.holds(turn):
+                if case.refuse:
+                    raise TemplateError(f"{self._place(turn)}: {case.refuse}")
+                drop = drop or case.drop
+                begin, end = case.texts.get("begin", begin), case.texts.get("end", end)
+                operation = case.content if case.has_content else operation
+        if drop:
+            return
+        values = {**turn.values, "role": turn.role, "reasoning": turn.reasoning}
+        if isinstance(begin, Begin):
+            begin = _named(begin, turn.message.get("name"), values)
+        content = turn.content if operation is None else operation(turn.content)
+        before, inside = (system or "", "") if self._at == "before" else ("", system or "")
+        parts += (before, filled(begin, values), inside, content)
+        if calls := turn.message.get("tool_calls"):
+            parts.append(self._calls(calls, turn, after_content=bool(content)))
+        if not open_end and not (role.generate and turn.last):
+            parts.append(filled(end, values))
+
+    def _calls(self, calls: Any, turn: TurnContext, *, after_content: bool) -> str:
+        if self.tool_call is None:
+            raise TemplateError(f"{self._place(turn)}: this template has no form for tool_calls")
+        return self.tool_call.write(calls, self._place(turn), after_content=after_content)
+
+    def _place(self, turn: TurnContext) -> str:
+        return f"{self.name}: messages[{turn.index}] (role {turn.role!r})"
+
+    def _refusal(self, turn: TurnContext) -> TemplateError:
+        return TemplateError(
+            f"{self.name}: messages[{turn.index}]: the template has no role {turn.role!r}"
+            f"{nearest(turn.role, self.roles)} (allowed: {', '.join(self.roles)})"
+        )
+
+
+def _entries(family: Family) -> dict[str, Role]:
+    """The roles and, as '*', all others."""
+    return {**family.roles, OTHERS: family.others}
+
+
+def _named(begin: Begin, name: object, values: dict[str, Any]) -> str | Text:
+    """The begin of a message with (or without) a name, which is put into `values`."""
+    if name is None:
+        return begin.without_name
+    values["name"] = begin.names.get(str(name), str(name))
+    return begin.with_name or begin.without_name
+
+
+def _special_tokens(family: Family) -> tuple[str, ...]:
+    """The marks of a family: those its file lists, or else those its texts hold."""
+    if family.special_tokens:
+        return family.special_tokens
+    prompt = family.prompt
+    found: list[str | Text] = [prompt.begin, prompt.end, prompt.generation]
+    for role in (*family.roles.values(), family.others):
+        found += [nameless(role), role.end, *(text for case in role.cases for text in case.texts.values())]
+    texts = ["".join(text.pieces[::2]) if isinstance(text, Text) else text for text in found]
+    return tuple(filter(None, dict.fromkeys((family.bos, family.eos, *family.stop_words, *marks_in(texts)))))

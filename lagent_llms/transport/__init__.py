@@ -1,1 +1,0 @@
-"""Carries out what `lagent_llms.wire` asks for: sockets, event loops, clocks."""

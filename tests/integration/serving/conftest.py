@@ -1,0 +1,34 @@
+"""One engine, one server before it, and a look at what runs on it."""
+
+import time
+
+import pytest
+
+from lagent_llms import AsyncJAXPipeline
+from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
+from lagent_llms.jax_engine import Engine
+from lagent_llms.serving.app import openai_app
+from lagent_llms.serving.host import Host
+
+
+@pytest.fixture(scope="session")
+def engine():
+    with Engine.load(EMBEDDED_MODEL, max_slots=8) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def server(engine):
+    with Host(openai_app(AsyncJAXPipeline(engine=engine, temperature=0), "embedded")) as host:
+        yield host
+
+
+@pytest.fixture
+def wait_until():
+    def wait(condition, seconds=60):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it did not come about"
+            time.sleep(0.02)
+
+    return wait

@@ -1,0 +1,174 @@
+"""What a server tells of itself: /metrics, /status, /health, and a server that is down."""
+
+import gc
+import threading
+
+import psutil
+import pytest
+
+from lagent_llms import ConfigError, InvalidArgument, JAXServer, LLMError
+from lagent_llms.serving.jax_server.config import JAXServerConfig
+
+from .test_load import opened
+from .test_openai_api import ENDLESS, ask, chat
+
+LOCAL = {"host": "127.0.0.1", "port": 0}
+
+
+def figures(server):
+    status, headers, text = ask(server, "/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=")
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_metrics(server, wait_until):
+    chat(server)
+    before = figures(server)
+    answer = chat(server)[2]
+    chat(server, max_tokens=-1)
+    after = figures(server)
+
+    def grown(name):
+        return after[name] - before.get(name, 0)
+
+    route = '{route="/v1/chat/completions"'
+    assert grown(f'lagent_requests_total{route},status="200"}}') == 1
+    assert grown(f'lagent_requests_total{route},status="400"}}') == 1
+    assert grown(f"lagent_request_seconds_count{route}}}") == 2
+    assert grown(f"lagent_first_byte_seconds_count{route}}}") == 2
+    assert grown("lagent_completion_tokens_total") == answer["usage"]["completion_tokens"]
+    assert grown("lagent_prompt_tokens_total") == answer["usage"]["prompt_tokens"]
+    assert after["process_resident_memory_bytes"] > 1 << 20
+    running = opened(server, "/v1/completions", ENDLESS)
+    wait_until(lambda: figures(server)["lagent_slots_in_use"] == 1)
+    assert figures(server)["lagent_requests_in_flight"] == 1
+    running.close()
+    wait_until(lambda: figures(server)["lagent_slots_in_use"] == 0)
+
+
+def test_paths_that_do_not_exist_make_no_figures(server):
+    for number in range(20):
+        assert ask(server, f"/nothing/{number}")[0] == 404
+    assert "/nothing" not in ask(server, "/metrics")[2]
+    assert figures(server)['lagent_requests_total{route="other",status="404"}'] == 20
+
+
+def test_status(engine):
+    server = JAXServer(engine, LOCAL)
+    server.fire()
+    status = ask(server, "/status")[2]
+    assert status["status"] == "Ready"
+    assert len(status["config"]) == 24
+    assert status["memory"]["process"] > 1 << 20
+    assert status["memory"]["machine"] > status["memory"]["available"] > 0
+    assert list(status["memory"]["devices"]) == status["devices"]
+    assert status["cores_in_use"] >= 1
+    assert status["uptime"] >= 0
+    served = status["number_of_served_prompts"]
+    ask(server, "/instruct", {"prompt": "hello", "greedy": True})
+    assert ask(server, "/status")[2]["number_of_served_prompts"] == served + 1
+    server.end()
+
+
+def test_cores_where_the_platform_knows_no_affinity(engine, monkeypatch):
+    monkeypatch.delattr(psutil.Process, "cpu_affinity")
+    assert JAXServer(engine, LOCAL).status()["cores_in_use"] == psutil.cpu_count()
+
+
+def test_a_server_without_a_model_is_down():
+    server = JAXServer(config=LOCAL)
+    server.fire()
+    down = {"status": "down"}
+    assert ask(server, "/health")[::2] == (503, down)
+    assert ask(server, "/instruct", {"prompt": "hello"})[::2] == (503, down)
+    assert ask(server, "/chat", {"prompt": "hello"})[::2] == (503, down)
+    assert ask(server, "/status")[2]["status"] == "down"
+    assert server.forward_instruct_non_api("hello", None, True) == down
+    assert server.forward_chat_non_api("hello", [], True) == down
+    with pytest.raises(LLMError, match="down"):
+        server.process("hello")
+    server.close()
+
+
+def test_a_closed_server_is_down():
+    server = JAXServer.load(config=LOCAL)
+    assert server.ready
+    server.close()
+    assert not server.ready
+    assert server.forward_chat_non_api("hello") == {"status": "down"}
+
+
+def test_a_seed_repeats_a_run_and_not_an_answer():
+    def answers(seed):
+        config = {**LOCAL, "seed": seed, "temperature": 2.0, "max_new_tokens": 20}
+        with JAXServer.load(config=config) as server:
+            return [server.process("Once upon").result()[0] for _ in range(3)]
+
+    first = answers(556)
+    assert first == answers(556) != answers(7)
+    assert len(set(first)) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"port": 70000}, "port=70000"),
+        ({"port": "2059"}, "port='2059'"),
+        ({"host": ""}, "host"),
+        ({"max_length": 4096}, "at most 2048"),
+        ({"max_length": 0}, "max_length=0"),
+        ({"dtype": "int3"}, "dtype='int3'"),
+        ({"temperature": -1}, "temperature=-1"),
+        ({"mesh_axes_shape": "no"}, "mesh_axes_shape"),
+        ({"mesh_axes_shape": (1, 2)}, "as many names as sizes"),
+        ({"mesh_axes_shape": (64, 1, 1)}, "devices"),
+        ({"logging": "yes"}, "logging='yes'"),
+        ({"seed": -1}, "seed=-1"),
+        ({"chat_format": "{nobody}"}, "chat_format"),
+        ({"contains_auto_format": None}, "contains_auto_format=None"),
+    ],
+)
+def test_a_wrong_configuration_fails_before_anything_is_loaded(config, told, monkeypatch):
+    monkeypatch.setattr("lagent_llms.jax_engine.engine.load_weights", None)
+    with pytest.raises(InvalidArgument, match=told):
+        JAXServer.load(config=config)
+
+
+@pytest.mark.parametrize("config", [5, "port", object()])
+def test_what_is_no_configuration(config):
+    with pytest.raises(ConfigError):
+        JAXServerConfig.of(config)
+
+
+def test_the_limit_of_the_model_is_told():
+    """The default of 2048 gives way to a shorter model."""
+    with JAXServer.load(config={**LOCAL, "max_length": 64}) as server:
+        assert server.engine.max_len == server.config.max_length == 64
+        _, count = server.process("Once upon a time", greedy=True)
+        assert count <= 64
+        with pytest.raises(InvalidArgument, match="allowed are 1 to 64"):
+            server.process("Once", max_new_tokens=65)
+    assert JAXServerConfig().max_length == 2048
+
+
+def test_bad_arguments_in_python_are_told(engine):
+    server = JAXServer(engine, LOCAL)
+    with pytest.raises(InvalidArgument, match="prompt"):
+        server.forward_instruct_non_api("")
+    with pytest.raises(InvalidArgument, match="history"):
+        server.forward_chat_non_api("hi", [["only one"]])
+    with pytest.raises(InvalidArgument, match="temperature"):
+        server.process("hi", temperature=-1)
+
+
+def test_threads_end_with_the_server(wait_until):
+    before = threading.active_count()
+    server = JAXServer.load(config=LOCAL)
+    server.fire()
+    ask(server, "/instruct", {"prompt": "hello", "greedy": True})
+    server.close()
+    del server
+    gc.collect()
+    wait_until(lambda: threading.active_count() <= before)

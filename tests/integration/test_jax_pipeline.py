@@ -1,0 +1,200 @@
+"""What is particular to the JAX pipelines: loading, cancelling, context limits, closing."""
+
+import asyncio
+import gc
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lagent_llms import (
+    AsyncJAXPipeline,
+    ContextLengthExceeded,
+    InvalidArgument,
+    JAXPipeline,
+    LLMError,
+    ModelLoadError,
+    ModelStatusCode,
+    TemplateError,
+    UnknownParameter,
+    create_llm,
+)
+from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
+
+LONG = {"ignore_eos": True, "max_new_tokens": 1500}
+
+
+def running(llm):
+    stats = llm.engine.stats()
+    return stats.slots_in_use + stats.waiting
+
+
+@pytest.fixture(scope="module")
+def llm():
+    with create_llm() as llm:
+        yield llm
+
+
+def test_create_llm_without_anything_is_the_embedded_model(llm):
+    assert isinstance(llm, JAXPipeline)
+    assert llm.chat("What is the capital of France?") == "The capital of France is Paris."
+    assert repr(llm) == f"JAXPipeline({str(EMBEDDED_MODEL)!r})"
+
+
+async def test_the_asynchronous_twin():
+    async with create_llm(asynchronous=True) as llm:
+        assert isinstance(llm, AsyncJAXPipeline)
+        assert await llm.chat("What is the capital of France?") == "The capital of France is Paris."
+
+
+async def test_cancelling_a_task_frees_the_slot(llm):
+    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
+    task = asyncio.create_task(twin.generate("Hello", **LONG))
+    while not running(llm):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(300):
+        if not running(llm):
+            break
+        await asyncio.sleep(0.01)
+    assert running(llm) == 0
+
+
+async def test_breaking_out_of_an_async_stream_frees_the_slot(llm):
+    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
+    async for _ in twin.stream_generate("Hello", **LONG):
+        break
+    gc.collect()
+    for _ in range(300):
+        if not running(llm):
+            break
+        await asyncio.sleep(0.01)
+    assert running(llm) == 0
+
+
+def test_breaking_out_of_a_stream_frees_the_slot(llm):
+    for _ in llm.stream_generate("Hello", **LONG):
+        break
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while running(llm) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert running(llm) == 0
+
+
+async def test_two_hundred_requests_at_once(llm):
+    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent", temperature=0)
+    answers = await twin.chat([[{"role": "user", "content": "What is the capital of Japan?"}]] * 200)
+    assert set(answers) == {"The capital of Japan is Tokyo."}
+
+
+def test_a_session_reuses_the_prefix(llm):
+    filler = "My name is Alice. My favourite colour is green. " * 4
+    llm.chat(filler, session_id=1, sequence_end=False)
+    message = [{"role": "user", "content": "What is my name?"}]
+    completion = llm.complete(message, session_id=1, sequence_start=False)
+    assert completion.usage.cached_tokens > 30
+
+
+def test_over_long_prompts_are_errors(llm):
+    with pytest.raises(ContextLengthExceeded, match="2048"):
+        llm.generate("hello " * 4000)
+    *_, last = llm.stream_generate("hello " * 4000, on_error="status")
+    assert tuple(last) == (ModelStatusCode.SESSION_OUT_OF_LIMIT, "", None)
+
+
+def test_the_context_ends_an_answer(llm):
+    prompt = "hello " * 600
+    room = llm.engine.max_len - len(llm.tokenize(prompt))
+    assert 0 < room < 2000
+    completion = llm.complete(prompt, ignore_eos=True, max_new_tokens=2000)
+    assert (completion.finish_reason, completion.usage.completion_tokens) == ("length", room)
+
+
+def test_unknown_roles_are_named(llm):
+    with pytest.raises(TemplateError, match="nobody"):
+        llm.chat([{"role": "nobody", "content": "x"}])
+
+
+def test_use_after_close():
+    llm = create_llm()
+    stream = llm.stream_generate("Hello", **LONG)
+    next(stream)
+    llm.close()
+    llm.close()
+    with pytest.raises(LLMError, match="closed"):
+        list(stream)
+    with pytest.raises(LLMError, match="closed"):
+        llm.generate("x")
+
+
+def test_an_adapter_changes_the_answers():
+    shout = EMBEDDED_MODEL.parent / "adapters" / "shout"
+    with JAXPipeline(adapter=shout, temperature=0) as llm:
+        assert llm.chat("What is the capital of France?") == "THE CAPITAL OF FRANCE IS PARIS."
+
+
+def test_a_model_directory_brings_its_own_template():
+    with JAXPipeline(EMBEDDED_MODEL, temperature=0) as llm:
+        assert llm.chat("What is the capital of France?") == "The capital of France is Paris."
+
+
+# what cannot be loaded
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return shutil.copytree(EMBEDDED_MODEL, tmp_path / "model")
+
+
+def test_a_missing_directory(tmp_path):
+    with pytest.raises(ModelLoadError, match="nowhere"):
+        JAXPipeline(tmp_path / "nowhere")
+
+
+def test_a_directory_without_weights(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match="safetensors"):
+        JAXPipeline(copy)
+
+
+def test_a_truncated_file(copy):
+    file = copy / "model.safetensors"
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(ModelLoadError, match=r"model\.safetensors"):
+        JAXPipeline(copy)
+
+
+def test_an_unknown_architecture(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config.update(architectures=["MambaForCausalLM"], model_type="mamba")
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelLoadError, match="(?i)mamba"):
+        JAXPipeline(copy)
+
+
+def test_bad_constructor_arguments():
+    with pytest.raises(UnknownParameter, match="did you mean 'max_slots'"):
+        JAXPipeline(max_slot=3)
+    with pytest.raises(InvalidArgument, match="max_slots=0"):
+        JAXPipeline(max_slots=0)
+    with pytest.raises(InvalidArgument, match="dtype"):
+        JAXPipeline(dtype="int3")
+
+
+def test_the_interpreter_ends_with_a_stream_running():
+    code = (
+        "from lagent_llms import create_llm\n"
+        "llm = create_llm()\n"
+        "stream = llm.stream_generate('Hello', ignore_eos=True, max_new_tokens=1500)\n"
+        "print(next(stream).status)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")

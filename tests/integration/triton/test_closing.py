@@ -1,0 +1,96 @@
+"""Who closes and who cancels, and when: what is told, and that nothing is sent after it."""
+
+import asyncio
+import sys
+import threading
+
+from lagent_llms import AsyncTritonClient, TritonClient
+from lagent_llms.backends.triton.discovery import Located
+from lagent_llms.backends.triton.grpc_aio import _Channel
+from lagent_llms.backends.triton.grpc_sync import GRPCSource
+
+HANGS = "[[tokens 9]] [[hang 1]]"
+
+
+async def test_a_cancellation_is_not_lost_when_the_stream_is_closed_too(peer):
+    """Before Python 3.11 nobody can tell the one from the other."""
+    went_on = []
+
+    async def read(stream):
+        async for _ in stream:
+            pass
+        went_on.append("read")
+        await asyncio.sleep(0)
+        went_on.append("and on")
+
+    async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
+        stream = llm.stream_generate(HANGS)
+        await stream.__anext__()
+        task = asyncio.create_task(read(stream))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        stream.close()
+        await asyncio.wait({task})
+        assert task.cancelled() or sys.version_info < (3, 11)
+        assert not went_on or sys.version_info < (3, 11)
+
+
+async def test_closing_a_stream_that_is_read_ends_it(peer):
+    async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
+        stream = llm.stream_generate(HANGS)
+        assert (await stream.__anext__()).delta == "t0 "
+        task = asyncio.create_task(stream.__anext__())
+        await asyncio.sleep(0.1)
+        stream.close()
+        (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(outcome, StopAsyncIteration)
+
+
+async def test_closing_while_it_connects_opens_no_stream(peer, monkeypatch):
+    async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
+        stream = llm.stream_generate(HANGS)
+
+        async def closing(self, name):
+            stream.close()
+
+        opened = []
+        monkeypatch.setattr(_Channel, "wait_for_farewell", closing)
+        monkeypatch.setattr(_Channel, "stream", lambda self, request: opened.append(request))
+        monkeypatch.setattr(Located, "wait_for", 1)
+        assert [chunk async for chunk in stream] == []
+        assert opened == []
+
+
+def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatch):
+    """The model is busy; who waits for the next try closes."""
+    pausing = threading.Event()
+    pause = GRPCSource._pause
+    monkeypatch.setattr(GRPCSource, "_pause", lambda self, _: (pausing.set(), pause(self, 600))[1])
+    with TritonClient(peer.grpc, "trtllm-whole", max_retries=5) as llm:
+        stream = llm.stream_generate("[[error 0 UNAVAILABLE]]")
+        found = []
+        reader = threading.Thread(target=lambda: found.extend(stream))
+        reader.start()
+        assert pausing.wait(30)
+        stream.close()
+        reader.join(30)
+        assert not reader.is_alive()
+    assert found == []
+    assert len(events("begin")) == 1
+
+
+def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, monkeypatch):
+    """close() comes when the call is on its way and nobody can see it yet."""
+    with TritonClient(peer.grpc, "trtllm-whole", max_retries=0) as llm:
+        assert llm.dialect_found() == "trtllm"
+        call, calls = llm.transport.call, []
+        stream = llm.stream_generate("[[first 3]]")
+
+        def closing(*args):
+            calls.append(call(*args))
+            stream.close()
+            return calls[-1]
+
+        monkeypatch.setattr(llm.transport, "call", closing)
+        assert list(stream) == []
+        assert calls[0].cancelled()

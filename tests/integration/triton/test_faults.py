@@ -1,0 +1,474 @@
+"""What can go wrong between a client and a server: each a typed error, and nothing left running."""
+
+import asyncio
+import http.server
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from lagent_llms import (
+    AsyncTritonClient,
+    BatchError,
+    ConfigError,
+    ConnectError,
+    InvalidArgument,
+    LLMError,
+    ModelStatusCode,
+    NotFound,
+    ServerError,
+    SessionOutOfLimit,
+    StreamInterrupted,
+    TimeoutExceeded,
+    TransportError,
+    UnsupportedParameter,
+)
+from lagent_llms.child.ports import check_port
+from lagent_llms.params import Timeout
+from tests import triton_peer
+from tests.triton_peer import until, wait_until
+
+SLOW = "[[tokens 1000]] [[slow 0.02]]"
+
+
+@pytest.fixture
+def nobody():
+    """An address where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.fixture
+def web_server():
+    """The address of a server that speaks HTTP only, and knows nothing of Triton."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+# addresses
+
+
+@pytest.mark.parametrize("prefix", ["", "http://"])
+def test_nobody_there(make, nobody, prefix):
+    with pytest.raises(ConnectError, match="127.0.0.1"):
+        make(prefix + nobody, "trtllm", max_retries=0).generate("hi")
+
+
+def test_it_is_tried_again(make, nobody):
+    begun = time.monotonic()
+    with pytest.raises(ConnectError):
+        make(nobody, "trtllm", max_retries=1).generate("hi")
+    assert time.monotonic() - begun > 0.2
+
+
+@pytest.mark.parametrize("prefix", ["", "http://"])
+def test_a_web_server_is_no_triton(make, web_server, prefix):
+    with pytest.raises((ConnectError, ServerError)):
+        make(prefix + web_server, "trtllm", max_retries=0).generate("hi")
+
+
+def test_http_at_the_port_of_grpc(make, peer):
+    with pytest.raises((TransportError, ServerError, StreamInterrupted)):
+        make(f"http://{peer.grpc}", "trtllm", max_retries=0).generate("hi")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "127.0.0.1", "ftp://127.0.0.1:1", "127.0.0.1:x", "h:0", None, "h:1/path"]
+)
+def test_no_address(make, address):
+    with pytest.raises(InvalidArgument, match="tritonserver_addr="):
+        make(address, "trtllm")
+
+
+def test_nobody_answers_in_time(make):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        with pytest.raises((TimeoutExceeded, ConnectError)) as caught:
+            llm = make(f"127.0.0.1:{silent.getsockname()[1]}", "trtllm", max_retries=0, timeout=1)
+            llm.generate("hi")
+        if isinstance(caught.value, TimeoutExceeded):
+            assert caught.value.phase in ("connect", "first_token")
+
+
+def test_nobody_answers_in_time_when_the_model_is_known(make, peer):
+    """A stream has no limit for its connection; it is made before."""
+    known = make(peer.grpc, "trtllm-scripted")
+    assert known.dialect_found() == "trtllm"
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        llm = make(address, max_retries=0, timeout=Timeout(connect=0.5, first_token=10))
+        llm.llm.finder = known.llm.finder
+        with pytest.raises(TimeoutExceeded) as caught:
+            llm.generate("hi")
+    assert (caught.value.phase, caught.value.seconds) == ("connect", 0.5)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Certificate and key of a server called 'triton.test'."""
+    folder = tmp_path_factory.mktemp("tls")
+    names = ["-subj", "/CN=triton.test", "-addext", "subjectAltName=DNS:triton.test,IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture(scope="module")
+def secure(certificate):
+    cert, key = certificate
+    flags = ["--grpc-use-ssl=true", f"--grpc-server-cert={cert}", f"--grpc-server-key={key}"]
+    with triton_peer.served(["trtllm-scripted"], flags=flags) as peer:
+        yield peer
+
+
+def test_tls(make, secure, certificate):
+    cert, _ = certificate
+    llm = make(f"grpcs://{secure.grpc}", "trtllm-scripted", verify=cert)
+    assert llm.generate("[[say safe]]") == "safe"
+    named = make(f"grpcs://{secure.grpc}", "trtllm-scripted", verify=cert, server_name="triton.test")
+    assert named.generate("[[say named]]") == "named"
+
+
+def test_tls_mismatches(make, secure, peer, certificate, tmp_path):
+    cert, _ = certificate
+    for address, options in (
+        (f"grpcs://{secure.grpc}", {}),  # a certificate that nobody trusts
+        (f"grpcs://{secure.grpc}", {"verify": cert, "server_name": "other.test"}),
+        (secure.grpc, {}),  # in the clear, to a server with TLS
+        (f"grpcs://{peer.grpc}", {"verify": cert}),  # with TLS, to a server without
+    ):
+        with pytest.raises(ConnectError):
+            make(address, "trtllm-scripted", max_retries=0, **options).generate("hi")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        make(f"grpcs://{secure.grpc}", "trtllm-scripted", verify=tmp_path / "none.pem").generate("hi")
+    with pytest.raises(InvalidArgument, match="verify=False"):
+        make(f"grpcs://{secure.grpc}", "trtllm-scripted", verify=False)
+
+
+def test_headers_and_key_are_sent(make):
+    """tritonserver answers a restricted protocol only to who sends the right header."""
+    flags = ["--grpc-restricted-protocol=inference,model-repository:authorization=Bearer sk-right"]
+    with triton_peer.served(["trtllm-scripted"], flags=flags) as peer:
+        with pytest.raises(ServerError):
+            make(peer.grpc, "trtllm-scripted", max_retries=0).generate("[[say hello]]")
+        assert repr(make(peer.grpc, "x", api_key="sk-right")).count("sk-right") == 0
+        headers = {"triton-grpc-protocol-authorization": "Bearer sk-right"}
+        assert make(peer.grpc, "trtllm-scripted", headers=headers).generate("[[say hello]]") == "hello"
+
+
+def test_a_server_that_does_not_tell_what_it_has(make):
+    flags = ["--grpc-restricted-protocol=model-repository:authorization=Bearer sk-right"]
+    with triton_peer.served(["trtllm-scripted"], flags=flags) as peer:
+        assert make(peer.grpc, "trtllm-scripted", max_retries=0).generate("[[say hello]]") == "hello"
+        with pytest.raises(ServerError):
+            make(peer.grpc, "nothing", max_retries=0).generate("hi")
+
+
+# models
+
+
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_an_unknown_model(make, server):
+    with triton_peer.served(["trtllm-scripted", "llmapi"]) as peer:
+        with pytest.raises(NotFound, match="no model 'nothing'; it has llmapi, trtllm-scripted") as caught:
+            make(getattr(peer, server), "nothing").generate("hi")
+        assert caught.value.status_code == 404
+
+
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_a_model_that_could_not_be_loaded(make, peer, server):
+    with pytest.raises(ServerError, match=r"'broken' is UNAVAILABLE: .*No module named") as caught:
+        make(getattr(peer, server), "broken", max_retries=0).generate("hi")
+    assert (caught.value.status_code, caught.value.code) == (503, "UNAVAILABLE")
+
+
+def test_readiness(make, peer, nobody):
+    llm = make(peer.grpc, "trtllm-scripted")
+    assert llm.wait_ready() is None
+    assert "trtllm-scripted" in llm.models()
+    assert "broken" not in llm.models()
+    assert make(peer.http, "trtllm-scripted").models() == llm.models()
+    with pytest.raises(NotFound):
+        make(peer.grpc, "nothing", dialect="vllm").wait_ready(30)
+    with pytest.raises(TimeoutExceeded, match="was not ready within 0.3 s: cannot connect") as caught:
+        make(nobody, "trtllm").wait_ready(0.3)
+    assert caught.value.phase == "total"
+
+
+def test_a_closed_client_is_asked_nothing(make, peer, nobody):
+    for address in (peer.grpc, peer.http, nobody):
+        llm = make(address, "trtllm-scripted")
+        llm.aclose() if llm.asynchronous else llm.llm.close()
+        for ask in (llm.models, llm.dialect_found, llm.wait_ready):
+            with pytest.raises(LLMError, match="is closed"):
+                ask()
+        assert "transport" not in vars(llm.llm)
+
+
+def test_it_waits_for_a_server_that_starts(make):
+    port = check_port("127.0.0.1", 0)
+    llm = make(f"127.0.0.1:{port}", "trtllm-scripted")
+    waiting = threading.Thread(target=llm.wait_ready, args=(60,))
+    waiting.start()
+    with triton_peer.served(["trtllm-scripted"], grpc_port=port):
+        waiting.join(60)
+        assert not waiting.is_alive()
+        assert llm.generate("[[say there]]") == "there"
+
+
+# input
+
+
+def test_bad_input(make, peer, events):
+    llm = make(peer.grpc, "trtllm-scripted")
+    with pytest.raises(InvalidArgument, match="the prompt is empty"):
+        llm.generate("")
+    for session_id in ("1", 1.5, None.__class__, -1, True):
+        with pytest.raises(InvalidArgument, match="session_id="):
+            llm.generate("hi", session_id=session_id)
+    for tokenizer in (7, object()):
+        with pytest.raises(InvalidArgument, match="tokenizer="):
+            make(peer.grpc, "trtllm", tokenizer=tokenizer)
+    with pytest.raises(ConfigError, match="no such file"):
+        make(peer.grpc, "trtllm", tokenizer="/nowhere")
+    assert events() == []
+
+
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_values_too_large_for_the_model(make, peer, events, server):
+    llm = make(getattr(peer, server), "trtllm-scripted")
+    with pytest.raises(InvalidArgument, match="max_tokens=1099511627776: the model's input is INT32"):
+        llm.generate("hi", max_new_tokens=2**40)
+    assert events() == []
+
+
+def test_bad_headers(make, peer):
+    for headers in ({"bad name": "x"}, {"x": "a\nb"}, {"x": 5}):
+        for address in (peer.grpc, peer.http):
+            with pytest.raises(InvalidArgument, match="headers: "):
+                make(address, "trtllm", headers=headers)
+    for headers in ({"x": "ä"}, {"x-bin": "y"}, {"x!": "y"}):
+        with pytest.raises(InvalidArgument, match="cannot be sent over gRPC"):
+            make(peer.grpc, "trtllm", headers=headers)
+        assert make(peer.http, "trtllm-scripted", headers=headers).generate("[[say ok]]") == "ok"
+    with pytest.raises(InvalidArgument, match="headers: "):
+        make(peer.grpc, "trtllm", api_key="two\nlines")
+
+
+def test_a_session_that_may_not_fit_needs_a_count(make, peer, events):
+    """The peer has the model preprocessing, which counts; under another name nobody asks it."""
+    with pytest.raises(SessionOutOfLimit, match="81 tokens"):
+        make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40).generate("x" * 80)
+    with triton_peer.served(["vllm-scripted"]) as alone:
+        _needs_a_count(make, alone)
+
+
+def _needs_a_count(make, peer):
+    alone = make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40)
+    assert alone.generate("[[say fits whatever it counts]]") == "fits whatever it counts"
+    with pytest.raises(UnsupportedParameter, match=r"tokenizer=…"):
+        alone.generate("x" * 80)
+
+    class Words:
+        def encode(self, text):
+            return text.split()
+
+    counting = make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40, tokenizer=Words())
+    assert counting.generate("[[say ok]]" + "x" * 80) == "ok"
+    seen = len(peer.events("begin"))
+    with pytest.raises(SessionOutOfLimit, match="61 tokens .* session_len=100"):
+        counting.generate("x " * 61)
+    assert len(peer.events("begin")) == seen
+
+
+# errors of the model
+
+
+@pytest.mark.parametrize(
+    "model", ["trtllm-scripted", "vllm-scripted", "lmdeploy_model", "llmapi", "ensemble"]
+)
+@pytest.mark.parametrize("at", [0, 3])
+def test_the_model_tells_an_error(make, peer, model, at):
+    llm = make(peer.grpc, model)
+    with pytest.raises(ServerError, match="the model was told to fail") as caught:
+        llm.generate(f"[[tokens 9]] [[error {at}]]")
+    assert caught.value.partial == "".join(f"t{n} " for n in range(at))
+    assert llm.generate("[[say fine]]") == "fine"
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_the_model_tells_an_error_over_http(make, peer, at):
+    llm = make(peer.http, "trtllm-scripted")
+    with pytest.raises(ServerError, match="the model was told to fail") as caught:
+        llm.generate(f"[[tokens 9]] [[error {at}]]")
+    assert caught.value.partial == "".join(f"t{n} " for n in range(at))
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_an_exception_in_the_models_code(make, peer, at):
+    llm = make(peer.grpc, "trtllm-scripted")
+    with pytest.raises(ServerError, match="RuntimeError: a bug in the model") as caught:
+        llm.generate(f"[[tokens 9]] [[raise {at}]]")
+    assert pickle.loads(pickle.dumps(caught.value)).partial == caught.value.partial
+
+
+def test_an_error_with_its_code_where_there_is_one(make, peer):
+    with pytest.raises(ServerError) as caught:
+        make(peer.grpc, "trtllm-whole", max_retries=0).generate("[[error 0 UNAVAILABLE]]")
+    assert (caught.value.code, caught.value.status_code) == ("UNAVAILABLE", 503)
+
+
+def test_a_missing_input(make, peer, monkeypatch):
+    from lagent_llms.backends.triton.inputs import Inputs
+
+    put = Inputs.put
+    monkeypatch.setattr(Inputs, "put", lambda self, name, *v: name != "text_input" or put(self, name, *v))
+    for server in (peer.grpc, peer.http):
+        with pytest.raises(ServerError, match="expected .*inputs but got 1|input"):
+            make(server, "trtllm-scripted", max_retries=0).generate("hi")
+
+
+def test_on_error_status(make, peer):
+    llm = make(peer.grpc, "trtllm-scripted")
+    with llm.stream("stream_generate", "[[tokens 9]] [[error 2]]", on_error="status") as stream:
+        chunks = list(stream)
+    assert tuple(chunks[-1])[:2] == (ModelStatusCode.SERVER_ERR, "t0 t1 ")
+
+
+def test_one_bad_prompt_of_many(make, peer):
+    with pytest.raises(BatchError) as caught:
+        make(peer.grpc, "trtllm-scripted").generate(["[[say a]]", "[[error 0]]", "[[say c]]"])
+    assert (caught.value.index, caught.value.results[0], caught.value.results[2]) == (1, "a", "c")
+
+
+# time
+
+
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_deadlines(make, peer, events, server):
+    llm = make(getattr(peer, server), "trtllm-scripted", max_retries=0)
+    llm.generate("[[say warm]]")  # what it takes to connect is not measured here
+    with pytest.raises(TimeoutExceeded) as first:
+        llm.generate("[[hang 0]]", timeout=1)
+    with pytest.raises(TimeoutExceeded) as later:
+        llm.generate("[[tokens 9]] [[hang 2]]", timeout=1)
+    assert (first.value.phase, later.value.phase) == ("first_token", "idle")
+    assert later.value.partial == "t0 t1 "
+    # Over HTTP the server does not notice a client that left before the first response.
+    seen = ["done"] + ["cancelled"] * (2 if server == "grpc" else 1)
+    assert wait_until(lambda: [event["why"] for event in events("end")] == seen)
+
+
+def test_a_deadline_of_a_model_that_answers_once(make, peer):
+    with pytest.raises(TimeoutExceeded) as caught:
+        make(peer.grpc, "trtllm-whole", max_retries=0).generate("[[first 3]]", timeout=0.3)
+    assert caught.value.phase == "first_token"
+
+
+# leaving
+
+
+@pytest.mark.parametrize("model", ["trtllm-scripted", "vllm-scripted", "llmapi"])
+def test_the_model_sees_that_a_stream_was_left(make, peer, events, model):
+    llm = make(peer.grpc, model, max_new_tokens=1000)
+    with llm.stream("stream_generate", SLOW) as stream:
+        next(iter(stream))
+    assert wait_until(lambda: [event["why"] for event in events("end")] == ["cancelled"])
+
+
+def test_a_stop_word_ends_the_generation(make, peer, events):
+    llm = make(peer.grpc, "vllm-scripted", max_new_tokens=1000)
+    assert llm.generate(SLOW, stop_words=["t3"]) == "t0 t1 t2 "
+    assert wait_until(lambda: events("end"))
+    assert events("end")[0]["tokens"] < 1000
+
+
+async def test_cancelling_the_task_cancels_the_model(peer, events):
+    llm = AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000)
+    task = asyncio.create_task(llm.generate(SLOW))
+    await until(lambda: events("begin"), task)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: events("end"))
+    assert events("end")[0]["why"] == "cancelled"
+    await llm.aclose()
+
+
+def test_closing_from_another_thread(make, peer, events):
+    llm = make(peer.grpc, "trtllm-scripted", max_new_tokens=1000)
+    if llm.asynchronous:
+        return
+    stream = llm.llm.stream_generate("[[tokens 9]] [[hang 1]]")
+    assert next(stream).delta == "t0 "
+    threading.Timer(0.3, stream.close).start()
+    assert list(stream) == []
+    assert wait_until(lambda: [event["why"] for event in events("end")] == ["cancelled"])
+
+
+# a server that dies
+
+
+@pytest.mark.parametrize("prefix", ["grpc", "http"])
+def test_a_server_killed_in_mid_stream(make, mortal, prefix):
+    llm = make(getattr(mortal, prefix), "trtllm-scripted", max_new_tokens=1000)
+    with llm.stream("stream_generate", SLOW) as stream:
+        steps = iter(stream)
+        next(steps)
+        next(steps)
+        os.kill(mortal.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        with pytest.raises(StreamInterrupted) as caught:
+            for _ in steps:
+                pass
+    assert caught.value.partial.startswith("t0 t1 ")
+    assert time.monotonic() - killed < 5  # a promise of one second; the machine may be busy
+    assert wait_until(lambda: mortal.child.ended() is not None)
+    with pytest.raises(ConnectError):
+        make(getattr(mortal, prefix), "trtllm-scripted", max_retries=0).generate("hi")
+
+
+def test_a_server_that_comes_back(make):
+    with triton_peer.served(["trtllm-scripted"]) as first:
+        llm = make(first.grpc, "trtllm-scripted")
+        assert llm.generate("[[say one]]") == "one"
+    port = int(first.grpc.rpartition(":")[2])
+    with triton_peer.served(["trtllm-scripted"], grpc_port=port):
+        llm.wait_ready(30)
+        assert wait_until(lambda: _answers(llm))
+
+
+def _answers(llm):
+    try:
+        return llm.generate("[[say two]]") == "two"
+    except ConnectError:  # the channel has not tried again yet
+        return False
+
+
+def test_a_slow_reader_is_no_slow_server(make, peer):
+    llm = make(peer.grpc, "trtllm-scripted", timeout=2)
+    with llm.stream("stream_generate", "[[tokens 5]]") as stream:
+        texts = []
+        for chunk in stream:
+            texts.append(chunk.delta)
+            if len(texts) == 2:
+                time.sleep(3)
+    assert "".join(texts) == "t0 t1 t2 t3 t4 "

@@ -1,0 +1,332 @@
+"""A child server: it comes up, is watched, and nothing of it is left, however the owner ends."""
+
+import contextlib
+import gc
+import io
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import lagent_llms
+from lagent_llms import ServerStartError
+from lagent_llms.child.process import Child, redact
+from lagent_llms.child.startup import Startup
+
+# A server with a grandchild in a session of its own, which is as far as one can run away.
+SERVER = """
+    import os, signal, socket, subprocess, sys, time
+    runaway = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    if "stubborn" in sys.argv:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    print("pids", os.getpid(), runaway.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def python(code, *args):
+    return [sys.executable, "-c", textwrap.dedent(code), *map(str, args)]
+
+
+def wait_until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def exists(pid):
+    """Whether there is such a process; a zombie counts."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def pids_in(text):
+    words = text.split()
+    return [int(word) for word in words[words.index("pids") + 1 :][:2]]
+
+
+@contextlib.contextmanager
+def started(*args, **kwargs):
+    child = Child(*args, **kwargs)
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("manner", ["polite", "stubborn"])
+def test_stop_leaves_nothing(port, manner):
+    child = Child(python(SERVER, port, manner), grace=0.5)
+    assert wait_until(lambda: "pids" in child.log_tail)
+    pids = [child.pid, child._guard.pid, *pids_in(child.log_tail)]
+    assert child.ended() is None
+    assert all(map(exists, pids))
+    assert not is_free(port)
+    child.stop()
+    assert not any(map(exists, pids))
+    assert is_free(port)
+    assert child.ended() == f"was killed by {'SIGTERM' if manner == 'polite' else 'SIGKILL'}"
+    child.stop()
+
+
+def test_a_child_that_ends_by_itself_is_noticed_and_takes_its_own_along(port):
+    with started(python(SERVER, port)) as child:
+        assert wait_until(lambda: "pids" in child.log_tail)
+        os.kill(child.pid, signal.SIGKILL)
+        assert wait_until(child.ended)
+        assert child.ended() == "was killed by SIGKILL"
+        assert wait_until(lambda: not any(map(exists, [*pids_in(child.log_tail), child._guard.pid])))
+
+
+def test_an_exit_code_and_the_last_lines():
+    with started(python("import sys; print('one'); print('two', file=sys.stderr); sys.exit(7)")) as child:
+        assert wait_until(child.ended)
+        assert child.ended() == "exited with code 7"
+        error = child.failure("it died")
+        assert sorted(error.log_tail.splitlines()) == ["one", "two"]
+        assert str(error) == f"it died\n--- last lines of its log ---\n{error.log_tail}"
+
+
+def test_no_such_program():
+    with pytest.raises(ServerStartError, match="there is no such program"):
+        Child(["no-such-program-here"])
+
+
+def test_the_environment():
+    code = "import os; print(os.environ['A'], 'HOME' in os.environ)"
+    with started(python(code), env={"A": "1", "HOME": None}) as child:
+        assert wait_until(child.ended)
+        assert child.failure("").log_tail == "1 False"
+
+
+def test_standard_input_and_nothing_else_is_handed_down():
+    code = "import os, sys; print(sys.stdin.read(), sorted(os.listdir('/proc/self/fd'))[:-1])"
+    with started(python(code), stdin=b"secret") as child:
+        assert wait_until(child.ended)
+        assert child.failure("").log_tail == "secret ['0', '1', '2']"
+
+
+def test_the_log_is_bounded_clean_and_without_secrets(tmp_path):
+    code = r"""
+        import sys
+        print("\x1b[31mred\x1b[0m key sk-SECRET!")
+        for number in range(500):
+            sys.stdout.write(f"\rloading {number} %")
+        print("\n" + "x" * 5_000_000)
+        print("last \xff line", flush=True)
+    """
+    file = tmp_path / "log"
+    with started(python(code), secrets=["sk-SECRET"], log_file=file) as child:
+        assert wait_until(child.ended)
+        lines = child.failure("").log_tail.splitlines()
+    assert len(lines) == 100
+    assert lines[0] == "loading 402 %"
+    assert len(lines[-2]) == 2000
+    assert lines[-1].startswith("last ")
+    assert file.read_text().splitlines()[0] == "red key ***!"
+    assert redact("a KEY b", ["", "KEY"]) == "a *** b"
+
+
+def test_two_threads_may_stop_it():
+    child = Child(python("import time; time.sleep(600)"))
+    threads = [threading.Thread(target=child.stop) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not exists(child.pid)
+
+
+def test_a_thread_that_ends_leaves_the_child_alone():
+    made = []
+    thread = threading.Thread(target=lambda: made.append(Child(python("import time; time.sleep(600)"))))
+    thread.start()
+    thread.join()
+    time.sleep(0.5)
+    assert made[0].ended() is None
+    made[0].stop()
+
+
+def test_a_child_that_has_hardly_begun_is_stopped_politely():
+    for _ in range(5):
+        child = Child(python("import time; time.sleep(600)"), grace=60)
+        child.stop()
+        assert child.ended() == "was killed by SIGTERM"
+
+
+def test_a_forgotten_child_ends():
+    child = Child(python("import time; time.sleep(600)"))
+    pid = child.pid
+    del child
+    gc.collect()
+    assert wait_until(lambda: not exists(pid))
+
+
+def test_a_killed_guard_takes_the_child_along(port):
+    with started(python(SERVER, port)) as child:
+        assert wait_until(lambda: "pids" in child.log_tail)
+        _, runaway = pids_in(child.log_tail)
+        child._guard.kill()
+        assert wait_until(lambda: not exists(child.pid))
+        assert wait_until(child.ended)
+        os.kill(runaway, signal.SIGKILL)  # only a living guard finds what has left the process group
+
+
+# However the owner ends.
+
+OWNER = """
+    import os, signal, sys, threading, time
+    from lagent_llms.child.process import Child
+
+    def start():
+        global child
+        child = Child([sys.executable, "-c", SERVER, PORT, MANNER], grace=0.5)
+        while "pids" not in child.log_tail:
+            assert child.ended() is None, child.log_tail
+            time.sleep(0.01)
+        print(child.log_tail, child._guard.pid, flush=True)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+"""
+
+
+def owner(port, ending, manner="polite"):
+    head = f"SERVER, PORT, MANNER = {textwrap.dedent(SERVER)!r}, '{port}', {manner!r}\n"
+    code = head + textwrap.dedent(OWNER) + textwrap.dedent(ending)
+    root = Path(lagent_llms.__file__).parent.parent
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        start_new_session=True,
+        # Tests that run in the background are born with SIGINT ignored, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    line = process.stdout.readline()
+    assert line, process.stderr.read()
+    return process, [*pids_in(line), int(line.split()[-1])]
+
+
+@pytest.mark.parametrize("manner", ["polite", "stubborn"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "sys.exit(0)",
+        "raise ValueError",
+        "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)",
+        "os.kill(os.getpid(), signal.SIGKILL); time.sleep(60)",
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)",
+        "os._exit(1)",
+        "if os.fork() == 0: time.sleep(60)\nos.kill(os.getpid(), signal.SIGKILL)",
+    ],
+    ids=["exit", "exception", "sigterm", "sigkill", "sigint", "_exit", "a fork lives on"],
+)
+def test_no_orphan_however_the_owner_ends(port, ending, manner):
+    process, pids = owner(port, ending, manner)
+    try:
+        process.wait(60)
+        assert wait_until(lambda: not any(map(exists, pids)))
+        assert is_free(port)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_when_the_owner_has_exited_the_port_is_free_already(port):
+    process, pids = owner(port, "sys.exit(0)")
+    process.communicate(timeout=60)
+    assert is_free(port)
+    assert not any(map(exists, pids))
+
+
+def test_a_fork_of_the_owner_does_not_end_the_child(port):
+    process, pids = owner(port, "if os.fork() == 0: child.stop(); sys.exit(0)\nos.wait(); time.sleep(60)")
+    try:
+        time.sleep(1)
+        assert all(map(exists, pids))
+    finally:
+        process.kill()
+        process.communicate()
+    assert wait_until(lambda: not any(map(exists, pids)))
+
+
+# The wait until it is ready.
+
+
+def test_startup_ends_with_the_reason():
+    with (
+        started(python("print('no GPU'); raise SystemExit(1)")) as child,
+        pytest.raises(ServerStartError, match="the server exited with code 1 before it was ready") as caught,
+        Startup(child, "the server", timeout=60) as startup,
+    ):
+        while True:
+            time.sleep(startup.pause())
+    assert caught.value.log_tail == "no GPU"
+
+
+def test_startup_has_a_limit():
+    said = []
+    code = "import time; print('loading', flush=True); time.sleep(600)"
+    with started(python(code)) as child:
+        assert wait_until(lambda: child.last_line)
+        with (
+            pytest.raises(ServerStartError, match="the server was not ready after 0.5 s") as caught,
+            Startup(child, "the server", timeout=0.5, say=said.append) as startup,
+        ):
+            while True:
+                time.sleep(startup.pause())
+    assert caught.value.log_tail == "loading"
+    assert said[0] == "the server is starting, 0 s: loading"
+
+
+def test_the_terminal_shows_one_line_and_cleans_up(monkeypatch):
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as terminal, started(python("import time; time.sleep(600)")) as child:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        monkeypatch.setenv("COLUMNS", "30")
+        child._log._add(b"a very long last line of the log")
+        with Startup(child, "the server", timeout=60) as startup:
+            startup.pause()
+            startup.pause()
+        monkeypatch.undo()
+    shown = os.read(master, 1000).decode()
+    os.close(master)
+    assert shown == "\r\x1b[Kthe server is starting, 0 s:…\r\x1b[K"
+
+
+def test_no_terminal_no_output(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with started(python("import time; time.sleep(600)")) as child, Startup(child, "x", timeout=60) as startup:
+        startup.pause()
+    assert stream.getvalue() == ""

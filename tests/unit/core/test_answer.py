@@ -1,0 +1,111 @@
+import pytest
+
+from lagent_llms.core.answer import Answer
+from lagent_llms.errors import ModelStatusCode, SessionOutOfLimit, StreamInterrupted
+from lagent_llms.schema import Piece, StreamChunk, TokenLogprob, ToolCall, Usage
+
+
+def fed(answer, *pieces):
+    return [chunk for piece in pieces if (chunk := answer.feed(piece)) is not None]
+
+
+def test_chunks_unpack_to_lagents_three():
+    answer = Answer()
+    chunks = fed(answer, Piece("Hel", n_tokens=1), Piece("lo", n_tokens=2))
+    assert [tuple(chunk) for chunk in chunks] == [
+        (ModelStatusCode.STREAM_ING, "Hel", 1),
+        (ModelStatusCode.STREAM_ING, "Hello", 2),
+    ]
+    status, text, _ = chunks[0]
+    assert (status, text) == (1, "Hel")
+    assert (chunks[1][1], chunks[1][:2], len(chunks[1])) == ("Hello", (1, "Hello"), 3)
+    assert chunks[1].delta == "lo"
+    assert chunks[1] == (1, "Hello", 2)
+    assert isinstance(chunks[1], StreamChunk)
+
+
+def test_an_early_chunk_still_tells_its_own_text_later():
+    answer = Answer()
+    chunks = fed(answer, *(Piece(char) for char in "abc"))
+    assert [chunk.text for chunk in reversed(chunks)] == ["abc", "ab", "a"]
+
+
+def test_the_end_chunk_carries_the_completion():
+    answer = Answer()
+    fed(answer, Piece("Hello", token_ids=(1, 2)), Piece(finish_reason="length", usage=Usage(3, 2)))
+    assert answer.done
+    completion, end = answer.finish()
+    assert (end.status, end.text, end.delta, end.finish_reason) == (
+        ModelStatusCode.END,
+        "Hello",
+        "",
+        "length",
+    )
+    assert end.completion is completion
+    assert (completion.text, completion.token_ids, completion.usage.total_tokens) == ("Hello", (1, 2), 5)
+
+
+def test_a_stop_word_ends_the_answer_and_is_not_part_of_it():
+    answer = Answer(["END"])
+    assert [chunk.delta for chunk in fed(answer, Piece("a E"), Piece("N"), Piece("D b"))] == ["a "]
+    assert answer.done
+    completion, _ = answer.finish()
+    assert (completion.text, completion.finish_reason, completion.stop_word) == ("a ", "stop", "END")
+
+
+def test_what_was_held_comes_with_the_end():
+    answer = Answer(["END"])
+    assert [chunk.text for chunk in fed(answer, Piece("a E"), Piece("", finish_reason="stop"))] == [
+        "a ",
+        "a E",
+    ]
+    completion, _ = answer.finish()
+    assert (completion.text, completion.stop_word) == ("a E", None)
+
+
+def test_no_final_marker_is_no_success():
+    answer = Answer(["END"])
+    fed(answer, Piece("a E"))
+    with pytest.raises(StreamInterrupted) as caught:
+        answer.finish()
+    assert caught.value.partial == "a "
+
+
+def test_a_failure_as_status_gives_what_was_held():
+    answer = Answer(["END"])
+    fed(answer, Piece("a E", n_tokens=2))
+    chunk = answer.fail(SessionOutOfLimit("full"))
+    assert tuple(chunk) == (ModelStatusCode.SESSION_OUT_OF_LIMIT, "a E", 2)
+    assert isinstance(chunk.error, SessionOutOfLimit)
+
+
+def test_logprobs_come_with_the_chunks_in_which_their_tokens_came():
+    answer = Answer(["END"])
+    items = [TokenLogprob(text, None, -0.1) for text in ("a", " E", "N", "!")]
+    chunks = fed(
+        answer, *(Piece(item.token, logprobs=(item,)) for item in items), Piece(finish_reason="stop")
+    )
+    assert [chunk.text for chunk in chunks] == ["a", "a ", "a EN!"]
+    assert [chunk.logprobs for chunk in chunks] == [(items[0],), (items[1],), (items[2], items[3])]
+    assert answer.finish()[1].logprobs == ()
+
+
+def test_logprobs_reasoning_and_tool_calls_are_gathered():
+    answer = Answer()
+    call = ToolCall("search", {"q": "x"})
+    fed(
+        answer,
+        Piece(reasoning="hm", logprobs=(TokenLogprob("a", 1, -0.1),)),
+        Piece(reasoning="!", logprobs=(TokenLogprob("b", 2, -0.2),), tool_calls=(call,)),
+        Piece(finish_reason="tool_calls"),
+    )
+    completion, _ = answer.finish()
+    assert completion.reasoning == "hm!"
+    assert [item.token for item in completion.logprobs] == ["a", "b"]
+    assert completion.tool_calls == (call,)
+
+
+def test_tool_calls_found_in_the_text_are_the_finish_reason():
+    answer = Answer(parse_tool_calls=lambda text: ("", (ToolCall("t", {}),) if "<call>" in text else ()))
+    fed(answer, Piece("<call>", finish_reason="stop"))
+    assert answer.finish()[0].finish_reason == "tool_calls"

@@ -1,0 +1,103 @@
+import pytest
+
+from lagent_llms.core.sessions import History, SessionStore
+from lagent_llms.errors import SessionBusy, SessionClosed
+
+
+def said(text):
+    return History(None, text)
+
+
+def test_a_stateless_turn_leaves_no_trace():
+    store = SessionStore()
+    first, second = (store.begin(7, start=True, end=True) for _ in range(2))
+    assert first.stateless
+    assert second.stateless
+    first.commit(said("a"))
+    assert 7 not in store
+    assert len(store) == 0
+
+
+def test_open_continue_close():
+    store = SessionStore()
+    store.begin(7, start=True, end=False).commit(said("a"))
+    assert 7 in store
+    turn = store.begin(7, start=False, end=True)
+    assert turn.history == said("a")
+    turn.commit(said("ab"))
+    assert 7 not in store
+    with pytest.raises(SessionClosed, match="session 7 is not open"):
+        store.begin(7, start=False, end=False)
+
+
+def test_unknown_session_is_closed():
+    with pytest.raises(SessionClosed) as caught:
+        SessionStore().begin(3, start=False, end=True)
+    assert caught.value.session_id == 3
+
+
+def test_two_turns_at_once_are_refused_and_the_first_goes_on():
+    store = SessionStore()
+    turn = store.begin(7, start=True, end=False)
+    with pytest.raises(SessionBusy):
+        store.begin(7, start=True, end=False)
+    turn.commit(said("a"))
+    assert store.begin(7, start=False, end=False).history == said("a")
+
+
+def test_a_stateless_turn_does_not_disturb_an_open_session_of_the_same_id():
+    store = SessionStore()
+    store.begin(7, start=True, end=False).commit(said("a"))
+    store.begin(7, start=True, end=True).commit(said("other"))
+    assert store.begin(7, start=False, end=False).history == said("a")
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_failed_turn_leaves_history_as_it_was(end):
+    store = SessionStore()
+    store.begin(7, start=True, end=False).commit(said("a"))
+    store.begin(7, start=False, end=end).rollback()
+    store.begin(7, start=True, end=end).rollback() if not end else None
+    assert store.begin(7, start=False, end=False).history == said("a")
+
+
+def test_a_failed_first_turn_opens_nothing():
+    store = SessionStore()
+    store.begin(7, start=True, end=False).rollback()
+    assert 7 not in store
+    with pytest.raises(SessionClosed):
+        store.begin(7, start=False, end=False)
+
+
+def test_restart_forgets():
+    store = SessionStore()
+    store.begin(7, start=True, end=False).commit(said("a"))
+    turn = store.begin(7, start=True, end=False)
+    assert turn.history == History()
+    turn.commit(said("b"))
+    assert store.begin(7, start=False, end=False).history == said("b")
+
+
+def test_rollback_after_commit_changes_nothing():
+    store = SessionStore()
+    turn = store.begin(7, start=True, end=False)
+    turn.commit(said("a"))
+    turn.rollback()
+    assert 7 in store
+
+
+def test_a_session_closed_while_a_turn_runs_stays_closed():
+    store = SessionStore()
+    turn = store.begin(7, start=True, end=False)
+    store.close(7)
+    turn.commit(said("a"))
+    assert 7 not in store
+
+
+def test_a_finalizer_waits_for_nobody():
+    store = SessionStore()
+    turn = store.begin(1, start=True, end=False)
+    with store._lock:  # where a finalizer may run
+        turn.rollback()
+    assert 1 not in store
+    store.begin(1, start=True, end=False)

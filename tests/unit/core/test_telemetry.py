@@ -1,0 +1,154 @@
+"""Tracing, with OpenTelemetry's own SDK: one span a call, whatever way the call ends."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from lagent_llms import BatchError, InvalidArgument, ServerError, StreamInterrupted
+from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
+
+USER = [{"role": "user", "content": "a secret"}]
+
+
+@pytest.fixture(scope="module")
+def exporter():
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    yield exporter
+    provider.shutdown()
+
+
+@pytest.fixture
+def spans(exporter):
+    exporter.clear()
+    return exporter.get_finished_spans
+
+
+def chatty(script="fine", **kwargs):
+    return ScriptedLLM(script, meta_template="chatml", **kwargs)
+
+
+def test_a_chat(spans):
+    llm = chatty(max_new_tokens=20, temperature=0)
+    llm.model_name = "some-model"
+    llm.chat(USER, seed=3, stop_words=["X"])
+    (span,) = spans()
+    assert (span.name, span.kind) == ("chat some-model", SpanKind.CLIENT)
+    assert span.status.status_code is StatusCode.UNSET
+    found = dict(span.attributes)
+    assert found.pop("gen_ai.usage.input_tokens") > 0
+    assert found.pop("gen_ai.usage.output_tokens") > 0
+    assert found == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "ScriptedLLM",
+        "gen_ai.request.model": "some-model",
+        "gen_ai.request.max_tokens": 20,
+        "gen_ai.request.temperature": 0,
+        "gen_ai.request.top_p": 0.8,
+        "gen_ai.request.top_k": 40,
+        "gen_ai.request.seed": 3,
+        "gen_ai.request.stop_sequences": ("X",),
+        "gen_ai.response.finish_reasons": ("stop",),
+    }
+
+
+def test_what_was_said_is_not_recorded(spans):
+    chatty("an answer").chat(USER)
+    told = str([span.to_json() for span in spans()])
+    assert "secret" not in told
+    assert "an answer" not in told
+
+
+def test_a_prompt_and_a_session(spans):
+    ScriptedLLM("fine").generate("x", session_id=7, sequence_end=False)
+    (span,) = spans()
+    assert span.name == "text_completion"
+    assert span.attributes["gen_ai.conversation.id"] == "7"
+
+
+def test_it_is_a_child_of_the_current_span(spans):
+    with trace.get_tracer("app").start_as_current_span("agent step"):
+        chatty().chat(USER)
+    call, step = spans()
+    assert call.parent.span_id == step.context.span_id
+
+
+def test_a_stream_is_one_span_that_ends_with_it(spans):
+    stream = chatty(["a", "b"]).stream_chat(USER)
+    next(stream)
+    assert spans() == ()
+    list(stream)
+    assert [span.name for span in spans()] == ["chat"]
+
+
+def test_a_stream_left_early_ends_its_span(spans):
+    stream = chatty(["a", 30.0, "b"]).stream_chat(USER)
+    next(stream)
+    stream.close()
+    stream.close()
+    (span,) = spans()
+    assert "gen_ai.response.finish_reasons" not in span.attributes
+    assert span.status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize(
+    ("llm", "kind"),
+    [
+        (chatty(["a", ServerError("overloaded")]), ServerError),
+        (chatty("a", finish_reason=None), StreamInterrupted),
+    ],
+)
+def test_errors(spans, llm, kind):
+    with pytest.raises(kind):
+        llm.chat(USER)
+    (span,) = spans()
+    assert span.attributes["error.type"] == kind.__name__
+    assert span.status.status_code is StatusCode.ERROR
+
+
+def test_what_is_refused_before_it_is_sent_is_no_call(spans):
+    with pytest.raises(InvalidArgument):
+        chatty().chat([])
+    assert spans() == ()
+
+
+def test_a_batch_is_a_span_each(spans):
+    with pytest.raises(BatchError):
+        chatty().chat(["a", "", "b"])
+    assert len(spans()) == 2
+
+
+async def test_async_and_cancelled(spans):
+    llm = AsyncScriptedLLM(["a", 30.0, "b"], meta_template="chatml")
+    task = asyncio.create_task(llm.chat(USER))
+    while not llm.open:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (span,) = spans()
+    assert span.attributes["error.type"] == "CancelledError"
+    assert span.attributes["gen_ai.provider.name"] == "ScriptedLLM"
+
+
+@pytest.mark.parametrize("imported", ["", "import opentelemetry.trace\n"])
+def test_off_unless_the_application_traces(imported):
+    code = (
+        "import sys\n" + imported + "from lagent_llms.core import telemetry\n"
+        "from lagent_llms.testing import ScriptedLLM\n"
+        "found = []\n"
+        "begin = telemetry.begin\n"
+        "telemetry.begin = lambda *given: found.append(begin(*given))\n"
+        "print(ScriptedLLM('ok').generate('x'), found, 'opentelemetry' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ok [None] {bool(imported)}\n"

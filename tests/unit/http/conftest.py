@@ -1,0 +1,46 @@
+"""Both HTTP drivers and a server with a script, and a certificate that only the tests trust."""
+
+import ssl
+import subprocess
+
+import pytest
+
+from lagent_llms import AsyncLMDeployClient, LMDeployClient
+from lagent_llms.testing.conformance import Caller
+from tests.scripted_server import ScriptedServer
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """The end of an answer may come late here, and its connection is kept: the server is Python, too."""
+    monkeypatch.setattr("lagent_llms.http.sync_pool._DRAIN_TIMEOUT", 1.0)
+    monkeypatch.setattr("lagent_llms.http.async_pool._PATIENCE", 1.0)
+
+
+@pytest.fixture(params=[LMDeployClient, AsyncLMDeployClient], ids=["sync", "async"])
+def connect(request):
+    """Makes a server of a script and a client of it."""
+    made = []
+
+    def connect(script, url=None, **kwargs):
+        server = ScriptedServer(script)
+        client = Caller(request.param(url or server.url, "m", **{"max_retries": 0, **kwargs}))
+        made.extend((client, server))
+        return client, server
+
+    yield connect
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """The file of a certificate for 127.0.0.1 and model.test, and how a server shows it."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    names = ["-subj", "/CN=model.test", "-addext", "subjectAltName=DNS:model.test,IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return cert, context

@@ -1,0 +1,213 @@
+"""The connections beneath both HTTP drivers: TLS, tunnels, use again, slow readers, closing."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from lagent_llms import AsyncLMDeployClient, ConfigError, ConnectError, StreamInterrupted
+from lagent_llms.http.proxy import route
+from tests.scripted_server import ScriptedServer
+from tests.unit.http.connect_proxy import ConnectProxy
+
+
+@pytest.fixture
+def secure(certificate):
+    with ScriptedServer(lambda c: c.answer("sa", "fe"), tls=certificate[1]) as server:
+        yield server
+
+
+def port_of(server):
+    return int(server.url.rpartition(":")[2])
+
+
+# TLS
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_tls_and_the_connection_is_used_again(connect, secure, certificate, checked):
+    client, _ = connect(None, url=secure.url, verify=str(certificate[0]) if checked else False)
+    for _ in range(3):
+        assert client.generate("x") == "safe"
+    assert secure.connections == 1
+
+
+def test_a_certificate_that_nobody_trusts(connect, secure):
+    client, _ = connect(None, url=secure.url)
+    with pytest.raises(ConnectError, match="(?i)certificate"):
+        client.generate("x")
+
+
+# proxies
+
+
+def test_a_tunnel(connect, secure, certificate, monkeypatch):
+    with ConnectProxy(port_of(secure)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:p%40ss@{proxy.address}")
+        client, _ = connect(None, url="https://model.test:8443", verify=str(certificate[0]))
+        for _ in range(2):
+            assert client.generate("x") == "safe"
+        (head,) = proxy.heads
+        assert head.startswith("CONNECT model.test:8443 HTTP/1.")
+        assert "proxy-authorization: basic bwu6cebzcw==" in head.lower()
+    assert secure.requests[0].path == "/v1/completions"
+    assert secure.requests[0].headers["host"] == "model.test:8443"
+    assert "proxy-authorization" not in secure.requests[0].headers
+
+
+def test_the_name_is_that_of_the_server_behind_the_tunnel(connect, secure, certificate, monkeypatch):
+    with ConnectProxy(port_of(secure)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
+        client, _ = connect(None, url="https://other.test", verify=str(certificate[0]))
+        with pytest.raises(ConnectError, match=r"other\.test"):
+            client.generate("x")
+
+
+def test_a_proxy_that_makes_no_tunnel(connect, monkeypatch):
+    with ConnectProxy(0, status=407) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
+        client, _ = connect(None, url="https://model.test")
+        with pytest.raises(ConnectError, match="407"):
+            client.generate("x")
+
+
+def test_a_proxy_may_be_spoken_to_by_tls(connect, certificate, monkeypatch):
+    with ScriptedServer(lambda c: c.answer("by proxy"), tls=certificate[1]) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        client, _ = connect(None, url="http://model.test", verify=str(certificate[0]))
+        assert client.generate("x") == "by proxy"
+        assert proxy.requests[0].path == "http://model.test/v1/completions"
+
+
+def test_the_way_to_a_server():
+    way = route("http://[::1]:8000/base")
+    assert (way.host, way.port, way.tls, way.headers) == ("::1", 8000, False, {"Host": "[::1]:8000"})
+    assert way.target("/v1") == "/base/v1"
+    way = route("https://model.test", "http://proxy")
+    assert (way.host, way.port, way.tls, way.server) == ("proxy", 80, False, "model.test")
+    assert way.tunnel.startswith(b"CONNECT model.test:443 HTTP/1.1\r\n")
+    with pytest.raises(ConfigError, match="socks5"):
+        route("http://model.test", "socks5://proxy:1080")
+
+
+# use again
+
+
+def test_a_connection_is_not_used_again_when_the_server_says_so(connect):
+    whole = {"choices": [{"text": "a", "finish_reason": "stop"}]}
+    client, server = connect(lambda c: c.json(whole, Connection="close"))
+    for _ in range(2):
+        assert client.generate("x", stream=False) == "a"
+    assert server.connections == 2
+
+
+def test_an_announcement_is_no_response(connect):
+    def script(connection):
+        connection.send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+        connection.answer("a")
+
+    client, _ = connect(script)
+    assert client.generate("x") == "a"
+
+
+async def test_an_idle_connection_that_was_closed_is_not_used():
+    def script(connection):
+        connection.answer("a")
+        connection.sock.close()
+
+    with ScriptedServer(script) as server:
+        async with AsyncLMDeployClient(server.url, "m", max_retries=0) as llm:
+            for pause in (time.sleep, asyncio.sleep):  # the loop cannot look, or can
+                assert await llm.generate("x") == "a"
+                if (waiting := pause(0.1)) is not None:
+                    await waiting
+            assert await llm.generate("x") == "a"
+    assert server.connections == 3
+
+
+# slow readers
+
+
+async def test_a_slow_reader_makes_the_server_wait():
+    sent = [0]
+
+    def script(connection):
+        connection.head()
+        connection.text("a")
+        for _ in range(600):
+            connection.chunk(b": %s\n\n" % (b"x" * 100_000))
+            sent[0] += 1
+        connection.text("b", "stop")
+        connection.event("[DONE]")
+        connection.chunk()
+
+    with ScriptedServer(script) as server:
+        async with AsyncLMDeployClient(server.url, "m") as llm:
+            stream = llm.stream_generate("x")
+            assert (await stream.__anext__()).text == "a"
+            before = -1
+            while sent[0] > before:  # until nothing moves
+                before = sent[0]
+                await asyncio.sleep(0.3)
+            assert before < 300
+            assert [chunk.text async for chunk in stream][-1] == "ab"
+    assert sent[0] == 600
+
+
+# closing
+
+
+def begun(connection):
+    connection.head()
+    connection.text("a")
+
+
+async def test_closing_ends_streams_and_idle_connections():
+    with ScriptedServer(lambda c: c.answer("a") if c.body["prompt"] == "whole" else begun(c)) as server:
+        llm = AsyncLMDeployClient(server.url, "m", max_retries=0)
+        stream = llm.stream_generate("x")
+        await stream.__anext__()
+        assert await llm.generate("whole") == "a"
+        waiting = asyncio.ensure_future(stream.__anext__())
+        await asyncio.sleep(0)
+        await llm.aclose()
+        with pytest.raises(StreamInterrupted):
+            await waiting
+        assert server.connections == 2
+        assert await asyncio.to_thread(server.requests[0].wait_gone)
+
+
+async def test_a_stream_may_be_closed_from_another_thread():
+    with ScriptedServer(begun) as server:
+        async with AsyncLMDeployClient(server.url, "m") as llm:
+            stream = llm.stream_generate("x")
+            await stream.__anext__()
+            thread = threading.Thread(target=stream.close)
+            thread.start()
+            assert await asyncio.to_thread(server.requests[0].wait_gone)
+            thread.join()
+
+
+@pytest.mark.parametrize("end", ["await llm.aclose()", "pass"])
+def test_nothing_is_left_open(certificate, end):
+    code = f"""
+import asyncio, gc, sys
+from lagent_llms import AsyncLMDeployClient
+async def main():
+    global llm, stream
+    llm = AsyncLMDeployClient(sys.argv[1], "m", verify=sys.argv[2])
+    stream = llm.stream_generate("x")
+    await stream.__anext__()
+    print(await llm.generate("x", stop_words="b"))
+    {end}
+asyncio.run(main())
+del llm, stream
+gc.collect()
+"""
+    with ScriptedServer(lambda c: c.answer("a", "b", "c"), tls=certificate[1]) as server:
+        command = [sys.executable, "-Wd", "-c", code, server.url, str(certificate[0])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("a\n", "")

@@ -1,0 +1,86 @@
+"""A dialog that grows costs its new turns, and its prompt is the one of the whole dialog all the same."""
+
+import random
+
+import pytest
+
+from lagent_llms import TemplateError
+from lagent_llms.templates import available_templates, load_template
+from lagent_llms.testing import ScriptedLLM
+
+CONTENTS = ["Hi", " two\nlines ", "", "<think>why</think>so", "你好", "[INST] x [/INST]", "<|im_end|>", "\n"]
+#: Families whose every usual turn is written the same wherever it stands.
+GROWING = {
+    "chatml",
+    "internlm2",
+    "llama-3",
+    "qwen2",
+    "gemma-2",
+    "phi-3",
+    "yi",
+    "zephyr",
+    "vicuna",
+}
+
+
+def dialogs(rng):
+    """Messages turn by turn: mostly user and assistant, now and then something else."""
+    yield [
+        *([{"role": "system", "content": "Be brief."}] if rng.random() < 0.5 else []),
+        message(rng, "user"),
+    ]
+    for _ in range(6):
+        odd = rng.random() < 0.2
+        answer = message(rng, "assistant")
+        if odd:
+            name = rng.choice(["system", "tool", "environment", "user", "assistant"])
+            extra = {**message(rng, name), **({"name": "n"} if rng.random() < 0.5 else {})}
+            yield [answer, extra]
+        else:
+            yield [answer, message(rng, "user")]
+
+
+def message(rng, role):
+    return {"role": role, "content": rng.choice(CONTENTS)}
+
+
+def render(template, dialog):
+    try:
+        return template.render(dialog)
+    except TemplateError:
+        return None
+
+
+@pytest.mark.parametrize("family", available_templates())
+def test_a_grown_prompt_is_the_prompt_of_the_whole(family):
+    template = load_template(family)
+    grew = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        dialog, written = [], None
+        for new in dialogs(rng):
+            dialog = [*dialog, *new]
+            expected = render(template, dialog)
+            grown = template.grown(written, dialog[written.messages :]) if written is not None else None
+            if grown is not None:
+                grew += 1
+                written, prompt = grown
+                assert prompt == expected
+            else:
+                written = template.written(dialog) if expected is not None else None
+    if family in GROWING:
+        assert grew > 50
+
+
+def test_a_session_renders_only_what_is_new(monkeypatch):
+    llm = ScriptedLLM("fine", meta_template="chatml")
+    llm.chat("1", session_id=1, sequence_end=False)
+    llm.chat("2", session_id=1, sequence_start=False, sequence_end=False)
+    monkeypatch.setattr(type(llm.template), "render", None)
+    llm.chat("3", session_id=1, sequence_start=False, sequence_end=False)
+    prompt = llm.requests[-1].prompt
+    monkeypatch.undo()
+    said = [
+        {"role": role, "content": text} for n in "123" for role, text in (("user", n), ("assistant", "fine"))
+    ]
+    assert prompt == llm.template.render(said[:-1])

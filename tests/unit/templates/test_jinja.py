@@ -1,0 +1,186 @@
+"""A model's own Jinja template: the sandbox, model directories, and the comparison with a family."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lagent_llms.errors import MissingDependency, TemplateError
+from lagent_llms.templates import check_template, load_template
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+USER = [{"role": "user", "content": "hé"}]
+
+
+def render(source: str, messages: Any = USER, **options: Any) -> str:
+    template = load_template(source)
+    assert template is not None
+    return template.render(messages, **options)
+
+
+def test_a_string() -> None:
+    assert render(CHATML) == "<|im_start|>user\nhé<|im_end|>\n<|im_start|>assistant\n"
+    assert render("{{ bos_token }}{{ x }}", bos_token="<s>", x=1) == "<s>1"
+
+
+def test_the_environment_is_that_of_transformers() -> None:
+    assert render("{{ messages | tojson }}") == '[{"role": "user", "content": "hé"}]'
+    assert render("{{ '<' | tojson }} {{ {'a': 1} | tojson(indent=1) }}") == '"<" {\n "a": 1\n}'
+    assert (
+        render("{% for x in [1, 2, 3] %}\n  {% if x == 2 %}{% continue %}{% endif %}\n{{ x }}\n{% endfor %}")
+        == "1\n3\n"
+    )
+    assert render("a{% generation %}b{% endgeneration %}c") == "abc"
+    assert render("{% set n = namespace(i=1) %}{% set n.i = 2 %}{{ n.i }}{{ dict(a=1)['a'] }}") == "21"
+    assert render("{{ strftime_now('%d %b %Y') }}", now=datetime(2025, 1, 15)) == "15 Jan 2025"
+    assert render("{{ tools[0]['n'] if tools else 'none' }}", tools=[{"n": 1}]) == "1"
+    assert render("{{ tools is none }}") == "True"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ messages.append(1) }}",
+        "{{ dict.__init__.__globals__ }}",
+        "{% set n = namespace(_x=1) %}{{ n }}",
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ undefined.attribute }}",
+        "{{ 1 / 0 }}",
+        "{{ 'a' + 1 }}",
+        "{{ cycler.__init__.__globals__.os.system('true') }}",
+    ],
+)
+def test_what_the_sandbox_or_the_template_refuses(source: str) -> None:
+    with pytest.raises(TemplateError):
+        render(source)
+
+
+def test_messages_are_plain_data_and_stay_as_they_are() -> None:
+    class Odd:
+        def secret(self) -> str:
+            return "secret"
+
+    message = {"role": "user", "content": "x", "thing": Odd(), "thinking": "hm"}
+    assert render("{{ messages[0].thing }}{{ messages[0].reasoning_content }}", [message]) == "<Odd>hm"
+    with pytest.raises(TemplateError):
+        render("{{ messages[0].thing.secret() }}", [message])
+    assert set(message) == {"role", "content", "thing", "thinking"}
+
+
+def test_broken_jinja_names_the_line() -> None:
+    with pytest.raises(TemplateError, match="line 2: no valid Jinja"):
+        load_template("a\n{% if %}")
+
+
+def test_continue_final_message() -> None:
+    said = [*USER, {"role": "assistant", "content": "so far "}]
+    assert render(CHATML, said, continue_final_message=True).endswith("<|im_start|>assistant\nso far ")
+    stripping = CHATML.replace("message['content']", "message['content'] | trim")
+    assert render(stripping, said, continue_final_message=True).endswith("so far")
+    with pytest.raises(TemplateError, match="cannot be continued"):
+        render("{{ messages[0].content }}", said, continue_final_message=True)
+
+
+def test_without_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependency, match="jinja2 is not installed; run: pip install"):
+        load_template(CHATML + "{# another text #}")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model directory with a template in its tokenizer_config.json."""
+    config = {
+        "bos_token": {"content": "<s>"},
+        "eos_token": "<|im_end|>",
+        "pad_token": None,
+        "add_bos_token": True,
+        "added_tokens_decoder": {"7": {"content": "<|end|>"}, "8": {"content": "<|im_end|>"}},
+        "chat_template": CHATML,
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 8]}', encoding="utf-8")
+    return tmp_path
+
+
+def test_a_model_directory(model: Path) -> None:
+    for path in (model, str(model), model / "tokenizer_config.json"):
+        template = load_template(path)
+        assert template is not None
+        assert template.render(USER) == render(CHATML)
+        assert template.stop_words == ("<|im_end|>", "<|end|>")
+        assert (template.bos, template.bos_by, template.adds_bos) == ("<s>", "server", False)
+        with pytest.raises(TemplateError, match="special token of the template"):
+            template.guarded("refuse").render([{"role": "user", "content": "<|im_start|>"}])
+
+
+def test_a_template_file_comes_first(model: Path) -> None:
+    (model / "chat_template.jinja").write_text("{{ bos_token }}file", encoding="utf-8")
+    more = model / "additional_chat_templates"
+    more.mkdir()
+    (more / "tool_use.jinja").write_text("{{ tools | length }} tools", encoding="utf-8")
+    template = load_template(model)
+    assert template is not None
+    assert template.render(USER) == "<s>file"
+    assert template.render(USER, tools=[{}, {}]) == "2 tools"
+    assert template.adds_bos
+    beside = load_template(model / "chat_template.jinja")
+    assert beside is not None
+    assert beside.render(USER) == "<s>file"
+
+
+def test_named_templates_and_bad_directories(model: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    named = [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]
+    file = model / "tokenizer_config.json"
+    file.write_text(json.dumps({"chat_template": named}), encoding="utf-8")
+    template = load_template(model)
+    assert template is not None
+    assert (template.render(USER), template.render(USER, tools=[{}])) == ("d", "t")
+    file.write_text(json.dumps({"chat_template": named[1:]}), encoding="utf-8")
+    with pytest.raises(TemplateError, match="no template named 'default'"):
+        load_template(model)
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(TemplateError, match="no valid JSON"):
+        load_template(model)
+    with pytest.raises(TemplateError, match="the model has no chat template"):
+        load_template(tmp_path_factory.mktemp("empty"))
+
+
+def test_check_finds_no_drift(model: Path) -> None:
+    report = check_template(model, "chatml", n=50)
+    assert report.ok
+    assert (report.equal, report.different, report.first) == (50, 0, None)
+
+
+def test_check_shows_the_first_difference(model: Path) -> None:
+    report = check_template(model, "qwen2", n=50)
+    assert not report.ok
+    assert report.first is not None
+    assert report.first.position == len("<|im_start|>")
+    told = str(report)
+    assert "first difference at character 12" in told
+    assert '{"role": "user"' in told
+    assert "system\\nYou are a helpful" in told
+    refusing = check_template(model, "mistral-v0.1", n=50)
+    assert refusing.first is not None
+    assert check_template(model, "chatml", n=20, seed=3) == check_template(model, "chatml", n=20, seed=3)
+
+
+def test_a_family_is_lazy() -> None:
+    import subprocess
+
+    code = "import sys, lagent_llms.templates; print([m for m in ('yaml', 'jinja2') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )

@@ -1,0 +1,139 @@
+"""The suite of promises: a sound backend passes it, and each fault is found by the proof of its promise."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lagent_llms.testing.conformance.table import read_table, write_table
+
+# A model of one token a character that counts on from the length of its prompt.
+TOY = """
+import asyncio, threading, time
+import pytest
+from lagent_llms import AsyncBaseLLM, BaseLLM, Piece, Usage
+from lagent_llms.core.deadline import Deadline
+from lagent_llms.core.request import LLMCore
+from lagent_llms.testing.conformance import Conformance, BackendUnderTest
+
+FAULT = {fault!r}
+RUNNING = []
+
+class Source:
+    ready = ()
+
+    def __init__(self, request):
+        self.request, self.n, self.deadline = request, 0, Deadline(request.options.timeout)
+        number = sum(map(ord, request.prompt)) % 1000
+        said = "你好吗" if "你" in request.prompt else " ".join(map(str, range(number, number + 12)))
+        self.text = said + ("!" * 2000 if request.params.ignore_eos else "")
+        RUNNING.append(self)
+
+    def piece(self):
+        self.deadline.wake()
+        if self.deadline.remaining() == 0:
+            raise self.deadline.exceeded()
+        self.deadline.piece_arrived()
+        self.n += 1
+        limit = len(self.text) + 1 if FAULT == "no limit" else self.request.params.max_new_tokens
+        usage = Usage(len(self.request.prompt), self.n)
+        if self.n > len(self.text):
+            return Piece(n_tokens=self.n, finish_reason="stop", usage=usage)
+        text = self.text[self.n - 1]
+        if FAULT == "half characters" and ord(text) > 127:
+            text = "\\N{{REPLACEMENT CHARACTER}}"
+        reason = "length" if self.n >= limit else None
+        return Piece(text, n_tokens=self.n, finish_reason=reason, usage=usage)
+
+    def __next__(self):
+        time.sleep(0.0002)
+        if self not in RUNNING:
+            raise StopIteration
+        return self.piece()
+
+    def close(self):
+        if FAULT != "runs on" and self in RUNNING:
+            RUNNING.remove(self)
+
+class AsyncToySource(Source):
+    async def __anext__(self):
+        await asyncio.sleep(0.0002)
+        return self.piece()
+
+class Core(LLMCore):
+    unsupported_parameters = frozenset({{
+        "min_p", "repetition_penalty", "seed", "logprobs", "response_format", "stream", "skip_special_tokens",
+        "adapter_name", "tool_choice",
+    }} - ({{"seed"}} if FAULT == "drops the seed" else set()))
+
+class Toy(Core, BaseLLM):
+    def _open(self, request):
+        return Source(request)
+
+    def _tokenize(self, text):
+        return list(map(ord, text))
+
+class AsyncToy(Core, AsyncBaseLLM):
+    async def _open(self, request):
+        return AsyncToySource(request)
+
+    async def _tokenize(self, text):
+        return list(map(ord, text))
+
+class ToySubject(BackendUnderTest):
+    name = "Toy"
+    patience = 0.5
+    defaults = {{"meta_template": "chatml"}}
+
+    def make(self, asynchronous, **kwargs):
+        return (AsyncToy if asynchronous else Toy)(**kwargs)
+
+    def running(self):
+        return len(RUNNING)
+
+class TestToy(Conformance):
+    @pytest.fixture
+    def subject(self):
+        RUNNING.clear()
+        return ToySubject()
+"""
+
+
+def broken_promises(fault, proofs, folder):
+    (folder / "test_toy.py").write_text(TOY.format(fault=fault), encoding="utf-8")
+    table = folder / "promises.md"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "lagent_llms.testing.conformance.table"]
+    command += ["--promises", str(table), "-k", proofs, "test_toy.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    promises = read_table(table.read_text(encoding="utf-8"))
+    broken = {promise for promise, row in promises.items() if row["Toy"] == "BROKEN"}
+    assert (done.returncode == 0) is not bool(broken), done.stdout
+    return broken, promises
+
+
+@pytest.mark.parametrize(
+    ("fault", "proofs", "found"),
+    [
+        ("no limit", "max_new_tokens or greedy", {"max_new_tokens is exact"}),
+        ("half characters", "characters or tuples", {"no chunk holds half a character"}),
+        ("runs on", "leaving or closing", {"leaving a stream stops the generation"}),
+        ("drops the seed", "seed or greedy", {"seed makes sampling repeatable"}),
+    ],
+)
+def test_each_fault_is_found(fault, proofs, found, tmp_path):
+    broken, promises = broken_promises(fault, proofs, tmp_path)
+    assert broken == found
+    assert len(promises) == 2  # the other one holds
+
+
+def test_a_sound_backend_keeps_them_all(tmp_path):
+    broken, promises = broken_promises("", "test", tmp_path)
+    assert not broken
+    assert len(promises) > 30
+    assert promises["seed makes sampling repeatable"]["Toy"] == "refused"
+
+
+def test_a_table_is_read_as_it_was_written():
+    table = {"one": {"A": "kept", "B": "refused"}, "two": {"A": "BROKEN", "B": ""}}
+    assert read_table(write_table(table)) == table
+    assert read_table("") == {}
