@@ -1,0 +1,51 @@
+"""What the process environment says about requests to one server, read with requests' own functions."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+__all__ = ["Environment", "read_environment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Proxy, certificates and credentials for one server.
+
+    Attributes:
+        proxy: URL of the proxy, scheme and credentials included; None to connect directly.
+        verify: True checks certificates against the system's store (SSL_CERT_FILE and SSL_CERT_DIR
+            included), False checks nothing, a path names a CA bundle.
+        auth: User and password of the server's entry in netrc, None without one.
+    """
+
+    proxy: str | None = field(default=None, repr=False)
+    verify: bool | str = True
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+
+
+def read_environment(url: str, verify: bool | str | os.PathLike[str] = True) -> Environment:
+    """Read the environment once, for all requests to `url`.
+
+    Proxies come from HTTP_PROXY, HTTPS_PROXY and ALL_PROXY (upper or lower case, with or without a scheme)
+    unless NO_PROXY (domains, ports, CIDR blocks) excludes the server; a CA bundle from REQUESTS_CA_BUNDLE or
+    CURL_CA_BUNDLE; credentials from netrc. The rules are those of requests 2.32.
+
+    Args:
+        url: Base URL of the server.
+        verify: The caller's setting; any value but True takes precedence over the environment's bundle.
+    """
+    from requests import Session
+    from requests.utils import get_netrc_auth, prepend_scheme_if_needed, select_proxy
+
+    given = verify if isinstance(verify, bool) else os.fspath(verify)
+    with Session() as session:
+        settings = session.merge_environment_settings(url, {}, False, given, None)
+    proxy = select_proxy(url, settings["proxies"])
+    if proxy:
+        proxy = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
+    return Environment(
+        proxy=proxy or None,
+        verify=True if settings["verify"] is None else settings["verify"],
+        auth=get_netrc_auth(url),
+    )
