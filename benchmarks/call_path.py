@@ -1,8 +1,8 @@
-"""What one streamed call executes: how many files and Python calls of this package, counted with sys.setprofile.
+"""What one streamed call executes: files and Python calls of this package, counted with sys.setprofile.
 
 One warm `LMDeployClient` stream of 8 events, synchronous and asynchronous. The budget, 20 files and 200
-calls, is for messages that the server's template renders and events that arrive together; beside it stand a
-template of ours, and events that arrive one by one. ``--list`` prints every function with its number of calls.
+calls, is for messages that the server's template renders and events that arrive together. A template of ours
+and events that arrive one by one are counted as well. ``--list`` prints every function with its calls.
 """
 
 from __future__ import annotations

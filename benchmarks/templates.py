@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import report
-from lagent_llms.templates import INTERNLM2_META, ChatTemplate, load_template
+from lagent_llms.templates import INTERNLM2_META, ChatTemplate, History, load_template
 
 NAME = "templates"
 MESSAGES = 1_000
@@ -93,10 +93,10 @@ def growing(rounds: int) -> dict[str, dict[str, float]]:
             dialog(count),
             [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "Go on."}],
         )
-        written = template.written(known)
-        assert written is not None
+        _, history = template.turn(History(tuple(known[:-1])), known[-1:])
+        assert history.written is not None
         both: dict[str, Callable[[], object]] = {
-            "grown": lambda written=written, new=new: template.grown(written, new),
+            "grown": lambda history=history, new=new: template.turn(history, new),
             "whole": lambda known=known, new=new: template.render([*known, *new]),
         }
         figures[str(count)] = {

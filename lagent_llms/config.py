@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .core.request import LLMCore
+from .core.llm import LLMCore
 from .errors import ConfigError, InvalidArgument, nearest
-from .params import CallOptions, GenerationParams
+from .params import PARAMETERS
 from .registry import find_backend
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def create_llm(
         raise ConfigError(f"{where}: {missing[0]!r} is missing: {cls.__name__} needs it")
     for key, value in settings.items():
         if key not in known:
-            known -= cls.refused_names()
+            known -= cls.unsupported_names()
             raise ConfigError(
                 f"{where}: unknown key {key!r} for {cls.__name__}{nearest(key, known)}; "
                 f"known are {', '.join(sorted(known))}"
@@ -212,9 +212,8 @@ def _required(cls: type[LLMCore]) -> list[str]:
 
 def _takes_strings(cls: type[LLMCore], key: str) -> bool:
     """Whether the constructor's parameter `key` may be a string."""
-    for table in (GenerationParams, CallOptions):
-        if key in table.__dataclass_fields__:
-            return "str" in str(table.__dataclass_fields__[key].type)
+    if key in PARAMETERS:
+        return "str" in PARAMETERS[key].type
     for base in cls.__mro__:
         if "__init__" in vars(base) and key in (parameters := inspect.signature(base).parameters):
             return (

@@ -1,26 +1,34 @@
-"""What a caller may ask of one generation: names, types, ranges and neutral values, in one table.
+"""The one table of parameters: a row for each, with type, default, check, no-op value and wire name.
 
 `GenerationParams` steers the decoder, `CallOptions` the call around it. Both are immutable: a per-call value
-makes a new object and never changes the backend's own.
+makes a new object and never changes the backend's own. `PARAMETERS` has every row by name; whatever else
+lists parameters derives from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from . import validators
-from .errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
+from .errors import InvalidArgument
 from .validators import Check, flag, integer, number, optional
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ALIASES", "CallKwargs", "CallOptions", "GenerationParams", "Timeout", "unhonoured"]
+__all__ = [
+    "ALIASES",
+    "PARAMETERS",
+    "CallKwargs",
+    "CallOptions",
+    "GenerationParams",
+    "Parameter",
+    "Timeout",
+]
 
-#: Values a server takes by name.
+#: Further request fields that a server takes by name.
 PlainValues: TypeAlias = Mapping[str, bool | int | float | str]
 
 
@@ -31,18 +39,17 @@ def _timeout(name: str, value: Any) -> Timeout:
     return Timeout(first_token=seconds, idle=seconds)
 
 
-def _param(check: Check, default: Any, *, neutral: Any = None, rare: bool = False) -> Any:
-    """A field of a parameter table.
-
-    `neutral` is the value that asks for nothing of a backend; one that is `rare` is honoured only by backends
-    that say so.
-    """
-    return field(default=default, metadata={"check": check, "neutral": neutral, "rare": rare})
+def _row(
+    check: Check, default: Any, *, no_op: Any = None, opt_in: bool = False, wire: str = "", alias: str = ""
+) -> Any:
+    """A row of the table; see `Parameter` for its columns. Name and type are those of the dataclass field."""
+    columns = {"check": check, "no_op": no_op, "opt_in": opt_in, "wire": wire, "alias": alias}
+    return field(default=default, metadata=columns)
 
 
 @dataclass(frozen=True)
 class Timeout:
-    """The longest waits of one call, in seconds; None waits for ever.
+    """The longest waits of one call, in seconds; None sets no limit.
 
     A plain number given as ``timeout`` is both `first_token` and `idle`: the longest wait for the next piece
     of the answer (seed 003: 30 s). A keep-alive comment is no piece of the answer.
@@ -74,19 +81,8 @@ class _Table:
             object.__setattr__(self, item.name, item.metadata["check"](item.name, getattr(self, item.name)))
         self._check_together()
 
-    @classmethod
-    @cache
-    def names(cls) -> frozenset[str]:
-        """The parameter names of this table."""
-        return frozenset(item.name for item in fields(cls))
-
-    @classmethod
-    def rare_names(cls) -> frozenset[str]:
-        """Those that only a backend that says so honours."""
-        return frozenset(item.name for item in fields(cls) if item.metadata["rare"])
-
     def changed(self, values: Mapping[str, Any]) -> Self:
-        """This table with `values` in it; only these are checked, the others have been.
+        """A copy with `values` in it; only these are checked.
 
         Raises:
             InvalidArgument: A value of the wrong type or out of range.
@@ -124,18 +120,26 @@ class GenerationParams(_Table):
         response_format: A constraint in the form of OpenAI's response_format.
     """
 
-    max_new_tokens: int = _param(integer("an integer of 1 or more (tokens)", 1), 512)
-    top_p: float = _param(number("a number above 0 and at most 1", 0, 1, above=True), 0.8, neutral=1)
-    top_k: int | None = _param(optional(integer("None or an integer of 1 or more", 1)), 40)
-    temperature: float = _param(number("a number of 0 or more", 0), 0.8, neutral=1)
-    repetition_penalty: float = _param(number("a number above 0", 0, above=True), 1.0, neutral=1)
-    stop_words: tuple[str, ...] | None = _param(validators.stop_words, None)
-    seed: int | None = _param(optional(integer("None or an integer from 0 to 2**63-1", 0, 2**63 - 1)), None)
-    min_p: float | None = _param(optional(number("None or a number from 0 to 1", 0, 1)), None, neutral=0)
-    ignore_eos: bool = _param(flag, False, neutral=False)
-    skip_special_tokens: bool = _param(flag, False, neutral=False)
-    logprobs: int | None = _param(validators.logprobs, None)
-    response_format: Mapping[str, Any] | None = _param(validators.response_format, None)
+    max_new_tokens: int = _row(integer("an integer of 1 or more (tokens)", 1), 512, wire="max_tokens")
+    top_p: float = _row(
+        number("a number above 0 and at most 1", 0, 1, above=True), 0.8, no_op=1, wire="top_p"
+    )
+    top_k: int | None = _row(optional(integer("None or an integer of 1 or more", 1)), 40, wire="top_k")
+    temperature: float = _row(number("a number of 0 or more", 0), 0.8, no_op=1, wire="temperature")
+    repetition_penalty: float = _row(
+        number("a number above 0", 0, above=True), 1.0, no_op=1, wire="repetition_penalty"
+    )
+    stop_words: tuple[str, ...] | None = _row(validators.stop_words, None)
+    seed: int | None = _row(
+        optional(integer("None or an integer from 0 to 2**63-1", 0, 2**63 - 1)), None, wire="seed"
+    )
+    min_p: float | None = _row(
+        optional(number("None or a number from 0 to 1", 0, 1)), None, no_op=0, wire="min_p"
+    )
+    ignore_eos: bool = _row(flag, False, no_op=False, wire="ignore_eos")
+    skip_special_tokens: bool = _row(flag, False, no_op=False, wire="skip_special_tokens")
+    logprobs: int | None = _row(validators.logprobs, None)
+    response_format: Mapping[str, Any] | None = _row(validators.response_format, None)
 
 
 @dataclass(frozen=True)
@@ -162,22 +166,22 @@ class CallOptions(_Table):
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
-    session_id: int = _param(validators.session_id, 2967)
-    request_id: str = _param(validators.request_id, "")
-    sequence_start: bool = _param(flag, True)
-    sequence_end: bool = _param(flag, True)
-    timeout: Timeout = _param(_timeout, Timeout())
-    on_error: Literal["raise", "status"] = _param(validators.on_error, "raise")
-    stream: bool = _param(flag, True, neutral=True)
-    adapter_name: str | None = _param(validators.optional_name, None)
-    adapter_source: str | None = _param(validators.optional_name, None, rare=True)
-    merged_adapters: Any = _param(validators.merged_adapters, None, rare=True)
-    tools: list[dict[str, Any]] | None = _param(validators.tools, None)
-    tool_choice: Any = _param(lambda name, value: value, None)
-    do_preprocess: bool = _param(flag, False, neutral=False)
-    priority: int | None = _param(validators.priority, None, rare=True)
-    parameters: Mapping[str, bool | int | float | str] | None = _param(
-        validators.wire_parameters, None, rare=True
+    session_id: int = _row(validators.session_id, 2967)
+    request_id: str = _row(validators.request_id, "")
+    sequence_start: bool = _row(flag, True)
+    sequence_end: bool = _row(flag, True)
+    timeout: Timeout = _row(_timeout, Timeout())
+    on_error: Literal["raise", "status"] = _row(validators.on_error, "raise")
+    stream: bool = _row(flag, True, no_op=True)
+    adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id")
+    adapter_source: str | None = _row(validators.optional_name, None, opt_in=True)
+    merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True)
+    tools: list[dict[str, Any]] | None = _row(validators.tools, None)
+    tool_choice: Any = _row(lambda name, value: value, None)
+    do_preprocess: bool = _row(flag, False, no_op=False)
+    priority: int | None = _row(validators.priority, None, opt_in=True)
+    parameters: Mapping[str, bool | int | float | str] | None = _row(
+        validators.wire_parameters, None, opt_in=True
     )
 
     def _check_together(self) -> None:
@@ -193,8 +197,56 @@ class CallOptions(_Table):
         return self.sequence_start and self.sequence_end
 
 
+class Parameter(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: The keyword.
+        table: `GenerationParams` or `CallOptions`.
+        type: The annotation of the checked value.
+        default: The value where none is given.
+        check: Makes the checked value, or refuses it.
+        no_op: A value that changes nothing, accepted even where the parameter is unsupported; so is None.
+        opt_in: Unsupported by every backend that does not name it in `opt_in_parameters`.
+        wire: The field that carries it unchanged in an OpenAI-style request, '' where there is none.
+        alias: A second keyword for it, '' where there is none.
+    """
+
+    name: str
+    table: type[GenerationParams] | type[CallOptions]
+    type: str
+    default: Any
+    check: Check
+    no_op: Any
+    opt_in: bool
+    wire: str
+    alias: str
+
+    def is_no_op(self, value: object) -> bool:
+        """Whether `value` changes nothing."""
+        return value is None or value == self.no_op
+
+    def means_default(self, value: object) -> bool:
+        """Whether `value` is None and None is no value of this parameter."""
+        return value is None and self.default is not None and "None" not in self.type
+
+
+def _rows(table: type[GenerationParams] | type[CallOptions]) -> dict[str, Parameter]:
+    return {
+        item.name: Parameter(item.name, table, str(item.type), item.default, **item.metadata)
+        for item in fields(table)
+    }
+
+
+#: Every parameter by its name.
+PARAMETERS: Mapping[str, Parameter] = {**_rows(GenerationParams), **_rows(CallOptions)}
+
+#: Second keywords, and the parameters they mean.
+ALIASES: Mapping[str, str] = {row.alias: row.name for row in PARAMETERS.values() if row.alias}
+
+
 class CallKwargs(TypedDict, total=False):
-    """The keywords of every call, for type checkers; the tables above tell what they mean."""
+    """The keywords of every call, for type checkers; a test holds it equal to the table."""
 
     max_new_tokens: int | None
     top_p: float | None
@@ -224,89 +276,3 @@ class CallKwargs(TypedDict, total=False):
     do_preprocess: bool | None
     priority: int | None
     parameters: PlainValues | None
-
-
-#: Other words for parameters.
-ALIASES = {"adapter_id": "adapter_name"}
-
-
-def _plain_names(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`given` without other words for parameters."""
-    plain = dict(given)
-    for alias, name in ALIASES.items():
-        if alias in plain:
-            value = plain.pop(alias)
-            if plain.setdefault(name, value) != value:
-                raise InvalidArgument(
-                    f"{alias} and {name} are the same; only one can be given", argument=alias
-                )
-    return plain
-
-
-def _one_adapter(changed: dict[str, Any]) -> None:
-    """An adapter that is asked for takes the place of merged ones that were the default, and the reverse."""
-    for name, other in (("adapter_name", "merged_adapters"), ("merged_adapters", "adapter_name")):
-        if changed.get(name) is not None:
-            changed.setdefault(other, None)
-
-
-def _is_neutral(table: type[_Table], name: str, value: object) -> bool:
-    neutral = table.__dataclass_fields__[name].metadata["neutral"]
-    return value is None or value == neutral
-
-
-def unhonoured(unsupported: Iterable[str], rare: Iterable[str] = ()) -> frozenset[str]:
-    """Everything a backend cannot honour: what it names, and rare parameters that it does not name."""
-    rarities = GenerationParams.rare_names() | CallOptions.rare_names()
-    refused = frozenset(unsupported) | (rarities - frozenset(rare))
-    return refused | {alias for alias, name in ALIASES.items() if name in refused}
-
-
-class ParameterSet:
-    """What one backend class understands, and the merging of per-call values into its defaults.
-
-    Args:
-        backend: Class name, for messages.
-        unsupported: Names of the tables that this backend cannot honour.
-
-    Attributes:
-        known: Every name of both tables.
-    """
-
-    def __init__(self, backend: str, unsupported: Iterable[str] = ()) -> None:
-        self.backend = backend
-        self.unsupported = frozenset(unsupported)
-        self.known = GenerationParams.names() | CallOptions.names() | frozenset(ALIASES)
-        if stray := self.unsupported - self.known:
-            raise ValueError(f"{backend}: not parameters: {sorted(stray)}")
-
-    def merge(
-        self, params: GenerationParams, options: CallOptions, given: Mapping[str, Any]
-    ) -> tuple[GenerationParams, CallOptions]:
-        """New tables with the `given` values over the defaults.
-
-        None means "the default" except where None is itself a value (top_k, stop_words, seed …).
-
-        Raises:
-            UnknownParameter: A name that no backend knows.
-            UnsupportedParameter: A name this backend cannot honour, with a value that asks for something.
-            InvalidArgument: A value of the wrong type or out of range.
-        """
-        changed: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        for name, value in _plain_names(given).items():
-            if name not in self.known:
-                raise UnknownParameter(
-                    f"unknown parameter {name!r}{nearest(name, self.known)}; "
-                    f"known are {', '.join(sorted(self.known - self.unsupported))}"
-                )
-            table = GenerationParams if name in GenerationParams.names() else CallOptions
-            if name in self.unsupported and not _is_neutral(table, name, value):
-                raise UnsupportedParameter(
-                    f"{self.backend} cannot honour {name}={value!r}", parameter=name, backend=self.backend
-                )
-            default = table.__dataclass_fields__[name].default
-            if value is None and default is not None and name not in ("top_k",):
-                continue
-            changed[table is CallOptions][name] = value
-        _one_adapter(changed[1])
-        return params.changed(changed[0]), options.changed(changed[1])

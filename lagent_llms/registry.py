@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import NamedTuple
 
-from .core.request import LLMCore
+from .core.llm import LLMCore
 from .errors import ConfigError, nearest
 
 __all__ = ["BACKENDS", "ENTRY_POINT_GROUP", "Backend", "find_backend"]

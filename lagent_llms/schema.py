@@ -1,8 +1,8 @@
-"""The data that flows through a call: messages in, pieces of an answer out."""
+"""The data of a call: messages in, pieces of an answer out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, overload
 
@@ -80,20 +80,20 @@ class ToolCall:
     id: str = ""
 
 
-@dataclass(slots=True)  # not frozen: that would cost more than all else a piece goes through
+@dataclass(slots=True)  # not frozen: freezing costs more than the rest of a piece's way to the caller
 class Piece:
-    """What a backend hands up as the answer arrives: the raw text and what came with it.
+    """What a backend yields as the answer arrives: the raw text and what came with it.
 
     Attributes:
-        text: New text; '' when only the other fields bring news.
+        text: New text; '' when only other fields are set.
         token_ids: The new tokens, () when the backend gives none.
-        n_tokens: How many tokens were generated so far, None when unknown.
+        n_tokens: Tokens generated so far, None when unknown.
         finish_reason: Set on the last piece of a complete answer.
         stop_word: The stop word that matched, when the backend matched it.
         usage: Token counts, usually with the last piece.
         logprobs: One entry for each new token, () when not asked for.
         tool_calls: Tool calls the server parsed.
-        reasoning: New text of a reasoning channel that the server keeps apart.
+        reasoning: New text of a reasoning channel that the server separates.
     """
 
     text: str = ""
@@ -133,17 +133,18 @@ class Completion:
 
 
 class TextBuffer:
-    """Text that grows at its end and is joined only when somebody reads it."""
+    """Text that grows at its end; joined only when it is read.
 
-    __slots__ = ("_parts", "_text")
+    Attributes:
+        append: Adds a part at the end.
+    """
+
+    __slots__ = ("_parts", "_text", "append")
 
     def __init__(self) -> None:
         self._text = ""
         self._parts: list[str] = []
-
-    def append(self, part: str) -> None:
-        """Add `part` at the end."""
-        self._parts.append(part)
+        self.append: Callable[[str], None] = self._parts.append  # every chunk calls it
 
     def upto(self, end: int) -> str:
         """The first `end` characters."""
@@ -156,7 +157,7 @@ class TextBuffer:
 class StreamChunk(Sequence[Any]):
     """One step of a stream. Unpacks to (status, text so far, generated tokens or None), as lagent's loops do.
 
-    The text so far is put together when it is read: who only takes `delta` does not pay for it.
+    The text so far is joined when it is read; a caller that reads only `delta` does not pay for it.
 
     Attributes:
         status: STREAM_ING, or END on the last chunk (negative with ``on_error='status'``).
@@ -238,7 +239,7 @@ class StreamChunk(Sequence[Any]):
 
 
 def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
-    """`messages` as a list, once every one of them is a dict with a role and a content.
+    """Check that every message is a dict with a role and a content; return them as a list.
 
     Raises:
         InvalidArgument: The list is empty, a message is no dict, or role or content is missing.
@@ -268,6 +269,6 @@ def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
                 "expected a string",
                 argument=argument,
             )
-        if isinstance(content := message.get("content"), str):
+        if isinstance(content := message.get("content"), str) and not content.isascii():
             validators.encodable_text(f"{where}['content']", content)
     return list(messages)

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lagent_llms import AsyncBaseLLM, BaseLLM, Piece, Usage
 from lagent_llms.core.deadline import Deadline
-from lagent_llms.core.request import LLMCore
+from lagent_llms.core.llm import LLMCore
 
 REFUSED = "adapter_name logprobs min_p repetition_penalty response_format seed stream tool_choice top_k top_p"
 

@@ -1,11 +1,12 @@
-"""Turn the pieces a backend brings into the chunks a caller sees. Pure: no I/O, shared by sync and async.
+"""Turn the pieces of a backend into the chunks of a caller. Pure: no I/O, shared by sync and async.
 
-This is where stop words are enforced, the text so far is kept, and success is told from a broken stream.
+It enforces stop words, keeps the text so far, and distinguishes a complete answer from an interrupted one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from ..errors import LLMError, ModelStatusCode, StreamInterrupted
@@ -28,7 +29,7 @@ class Answer:
         parse_tool_calls: Finds tool calls in the finished text, None to look for none.
 
     Attributes:
-        done: No further piece is needed: the backend finished, or a stop word was found.
+        done: Whether the answer is complete: the backend finished, or a stop word was found.
     """
 
     __slots__ = (
@@ -37,9 +38,9 @@ class Answer:
     )  # fmt: skip
 
     def __init__(
-        self, stop_words: Iterable[str] = (), parse_tool_calls: ToolCallParser | None = None
+        self, stop_words: Sequence[str] = (), parse_tool_calls: ToolCallParser | None = None
     ) -> None:
-        self._scanner = StopWordScanner(stop_words)
+        self._scanner = StopWordScanner(stop_words) if stop_words else None
         self._parse = parse_tool_calls
         self._buffer = TextBuffer()
         self._length = 0
@@ -56,7 +57,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """What may be shown so far."""
+        """The text so far, without what may still become a stop word."""
         return self._buffer.upto(self._length)
 
     def feed(self, piece: Piece) -> StreamChunk | None:
@@ -77,16 +78,26 @@ class Answer:
             self._tool_calls += piece.tool_calls
         if piece.usage is not None:
             self._usage = piece.usage
-        text = self._scanner.feed(piece.text) if piece.text else ""
-        if self._scanner.matched is not None:
-            self._finish_reason, self._stop_word, self.done = "stop", self._scanner.matched, True
+        text, scanner = piece.text, self._scanner
+        if scanner is not None and text:
+            text = scanner.feed(text)
+        if scanner is not None and scanner.matched is not None:
+            self._finish_reason, self._stop_word, self.done = "stop", scanner.matched, True
         elif piece.finish_reason is not None:
             self._finish_reason, self._stop_word, self.done = piece.finish_reason, piece.stop_word, True
-            text += self._scanner.flush()
-        return self._chunk(text) if text else None
+            if scanner is not None:
+                text += scanner.flush()
+        if not text:
+            return None
+        self._buffer.append(text)
+        self._length += len(text)
+        chunk = StreamChunk(ModelStatusCode.STREAM_ING, text, self._n_tokens, self._buffer, self._length)
+        if self._logprobs:
+            chunk.logprobs = self._new_logprobs()
+        return chunk
 
     def finish(self) -> tuple[Completion, StreamChunk]:
-        """The whole answer and the END chunk, once no more pieces come.
+        """The whole answer and the END chunk, after the last piece.
 
         Raises:
             StreamInterrupted: The pieces ended without a finish reason.
@@ -118,23 +129,15 @@ class Answer:
             reason,
             self._usage,
             completion,
-            logprobs=self._new_logprobs(),
+            logprobs=self._new_logprobs() if self._logprobs else (),
         )
 
     def fail(self, error: LLMError) -> StreamChunk:
         """The chunk that ends a stream with ``on_error='status'``: negative status, partial text."""
-        held = self._scanner.flush()
+        held = "" if self._scanner is None else self._scanner.flush()
         self._buffer.append(held)
         self._length += len(held)
         return StreamChunk(error.status, held, self._n_tokens, self._buffer, self._length, error=error)
-
-    def _chunk(self, text: str) -> StreamChunk:
-        self._buffer.append(text)
-        self._length += len(text)
-        chunk = StreamChunk(ModelStatusCode.STREAM_ING, text, self._n_tokens, self._buffer, self._length)
-        if self._logprobs:
-            chunk.logprobs = self._new_logprobs()
-        return chunk
 
     def _new_logprobs(self) -> tuple[TokenLogprob, ...]:
         new, self._shown_logprobs = self._logprobs[self._shown_logprobs :], len(self._logprobs)
@@ -142,4 +145,4 @@ class Answer:
 
 
 def _concat(parts: list[tuple[_T, ...]]) -> tuple[_T, ...]:
-    return tuple(item for part in parts for item in part)
+    return tuple(chain.from_iterable(parts))

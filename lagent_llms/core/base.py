@@ -1,14 +1,14 @@
-"""What every backend shares: `BaseLLM` and `AsyncBaseLLM`, the same promises with and without await.
+"""The base classes of all backends: `BaseLLM` and `AsyncBaseLLM`, the same methods with and without await.
 
-A backend subclasses both and states how it differs in two hooks:
+A backend subclasses both and implements two hooks:
 
 - ``_open(request)`` starts one generation and returns the source of its `Piece` s;
-- ``_tokenize(text)`` counts as the model does.
+- ``_tokenize(text)`` tokenizes as the model does.
 
-What it holds is freed in a third, ``_free()``.
+A third, ``_free()``, frees its resources.
 
-Everything else (parameters, template, sessions, stop words, batches, errors) is decided here and in
-`lagent_llms.core.request`, once.
+Everything else (parameters, template, sessions, stop words, batches, errors) is implemented here and in
+`lagent_llms.core.llm`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from ..errors import StreamInterrupted
 from ..schema import Completion, Message
-from . import telemetry
-from .batch import as_dialog, check_prompt, check_prompts, gather, is_batch, split, with_sessions
-from .request import Input, LLMCore, Request
+from .batch import check_prompt, check_prompts, gather, is_batch, split, with_sessions
+from .llm import LLMCore, as_dialog
+from .request import Input, Request
 from .streams import AsyncSource, AsyncStream, AsyncTextStream, Source, Stream, TextStream
 
 if TYPE_CHECKING:
@@ -176,25 +176,20 @@ class BaseLLM(LLMCore):
         self.close()
 
     def _stream(self, inputs: Input, given: Any) -> Stream:
-        request = self.prepare_stream(inputs, given)
-        return Stream(request, self.answer(request), self._start)
+        return Stream(self, self._start, self.prepare_stream(inputs, given))
 
     def _start(self, request: Request) -> Source:
-        if request.refusal is not None:
-            raise request.refusal
-        request.span = telemetry.begin(self, request)
-        if (count := self._prompt_tokens(request)) is not None:
+        if self.session_len is not None and (count := self._prompt_tokens(request)) is not None:
             self.check_length(request, count)
         return self._open(request)
 
     def _prompt_tokens(self, request: Request) -> int | None:
-        """How many tokens to check a session's length with; None when there is nothing to check."""
+        """The number of prompt tokens to check against `session_len`; None when it fits in any case."""
         prompt = self.to_count(request)
         return None if prompt is None else len(self._tokenize(prompt))
 
     def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
-        request = self.prepare(inputs, given)
-        return Stream(request, self.answer(request), self._start)
+        return Stream(self, self._start, self.prepare(inputs, given), raises=True)
 
     def _complete(self, inputs: Input, given: Any) -> Completion:
         return _drained(self._whole_stream(inputs, given))
@@ -323,14 +318,10 @@ class AsyncBaseLLM(LLMCore):
         await self.aclose()
 
     def _stream(self, inputs: Input, given: Any) -> AsyncStream:
-        request = self.prepare_stream(inputs, given)
-        return AsyncStream(request, self.answer(request), self._start)
+        return AsyncStream(self, self._start, self.prepare_stream(inputs, given))
 
     async def _start(self, request: Request) -> AsyncSource:
-        if request.refusal is not None:
-            raise request.refusal
-        request.span = telemetry.begin(self, request)
-        if (count := await self._prompt_tokens(request)) is not None:
+        if self.session_len is not None and (count := await self._prompt_tokens(request)) is not None:
             self.check_length(request, count)
         return await self._open(request)
 
@@ -340,8 +331,7 @@ class AsyncBaseLLM(LLMCore):
         return None if prompt is None else len(await self._tokenize(prompt))
 
     async def _complete(self, inputs: Input, given: Any) -> Completion:
-        request = self.prepare(inputs, given)
-        stream = AsyncStream(request, self.answer(request), self._start)
+        stream = AsyncStream(self, self._start, self.prepare(inputs, given), raises=True)
         async for _ in stream:
             pass
         return _finished(stream)

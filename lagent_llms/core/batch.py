@@ -9,7 +9,7 @@ from ..errors import BatchError, InvalidArgument
 from ..schema import Completion
 from .request import Input
 
-__all__ = ["as_dialog", "check_prompt", "check_prompts", "gather", "is_batch", "split", "with_sessions"]
+__all__ = ["check_prompt", "check_prompts", "gather", "is_batch", "split", "with_sessions"]
 
 _T = TypeVar("_T")
 
@@ -20,16 +20,6 @@ def is_batch(inputs: object) -> bool:
         return False
     first = inputs[0]
     return isinstance(first, (str, Sequence)) and not isinstance(first, (bytes, Mapping))
-
-
-def as_dialog(inputs: object) -> Any:
-    """`inputs` of a chat, where a string or a single dict is a dialog of one message.
-
-    An empty string stays one: it is refused as an empty prompt is.
-    """
-    if isinstance(inputs, str) and inputs:
-        return [{"role": "user", "content": inputs}]
-    return [inputs] if isinstance(inputs, Mapping) else inputs
 
 
 def check_prompt(inputs: object) -> str:

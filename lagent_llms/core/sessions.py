@@ -1,52 +1,16 @@
-"""Conversations kept on this side of the wire: servers are stateless, so history lives here.
+"""Open sessions: servers are stateless, so the client keeps the history.
 
 A `Turn` is one call inside a session. It reads the history as it was when the call began and changes it only
-if the call succeeds: a failed or cancelled turn leaves everything as it found it.
+if the call succeeds; a failed or cancelled turn leaves the session unchanged.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from ..errors import SessionBusy, SessionClosed
 from ..locks import DeferredLock
-from ..schema import Message
-
-if TYPE_CHECKING:
-    from ..templates import Written
+from ..templates.history import Held, History
 
 __all__ = ["Held", "History", "SessionStore", "Turn"]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a server that keeps sessions itself holds of one.
-
-    Attributes:
-        tokens: So many tokens.
-        text: What they say.
-    """
-
-    tokens: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What was said in a session so far.
-
-    Attributes:
-        messages: The dialog, None once a turn was given as a bare prompt.
-        text: Prompt text and answers as the server saw them, so that its prefix cache hits.
-        written: The beginning of the dialog as the template writes it, None when that is not known.
-        held: How much of it a server holds itself, which keeps sessions; None for all others.
-    """
-
-    messages: tuple[Message, ...] | None = ()
-    text: str = ""
-    written: Written | None = None
-    held: Held | None = None
 
 
 _NOTHING = History()
@@ -75,7 +39,7 @@ class SessionStore:
         Args:
             session_id: The session.
             start: Open it (or open it anew); False continues it.
-            end: Close it once the turn has succeeded. With `start` as well the turn belongs to no session.
+            end: Close it once the turn has succeeded. With `start` too the turn belongs to no session.
 
         Raises:
             SessionClosed: Continuing a session that is not open.

@@ -1,4 +1,4 @@
-"""Streams a caller iterates over: `Stream` and `AsyncStream`, two thin drivers of one `_Run`.
+"""Streams a caller iterates over: `Stream` and `AsyncStream`, two drivers of one `_Run`.
 
 A run opens its source at the first step, feeds an `Answer`, and ends exactly once: with the END chunk, with
 an error, or closed. However it ends, the source is closed, which stops the generation, and the session turn
@@ -7,6 +7,7 @@ is committed or rolled back.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
@@ -14,7 +15,9 @@ from typing import Protocol
 
 from ..errors import LLMError, StreamInterrupted
 from ..schema import Completion, Piece, StreamChunk
+from . import telemetry
 from .answer import Answer
+from .llm import LLMCore, PreparedCall
 from .request import Request
 
 __all__ = ["AsyncSource", "AsyncStream", "AsyncTextStream", "Source", "Stream", "TextStream"]
@@ -22,9 +25,9 @@ __all__ = ["AsyncSource", "AsyncStream", "AsyncTextStream", "Source", "Stream", 
 
 class _Closable(Protocol):
     def close(self) -> None:
-        """Stop the generation and free what it holds, at once.
+        """Stop the generation and free its resources, at once.
 
-        May come at any time, from any thread and from a finalizer, more than once; it does not wait.
+        May be called at any time, from any thread and from a finalizer, more than once; it does not wait.
         """
 
 
@@ -37,23 +40,37 @@ class Source(_Closable, Protocol):
 class AsyncSource(_Closable, Protocol):
     """Pieces of one answer.
 
-    A source that gets several pieces at a time may keep those it was not asked for yet in a deque named
-    `ready`: they are taken from there, which costs no step of the event loop.
+    A source that receives several pieces at once may keep the further ones in a deque named `ready`: the
+    stream takes them from there without a step of the event loop.
     """
 
     def __anext__(self) -> Awaitable[Piece]: ...
 
 
 class _Run:
-    """The state of one stream that sync and async share."""
+    """One call on its way: its bookkeeping, shared by sync and async.
+
+    Args:
+        llm: The backend.
+        call: The prepared call, or the error that refused it, which the first step reports.
+        raises: Errors are raised even with ``on_error='status'``.
+    """
 
     _source: _Closable | None = None
+    _span: telemetry.CallSpan | None = None
     _ended = False
 
-    def __init__(self, request: Request, answer: Answer) -> None:
-        self._request = request
-        self._answer = answer
+    def __init__(self, llm: LLMCore, call: PreparedCall | LLMError, *, raises: bool = False) -> None:
+        self._llm = llm
+        self._call = call
         self.completion: Completion | None = None
+        if isinstance(call, LLMError):
+            self._reports, self._answer = True, Answer()
+            return
+        request, template = call.request, llm.template
+        self._reports = not raises and request.options.on_error == "status"
+        parse = None if template is None else template.parse_tool_calls
+        self._answer = Answer(request.stop_words, parse)
 
     @property
     def text(self) -> str:
@@ -65,59 +82,83 @@ class _Run:
         if not self._ended:
             self._release()
 
+    def _begin(self) -> Request:
+        """The request to open.
+
+        Raises:
+            LLMError: The call was refused.
+        """
+        if isinstance(self._call, LLMError):
+            raise self._call
+        if telemetry.MODULE in sys.modules:
+            self._span = telemetry.begin(self._llm, self._call.request)
+        return self._call.request
+
     def _release(self, error: BaseException | None = None) -> None:
         self._ended = True
         if self._source is not None:
             self._source.close()
-        self._request.turn.rollback()
-        if self._request.span is not None:
-            self._request.span.end(self.completion, error)
+        if isinstance(self._call, PreparedCall) and self._call.turn is not None:
+            self._call.turn.rollback()
+        if self._span is not None:
+            self._span.end(self.completion, error)
 
     def _complete(self) -> StreamChunk:
+        assert isinstance(self._call, PreparedCall)
         self.completion, chunk = self._answer.finish()
-        self._request.turn.commit(self._request.history(self.completion))
+        request, history, turn = self._call
+        if turn is not None:
+            turn.commit(history.answered(self.completion, request.held))
         self._release()
         return chunk
 
     def _closed_meanwhile(self, error: BaseException) -> bool:
-        """Whether `error` is only what a step finds when somebody else has closed the stream."""
+        """True if the error is a side effect of a concurrent `close()`."""
         return self._ended and isinstance(error, Exception)
 
-    def _closed_while_opening(self) -> bool:
-        """Whether somebody else has closed the stream before it had a source; that is closed now."""
-        if self._ended and self._source is not None:
-            self._source.close()
-        return self._ended
-
     def _fail(self, error: BaseException) -> StreamChunk:
-        """The chunk that tells of `error`, or `error` itself raised."""
+        """End the stream with `error`.
+
+        Returns:
+            The chunk that reports it, with ``on_error='status'``.
+
+        Raises:
+            BaseException: `error`, or the error that explains it.
+        """
         if isinstance(error, (StopIteration, StopAsyncIteration)):
             error = StreamInterrupted("the stream ended without its final marker")
         self._release(error)
         if not isinstance(error, LLMError):
             raise error
         error.partial = error.partial or self._answer.text
-        if self._request.explain is not None:
-            error = self._request.explain(error)
-        if self._request.on_error != "status":
+        error = self._llm.explain(error)
+        if not self._reports:
             raise error
         return self._answer.fail(error)
 
     def __del__(self) -> None:
-        self.close()
+        if not self._ended:
+            self._release()
 
 
 class Stream(_Run, Iterator[StreamChunk]):
-    """Chunks of one answer. Leaving it early, by any way, stops the generation.
+    """Chunks of one answer. Leaving it early stops the generation.
 
     Attributes:
-        completion: The whole answer once the stream has ended well, None before.
+        completion: The whole answer after the END chunk, None before.
     """
 
     _source: Source | None = None
 
-    def __init__(self, request: Request, answer: Answer, start: Callable[[Request], Source]) -> None:
-        super().__init__(request, answer)
+    def __init__(
+        self,
+        llm: LLMCore,
+        start: Callable[[Request], Source],
+        call: PreparedCall | LLMError,
+        *,
+        raises: bool = False,
+    ) -> None:
+        super().__init__(llm, call, raises=raises)
         self._start = start
 
     def __next__(self) -> StreamChunk:
@@ -126,8 +167,9 @@ class Stream(_Run, Iterator[StreamChunk]):
                 if self._answer.done:
                     return self._complete()
                 if self._source is None:
-                    self._source = self._start(self._request)
-                    if self._closed_while_opening():
+                    self._source = self._start(self._begin())
+                    if self._ended:  # closed while it opened: `close` had no source to close yet
+                        self._source.close()
                         break
                 piece = next(self._source)
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
@@ -151,16 +193,21 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
     """Chunks of one answer. Leaving it early, or cancelling the task, stops the generation.
 
     Attributes:
-        completion: The whole answer once the stream has ended well, None before.
+        completion: The whole answer after the END chunk, None before.
     """
 
     _source: AsyncSource | None = None
     _ready: deque[Piece] | None = None
 
     def __init__(
-        self, request: Request, answer: Answer, start: Callable[[Request], Awaitable[AsyncSource]]
+        self,
+        llm: LLMCore,
+        start: Callable[[Request], Awaitable[AsyncSource]],
+        call: PreparedCall | LLMError,
+        *,
+        raises: bool = False,
     ) -> None:
-        super().__init__(request, answer)
+        super().__init__(llm, call, raises=raises)
         self._start = start
 
     async def __anext__(self) -> StreamChunk:
@@ -169,8 +216,9 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
                 if self._answer.done:
                     return self._complete()
                 if self._source is None:
-                    self._source = await self._start(self._request)
-                    if self._closed_while_opening():
+                    self._source = await self._start(self._begin())
+                    if self._ended:  # closed while it opened: `close` had no source to close yet
+                        self._source.close()
                         break
                     self._ready = getattr(self._source, "ready", None)
                 piece = self._ready.popleft() if self._ready else await self._source.__anext__()

@@ -1,8 +1,8 @@
-"""One OpenTelemetry span a call, if the application traces; otherwise nothing, at no cost.
+"""One OpenTelemetry span for each call, if the application traces.
 
 Names and attributes follow the semantic conventions for generative AI clients
-(https://opentelemetry.io/docs/specs/semconv/gen-ai/). Prompts and answers are never recorded. Nothing is
-to be switched on here: an application that traces has imported and configured opentelemetry itself.
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/). Prompts and answers are never recorded. There is no
+switch: an application that traces has imported and configured opentelemetry itself.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from ..schema import Completion
-    from .request import LLMCore, Request
+    from .llm import LLMCore
+    from .request import Request
 
-__all__ = ["CallSpan", "begin"]
+__all__ = ["MODULE", "CallSpan", "begin"]
+
+#: The module that an application which traces has imported.
+MODULE = "opentelemetry.trace"
 
 
 class CallSpan:
@@ -32,7 +36,7 @@ class CallSpan:
         self._span = span
 
     def end(self, completion: Completion | None, error: BaseException | None) -> None:
-        """The call is over: with an answer, with an error, or left early with neither."""
+        """End the span: with the answer, with the error, or with neither when the call was left early."""
         if completion is not None:
             self._span.set_attribute("gen_ai.response.finish_reasons", [completion.finish_reason])
             if completion.usage is not None:
@@ -47,9 +51,9 @@ class CallSpan:
 
 
 def begin(llm: LLMCore, request: Request) -> CallSpan | None:
-    """The span of the call that begins now, a child of the current one; None unless it would be recorded."""
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:  # nobody has imported it, so nobody traces
+    """Begin the span of a call, a child of the current one; None unless it would be recorded."""
+    trace = sys.modules.get(MODULE)
+    if trace is None:
         return None
     operation = "text_completion" if request.messages is None else "chat"
     model = _model(llm)

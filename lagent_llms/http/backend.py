@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import validators
 from ..core.base import AsyncBaseLLM, BaseLLM
-from ..core.request import LLMCore, Request
+from ..core.llm import LLMCore
+from ..core.request import Request
 from ..errors import InvalidArgument
 from .endpoints import Endpoints, check_url, public_url
 from .retry import RetryPolicy

@@ -15,6 +15,7 @@ import msgspec
 from ..core.request import Request
 from ..http.exchange import Call
 from ..http.messages import HTTPRequest, ResponseHead
+from ..params import PARAMETERS
 from ..protocols.openai import CompletionDecoder, completion_body
 from ..schema import FinishReason, Piece, TokenLogprob, Usage
 from . import answers
@@ -112,17 +113,14 @@ def _sampling(request: Request) -> dict[str, Any]:
     """Only what differs from no filter: anything else would make the server sample."""
     params = request.params
     found: dict[str, Any] = {}
-    if params.repetition_penalty != 1:
+    if not PARAMETERS["repetition_penalty"].is_no_op(params.repetition_penalty):
         found["repetition_penalty"] = params.repetition_penalty
     if params.temperature == 0:
         return {**found, "do_sample": False}
     found |= {"do_sample": True, "temperature": params.temperature}
-    for name, value, neutral in (
-        ("top_k", params.top_k, None),
-        ("top_p", params.top_p, 1),
-        ("seed", params.seed, None),
-    ):
-        if value is not None and value != neutral:
+    for name in ("top_k", "top_p", "seed"):
+        value = getattr(params, name)
+        if not PARAMETERS[name].is_no_op(value):
             found[name] = value
     return found
 

@@ -15,6 +15,7 @@ from ..core.request import Request
 from ..errors import LLMError, ServerError, StreamInterrupted
 from ..http.messages import ResponseHead, read_refusal, server_error
 from ..http.sse import EventSplitter
+from ..params import PARAMETERS
 from ..schema import FinishReason, Piece, TokenLogprob, ToolCall, Usage
 
 __all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error"]
@@ -89,18 +90,8 @@ class _Answer(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Answer).decode
 
-#: Our names of parameters, and the wire's.
-_FIELDS = {
-    "max_new_tokens": "max_tokens",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "temperature": "temperature",
-    "repetition_penalty": "repetition_penalty",
-    "seed": "seed",
-    "min_p": "min_p",
-    "ignore_eos": "ignore_eos",
-    "skip_special_tokens": "skip_special_tokens",
-}
+#: Parameters that a field carries unchanged: (name, field).
+_FIELDS = [(row.name, row.wire) for row in PARAMETERS.values() if row.wire]
 
 
 def completion_body(request: Request, model: str, *, stop: Sequence[str]) -> dict[str, Any]:
@@ -114,7 +105,7 @@ def completion_body(request: Request, model: str, *, stop: Sequence[str]) -> dic
     params, options = request.params, request.options
     body: dict[str, Any] = {
         "model": model,
-        **{wire: value for ours, wire in _FIELDS.items() if (value := getattr(params, ours)) is not None},
+        **{wire: value for name, wire in _FIELDS if (value := getattr(params, name)) is not None},
         "stream": options.stream,
     }
     if options.stream:

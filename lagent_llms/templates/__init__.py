@@ -10,8 +10,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .base import ChatTemplate, Written
+from .base import ChatTemplate
 from .families import TemplateSpec, available_templates, load_template
+from .history import History, Rendered
 from .internlm2 import INTERNLM2_META
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ __all__ = [
     "APITemplateParser",
     "ChatTemplate",
     "DriftReport",
+    "History",
     "LMTemplateParser",
+    "Rendered",
     "TemplateSpec",
-    "Written",
     "available_templates",
     "check_template",
     "load_template",

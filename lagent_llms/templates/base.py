@@ -5,43 +5,23 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InvalidArgument, TemplateError, UnsupportedParameter
 from ..schema import Message, ToolCall
+from .history import History, Rendered
 
 if TYPE_CHECKING:
     from .tools import ToolCallForm
 
-__all__ = ["ChatTemplate", "GuardedTemplate", "Written", "marks_in", "text_of"]
+__all__ = ["ChatTemplate", "GuardedTemplate", "marks_in", "text_of"]
 
 #: Put after the first character of a look-alike: invisible, and no tokenizer makes a special token of it.
 BREAK = "\u200b"
 TRUSTED = frozenset({"system", "assistant"})
 
 _MARK = re.compile(r"<[|｜]?[^<>\s]{1,40}[|｜]?>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|\[\|[^\]\s]+\|\]")
-
-
-class Written(NamedTuple):
-    """The text of a dialog that goes on, and what must be known of it to go on.
-
-    Attributes:
-        text: As `ChatTemplate.history_text` gives it.
-        begin: The part of it before the turns.
-        messages: How many messages it holds.
-        turns: How many of them are turns.
-        kinds: The roles of the turns.
-        opens_with: Role of the first message.
-        first_turn: Role of the first turn.
-    """
-
-    text: str
-    begin: str
-    messages: int
-    turns: int
-    kinds: frozenset[str]
-    opens_with: str
-    first_turn: str
 
 
 class ChatTemplate(ABC):
@@ -103,20 +83,32 @@ class ChatTemplate(ABC):
         """
 
     def history_text(self, messages: Sequence[Message]) -> str:
-        """The text of a dialog that goes on: without generation prompt and without closing text."""
+        """The text of a dialog that continues: without generation prompt and without closing text."""
         return self.render(messages, add_generation_prompt=False)
 
-    def written(self, messages: Sequence[Message]) -> Written | None:
-        """A dialog to go on from with `grown`; None where a further turn may change what precedes it."""
-        return None
+    def turn(
+        self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
+    ) -> Rendered:
+        """Render the next turn of a dialog: the prompt of `history` and `messages` together.
 
-    def grown(self, written: Written, messages: Sequence[Message]) -> tuple[Written, str] | None:
-        """A dialog with further messages, and its prompt, at the cost of those messages alone.
+        Args:
+            history: The dialog so far, its last answer included; `History()` begins a new one.
+            messages: The messages of this turn.
+            tools: See `render`.
 
         Returns:
-            None where all of the dialog must be rendered: it may not be allowed, or change what precedes it.
+            The prompt, and the history to continue from.
+
+        Raises:
+            TemplateError: The template does not allow this dialog.
+            UnsupportedParameter: As `render`.
         """
-        return None
+        if history.messages is None:  # only the text of bare prompts is known: the new turn follows it
+            text = (history.text or "") + self.render(messages, tools=tools).removeprefix(self.bos)
+            return Rendered(text, History(None, text))
+        dialog = (*history.messages, *messages)
+        prompt = self.render(dialog, tools=tools)
+        return Rendered(prompt, History(dialog, prompt))
 
     def parse_tool_calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         """The text of an answer without its tool calls, and the calls; all the text when there are none."""
@@ -164,7 +156,7 @@ class GuardedTemplate(ChatTemplate):
     ) -> str:
         """As the template behind the guard renders it, look-alikes refused or broken up."""
         return self._inner.render(
-            [self._minded(message, index) for index, message in enumerate(messages)],
+            self._checked(messages),
             add_generation_prompt=add_generation_prompt,
             tools=tools,
             continue_final_message=continue_final_message,
@@ -173,9 +165,20 @@ class GuardedTemplate(ChatTemplate):
 
     def history_text(self, messages: Sequence[Message]) -> str:
         """As the template behind the guard has it, look-alikes refused or broken up."""
-        return self._inner.history_text(
-            [self._minded(message, index) for index, message in enumerate(messages)]
-        )
+        return self._inner.history_text(self._checked(messages))
+
+    def turn(
+        self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
+    ) -> Rendered:
+        """As the template behind the guard renders it, look-alikes refused or broken up."""
+        said = history.messages or ()
+        if said and history.written is None:  # all of it is rendered; else it has been checked before
+            history = replace(history, messages=tuple(self._checked(said)))
+        return self._inner.turn(history, self._checked(messages, len(said)), tools=tools)
+
+    def _checked(self, messages: Sequence[Message], first: int = 0) -> list[Message]:
+        """`messages`, of which the first is number `first` of the dialog."""
+        return [self._minded(message, index) for index, message in enumerate(messages, first)]
 
     def _minded(self, message: Message, index: int) -> Message:
         if message["role"] in TRUSTED:

@@ -8,9 +8,10 @@ from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
-from .base import ChatTemplate, Written, marks_in, text_of
+from .base import ChatTemplate, marks_in, text_of
 from .cases import PromptContext, TurnContext, compile_case
 from .fast_path import Bulk, compile_bulk, filled, nameless
+from .history import History, Rendered, Written
 from .placeholders import Text, Values, local_time
 from .reasoning import take_reasoning
 from .schema import NONE, OTHERS, Begin, Family, Role
@@ -87,7 +88,7 @@ class MetaTemplate(ChatTemplate):
         return "".join(parts)
 
     def history_text(self, messages: Sequence[Message]) -> str:
-        """The text of a dialog that goes on: without generation prompt and without closing text."""
+        """The text of a dialog that continues: without generation prompt and without closing text."""
         values = self._values({})
         roles = [*map(_ROLE, messages)]
         turns = turns_of(self.family, roles)
@@ -95,8 +96,22 @@ class MetaTemplate(ChatTemplate):
         self._write(messages, roles, turns, values, None, parts, False, False)
         return "".join(parts)
 
-    def written(self, messages: Sequence[Message]) -> Written | None:
-        """See `ChatTemplate.written`."""
+    def turn(
+        self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
+    ) -> Rendered:
+        """See `ChatTemplate.turn`; from its third turn on a dialog costs only what is new, where it can."""
+        if not history.messages or tools:
+            return super().turn(history, messages, tools=tools)
+        dialog = (*history.messages, *messages)
+        written = history.written
+        if written is not None and (grown := self._grown(written, dialog[written.messages :])) is not None:
+            written, prompt = grown
+        else:
+            prompt, written = self.render(dialog), self._written(dialog)
+        return Rendered(prompt, History(dialog, prompt, written))
+
+    def _written(self, messages: Sequence[Message]) -> Written | None:
+        """A dialog to continue from with `_grown`; None where a further turn may change what precedes it."""
         roles = [*map(_ROLE, messages)]
         turns = turns_of(self.family, roles)
         kinds = frozenset(roles[place] for place in turns)
@@ -107,12 +122,16 @@ class MetaTemplate(ChatTemplate):
         try:
             begin = self._around(roles, turns, self._defaults, False)["begin"]
             text = self.history_text(messages)
-        except TemplateError:  # what has no generation prompt is not allowed
+        except TemplateError:  # the template allows no dialog without a generation prompt
             return None
         return Written(text, begin, len(roles), len(turns), kinds, roles[0], roles[turns[0]])
 
-    def grown(self, written: Written, messages: Sequence[Message]) -> tuple[Written, str] | None:
-        """See `ChatTemplate.grown`."""
+    def _grown(self, written: Written, messages: Sequence[Message]) -> tuple[Written, str] | None:
+        """The dialog with further messages, and its prompt, at the cost of those messages alone.
+
+        Returns:
+            None where all of the dialog must be rendered: it may not be allowed, or change what precedes it.
+        """
         roles = [*map(_ROLE, messages)]
         taken = self.family.system is not None and "system" in roles
         if not roles or taken or not all(len(message) == 2 for message in messages):
@@ -142,7 +161,7 @@ class MetaTemplate(ChatTemplate):
         return further, text + around["generation"]
 
     def _steady(self, kinds: frozenset[str]) -> Bulk | None:
-        """The fast way for turns of these roles, if they are written the same wherever they stand."""
+        """The fast path for turns of these roles, if their place does not change how they are written."""
         bulk = self._bulk(kinds)
         return None if bulk is None or bulk.edges else bulk
 

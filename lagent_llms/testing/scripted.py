@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.base import AsyncBaseLLM, BaseLLM
 from ..core.deadline import Deadline
-from ..core.request import LLMCore, Request
+from ..core.llm import LLMCore
+from ..core.request import Request
 from ..schema import Piece, Usage
 
 if TYPE_CHECKING:

@@ -1,13 +1,18 @@
+import types
 import typing
+from collections.abc import Sequence
 
 import pytest
 
+from lagent_llms.core.parameters import ParameterSet, unsupported_names
 from lagent_llms.errors import InvalidArgument, UnknownParameter, UnsupportedParameter
-from lagent_llms.params import CallKwargs, CallOptions, GenerationParams, ParameterSet, Timeout, unhonoured
+from lagent_llms.params import ALIASES, PARAMETERS, CallKwargs, CallOptions, GenerationParams, Timeout
 
 
 def merge(unsupported=(), **given):
-    return ParameterSet("SomeLLM", unhonoured(unsupported)).merge(GenerationParams(), CallOptions(), given)
+    return ParameterSet("SomeLLM", unsupported_names(unsupported)).merge(
+        GenerationParams(), CallOptions(), given
+    )
 
 
 def test_defaults_are_lagents():
@@ -110,9 +115,38 @@ def test_timeouts_set_apart():
         Timeout(idle=0)
 
 
-def test_the_typed_keywords_are_the_tables():
-    names = GenerationParams.names() | CallOptions.names() | {"adapter_id"}  # another word for adapter_name
-    assert set(typing.get_type_hints(CallKwargs)) == names
+def members(hint):
+    """The alternatives of a type hint; a sequence or mapping by its kind alone."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return {member for one in typing.get_args(hint) for member in members(one)}
+    return {hint if origin in (None, typing.Literal) else origin}
+
+
+def test_the_typed_keywords_are_the_table():
+    keywords = typing.get_type_hints(CallKwargs)
+    assert set(keywords) == {*PARAMETERS, *ALIASES}
+    wider = {tuple: Sequence, list: Sequence}  # what a check makes of any sequence
+    for name, row in PARAMETERS.items():
+        kept = members(typing.get_type_hints(row.table)[name])
+        assert {wider.get(kind, kind) for kind in kept} <= members(keywords[name]), name
+        if row.alias:
+            assert keywords[row.alias] == keywords[name]
+
+
+def test_the_columns_of_the_table():
+    row = PARAMETERS["top_p"]
+    assert (row.table, row.type, row.default, row.no_op) == (GenerationParams, "float", 0.8, 1)
+    opt_in = {name for name, row in PARAMETERS.items() if row.opt_in}
+    assert opt_in == {"adapter_source", "merged_adapters", "priority", "parameters"}
+    assert ALIASES == {"adapter_id": "adapter_name"}
+    assert PARAMETERS["max_new_tokens"].wire == "max_tokens"
+    for row in PARAMETERS.values():
+        assert row.default == getattr(row.table(), row.name)
+        assert row.is_no_op(None)
+        if row.no_op is not None:  # it must be a value that the check takes
+            assert row.check(row.name, row.no_op) == row.no_op
+        assert row.means_default(None) == (row.default is not None and row.name != "top_k")
 
 
 MERGED = {"ids": ["a", "b"], "weights": [0.5, 0.5]}
@@ -142,16 +176,16 @@ def test_an_adapter_takes_the_place_of_merged_ones_and_the_reverse():
         known.merge(GenerationParams(), CallOptions(), {"merged_adapters": "french"})
 
 
-def test_a_rare_parameter_is_honoured_only_by_who_says_so():
+def test_an_opt_in_parameter_is_supported_only_where_a_backend_names_it():
     for given in ({"priority": 1}, {"parameters": {"a": 1}}, {"adapter_source": "hub"}):
         with pytest.raises(UnsupportedParameter, match=next(iter(given))):
             merge(**given)
-        _, options = ParameterSet("SomeLLM", unhonoured((), given)).merge(
+        _, options = ParameterSet("SomeLLM", unsupported_names((), given)).merge(
             GenerationParams(), CallOptions(), given
         )
         assert [getattr(options, name) for name in given] == list(given.values())
     with pytest.raises(InvalidArgument, match="priority=-1"):
-        ParameterSet("SomeLLM", unhonoured((), ["priority"])).merge(
+        ParameterSet("SomeLLM", unsupported_names((), ["priority"])).merge(
             GenerationParams(), CallOptions(), {"priority": -1}
         )
     with pytest.raises(InvalidArgument, match="parameters="):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ...core.base import AsyncBaseLLM, BaseLLM
 from ...core.callbacks import AsyncCallbackSource, CallbackSource
-from ...core.request import LLMCore, Request
+from ...core.llm import LLMCore
+from ...core.request import Request
 from ...errors import InvalidArgument, LLMError, MissingDependency, ModelLoadError
 from ...schema import Piece, TokenLogprob, Usage
 

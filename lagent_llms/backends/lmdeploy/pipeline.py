@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...core.base import AsyncBaseLLM, BaseLLM, Prompts
 from ...core.callbacks import AsyncCallbackSource, CallbackSource
-from ...core.request import LLMCore, Request
+from ...core.llm import LLMCore
+from ...core.request import Request
 from ...errors import LLMError, ServerError
 from ...schema import Completion, Piece, TokenLogprob, Usage
 from .engine import BackendName, Event, LMDeployEngine

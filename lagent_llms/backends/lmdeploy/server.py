@@ -194,8 +194,8 @@ class _ServerCore(LMDeployCore):
             self._ready = False
         return not self._ready
 
-    def _explain(self, error: LLMError) -> LLMError:
-        """`error`, or what it comes from when the server has died."""
+    def explain(self, error: LLMError) -> LLMError:
+        """See `LLMCore.explain`; the server's death, when that caused `error`."""
         if not isinstance(error, (ConnectError, StreamInterrupted)):
             return error
         if (ended := self._child.ended()) is None:
@@ -256,7 +256,6 @@ class LMDeployServer(_ServerCore, HTTPBackend):
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
         self._await_ready()
-        request.explain = self._explain
         return super()._open(request)
 
     def _ids(self, text: str, timeout: Timeout) -> list[int]:
@@ -329,7 +328,6 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         await self.ready()
-        request.explain = self._explain
         return await super()._open(request)
 
     async def _ids(self, text: str, timeout: Timeout) -> list[int]:

@@ -16,6 +16,7 @@ from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
 if TYPE_CHECKING:
     import asyncio
 
+    from ...core.llm import PreparedCall
     from ...core.request import Input, Request
     from ...http.async_client import AsyncHTTPSource
     from ...http.exchange import Call
@@ -48,7 +49,7 @@ class LoRAXCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"min_p"})
-    rare_parameters = frozenset({"adapter_source", "merged_adapters"})
+    opt_in_parameters = frozenset({"adapter_source", "merged_adapters"})
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class LoRAXCore(HTTPCore):
         self._api_token = api_token
         self._max_stops: int | None = None
 
-    def prepare(self, inputs: Input, given: Mapping[str, Any]) -> Request:
+    def prepare(self, inputs: Input, given: Mapping[str, Any]) -> PreparedCall:
         """See `LLMCore.prepare`; adapters are checked as well, since a wrong merge would stop the server."""
         return super().prepare(inputs, _checked(given))
 

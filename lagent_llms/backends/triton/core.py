@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from ... import validators
-from ...core.request import LLMCore, Request
+from ...core.llm import LLMCore
+from ...core.request import Request
 from ...errors import (
     ConfigError,
     InvalidArgument,
@@ -115,7 +116,7 @@ class TritonCore(LLMCore):
     """
 
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
-    rare_parameters: ClassVar[frozenset[str]] = frozenset({"priority", "parameters"})
+    opt_in_parameters: ClassVar[frozenset[str]] = frozenset({"priority", "parameters"})
 
     def __init__(
         self,

@@ -96,7 +96,7 @@ async def _completions(llm: AsyncBaseLLM, prompts: list[str], given: dict[str, A
 
 
 def _prompt_of(llm: AsyncBaseLLM, body: TokenizeBody, always: dict[str, Any]) -> str:
-    request = llm.prepare(body.inputs(), {"tools": body.tools, **always})
+    request = llm.prepare(body.inputs(), {"tools": body.tools, **always}).request
     if request.prompt is None:
         raise UnsupportedParameter(
             "messages cannot be counted: the template is that of another server", parameter="messages"

@@ -83,7 +83,7 @@ class Answers(ConformanceTests):
     def test_twins(self) -> None:
         cls, twin = type(self.make().llm), type(self.make_twin().llm)
         assert cls.constructor_names() == twin.constructor_names()
-        assert cls.refused_names() == twin.refused_names()
+        assert cls.unsupported_names() == twin.unsupported_names()
         for name in ("generate", "chat", "complete", "stream_chat", "stream_generate", "tokenize"):
             here, there = (inspect.signature(getattr(one, name)).parameters for one in (cls, twin))
             assert list(here) == list(there), name

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from ...core.request import LLMCore
+from ...core.llm import LLMCore
 from ...errors import UnsupportedParameter
 from .backend import BackendUnderTest
 from .calling import PATIENCE, Caller
@@ -103,7 +103,7 @@ class ConformanceTests:
 
     def honours(self, parameter: str) -> bool:
         """Whether the backend does not declare `parameter` unsupported."""
-        return parameter not in type(self.make().llm).refused_names()
+        return parameter not in type(self.make().llm).unsupported_names()
 
     def make_for(self, parameter: str, **kwargs: Any) -> Caller:
         """A caller of an object made so that `parameter` is honoured."""

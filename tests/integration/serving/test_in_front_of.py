@@ -151,7 +151,7 @@ def test_clients_share_no_session_of_the_backend(sessions):
             assert chat(host, stream=stream)[0] == 200
         assert ask(host, "/v1/completions", {"model": "model", "prompt": ["one", "two"]})[0] == 200
     assert len({request.prompt for request in llm.requests}) == 3
-    assert all(request.turn.stateless for request in llm.requests)
+    assert all(request.options.stateless for request in llm.requests)
     assert len(llm.sessions) == 0
 
 

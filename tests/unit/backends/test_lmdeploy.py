@@ -228,7 +228,7 @@ def test_texts_of_vocabulary_entries(entry, text):
 
 
 def sent(llm, prompt="hi", **kwargs):
-    request = llm.prepare(prompt, kwargs)
+    request = llm.prepare(prompt, kwargs).request
     return json.loads(llm.answer_call(request, "m").request.body)
 
 

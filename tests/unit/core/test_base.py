@@ -177,7 +177,7 @@ def test_what_only_some_backends_know_is_refused_by_others():
             llm.generate("a", **{name: value})
         with pytest.raises(UnknownParameter, match=name):
             ScriptedLLM(**{name + "s": value})
-    assert "adapter_source" in ScriptedLLM.refused_names()
+    assert "adapter_source" in ScriptedLLM.unsupported_names()
     assert llm.requests == []
 
 

@@ -13,7 +13,7 @@ import asyncio, threading, time
 import pytest
 from lagent_llms import AsyncBaseLLM, BaseLLM, Piece, Usage
 from lagent_llms.core.deadline import Deadline
-from lagent_llms.core.request import LLMCore
+from lagent_llms.core.llm import LLMCore
 from lagent_llms.testing.conformance import Conformance, BackendUnderTest
 
 FAULT = {fault!r}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ....core.request import Request
+from ....params import PARAMETERS, GenerationParams
 from ....schema import FinishReason, Piece, Usage
 from ..conversation import NEXT, Ask, Conversation, InferRequest, InferResponse, Open, Steps
 from ..dialect import Model, unsupported
@@ -16,13 +17,16 @@ from ..text_delta import Growth, Habit
 
 __all__ = ["OneModel", "OneModelDialect", "TextReader", "finish_reason_of", "request_parameters"]
 
-#: Values of our parameters that ask for nothing, so that a model without an input for them will do.
-_NEUTRAL: Mapping[str, Any] = {
-    "repetition_penalty": 1.0,
-    "min_p": 0,
-    "ignore_eos": False,
-    "skip_special_tokens": False,
-}
+#: Parameters that need an input of the model, or are refused; each dialect handles the others itself.
+_OPTIONAL = [
+    row
+    for row in PARAMETERS.values()
+    if (
+        row.table is GenerationParams
+        and row.name not in ("max_new_tokens", "top_p", "top_k", "temperature", "stop_words")
+    )
+    or row.name == "adapter_name"
+]
 
 
 class TextReader:
@@ -171,10 +175,11 @@ class OneModelDialect(ABC):
 
     def _honour(self, request: Request, inputs: Inputs, model: Model, done: Collection[str]) -> None:
         """Put all other parameters into the inputs that `optional` names, or refuse them."""
-        for name in (*_NEUTRAL, "seed", "logprobs", "response_format", "adapter_name"):
-            value = getattr(request.options if name == "adapter_name" else request.params, name)
+        for row in _OPTIONAL:
+            name = row.name
+            value = getattr(request.params if row.table is GenerationParams else request.options, name)
             names = self.optional.get(name, ())
-            if name in done or value is None or (value == _NEUTRAL.get(name) and not inputs.has(*names)):
+            if name in done or value is None or (row.is_no_op(value) and not inputs.has(*names)):
                 continue
             if not inputs.put(names, value):
                 need = f"it has no input {' or '.join(names)}" if names else ""

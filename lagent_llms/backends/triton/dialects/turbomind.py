@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ....core.request import Request
-from ....core.sessions import Held, History
+from ....core.sessions import Held
 from ....errors import (
     ContextLengthExceeded,
     InvalidArgument,
@@ -23,7 +22,7 @@ from ....errors import (
     SessionOutOfLimit,
 )
 from ....protocols.special_tokens import looks_special
-from ....schema import Completion, Piece, Usage
+from ....schema import Piece, Usage
 from ..conversation import NEXT, Ask, Command, Conversation, InferRequest, Open, Steps
 from ..dialect import Model, unsupported
 from ..inputs import Inputs
@@ -85,14 +84,11 @@ class _Turn:
         # A stateless call takes an id that nobody else has, whatever its session_id.
         self._id = random.getrandbits(62) | 1 << 62 if self._stateless else request.options.session_id
         self._prompt = request.prompt or ""
-        self._held = request.turn.history.held
+        self._held = request.held
         if self._held is not None and not self._prompt.startswith(self._held.text):
             self._held = None  # the template writes it anew: so does the server
         self._context = 0
-        self._ended: Held | None = None
-        self._sent = self._begun = False
-        if not self._stateless:
-            request.history = self._with_held(request.history)
+        self._ended = self._sent = self._begun = False
 
     @property
     def wait_for(self) -> int:
@@ -117,7 +113,7 @@ class _Turn:
 
     def farewell(self) -> InferRequest | None:
         """See `Conversation`: a second request with STOP ends the generation, if it may have begun."""
-        if not self._sent or self._ended is not None:
+        if not self._sent or self._ended:
             return None
         inputs = self._inputs([1], 0, stop=True, end=self._request.options.sequence_end)
         return InferRequest(self._model.config.name, inputs.tensors, parameters=self._parameters(start=False))
@@ -148,6 +144,7 @@ class _Turn:
         if stops:
             inputs.put("stop_words_list", *stops, *range(1, len(stops) + 1))
         self._context, self._sent = step + len(ids), True
+        request.held = Held(self._context, self._prompt)  # kept if a stop word ends the answer on our side
         yield Open(
             InferRequest(
                 model.config.name,
@@ -173,7 +170,7 @@ class _Turn:
             yield Piece((yield from text.feed(new)), tuple(new), known - self._context)
         rest = yield from text.finish()
         count = known - self._context
-        self._ended = Held(known, self._prompt + text.text)
+        self._ended, self._request.held = True, Held(known, self._prompt + text.text)
         reason = "length" if not ended and count >= self._request.params.max_new_tokens else "stop"
         yield Piece(rest, n_tokens=count, finish_reason=reason, usage=Usage(self._context, count))  # type: ignore[arg-type]
 
@@ -211,13 +208,6 @@ class _Turn:
     def _parameters(self, *, start: bool) -> dict[str, bool | int | float | str]:
         parameters = request_parameters(self._request, in_sequence=True, sequence_id=self._id)
         return {**parameters, "sequence_start": start}
-
-    def _with_held(self, history: Callable[[Completion], History]) -> Callable[[Completion], History]:
-        def extended(completion: Completion) -> History:
-            held = self._ended or Held(self._context, self._prompt)  # cut at a stop word: back to the prompt
-            return replace(history(completion), held=held)
-
-        return extended
 
     def _explained(self, code: str, error: ServerError) -> LLMError:
         session_id = self._request.options.session_id

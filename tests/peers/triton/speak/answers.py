@@ -105,7 +105,7 @@ class Answers:
 
     async def _embedded(self, ask):
         prompt = ask.prompt if isinstance(ask.prompt, str) else "ids"
-        request = self.llm.prepare(prompt, {**ask.params, "stop_words": [], "timeout": 600})
+        request = self.llm.prepare(prompt, {**ask.params, "stop_words": [], "timeout": 600}).request
         if not isinstance(ask.prompt, str):
             self.llm._encode = lambda text, add_bos=True: list(ask.prompt)
             source = await self.llm._open(request)

@@ -50,7 +50,7 @@ CONFIG = {
 
 
 def request(prompt="hi", **given):
-    return ScriptedLLM(temperature=0).prepare(prompt, given)
+    return ScriptedLLM(temperature=0).prepare(prompt, given).request
 
 
 def test_a_config_in_either_form():
@@ -140,21 +140,21 @@ SMALL = {
 @pytest.mark.parametrize("dialect", SMALL)
 def test_how_tokens_are_drawn_is_never_dropped(dialect):
     model = SMALL[dialect]
-    assert find_dialect(model, dialect).conversation(ScriptedLLM().prepare("hi", {}), model)
+    assert find_dialect(model, dialect).conversation(ScriptedLLM().prepare("hi", {}).request, model)
     neutral = {"temperature": 1, "top_k": None, "top_p": 1}
-    assert find_dialect(model, dialect).conversation(ScriptedLLM(**neutral).prepare("hi", {}), model)
+    assert find_dialect(model, dialect).conversation(ScriptedLLM(**neutral).prepare("hi", {}).request, model)
     for given in ({"temperature": 0}, {"temperature": 0.5}, {"top_k": 1}, {"top_p": 0.1}):
         (name,) = given
         for asked in (ScriptedLLM(**given).prepare("hi", {}), ScriptedLLM().prepare("hi", given)):
             with pytest.raises(UnsupportedParameter, match=f"{name}=.* no input"):
-                find_dialect(model, dialect).conversation(asked, model)
+                find_dialect(model, dialect).conversation(asked.request, model)
 
 
 def test_turbomind_drops_neither_seed_nor_penalty():
     model = SMALL["turbomind"]
     for given in ({"seed": 0}, {"repetition_penalty": 1.2}):
         with pytest.raises(UnsupportedParameter, match=f"{next(iter(given))}="):
-            find_dialect(model, "turbomind").conversation(ScriptedLLM().prepare("hi", given), model)
+            find_dialect(model, "turbomind").conversation(ScriptedLLM().prepare("hi", given).request, model)
 
 
 def turn():

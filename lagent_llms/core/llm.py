@@ -1,0 +1,246 @@
+"""From what a caller passes to one `Request`: parameters checked, session opened, template applied. Pure.
+
+`LLMCore` is the part of a backend without I/O; `BaseLLM` and `AsyncBaseLLM` add the two drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from .. import validators
+from ..errors import (
+    InvalidArgument,
+    LLMError,
+    SessionOutOfLimit,
+    TemplateError,
+    UnknownParameter,
+    UnsupportedParameter,
+)
+from ..params import CallOptions
+from ..schema import check_messages
+from ..templates import History, Rendered, load_template
+from .parameters import ParameterDefaults
+from .request import Input, Request
+from .sessions import SessionStore, Turn
+
+if TYPE_CHECKING:
+    from ..templates import ChatTemplate, TemplateSpec
+
+__all__ = ["LLMCore", "PreparedCall", "as_dialog"]
+
+#: Most tokens that a tokenizer puts around a text (BOS, EOS, a space).
+_AROUND_A_PROMPT = 4
+
+_NOTHING_SAID = History()
+
+
+def as_dialog(inputs: object) -> Any:
+    """The input of a chat, in which a string or a single dict is a dialog of one message.
+
+    An empty string stays one: it is refused as an empty prompt is.
+    """
+    if isinstance(inputs, str) and inputs:
+        return [{"role": "user", "content": inputs}]
+    return [inputs] if isinstance(inputs, Mapping) else inputs
+
+
+class PreparedCall(NamedTuple):
+    """One call, checked: its request, and the bookkeeping of the stream that runs it.
+
+    Attributes:
+        request: What the backend gets.
+        history: The dialog up to the prompt, for the session to keep once it is answered.
+        turn: The turn of an open session; None for a stateless call.
+    """
+
+    request: Request
+    history: History
+    turn: Turn | None
+
+
+class LLMCore(ParameterDefaults):
+    """Parameters, template, sessions and limits of one backend.
+
+    Args:
+        meta_template: How messages become a prompt: a family name, the seeds' list of dicts, a path, a Jinja
+            string; None leaves it to the model or its server.
+        session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
+        max_concurrency: Most prompts of one batch in flight at once.
+        defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
+
+    Attributes:
+        closed: Whether it was closed: calls fail.
+    """
+
+    #: Whether messages can be sent as they are, for the server to apply its template.
+    takes_messages: ClassVar[bool] = False
+    closed: bool = False
+
+    def __init__(
+        self,
+        *,
+        meta_template: TemplateSpec | None = None,
+        session_len: int | None = None,
+        max_concurrency: int = 64,
+        **defaults: Any,
+    ) -> None:
+        self.session_len = _positive("session_len", session_len) if session_len is not None else None
+        self.max_concurrency = _positive("max_concurrency", max_concurrency)
+        self.template: ChatTemplate | None = load_template(meta_template)
+        super().__init__(**defaults)
+        self.sessions = SessionStore()
+
+    @property
+    def context_len(self) -> int | None:
+        """Most tokens of a prompt and its answer together, None when the backend does not say."""
+        return self.session_len
+
+    def prepare(self, inputs: Input, given: Mapping[str, Any]) -> PreparedCall:
+        """Check everything about one call and open its session turn; nothing is sent.
+
+        Args:
+            inputs: A prompt, or messages.
+            given: The call's keywords.
+
+        Raises:
+            LLMError: The input, a parameter, the template or the session refuses.
+        """
+        if self.closed:
+            self.check_open()
+        params, options = self.params, self.options
+        if given:
+            params, options = self._parameters.merge(params, options, given)
+        if inputs == "":
+            raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
+        if options.do_preprocess and isinstance(inputs, str):
+            inputs = [{"role": "user", "content": inputs}]
+        turn = None
+        if not (options.sequence_start and options.sequence_end):
+            turn = self.sessions.begin(
+                options.session_id, start=options.sequence_start, end=options.sequence_end
+            )
+        try:
+            before = _NOTHING_SAID if turn is None else turn.history
+            prompt, history = self._rendered(before, inputs, options)
+            messages = None if isinstance(inputs, str) or history.messages is None else [*history.messages]
+            template, stop_words = self.template, params.stop_words
+            if stop_words is None:  # a template's own words end turns: ignore_eos continues after those too
+                stop_words = () if template is None or params.ignore_eos else template.stop_words
+            add_bos = messages is None or template is None or template.bos_by == "server"
+            request = Request(prompt, messages, params, options, stop_words, add_bos, before.held)
+            self.check_request(request)
+        except BaseException:  # KeyboardInterrupt too: the session must not stay busy
+            if turn is not None:
+                turn.rollback()
+            raise
+        return PreparedCall(request, history, turn)
+
+    def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> PreparedCall | LLMError:
+        """`prepare` for a stream; with ``on_error='status'`` a refusal is returned, for the stream to report.
+
+        Raises:
+            LLMError: As `prepare`, unless ``on_error='status'``; UnknownParameter always.
+        """
+        try:
+            return self.prepare(inputs, given)
+        except UnknownParameter:
+            raise
+        except LLMError as refusal:
+            if given.get("on_error", self.options.on_error) != "status":
+                raise
+            return refusal
+
+    def _rendered(self, history: History, inputs: Input, options: CallOptions) -> tuple[str | None, History]:
+        """The whole prompt (None where the server renders the messages), and the history to keep."""
+        if isinstance(inputs, str):
+            if not inputs.isascii():
+                validators.encodable_text("inputs", inputs)
+            if history.text is None:
+                raise InvalidArgument(
+                    "inputs: this session was held with messages and the template is the server's: "
+                    "continue it with messages",
+                    argument="inputs",
+                )
+            text = history.text + inputs
+            return Rendered(text, History(None, text))
+        messages = check_messages(inputs)
+        if self.template is not None:
+            return self.template.turn(history, messages, tools=options.tools)
+        if not self.takes_messages or history.messages is None:
+            raise TemplateError(
+                f"{type(self).__name__} needs a meta_template to make a prompt of messages: a family name "
+                "such as 'chatml', a list of dicts, or a path"
+            )
+        return None, History((*history.messages, *messages), None)
+
+    def check_request(self, request: Request) -> None:
+        """Refuse what the route of this request does not support; for backends with several routes.
+
+        Raises:
+            LLMError: The request must not be sent.
+        """
+
+    def explain(self, error: LLMError) -> LLMError:
+        """The error to raise for one that a call failed with; for backends that know its cause."""
+        return error
+
+    def check_batch(self, calls: list[tuple[Input, dict[str, Any]]]) -> list[tuple[Input, dict[str, Any]]]:
+        """`calls`, after checking the parameters of all of them: a bad one fails the batch before it begins.
+
+        A bad input fails alone; a bad parameter would fail every input the same way.
+        """
+        for _, given in calls:
+            self._parameters.merge(self.params, self.options, given)
+        return calls
+
+    def check_open(self) -> None:
+        """Refuse a call after `close`.
+
+        Raises:
+            LLMError: The object is closed.
+        """
+        if self.closed:
+            raise LLMError(f"{self!r} is closed")
+
+    def to_count(self, request: Request) -> str | None:
+        """The prompt whose tokens must be counted, None when it fits the session whatever their number.
+
+        A token is at least one byte, except for the few that a tokenizer puts around a text.
+
+        Raises:
+            UnsupportedParameter: The server renders the prompt, so it cannot be counted here.
+        """
+        if self.session_len is None:
+            return None
+        if request.prompt is None:
+            raise UnsupportedParameter(
+                f"{type(self).__name__} cannot honour session_len={self.session_len} for messages without a "
+                "meta_template: the server makes the prompt of them",
+                parameter="session_len",
+                backend=type(self).__name__,
+            )
+        most = len(request.prompt.encode()) + _AROUND_A_PROMPT + request.params.max_new_tokens
+        return request.prompt if most > self.session_len else None
+
+    def check_length(self, request: Request, prompt_tokens: int) -> None:
+        """Refuse a request that would outgrow the session.
+
+        Raises:
+            SessionOutOfLimit: history + prompt + max_new_tokens > session_len.
+        """
+        if self.session_len is None:
+            return
+        asked = request.params.max_new_tokens
+        if prompt_tokens + asked > self.session_len:
+            raise SessionOutOfLimit(
+                f"{prompt_tokens} tokens of history and prompt + max_new_tokens={asked} exceed "
+                f"session_len={self.session_len}",
+                session_id=request.options.session_id,
+            )
+
+
+def _positive(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
+    return value

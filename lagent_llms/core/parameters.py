@@ -1,0 +1,154 @@
+"""Which parameters a backend supports, and a call's values over its defaults. Pure."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
+from ..params import ALIASES, PARAMETERS, CallOptions, GenerationParams
+from .request import Request
+
+__all__ = ["ParameterDefaults", "ParameterSet", "unsupported_names"]
+
+
+def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`given` under the names of the table."""
+    if ALIASES.keys().isdisjoint(given):
+        return given
+    plain = dict(given)
+    for alias, name in ALIASES.items():
+        if alias in plain:
+            value = plain.pop(alias)
+            if plain.setdefault(name, value) != value:
+                raise InvalidArgument(
+                    f"{alias} and {name} are the same; only one can be given", argument=alias
+                )
+    return plain
+
+
+def _one_adapter(changed: dict[str, Any]) -> None:
+    """Let a given adapter replace merged adapters that were the default, and the reverse."""
+    for name, other in (("adapter_name", "merged_adapters"), ("merged_adapters", "adapter_name")):
+        if changed.get(name) is not None:
+            changed.setdefault(other, None)
+
+
+def unsupported_names(unsupported: Iterable[str], opt_in: Iterable[str] = ()) -> frozenset[str]:
+    """Every keyword a backend does not support, aliases included.
+
+    Args:
+        unsupported: The parameters it names as unsupported.
+        opt_in: The opt-in parameters it names as supported.
+    """
+    not_taken = {row.name for row in PARAMETERS.values() if row.opt_in}.difference(opt_in)
+    refused = not_taken.union(unsupported)
+    return frozenset(refused | {alias for alias, name in ALIASES.items() if name in refused})
+
+
+class ParameterSet:
+    """The parameters of one backend class, and the merging of a call's values into its defaults.
+
+    Args:
+        backend: Class name, for messages.
+        unsupported: Keywords that this backend does not support.
+
+    Attributes:
+        known: Every keyword of the table.
+    """
+
+    def __init__(self, backend: str, unsupported: Iterable[str] = ()) -> None:
+        self.backend = backend
+        self.unsupported = frozenset(unsupported)
+        self.known = frozenset({*PARAMETERS, *ALIASES})
+        if stray := self.unsupported - self.known:
+            raise ValueError(f"{backend}: not parameters: {sorted(stray)}")
+
+    def merge(
+        self, params: GenerationParams, options: CallOptions, given: Mapping[str, Any]
+    ) -> tuple[GenerationParams, CallOptions]:
+        """The `given` values over the defaults `params` and `options`.
+
+        None means "the default" except where None is itself a value (top_k, stop_words, seed …).
+
+        Raises:
+            UnknownParameter: A name that no backend knows.
+            UnsupportedParameter: A name this backend does not support, with a value other than its no-op.
+            InvalidArgument: A value of the wrong type or out of range.
+        """
+        changed: dict[type, dict[str, Any]] = {GenerationParams: {}, CallOptions: {}}
+        for name, value in _without_aliases(given).items():
+            row = PARAMETERS.get(name)
+            if row is None:
+                raise UnknownParameter(
+                    f"unknown parameter {name!r}{nearest(name, self.known)}; "
+                    f"known are {', '.join(sorted(self.known - self.unsupported))}"
+                )
+            if name in self.unsupported and not row.is_no_op(value):
+                raise UnsupportedParameter(
+                    f"{self.backend} cannot honour {name}={value!r}", parameter=name, backend=self.backend
+                )
+            if not row.means_default(value):
+                changed[row.table][name] = value
+        _one_adapter(changed[CallOptions])
+        return params.changed(changed[GenerationParams]), options.changed(changed[CallOptions])
+
+
+class ParameterDefaults:
+    """The parameters of a backend: which it supports, and its own defaults.
+
+    Args:
+        defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
+
+    Attributes:
+        params: How to decode, where a call does not say otherwise.
+        options: The call around it, where a call does not say otherwise.
+    """
+
+    #: Parameters that this backend does not support.
+    unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
+    #: Parameters that few backends support (`priority`, `merged_adapters` …) and this one does.
+    opt_in_parameters: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, **defaults: Any) -> None:
+        self._parameters = ParameterSet(type(self).__name__, self.unsupported_names())
+        if stray := [name for name in defaults if name not in self._parameters.known]:
+            known = self.constructor_names() - self.unsupported_names()
+            raise UnknownParameter(
+                f"{type(self).__name__}: unknown parameter {stray[0]!r}{nearest(stray[0], known)}; "
+                f"known are {', '.join(sorted(known))}"
+            )
+        self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
+
+    @classmethod
+    def constructor_names(cls) -> frozenset[str]:
+        """Every keyword the constructor takes; an unsupported parameter may be given with its no-op value."""
+        own = {
+            name
+            for base in cls.__mro__
+            if "__init__" in vars(base) and issubclass(base, ParameterDefaults)
+            for name, item in inspect.signature(base).parameters.items()
+            if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
+        }
+        return frozenset(own.union(PARAMETERS, ALIASES))
+
+    @classmethod
+    def unsupported_names(cls) -> frozenset[str]:
+        """The keywords this backend does not support."""
+        return unsupported_names(cls.unsupported_parameters, cls.opt_in_parameters)
+
+    def refuse(self, request: Request, names: Sequence[str], why: str) -> None:
+        """Refuse those of the parameters `names` that `request` gives: its route would drop them.
+
+        Raises:
+            UnsupportedParameter: One is given; the message ends with `why`.
+        """
+        for name in names:
+            table = request.params if PARAMETERS[name].table is GenerationParams else request.options
+            if (value := getattr(table, name)) is not None:
+                raise UnsupportedParameter(
+                    f"{type(self).__name__} cannot honour {name}={value!r} {why}",
+                    parameter=name,
+                    backend=type(self).__name__,
+                )

@@ -1,0 +1,84 @@
+"""What is kept of a dialog between two of its turns, and what a template makes of one turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..schema import Completion, Message
+
+__all__ = ["Held", "History", "Rendered", "Written"]
+
+
+class Written(NamedTuple):
+    """The beginning of a dialog as a family writes it, from which the next turn continues.
+
+    Attributes:
+        text: The dialog without generation prompt and without closing text.
+        begin: The part of `text` before the turns.
+        messages: Number of messages in it.
+        turns: Number of those that are turns.
+        kinds: The roles of the turns.
+        opens_with: Role of the first message.
+        first_turn: Role of the first turn.
+    """
+
+    text: str
+    begin: str
+    messages: int
+    turns: int
+    kinds: frozenset[str]
+    opens_with: str
+    first_turn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The part of a session that the server stores itself (turbomind behind Triton).
+
+    Attributes:
+        tokens: Its length in tokens.
+        text: Its text.
+    """
+
+    tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A dialog so far.
+
+    Attributes:
+        messages: All messages; None once a turn was given as a bare prompt.
+        text: Prompts and answers as the model saw them, so that a prefix cache hits; None where the server
+            renders the messages.
+        written: What a template needs to render only what is new; None makes it render all messages.
+        held: What the server stores of the session; None where it stores nothing.
+    """
+
+    messages: tuple[Message, ...] | None = ()
+    text: str | None = ""
+    written: Written | None = None
+    held: Held | None = None
+
+    def answered(self, completion: Completion, held: Held | None = None) -> History:
+        """This history with the answer to its last prompt."""
+        messages, text = self.messages, self.text
+        if messages is not None:
+            messages = (*messages, {"role": "assistant", "content": completion.text})
+        if text is not None:
+            text += completion.text + (completion.stop_word or "")
+        return History(messages, text, self.written, held)
+
+
+class Rendered(NamedTuple):
+    """One turn of a dialog, rendered.
+
+    Attributes:
+        prompt: The whole prompt, what was said before included.
+        history: The dialog up to this prompt; for the next turn, once `History.answered` has completed it.
+    """
+
+    prompt: str
+    history: History
