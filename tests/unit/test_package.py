@@ -1,4 +1,4 @@
-"""ConformanceTests of the package as a whole: light imports, floors, public names."""
+"""The package as a whole: light imports, floors, circles, public names."""
 
 import ast
 import subprocess
@@ -11,7 +11,7 @@ import lagent_llms
 
 ROOT = Path(lagent_llms.__file__).parent
 
-# Bottom up: a module imports only from floors below its own (or from its own room).
+# Bottom up: a module imports only from floors below its own (or from its own room), types included.
 FLOORS = [
     {"errors", "locks"},
     {"validators"},
@@ -32,32 +32,71 @@ def room_of(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported_rooms(path):
-    """Rooms of lagent_llms that a file imports when it is run (not for type checkers only)."""
+def module_of(path):
+    """The dotted name of a file, below lagent_llms."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path):
+    """Modules of lagent_llms that a file imports, those for type checkers only included."""
     package = ("lagent_llms", *path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            full = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{full}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            root, _, inner = name.partition(".")
+            while root == "lagent_llms" and inner and inner not in MODULES:
+                inner = inner.rpartition(".")[0]  # a name in a module
+            if root == "lagent_llms" and inner:
+                yield inner
 
-    def walk(node):
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-            if isinstance(child, ast.ImportFrom):
-                base = package[: len(package) - child.level + 1] if child.level else ()
-                full = [*base, *(child.module.split(".") if child.module else [])]
-                if full[:1] == ["lagent_llms"]:
-                    yield from [full[1]] if len(full) > 1 else [alias.name for alias in child.names]
-            yield from walk(child)
 
-    return set(walk(ast.parse(path.read_text(encoding="utf-8"))))
+def circle_in(graph):
+    """One circle of `graph` as a list of its nodes, [] when there is none."""
+    done, path = set(), []
+
+    def visit(node):
+        if node in path:
+            return path[path.index(node) :]
+        if node in done:
+            return []
+        path.append(node)
+        for further in sorted(graph[node]):
+            if found := visit(further):
+                return found
+        done.add(path.pop())
+        return []
+
+    return next(filter(None, map(visit, graph)), [])
 
 
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py"]
+MODULES = {module_of(path): path for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_never_run_upward(path):
     own = room_of(path)
-    for room in imported_rooms(path) - {own, "__version__"}:
-        assert FLOOR_OF[room] < FLOOR_OF[own], f"{own} imports {room}"
+    for module in imported_modules(path):
+        room = module.partition(".")[0]
+        assert room == own or FLOOR_OF[room] < FLOOR_OF[own], f"{own} imports {module}"
+
+
+def test_imports_make_no_circle():
+    graph = {module: {*imported_modules(path)} - {module} for module, path in MODULES.items()}
+    assert circle_in(graph) == []
+
+
+def test_circles_are_found():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circle_in({"x": {"a"}, "a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
