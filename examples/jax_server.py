@@ -42,7 +42,7 @@ def ask(server: JAXServer) -> None:
 
     # from the base: a raw string, continued
     string = "<|im_start|>assistant\nThe capital of Japan is"
-    response, num_generated_tokens = server.process(string=string, greedy=True, max_new_tokens=8)
+    response, num_generated_tokens = server.process(string=string, greedy=True, max_new_tokens=8).result()
     print(string + response, f"({num_generated_tokens} tokens)")
 
 

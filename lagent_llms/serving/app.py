@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ..core.base import AsyncBaseLLM
 from ..errors import InvalidArgument, LLMError, UnsupportedParameter
+from .cross_site import LOCAL_ORIGIN
 from .disconnect import ClientGone
 from .error_responses import error_body, error_headers, error_status
 from .limits import Limits, LimitsMiddleware
@@ -21,8 +22,6 @@ from .metrics import Metrics, MetricsMiddleware
 from .openai.api import openai_routes
 
 __all__ = ["make_app", "openai_app"]
-
-_LOCAL = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
 def make_app(
@@ -54,7 +53,7 @@ def make_app(
     app.add_middleware(MetricsMiddleware, metrics=metrics)  # counts refusals, too
     app.add_middleware(
         CORSMiddleware,
-        allow_origin_regex=_LOCAL,
+        allow_origin_regex=LOCAL_ORIGIN,
         allow_origins=limits.origins,
         allow_methods=["*"],
         allow_headers=["*"],

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from ..core.deadline import Deadline
 from ..errors import InvalidArgument, RateLimited, TimeoutExceeded
 from ..params import Timeout
+from .cross_site import cross_site_refusal
 from .error_responses import error_body
 
 __all__ = ["PAGE_PATHS", "Limits", "LimitsMiddleware"]
@@ -113,6 +114,9 @@ class LimitsMiddleware:
                 body = error_body(401, "a wrong or no API key", "invalid_api_key")
                 scheme = 'Basic realm="The password is the API key", charset="UTF-8"' if is_page else "Bearer"
                 return JSONResponse(body, 401, {"WWW-Authenticate": scheme})
+        if (refused := cross_site_refusal(scope["method"], headers, limits.origins)) is not None:
+            status, message, code = refused
+            return JSONResponse(error_body(status, message, code), status)
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limits.max_body:
             return JSONResponse(error_body(413, self._too_large(), "body_too_large"), 413)

@@ -1,4 +1,10 @@
-"""What `JAXServer.process` returns: pairs of (text so far, tokens so far), and the last of them at once."""
+"""Compatibility with EasyDeL: what `JAXServer.process` returns, a loop's iterator or a pair's two parts.
+
+EasyDeL's documents use ``for text, n in server.process(…)`` and ``text, n = server.process(…)``. Both ask the
+returned object for an iterator, so only the caller's current instruction tells them apart. This file alone
+reads bytecode, nothing else in the project relies on it, and `tests/unit/serving/jax_server/test_process_stream.py`
+runs it on CPython 3.10 to 3.14. New code uses `ProcessStream.result` or a loop, which work without it (ADR 40).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,12 @@ import dis
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...core.streams import Stream
 from ...errors import StreamInterrupted
+
+if TYPE_CHECKING:
+    from ...core.streams import Stream
 
 __all__ = ["ProcessStream"]
 
@@ -17,12 +25,13 @@ _UNPACK = dis.opmap["UNPACK_SEQUENCE"]
 
 
 class ProcessStream(Iterator[tuple[str, int]]):
-    """One answer, in the two forms that EasyDeL's server has for it.
+    """One answer as pairs of (text so far, tokens so far).
 
     ::
 
-        for text, n_tokens in server.process("Once"): ...   # the answer as it grows
-        text, n_tokens = server.process("Once")             # the whole answer; the same as .result()
+        for text, n_tokens in server.process("Once"): ...     # the answer as it grows
+        text, n_tokens = server.process("Once").result()      # the whole answer
+        text, n_tokens = server.process("Once")               # the same, for scripts written for EasyDeL
 
     Leaving the loop early stops the generation.
     """
@@ -32,7 +41,7 @@ class ProcessStream(Iterator[tuple[str, int]]):
         self._last = ("", 0)
 
     def __iter__(self) -> Iterator[Any]:
-        """Steps for a loop; for an assignment to names, text and count."""
+        """The pairs; the two parts of the last pair where the caller assigns to a list of names."""
         return iter(self.result()) if _is_unpacked(sys._getframe(1)) else self
 
     def __next__(self) -> tuple[str, int]:
@@ -41,10 +50,10 @@ class ProcessStream(Iterator[tuple[str, int]]):
         return self._last
 
     def result(self) -> tuple[str, int]:
-        """The whole answer and its number of tokens; what was not read yet is read.
+        """Read the rest of the answer; return its whole text and number of tokens.
 
         Raises:
-            StreamInterrupted: It was closed before its end.
+            StreamInterrupted: The stream was closed before its end.
         """
         while (step := next(self, None)) is not None:
             self._last = step
@@ -53,10 +62,14 @@ class ProcessStream(Iterator[tuple[str, int]]):
         return self._last
 
     def close(self) -> None:
-        """Stop the generation; may be called from any thread."""
+        """Stop the generation. Thread-safe."""
         self._stream.close()
 
 
 def _is_unpacked(caller: FrameType) -> bool:
-    """Whether `caller` is at ``a, b = …``: iteration itself cannot tell that from a loop."""
+    """True if `caller` is at ``a, b = …``.
+
+    `co_code` holds the original instructions, not those that the interpreter specializes or instruments, so
+    this also holds in hot code and under a debugger or a coverage tool.
+    """
     return caller.f_code.co_code[caller.f_lasti] == _UNPACK

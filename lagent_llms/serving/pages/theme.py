@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ ICON = (
 
 def looks() -> dict[str, Any]:
     """Arguments of `gradio.mount_gradio_app` and of ``launch``."""
-    return {
+    arguments: dict[str, Any] = {
         "theme": _theme(),
         "css_paths": Path(__file__).with_name("pages.css"),
         "footer_links": [],
-        "run_history": False,  # dialogs are nobody's business after the page is closed
     }
+    if "run_history" in inspect.signature(gr.mount_gradio_app).parameters:  # older releases keep no history
+        arguments["run_history"] = False  # a dialog ends when its page is closed
+    return arguments
 
 
 def _theme() -> gr.themes.Base:

@@ -68,7 +68,7 @@ def served(request, tokenizer):
 def test_greedy_is_what_the_model_says(served, tokenizer, count):
     server, logits = served
     expected, _ = greedy(logits, tokenizer.encode(PROMPT), count, {tokenizer.eos_token_id})
-    text, n_tokens = server.process(PROMPT, greedy=True, max_new_tokens=count)
+    text, n_tokens = server.process(PROMPT, greedy=True, max_new_tokens=count).result()
     assert n_tokens == len(expected) > 0
     assert text == tokenizer.decode(expected)
 

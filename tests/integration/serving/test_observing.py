@@ -146,7 +146,7 @@ def test_the_limit_of_the_model_is_told():
     """The default of 2048 gives way to a shorter model."""
     with JAXServer.load(config={**LOCAL, "max_length": 64}) as server:
         assert server.engine.max_len == server.config.max_length == 64
-        _, count = server.process("Once upon a time", greedy=True)
+        _, count = server.process("Once upon a time", greedy=True).result()
         assert count <= 64
         with pytest.raises(InvalidArgument, match="allowed are 1 to 64"):
             server.process("Once", max_new_tokens=65)

@@ -1,0 +1,69 @@
+"""Which requests a page of another site may make a browser send: none that changes anything."""
+
+import pytest
+
+from lagent_llms.serving.cross_site import cross_site_refusal
+
+JSON = {"host": "127.0.0.1:2059", "content-length": "2", "content-type": "application/json"}
+
+
+def refusal(method="POST", origins=(), **headers):
+    given = {**JSON, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    raw = {name.encode(): value.encode() for name, value in given.items() if value is not None}
+    found = cross_site_refusal(method, raw, origins)
+    return found and (found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},  # curl, the openai package
+        {"origin": "http://127.0.0.1:2059", "sec_fetch_site": "same-origin"},
+        {"origin": "http://localhost:3000", "sec_fetch_site": "cross-site"},  # a page of this machine
+        {"origin": "http://[::1]:80"},
+        {"sec_fetch_site": "none"},
+        {"host": "llm.lan:2059", "origin": "http://llm.lan:2059"},  # plain HTTP: no Sec-Fetch-Site
+        {"host": "127.0.0.1:2059", "x_forwarded_host": "llm.example", "origin": "https://llm.example"},
+        {"host": "127.0.0.1:2059", "origin": "https://llm.example", "sec_fetch_site": "same-origin"},
+        {"content_type": "text/plain"},  # no browser sent it: the routes judge the body
+        {"content_type": None, "content_length": "0"},
+        {"content_type": None, "content_length": None},
+    ],
+)
+def test_what_may_pass(headers):
+    assert refusal(**headers) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "http://evil.example", "sec_fetch_site": "cross-site"},
+        {"origin": "http://evil.example", "content_type": "text/plain"},
+        {"origin": "null"},
+        {"origin": "null", "sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site", "origin": "https://other.llm.example", "host": "llm.example"},
+        {"origin": "http://localhost.evil.example"},
+        {"origin": "http://localhost:1@evil.example"},
+        {"origin": "http://127.0.0.1:9999.evil.example"},
+    ],
+)
+def test_what_a_foreign_page_sends_is_refused(headers):
+    assert refusal(**headers) == (403, "cross_site")
+    assert refusal("DELETE", **headers) == (403, "cross_site")
+    assert refusal("GET", **headers) is None
+
+
+def test_a_body_says_what_it_is():
+    assert refusal(content_type=None) == (415, "no_content_type")
+    assert refusal(content_type=None, content_length=None, transfer_encoding="chunked") == (
+        415,
+        "no_content_type",
+    )
+
+
+@pytest.mark.parametrize(("origins", "allowed"), [(["https://example.org"], True), (["*"], True), ([], False)])
+def test_named_origins_may_call(origins, allowed):
+    headers = {"origin": "https://example.org", "sec_fetch_site": "cross-site"}
+    assert (refusal(origins=origins, **headers) is None) is allowed
