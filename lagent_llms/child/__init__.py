@@ -1,1 +1,1 @@
-"""A server as a child process: started, watched and ended with everything it started."""
+"""Server processes started by this library: start, supervise, and stop with all their descendants."""

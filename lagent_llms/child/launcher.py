@@ -1,6 +1,7 @@
-"""Run a Python program with arguments that no process list shows: a JSON list on standard input.
+"""Run a Python program with extra arguments read from standard input, so that no process list shows them.
 
-A script for the interpreter the program is installed for, with the standard library only::
+Standard input holds a JSON list of strings. Run as a script by the interpreter the program is installed for;
+uses the standard library only::
 
     python launcher.py -m MODULE ARGUMENT…        python launcher.py SCRIPT ARGUMENT…
 """

@@ -1,4 +1,4 @@
-"""Addresses a server of ours may listen on."""
+"""Check the address and port a server will listen on."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import socket
 
 from ..errors import InvalidArgument, ServerStartError
 
-__all__ = ["check_free", "check_port", "reachable"]
+__all__ = ["check_free", "check_port", "connect_host"]
 
 
-def reachable(server_name: str) -> str:
-    """Where a server that listens on `server_name` can be reached from here."""
+def connect_host(server_name: str) -> str:
+    """Host to put into a URL for a local server that listens on `server_name` (a wildcard is loopback)."""
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(server_name, server_name)
     return f"[{host}]" if ":" in host else host
 
 
 def check_port(server_name: str, port: object) -> int:
-    """`port`, or a free one for 0.
+    """Return `port`, or a free port if it is 0.
 
     Raises:
-        InvalidArgument: It is no port number.
+        InvalidArgument: `port` is not an integer from 0 to 65535.
     """
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
         raise InvalidArgument(f"server_port={port!r}: allowed is 0 to 65535", argument="server_port")
@@ -31,10 +31,10 @@ def check_port(server_name: str, port: object) -> int:
 
 
 def check_free(server_name: str, port: int) -> None:
-    """Refuse a port that somebody listens on already.
+    """Check that a server can bind `server_name` and `port`.
 
     Raises:
-        ServerStartError: It cannot be listened on, with the reason.
+        ServerStartError: The address cannot be bound; the message holds the system's reason.
     """
     try:
         _bound(server_name, port).close()

@@ -1,7 +1,7 @@
-"""A child server: start, progress, ready, watch, stop, and no orphan however this process ends.
+"""Start, watch and stop a server as a child process, without orphans however this process ends.
 
-The child runs under `lagent_llms.child.supervisor`, a small process that ends it on request, or when this
-process is gone.
+The child runs under `lagent_llms.child.supervisor`, a small process that stops it on request or when this
+process exits.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..errors import ServerStartError
 
 __all__ = ["Child", "redact"]
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR_SCRIPT = Path(__file__).with_name("supervisor.py")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
 _LINE_END = re.compile(rb"[\r\n]+")
 _LINES, _LINE_LENGTH, _RAW_LENGTH = 100, 2000, 1 << 16
-_STARTED_WITHIN = 60.0
+_START_TIMEOUT = 60.0
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -41,21 +41,21 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 class Child:
-    """A running server, and what it wrote last.
+    """A running server process and the last lines of its log.
 
     Args:
-        command: What to run.
-        stdin: What it finds on its standard input, 64 KiB at most; no process list shows that.
-        env: Variables set for it beside this process's own; None removes one.
-        grace: Seconds it has to end after SIGTERM, before SIGKILL.
-        secrets: Texts that must not show in its log.
-        log_file: Also write all it says here (appended), secrets replaced; None keeps only the last lines.
+        command: Program and arguments.
+        stdin: Bytes for the child's standard input, at most 64 KiB; no process list shows them.
+        env: Environment variables to set on top of this process's own; None as a value removes one.
+        grace: Seconds between SIGTERM and SIGKILL when the child is stopped.
+        secrets: Texts to replace by ``***`` in the log.
+        log_file: File to append the whole log to, secrets replaced; None (default) keeps only the last lines.
 
     Attributes:
-        pid: Its process id.
+        pid: Process id of the child.
 
     Raises:
-        ServerStartError: There is no such program, or no process could be made.
+        ServerStartError: The program does not exist, or no process could be started.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Child:
         if os.name != "posix":
             raise ServerStartError("a child server needs a POSIX system (Linux, macOS)")
         if shutil.which(command[0]) is None:
-            raise ServerStartError(f"{command[0]}: there is no such program")
+            raise ServerStartError(f"{command[0]}: no such program")
         self._grace = grace
         self._log = _Log(tuple(secrets), log_file)
         self._owner = os.getpid()
@@ -85,8 +85,8 @@ class Child:
         merged = {**os.environ, **(env or {})}
         arguments = [str(os.getpid()), str(grace), str(status), str(feed), *command]
         try:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_SUPERVISOR), *arguments],
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_SUPERVISOR_SCRIPT), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -103,60 +103,61 @@ class Child:
             os.close(feed)
         _children.add(self)
         weakref.finalize(self, os.close, self._status).atexit = False
-        weakref.finalize(self, _let_go, self._guard).atexit = False
+        weakref.finalize(self, _request_stop, self._supervisor).atexit = False
         threading.Thread(
-            target=self._log.follow, args=(self._guard,), name="child-server-log", daemon=True
+            target=self._log.follow, args=(self._supervisor,), name="child-server-log", daemon=True
         ).start()
         self.pid = self._first_status()
 
     @property
     def log_tail(self) -> str:
-        """The last lines it wrote."""
+        """The last lines of the log (at most 100)."""
         return self._log.tail()
 
     @property
     def last_line(self) -> str:
-        """The last line it wrote, '' when there is none."""
+        """The last line of the log, '' if it is empty."""
         return self._log.last_line
 
     def ended(self) -> str | None:
-        """How it ended ('exited with code 1', 'was killed by SIGKILL'), None while it runs."""
+        """How the child ended ('exited with code 1', 'was killed by SIGKILL'), None while it runs."""
         with self._reading:
             if self._ended is None:
                 self._read_status(1.0 if self._is_zombie() else 0.0)
-            if self._ended is None and self._guard.poll() is not None:
-                self._read_status(0.0)  # told between the two looks
+            if self._ended is None and self._supervisor.poll() is not None:
+                self._read_status(0.0)  # written between the read and the poll
                 if self._ended is None:
-                    self._kill_what_is_left()
-                    self._ended = "was killed together with its guard process"
+                    self._kill_process_group()
+                    self._ended = "was killed together with its supervisor process"
             return self._ended
 
     def failure(self, reason: str) -> ServerStartError:
-        """The error that tells `reason` and the log's tail."""
-        self._log.settle(self._guard.poll() is not None or self._ended is not None)
+        """Make the error for `reason`, with the last lines of the log."""
+        if self._supervisor.poll() is not None or self._ended is not None:
+            self._log.wait_complete()
         return ServerStartError(reason, log_tail=self.log_tail)
 
     def stop(self) -> None:
-        """End it and everything it started; returns when all of it is gone. Once is enough."""
+        """Stop the child and all its descendants, and wait until they are gone. Idempotent."""
         if os.getpid() != self._owner:  # a fork of the owner: not its child
             return
         with self._stopping:
-            self.let_go()
+            self.request_stop()
             try:
-                self._guard.wait(self._grace + 10)
+                self._supervisor.wait(self._grace + 10)
             except subprocess.TimeoutExpired:
-                self._guard.kill()
-                self._guard.wait()
+                self._supervisor.kill()
+                self._supervisor.wait()
             self.ended()
-            self._log.settle(True)
+            self._log.wait_complete()
             _children.discard(self)
 
-    def let_go(self) -> None:
-        """Ask for its end without waiting for it."""
-        _let_go(self._guard)
+    def request_stop(self) -> None:
+        """Start stopping the child without waiting for it."""
+        _request_stop(self._supervisor)
 
     def _is_zombie(self) -> bool:
-        """Whether it has ended, and the guard is about to tell so (seen on Linux only)."""
+        """True if the child has exited and its supervisor has not reported it yet (Linux only)."""
         try:
             with open(f"/proc/{self.pid}/stat", encoding="utf-8", errors="replace") as file:
                 return file.read().rpartition(")")[2].split()[0] in "ZX"
@@ -164,14 +165,14 @@ class Child:
             return False
 
     def _first_status(self) -> int:
-        words = self._read_status(_STARTED_WITHIN)
+        words = self._read_status(_START_TIMEOUT)
         if len(words) == 2 and words[0] == "started":
             return int(words[1])
         self.stop()
-        raise self.failure("no guard process could be started")
+        raise self.failure("the supervisor process could not be started")
 
     def _read_status(self, seconds: float) -> list[str]:
-        """The words of the next status line, [] when there is none within `seconds`."""
+        """Words of the next status line, [] if none arrives within `seconds`."""
         if not select.select([self._status], [], [], seconds)[0]:
             return []
         line = b""
@@ -184,14 +185,14 @@ class Child:
             self._ended = f"was killed by {_signal_name(int(words[1]))}"
         return words
 
-    def _kill_what_is_left(self) -> None:
-        """The guard was killed: the kernel has killed the child, its own group is left to us."""
+    def _kill_process_group(self) -> None:
+        """Kill the child's process group; without a supervisor, the kernel killed only the child itself."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
 
 class _Log:
-    """The last lines a child wrote."""
+    """The last lines of a child's output."""
 
     def __init__(self, secrets: tuple[str, ...], log_file: str | os.PathLike[str] | None) -> None:
         self._secrets = secrets
@@ -200,21 +201,21 @@ class _Log:
         self._file = None if log_file is None else Path(log_file).open("a", encoding="utf-8")  # noqa: SIM115
         self.last_line = ""
 
-    def follow(self, guard: subprocess.Popen[bytes]) -> None:
-        """Read until the child and all it started are gone."""
-        assert guard.stdout is not None
+    def follow(self, supervisor: subprocess.Popen[bytes]) -> None:
+        """Read the output until the child and all its descendants have exited."""
+        assert supervisor.stdout is not None
         rest = b""
-        with guard.stdout as stream, contextlib.suppress(OSError, ValueError):
+        with supervisor.stdout as stream, contextlib.suppress(OSError, ValueError):
             while data := stream.read(_RAW_LENGTH):
                 *lines, rest = _LINE_END.split(rest + data)
-                rest = rest[:_RAW_LENGTH]  # the end of an endless line is never shown
+                rest = rest[:_RAW_LENGTH]  # bounds a line without end
                 for line in lines:
                     self._add(line)
         self._add(rest)
         self._complete.set()
         if self._file is not None:
             self._file.close()
-        guard.wait()  # no zombie, even if nobody asks any more
+        supervisor.wait()  # reaps it even if the owner never calls ended() again
 
     def _add(self, raw: bytes) -> None:
         line = redact(_ESCAPES.sub("", raw.decode(errors="replace")), self._secrets).rstrip()
@@ -229,16 +230,15 @@ class _Log:
     def tail(self) -> str:
         return "\n".join(self._lines)
 
-    def settle(self, ended: bool) -> None:
-        """Wait until all that was written has been read, if the child has ended."""
-        if ended:
-            self._complete.wait(5)
+    def wait_complete(self) -> None:
+        """Wait until an ended child's output has been read, at most 5 seconds."""
+        self._complete.wait(5)
 
 
-def _let_go(guard: subprocess.Popen[bytes]) -> None:
-    if guard.stdin is not None:
+def _request_stop(supervisor: subprocess.Popen[bytes]) -> None:
+    if supervisor.stdin is not None:
         with contextlib.suppress(OSError):
-            guard.stdin.close()
+            supervisor.stdin.close()
 
 
 def _signal_name(number: int) -> str:
@@ -252,17 +252,17 @@ _children: weakref.WeakSet[Child] = weakref.WeakSet()
 
 
 @atexit.register
-def _stop_all() -> None:
+def _stop_children_at_exit() -> None:
     children = [child for child in _children if child._owner == os.getpid()]
     for child in children:
-        child.let_go()
+        child.request_stop()
     for child in children:
         child.stop()
 
 
 def _after_fork_in_child() -> None:
     for child in list(_children):
-        child.let_go()  # only this copy of the pipe: the owner's end is seen by the guard again
+        child.request_stop()  # closes this copy of the pipe; the supervisor then sees the owner's alone
     _children.clear()
 
 

@@ -1,4 +1,4 @@
-"""The wait for a child server: what is shown meanwhile, and when to give up."""
+"""Wait until a child server is ready: progress messages, poll interval and timeout."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from .process import Child
 
 __all__ = ["Startup"]
 
-_LOOK_EVERY = 0.2
+_POLL_INTERVAL = 0.2
 
 
 class Startup:
-    """The wait for `child` to be ready; the caller looks whether it is, and sleeps in between.
+    """Progress and timeout of the wait for `child`; the caller polls whether it is ready.
 
     ::
 
         with Startup(child, "the server", timeout=600) as startup:
             while not ready():
-                time.sleep(startup.pause())
+                time.sleep(startup.poll_delay())
 
     Args:
-        child: The process.
-        name: What it is, for messages.
-        timeout: Most seconds it may take.
-        say: Told how long it has been, and the last line of the log; None shows that at the terminal, and
-            nothing if standard error is none.
+        child: The server process.
+        name: Name of the server in messages.
+        timeout: Longest wait, in seconds.
+        on_progress: Called with a message (seconds waited, last line of the log) before each poll; None
+            (default) shows it at the terminal if standard error is one.
     """
 
     def __init__(
-        self, child: Child, name: str, *, timeout: float, say: Callable[[str], None] | None = None
+        self, child: Child, name: str, *, timeout: float, on_progress: Callable[[str], None] | None = None
     ) -> None:
         self._child, self._name, self._timeout = child, name, timeout
         self._begun = time.monotonic()
-        self._line = _TerminalLine(sys.stderr) if say is None else None
-        self._say = say if self._line is None else self._line.show
+        self._line = _TerminalLine(sys.stderr) if on_progress is None else None
+        self._on_progress = on_progress if self._line is None else self._line.show
 
-    def pause(self) -> float:
-        """Seconds until the next look.
+    def poll_delay(self) -> float:
+        """Report progress and return the seconds until the next poll.
 
         Raises:
-            ServerStartError: The process has ended, or its time is up.
+            ServerStartError: The process has ended, or `timeout` has passed.
         """
         if (ended := self._child.ended()) is not None:
             raise self._child.failure(f"{self._name} {ended} before it was ready")
         elapsed = time.monotonic() - self._begun
         if elapsed > self._timeout:
             raise self._child.failure(f"{self._name} was not ready after {self._timeout:g} s")
-        if self._say is not None:
-            self._say(f"{self._name} is starting, {elapsed:.0f} s: {self._child.last_line}")
-        return min(_LOOK_EVERY, max(0.01, self._timeout - elapsed))
+        if self._on_progress is not None:
+            self._on_progress(f"{self._name} is starting, {elapsed:.0f} s: {self._child.last_line}")
+        return min(_POLL_INTERVAL, max(0.01, self._timeout - elapsed))
 
     def __enter__(self) -> Startup:
         return self
@@ -67,7 +67,7 @@ class Startup:
 
 
 class _TerminalLine:
-    """One line at a terminal that is written over and over; nothing where there is no terminal."""
+    """A status line that is rewritten in place; does nothing if the stream is not a terminal."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream if stream is not None and stream.isatty() else None

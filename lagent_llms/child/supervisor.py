@@ -1,16 +1,16 @@
-"""Stand between a program and its child server, so that nothing of the server outlives the program.
+"""Run a command and kill it, with all its descendants, when the parent process exits or requests it.
 
-Run as a script, with the standard library only, by `lagent_llms.child.process`::
+`lagent_llms.child.process` runs this file as a script; it uses the standard library only::
 
-    python guard.py PARENT GRACE STATUS_FD INPUT_FD COMMAND…     standard input: a pipe that PARENT holds open
+    python supervisor.py PARENT GRACE STATUS_FD INPUT_FD COMMAND…
 
-The pipe ends when PARENT closes it or dies, by whatever signal and whichever of its threads made it. Then the
-command gets SIGTERM, and after GRACE seconds SIGKILL, and so do all its descendants: on Linux orphans of the
-command become children of this process, so none can slip away. Should this process itself be killed, the
-kernel kills the command.
+Standard input is a pipe that the process PARENT holds open. It reaches end of file when PARENT closes it or
+exits for any reason. The command then gets SIGTERM, and after GRACE seconds it and all its descendants get
+SIGKILL; on Linux this process is a subreaper, so the command's orphans stay its descendants. If this process
+is killed, the kernel kills the command (PR_SET_PDEATHSIG, Linux only).
 
-What happens is told in lines on STATUS_FD: ``started PID``, then ``exited CODE`` or ``killed SIGNAL``. The
-command's standard input is INPUT_FD.
+Status lines on STATUS_FD: ``started PID``, then ``exited CODE`` or ``killed SIGNAL``. INPUT_FD becomes the
+command's standard input.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """Every process below this one, zombies left out."""
+    """Process ids of all descendants of this process, without zombies (Linux only)."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc") if _LINUX else ():
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
                     state, parent = file.read().rpartition(")")[2].split()[:2]
-            except OSError:  # it ended meanwhile
+            except OSError:  # the process has exited since
                 continue
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(entry))
@@ -55,7 +55,7 @@ class _Supervisor:
     def __init__(self, parent: int, grace: float, status_fd: int, input_fd: int, command: list[str]) -> None:
         self._parent, self._grace, self._status_fd = parent, grace, status_fd
         os.set_inheritable(status_fd, False)
-        self._asked_to_end = False
+        self._stop_requested = False
         self._running = True
         self._wakeup, wakeup = os.pipe()
         os.set_blocking(wakeup, False)
@@ -67,18 +67,18 @@ class _Supervisor:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._child = self._start(command, input_fd)
         os.close(input_fd)
-        self._tell(f"started {self._child}")
+        self._report(f"started {self._child}")
 
     def _on_sigterm(self, *_: object) -> None:
-        self._asked_to_end = True
+        self._stop_requested = True
 
-    def _tell(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more
+    def _report(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # the parent has closed its end
             os.write(self._status_fd, f"{line}\n".encode())
 
     def _start(self, command: list[str], input_fd: int) -> int:
-        guard = os.getpid()
-        # Blocked until the child has put its handlers back: no signal may be swallowed in between.
+        supervisor = os.getpid()
+        # Blocked until the child has restored its handlers, so that no signal is lost in between.
         handled = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         child = os.fork()
@@ -91,7 +91,7 @@ class _Supervisor:
             with contextlib.suppress(OSError):
                 os.setpgid(0, 0)
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != guard:
+            if os.getppid() != supervisor:
                 os._exit(1)
             for number in handled:
                 signal.signal(number, signal.SIG_DFL)
@@ -104,8 +104,8 @@ class _Supervisor:
         os._exit(127)
 
     def run(self) -> None:
-        """Wait for the end of the command or of the parent, then clean up."""
-        while self._running and not self._parent_is_gone(1.0):
+        """Wait until the command exits or must be stopped, then kill what is left."""
+        while self._running and not self._should_stop(1.0):
             self._reap()
         end = time.monotonic() + self._grace
         if self._running:
@@ -115,22 +115,22 @@ class _Supervisor:
             self._reap()
         self._kill_everything()
 
-    def _parent_is_gone(self, seconds: float) -> bool:
-        # The second test is for a pipe that somebody else, forked from the parent, still holds open.
+    def _should_stop(self, seconds: float) -> bool:
         ready = self._wait(seconds)
-        return self._asked_to_end or 0 in ready or os.getppid() != self._parent
+        # getppid: a process forked from the parent may hold the pipe open after the parent has exited.
+        return self._stop_requested or 0 in ready or os.getppid() != self._parent
 
     def _wait(self, seconds: float) -> list[int]:
-        watched = [self._wakeup] if self._asked_to_end else [0, self._wakeup]
+        watched = [self._wakeup] if self._stop_requested else [0, self._wakeup]
         ready, _, _ = select.select(watched, [], [], max(0.0, seconds))
         if self._wakeup in ready:
             os.read(self._wakeup, 4096)
         if 0 in ready:
-            self._asked_to_end = True
+            self._stop_requested = True
         return ready
 
     def _reap(self) -> bool:
-        """Collect every child that has ended; False when there is no child left."""
+        """Reap every child that has exited; False if no child is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -140,8 +140,10 @@ class _Supervisor:
                 return True
             if pid == self._child:
                 self._running = False
-                killed = os.WIFSIGNALED(status)
-                self._tell(f"killed {os.WTERMSIG(status)}" if killed else f"exited {os.WEXITSTATUS(status)}")
+                if os.WIFSIGNALED(status):
+                    self._report(f"killed {os.WTERMSIG(status)}")
+                else:
+                    self._report(f"exited {os.WEXITSTATUS(status)}")
 
     def _kill_child(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

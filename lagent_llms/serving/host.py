@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from ..child.ports import check_free, check_port, reachable
+from ..child.ports import check_free, check_port, connect_host
 from ..errors import ServerStartError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Host:
 
     def __init__(self, app: Any, host: str = "127.0.0.1", port: int = 0, log_level: str = "warning") -> None:
         port = check_port(host, port)
-        self.url = f"http://{reachable(host)}:{port}"
+        self.url = f"http://{connect_host(host)}:{port}"
         self._address = (host, port)
         self._server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level=log_level))
         self._thread: threading.Thread | None = None

@@ -90,10 +90,10 @@ class _Kept:
         self.ended, self.failure = child.ended, child.failure
         self.last_line = ""
 
-    def let_go(self):
+    def request_stop(self):
         pass
 
-    stop = let_go
+    stop = request_stop
 
 
 class Pipeline(BackendUnderTest):

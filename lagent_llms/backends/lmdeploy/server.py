@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ...child.ports import check_free, check_port, reachable
+from ...child.ports import check_free, check_port, connect_host
 from ...child.process import Child
 from ...child.startup import Startup
 from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
@@ -118,7 +118,7 @@ class _ServerCore(LMDeployCore):
         self.api_key = secrets.token_hex(24) if isinstance(api_key, _RandomKey) else api_key
         scheme = "https" if flags.get("ssl") else "http"
         super().__init__(
-            f"{scheme}://{reachable(server_name)}:{self.server_port}",
+            f"{scheme}://{connect_host(server_name)}:{self.server_port}",
             model_name,
             api_key=self.api_key,
             headers=headers,
@@ -177,7 +177,9 @@ class _ServerCore(LMDeployCore):
         return Child(command, stdin=stdin, **self._child_options)
 
     def _startup(self) -> Startup:
-        return Startup(self._child, "lmdeploy's api_server", timeout=self._start_timeout, say=self._progress)
+        return Startup(
+            self._child, "lmdeploy's api_server", timeout=self._start_timeout, on_progress=self._progress
+        )
 
     def _needs_start(self) -> bool:
         """Whether the server is not known to be ready, or has to be started again.
@@ -273,7 +275,7 @@ class LMDeployServer(_ServerCore, HTTPBackend):
                 self._child = self._start_child()
             with self._startup() as startup:
                 while not self._answers():
-                    time.sleep(startup.pause())
+                    time.sleep(startup.poll_delay())
             self._ready = True
 
     def _answers(self) -> bool:
@@ -318,7 +320,7 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
 
     async def _free(self) -> None:
         """See `LMDeployServer._free`."""
-        self._child.let_go()
+        self._child.request_stop()
         await super()._free()
         await asyncio.to_thread(self._child.stop)
 
@@ -341,7 +343,7 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
         try:
             with self._startup() as startup:
                 while not await self._answers():  # noqa: ASYNC110  (a process tells by no event)
-                    await asyncio.sleep(startup.pause())
+                    await asyncio.sleep(startup.poll_delay())
         except ServerStartError:
             await asyncio.to_thread(self._child.stop)
             raise

@@ -130,7 +130,7 @@ def test_the_key_is_random_and_seen_nowhere(server):
     key = server.api_key
     assert len(key) >= 32
     seen = [repr(server), str(vars(server.endpoints)), server.log_tail]
-    for pid in [server.pid, server._child._guard.pid, *children(server.pid)]:
+    for pid in [server.pid, server._child._supervisor.pid, *children(server.pid)]:
         for name in ("cmdline", "environ"):
             seen.append(Path(f"/proc/{pid}/{name}").read_text(errors="replace"))
     seen.append(subprocess.run(["ps", "auxeww"], capture_output=True, text=True, check=True).stdout)
@@ -286,7 +286,7 @@ async def test_restart_asynchronously(arguments):
 
 def test_close_leaves_nothing(arguments):
     llm = LMDeployServer(**arguments)
-    pids = [llm.pid, llm._child._guard.pid, *children(llm.pid)]
+    pids = [llm.pid, llm._child._supervisor.pid, *children(llm.pid)]
     stream = llm.stream_chat(COUNT, ignore_eos=True, max_new_tokens=1500)
     next(stream)
     llm.close()
@@ -302,7 +302,7 @@ OWNER = """
     import os, signal, sys, time
     from lagent_llms import LMDeployServer
     llm = LMDeployServer({path!r}, {name!r}, server_port=0, command={command!r})
-    print(llm.pid, llm._child._guard.pid, llm.server_port, flush=True)
+    print(llm.pid, llm._child._supervisor.pid, llm.server_port, flush=True)
     {ending}
 """
 

@@ -22,7 +22,7 @@ from lagent_llms import (
 from lagent_llms.backends.lmdeploy.command import Installation, find_installation, flag_arguments
 from lagent_llms.backends.lmdeploy.engine import _check_version
 from lagent_llms.backends.lmdeploy.versions import check_version
-from lagent_llms.child.ports import check_free, check_port, reachable
+from lagent_llms.child.ports import check_free, check_port, connect_host
 from lagent_llms.protocols.special_tokens import vocabulary_text
 
 KNOWN = {"backend": True, "max-batch-size": True, "ssl": False, "adapters": True, "chat-template": True}
@@ -174,7 +174,7 @@ def test_ports():
     port = check_port("127.0.0.1", 0)
     check_free("127.0.0.1", port)
     assert check_port("127.0.0.1", 23333) == 23333
-    assert [reachable(name) for name in ("0.0.0.0", "::", "::1", "myhost")] == [
+    assert [connect_host(name) for name in ("0.0.0.0", "::", "::1", "myhost")] == [
         "127.0.0.1", "[::1]", "[::1]", "myhost",
     ]  # fmt: skip
     with pytest.raises(ServerStartError, match="cannot be listened on"):

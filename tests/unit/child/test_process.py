@@ -1,4 +1,4 @@
-"""A child server: it comes up, is watched, and nothing of it is left, however the owner ends."""
+"""A child server starts, is watched, and leaves no process behind however its owner ends."""
 
 import contextlib
 import gc
@@ -21,7 +21,7 @@ from lagent_llms import ServerStartError
 from lagent_llms.child.process import Child, redact
 from lagent_llms.child.startup import Startup
 
-# A server with a grandchild in a session of its own, which is as far as one can run away.
+# A server with a child in a session and process group of its own, which killpg on the server cannot reach.
 SERVER = """
     import os, signal, socket, subprocess, sys, time
     runaway = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
@@ -45,7 +45,7 @@ def wait_until(condition, seconds=30):
 
 
 def exists(pid):
-    """Whether there is such a process; a zombie counts."""
+    """True if the process exists, zombies included."""
     return Path(f"/proc/{pid}").exists()
 
 
@@ -83,7 +83,7 @@ def is_free(port):
 def test_stop_leaves_nothing(port, manner):
     child = Child(python(SERVER, port, manner), grace=0.5)
     assert wait_until(lambda: "pids" in child.log_tail)
-    pids = [child.pid, child._guard.pid, *pids_in(child.log_tail)]
+    pids = [child.pid, child._supervisor.pid, *pids_in(child.log_tail)]
     assert child.ended() is None
     assert all(map(exists, pids))
     assert not is_free(port)
@@ -94,13 +94,13 @@ def test_stop_leaves_nothing(port, manner):
     child.stop()
 
 
-def test_a_child_that_ends_by_itself_is_noticed_and_takes_its_own_along(port):
+def test_when_a_child_exits_by_itself_its_descendants_are_killed(port):
     with started(python(SERVER, port)) as child:
         assert wait_until(lambda: "pids" in child.log_tail)
         os.kill(child.pid, signal.SIGKILL)
         assert wait_until(child.ended)
         assert child.ended() == "was killed by SIGKILL"
-        assert wait_until(lambda: not any(map(exists, [*pids_in(child.log_tail), child._guard.pid])))
+        assert wait_until(lambda: not any(map(exists, [*pids_in(child.log_tail), child._supervisor.pid])))
 
 
 def test_an_exit_code_and_the_last_lines():
@@ -113,7 +113,7 @@ def test_an_exit_code_and_the_last_lines():
 
 
 def test_no_such_program():
-    with pytest.raises(ServerStartError, match="there is no such program"):
+    with pytest.raises(ServerStartError, match="no such program"):
         Child(["no-such-program-here"])
 
 
@@ -124,7 +124,7 @@ def test_the_environment():
         assert child.failure("").log_tail == "1 False"
 
 
-def test_standard_input_and_nothing_else_is_handed_down():
+def test_the_child_inherits_standard_input_and_no_other_descriptor():
     code = "import os, sys; print(sys.stdin.read(), sorted(os.listdir('/proc/self/fd'))[:-1])"
     with started(python(code), stdin=b"secret") as child:
         assert wait_until(child.ended)
@@ -172,14 +172,14 @@ def test_a_thread_that_ends_leaves_the_child_alone():
     made[0].stop()
 
 
-def test_a_child_that_has_hardly_begun_is_stopped_politely():
+def test_a_child_that_was_just_started_is_stopped_by_sigterm():
     for _ in range(5):
         child = Child(python("import time; time.sleep(600)"), grace=60)
         child.stop()
         assert child.ended() == "was killed by SIGTERM"
 
 
-def test_a_forgotten_child_ends():
+def test_a_garbage_collected_child_is_stopped():
     child = Child(python("import time; time.sleep(600)"))
     pid = child.pid
     del child
@@ -187,17 +187,17 @@ def test_a_forgotten_child_ends():
     assert wait_until(lambda: not exists(pid))
 
 
-def test_a_killed_guard_takes_the_child_along(port):
+def test_a_killed_supervisor_ends_the_child(port):
     with started(python(SERVER, port)) as child:
         assert wait_until(lambda: "pids" in child.log_tail)
         _, runaway = pids_in(child.log_tail)
-        child._guard.kill()
+        child._supervisor.kill()
         assert wait_until(lambda: not exists(child.pid))
         assert wait_until(child.ended)
-        os.kill(runaway, signal.SIGKILL)  # only a living guard finds what has left the process group
+        os.kill(runaway, signal.SIGKILL)  # only a running supervisor finds what has left the process group
 
 
-# However the owner ends.
+# Ends of the owner.
 
 OWNER = """
     import os, signal, sys, threading, time
@@ -209,7 +209,7 @@ OWNER = """
         while "pids" not in child.log_tail:
             assert child.ended() is None, child.log_tail
             time.sleep(0.01)
-        print(child.log_tail, child._guard.pid, flush=True)
+        print(child.log_tail, child._supervisor.pid, flush=True)
 
     thread = threading.Thread(target=start)
     thread.start()
@@ -228,7 +228,7 @@ def owner(port, ending, manner="polite"):
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
         start_new_session=True,
-        # Tests that run in the background are born with SIGINT ignored, and would hand that on.
+        # Tests run in the background inherit an ignored SIGINT, and the owner would inherit it from them.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     line = process.stdout.readline()
@@ -280,7 +280,7 @@ def test_a_fork_of_the_owner_does_not_end_the_child(port):
     assert wait_until(lambda: not any(map(exists, pids)))
 
 
-# The wait until it is ready.
+# Startup.
 
 
 def test_startup_ends_with_the_reason():
@@ -290,23 +290,23 @@ def test_startup_ends_with_the_reason():
         Startup(child, "the server", timeout=60) as startup,
     ):
         while True:
-            time.sleep(startup.pause())
+            time.sleep(startup.poll_delay())
     assert caught.value.log_tail == "no GPU"
 
 
 def test_startup_has_a_limit():
-    said = []
+    messages = []
     code = "import time; print('loading', flush=True); time.sleep(600)"
     with started(python(code)) as child:
         assert wait_until(lambda: child.last_line)
         with (
             pytest.raises(ServerStartError, match="the server was not ready after 0.5 s") as caught,
-            Startup(child, "the server", timeout=0.5, say=said.append) as startup,
+            Startup(child, "the server", timeout=0.5, on_progress=messages.append) as startup,
         ):
             while True:
-                time.sleep(startup.pause())
+                time.sleep(startup.poll_delay())
     assert caught.value.log_tail == "loading"
-    assert said[0] == "the server is starting, 0 s: loading"
+    assert messages[0] == "the server is starting, 0 s: loading"
 
 
 def test_the_terminal_shows_one_line_and_cleans_up(monkeypatch):
@@ -316,8 +316,8 @@ def test_the_terminal_shows_one_line_and_cleans_up(monkeypatch):
         monkeypatch.setenv("COLUMNS", "30")
         child._log._add(b"a very long last line of the log")
         with Startup(child, "the server", timeout=60) as startup:
-            startup.pause()
-            startup.pause()
+            startup.poll_delay()
+            startup.poll_delay()
         monkeypatch.undo()
     shown = os.read(master, 1000).decode()
     os.close(master)
@@ -328,5 +328,5 @@ def test_no_terminal_no_output(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     with started(python("import time; time.sleep(600)")) as child, Startup(child, "x", timeout=60) as startup:
-        startup.pause()
+        startup.poll_delay()
     assert stream.getvalue() == ""
