@@ -1,1 +1,1 @@
-"""JAX: the engine in this process (`pipeline`), and a `JAXServer` over HTTP (`client`)."""
+"""JAX: the engine in process (`pipeline`), and the client of a `JAXServer` (`client`)."""

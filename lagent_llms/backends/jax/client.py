@@ -1,4 +1,4 @@
-"""`JAXClient` and `AsyncJAXClient`: a `JAXServer`, or ``lagent-llms serve``, over HTTP."""
+"""`JAXClient` and `AsyncJAXClient`: clients of a `JAXServer` or ``lagent-llms serve`` over HTTP."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["AsyncJAXClient", "JAXClient", "JAXClientCore"]
 
 
 class JAXClientCore(HTTPCore):
-    """A `JAXServer`.
+    """Client of a `JAXServer`. The arguments are those of `HTTPCore`.
 
-    With a `meta_template` prompts are assembled here; without one messages go to the server, whose model's
-    own template applies. The arguments are those of `HTTPCore`.
+    With a `meta_template` the client renders prompts; without one it sends messages and the server applies
+    the model's own template.
     """
 
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
 
-    # The protocol is imported by the first call: who only names a client does not wait for it.
+    # Imported by the first call, so that importing or constructing a client stays fast.
 
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
@@ -39,7 +39,7 @@ class JAXClientCore(HTTPCore):
         return protocol.tokenize_call(text, model)
 
     def count_call(self, request: Request, model: str) -> Call[list[int]]:
-        """The call that asks for the token ids of the prompt that the server makes of messages."""
+        """Build the call that returns the token ids of the prompt the server renders from messages."""
         from . import protocol
 
         return protocol.tokenize_call(request.messages or (), model, request.options.tools)
@@ -52,7 +52,7 @@ class JAXClientCore(HTTPCore):
 
 
 class JAXClient(JAXClientCore, HTTPBackend):
-    """A `JAXServer`, called synchronously. The arguments are those of its base class."""
+    """Synchronous client of a `JAXServer`. The arguments are those of `HTTPCore`."""
 
     def _prompt_tokens(self, request: Request) -> int | None:
         if self.session_len is None or request.prompt is not None:
@@ -62,7 +62,7 @@ class JAXClient(JAXClientCore, HTTPBackend):
 
 
 class AsyncJAXClient(JAXClientCore, AsyncHTTPBackend):
-    """`JAXClient`, called with await."""
+    """Asynchronous `JAXClient`."""
 
     async def _prompt_tokens(self, request: Request) -> int | None:
         if self.session_len is None or request.prompt is not None:

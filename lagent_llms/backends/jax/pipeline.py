@@ -1,7 +1,7 @@
-"""`JAXPipeline` and `AsyncJAXPipeline`: a model in this process, on the JAX engine.
+"""`JAXPipeline` and `AsyncJAXPipeline`: run a model in this process with the JAX engine.
 
-The engine runs in a thread of its own and batches whatever requests are there; both classes only hand it
-token ids and turn its events into pieces.
+The engine runs in its own thread and batches concurrent requests. Both classes submit token ids and convert
+the engine's events to pieces.
 """
 
 from __future__ import annotations
@@ -34,37 +34,44 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBEDDED_MODEL", "AsyncJAXPipeline", "JAXPipeline"]
 
-#: The model that comes with this package (see its README.md).
+#: The model that is part of this package (see its README.md).
 EMBEDDED_MODEL = Path(__file__).parents[2] / "models" / "embedded"
 
-#: Characters of a prompt whose tokens are counted in a thread, so that an event loop does not wait.
-_LONG = 20_000
+#: Prompts of at least this many characters are tokenized in a thread, so that they do not block the loop.
+_LONG_PROMPT = 20_000
 
 
 class _Handle(Protocol):
     def cancel(self) -> None:
-        """Stop generating."""
+        """Stop the generation."""
 
 
 class _JAXCore(LLMCore):
-    """A model in this process, on JAX.
+    """A model in this process, run by the JAX engine.
 
     Args:
-        path: A model directory in Hugging Face format; None is the embedded model.
-        meta_template: None takes the model's own chat template.
-        engine: An `Engine` or `FunctionEngine` that is running already (and is not closed with this object);
-            `path` and the engine's own arguments are then left out.
-        adapter: A directory with a LoRA adapter in PEFT format, merged into the weights.
+        path: Model directory in Hugging Face format; None (default) is the embedded model.
+        meta_template: See `LLMCore`; None uses the model's own chat template.
+        engine: A running `Engine` or `FunctionEngine`, which `close` leaves open. `path` and the arguments
+            of the engine (`adapter` to `progress`) are then ignored.
+        adapter: Directory of a LoRA adapter in PEFT format, merged into the weights.
         dtype: 'float32', 'bfloat16' or 'float16'; float16 computes in float32 on a CPU.
-        max_slots: Most requests decoded together; more wait.
-        max_len: Most tokens of one request, prompt and answer; None is the model's own limit, 4096 at most.
-        decode_chunk: Most tokens between two looks at the queue.
+        max_slots: Largest number of requests decoded in one batch; further requests wait.
+        max_len: Longest request in tokens, prompt and answer together; None is the model's limit, at most
+            4096.
+        decode_chunk: Largest number of decode steps per dispatch; new requests wait that long.
         mesh_axes_names: Names of the device mesh's axes (seed 004).
-        mesh_axes_shape: Its shape; -1 is all remaining devices.
-        cache_dir: Where compiled programs are kept; None is the user's cache directory, False nowhere.
-        progress: Told what is being done while the model loads.
-        session_len: As for every backend; see `LLMCore`.
+        mesh_axes_shape: Shape of the device mesh; -1 stands for all remaining devices.
+        cache_dir: Directory of the persistent compilation cache; None is the user's cache directory, False
+            turns the cache off.
+        progress: Called with a message for each step of loading.
+        session_len: See `LLMCore`; in tokens.
+        max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
+
+    Raises:
+        InvalidArgument: An argument is not allowed.
+        ModelLoadError: The model cannot be loaded.
     """
 
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
@@ -92,7 +99,7 @@ class _JAXCore(LLMCore):
             raise InvalidArgument(f"path={path!r}: allowed is None or a model directory", argument="path")
         model = engine.path if engine is not None else Path(path or EMBEDDED_MODEL)
         if meta_template is None and not isinstance(engine, FunctionEngine):
-            meta_template = "internlm2-lagent" if model == EMBEDDED_MODEL else _own_template(model)
+            meta_template = "internlm2-lagent" if model == EMBEDDED_MODEL else _model_template(model)
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
@@ -120,7 +127,7 @@ class _JAXCore(LLMCore):
         return min(self.engine.max_len, self.session_len or self.engine.max_len)
 
     def _encode(self, text: str, *, add_bos: bool = True) -> list[int]:
-        """Token ids of a prompt, with a BOS if the tokenizer's habit is to add one, but never two."""
+        """Token ids of a prompt, with at most one BOS, and only if the tokenizer adds one."""
         tokenizer = self.engine.tokenizer
         has_bos = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
         return tokenizer.encode(text, add_bos=add_bos and not has_bos)
@@ -152,7 +159,7 @@ class _JAXCore(LLMCore):
 
 
 class _Decoder:
-    """Turns the engine's events of one request into pieces."""
+    """Convert the engine's events for one request to pieces."""
 
     def __init__(self, engine: Engine | FunctionEngine, request: Request, prompt_tokens: int) -> None:
         self._tokenizer = engine.tokenizer
@@ -162,7 +169,7 @@ class _Decoder:
         self._n_tokens = 0
 
     def piece(self, event: TokenEvent) -> Piece | None:
-        """The piece `event` brings; None when the request was cancelled.
+        """Convert one event; None if the request was cancelled.
 
         Raises:
             LLMError: The engine failed.
@@ -186,7 +193,7 @@ class _Decoder:
         )
 
     def _stop_word(self, event: TokenEvent) -> str | None:
-        """The end token's text, if the caller named it as a stop word."""
+        """Text of the end token, if it is one of the request's stop words."""
         if event.end_token is None:
             return None
         text = self._tokenizer.decode([event.end_token], skip_special_tokens=False)
@@ -201,7 +208,7 @@ class _Decoder:
 
 
 class JAXPipeline(_JAXCore, BaseLLM):
-    """A model in this process, on JAX. The arguments are those of its base class."""
+    """Run a model in this process with JAX, called synchronously. The arguments: see `_JAXCore`."""
 
     def _open(self, request: Request) -> CallbackSource[TokenEvent]:
         return CallbackSource(request, partial(self._submit, self._prompt_ids(request)))
@@ -210,15 +217,15 @@ class JAXPipeline(_JAXCore, BaseLLM):
         return self._encode(text)
 
     def _free(self) -> None:
-        """End the engine, unless it was given: what runs on it ends with an error."""
+        """Close the engine unless the caller passed it; running requests end with an error."""
         self._close_engine()
 
 
 class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
-    """`JAXPipeline`, called with await."""
+    """Asynchronous `JAXPipeline`."""
 
     async def _open(self, request: Request) -> AsyncCallbackSource[TokenEvent]:
-        if len(request.prompt or "") < _LONG:
+        if len(request.prompt or "") < _LONG_PROMPT:
             ids = self._prompt_ids(request)
         else:
             ids = await asyncio.to_thread(self._prompt_ids, request)
@@ -231,12 +238,12 @@ class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
         self._close_engine()
 
 
-def _own_template(model: Path) -> str | None:
-    """The model directory, if it holds a chat template."""
+def _model_template(model: Path) -> str | None:
+    """The model directory as a template argument, None if the directory has no chat template."""
     if not model.is_dir():
         raise ModelLoadError(f"{model}: there is no such model directory")
     config = model / "tokenizer_config.json"
-    own = (model / "chat_template.jinja").exists() or (
+    has_template = (model / "chat_template.jinja").exists() or (
         config.exists() and '"chat_template"' in config.read_text(encoding="utf-8")
     )
-    return str(model) if own else None
+    return str(model) if has_template else None

@@ -1,4 +1,4 @@
-"""What our own server speaks beside OpenAI-style completions. Pure."""
+"""Requests and responses of `JAXServer`, where they differ from OpenAI's. No I/O."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["answer_call", "models_call", "tokenize_call"]
 
 
 def answer_call(request: Request, model: str) -> Call[Piece]:
-    """Ask for `request`: a prompt at /v1/completions, messages at /v1/chat/completions."""
+    """Build the call for `request`: /v1/completions for a prompt, /v1/chat/completions for messages."""
     path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
-    # The server has the same scanner of stop words, so it may look for all of them, and stops at once.
+    # The server uses the same stop-word scanner, so it gets all stop words and stops generating at once.
     body = completion_body(request, model, stop=request.stop_words)
-    body.setdefault("top_k", None)  # no filter; left out, the server's default would apply
+    body.setdefault("top_k", None)  # no filter; without it the server's default applies
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
     return Call(HTTPRequest.json(path, body, headers), partial(CompletionDecoder, where=path), read_error)
 
@@ -30,7 +30,7 @@ def answer_call(request: Request, model: str) -> Call[Piece]:
 def tokenize_call(
     inputs: str | Sequence[Message], model: str, tools: Sequence[Any] | None = None
 ) -> Call[list[int]]:
-    """Ask for the token ids of a prompt, or of the one that the server would make of messages."""
+    """Build the call that returns the token ids of a prompt, or of the prompt rendered from messages."""
     body: dict[str, Any] = {"model": model, "prompt" if isinstance(inputs, str) else "messages": inputs}
     if tools and not isinstance(inputs, str):
         body["tools"] = tools
@@ -38,7 +38,7 @@ def tokenize_call(
 
 
 def models_call() -> Call[list[str]]:
-    """Ask for the names of the models."""
+    """Build the call that returns the names of the models."""
     return Call(HTTPRequest("GET", "/v1/models"), lambda head: BodyDecoder(model_names), read_error)
 
 

@@ -1,1 +1,1 @@
-"""LMDeploy: over HTTP (`client`), as a child process (`server`), in this process (`pipeline`)."""
+"""LMDeploy: over HTTP (`client`), as a child process (`server`), and in process (`pipeline`)."""

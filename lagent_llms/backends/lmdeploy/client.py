@@ -1,6 +1,6 @@
-"""`LMDeployClient` and `AsyncLMDeployClient`: lmdeploy's api_server, or its proxy, over HTTP.
+"""`LMDeployClient` and `AsyncLMDeployClient`: clients of lmdeploy's api_server, or its proxy, over HTTP.
 
-Its sessions are stateless, so the history of ours is kept here.
+The server is stateless; the client keeps the history of sessions.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ __all__ = ["AsyncLMDeployClient", "LMDeployClient", "LMDeployCore"]
 
 
 class LMDeployCore(HTTPCore):
-    """lmdeploy's api_server.
+    """Client of lmdeploy's api_server. The arguments are those of `HTTPCore`.
 
-    With a `meta_template` prompts are assembled here and go to /v1/completions; without one messages go to
-    /v1/chat/completions and the server's own template applies. The arguments are those of `HTTPCore`.
+    With a `meta_template` the client renders prompts and sends them to /v1/completions; without one it sends
+    messages to /v1/chat/completions and the server applies its own template.
     """
 
     takes_messages: ClassVar[bool] = True
 
     def check_request(self, request: Request) -> None:
-        """See `LLMCore.check_request`; /v1/completions would drop these, or break off at logprobs."""
+        """See `LLMCore.check_request`; /v1/completions ignores these parameters, or fails for logprobs."""
         if request.prompt is not None:
             self.refuse(
                 request,
                 ("logprobs", "response_format", "tool_choice"),
-                "for a prompt; messages without a meta_template go to a route that can",
+                "for a prompt; messages without a meta_template go to a route that supports it",
             )
 
-    # The protocol is imported by the first call: who only names a client does not wait for it.
+    # Imported by the first call, so that importing or constructing a client stays fast.
 
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
@@ -58,8 +58,8 @@ class LMDeployCore(HTTPCore):
 
 
 class LMDeployClient(LMDeployCore, HTTPBackend):
-    """lmdeploy's api_server, called synchronously. The arguments are those of its base class."""
+    """Synchronous client of lmdeploy's api_server. The arguments are those of `HTTPCore`."""
 
 
 class AsyncLMDeployClient(LMDeployCore, AsyncHTTPBackend):
-    """`LMDeployClient`, called with await."""
+    """Asynchronous `LMDeployClient`."""

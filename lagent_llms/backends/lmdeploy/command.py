@@ -1,6 +1,6 @@
-"""The command line of ``lmdeploy serve api_server``: where lmdeploy is installed, and which flags it knows.
+"""Find an lmdeploy installation and build the command line of ``lmdeploy serve api_server``.
 
-The flags are read from the source of the installed command line (importing it takes ten seconds).
+Known flags are parsed from the source of the installed command line, because importing it takes ten seconds.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ...errors import InvalidArgument, MissingDependency, ServerStartError
 __all__ = ["Installation", "check_flags", "find_installation", "flag_arguments"]
 
 _LAUNCHER = Path(__file__).parents[2] / "child" / "launcher.py"
-_LOOK = """
+_INSPECT_SCRIPT = """
 import importlib.metadata, importlib.util, json
 found = importlib.util.find_spec("lmdeploy")
 print(json.dumps([importlib.metadata.version("lmdeploy"), list(found.submodule_search_locations)[0]]
                  if found else None))
 """
-#: Flags that are set by arguments of the backend.
-_OWN = {
+#: Flags set by constructor arguments of `LMDeployServer`, and the argument's name.
+_RESERVED_FLAGS = {
     "server-name": "server_name", "server-port": "server_port", "model-name": "model_name", "tp": "tp",
     "api-keys": "api_key", "log-level": "log_level",
 }  # fmt: skip
@@ -39,13 +39,13 @@ _OWN = {
 
 @dataclass(frozen=True)
 class Installation:
-    """An lmdeploy that can be run.
+    """An lmdeploy installation that can be run.
 
     Attributes:
-        command: What stands for ``lmdeploy`` on a command line.
-        version: Its version, '' when it cannot be told.
-        flags: The flags of ``serve api_server`` without their dashes, and whether each takes a value; None
-            when they cannot be told.
+        command: Words that stand for ``lmdeploy`` on a command line.
+        version: Version, '' if unknown.
+        flags: Flags of ``serve api_server`` without their dashes, mapped to whether each takes a value; None
+            if unknown.
     """
 
     command: tuple[str, ...]
@@ -54,37 +54,41 @@ class Installation:
 
     @property
     def is_python(self) -> bool:
-        """Whether the command is a Python program, and which."""
-        return _program(self.command) is not None
+        """True if the command is a Python program."""
+        return _python_program(self.command) is not None
 
     def with_hidden(self, arguments: Sequence[str], hidden: Sequence[str]) -> tuple[list[str], bytes]:
-        """The command for `arguments`, and the standard input that brings it those of `hidden`.
+        """Build the command line for `arguments`, with `hidden` arguments passed on standard input.
+
+        Returns:
+            The command line, and the bytes for its standard input.
 
         Raises:
-            InvalidArgument: The command is no Python program, so nothing can be hidden.
+            InvalidArgument: `hidden` is not empty and the command is not a Python program.
         """
         if not hidden:
             return [*self.command, *arguments], b""
-        program = _program(self.command)
+        program = _python_program(self.command)
         if program is None:
             raise InvalidArgument(
-                f"command={' '.join(self.command)!r}: a key cannot be handed to it unseen; "
-                "name a Python program such as ['/opt/lmdeploy/bin/python', '-m', 'lmdeploy'], "
-                "or give api_key=None",
+                f"command={' '.join(self.command)!r}: the API key cannot be hidden from the process list; "
+                "pass a Python program such as ['/opt/lmdeploy/bin/python', '-m', 'lmdeploy'], "
+                "or api_key=None",
                 argument="command",
             )
         return [program[0], str(_LAUNCHER), *program[1:], *arguments], json.dumps(list(hidden)).encode()
 
 
 def find_installation(command: str | Sequence[str] | None) -> Installation:
-    """The lmdeploy that `command` runs.
+    """Find the lmdeploy that `command` runs.
 
     Args:
-        command: What stands for ``lmdeploy``; None is that of this Python's environment, else of the PATH.
+        command: Program, or program with arguments, that stands for ``lmdeploy``. None (default) uses the
+            lmdeploy of this Python environment, else the one on PATH.
 
     Raises:
-        MissingDependency: None was given, and there is none.
-        ServerStartError: There is no such program, or no lmdeploy behind it.
+        MissingDependency: `command` is None and no lmdeploy is installed.
+        ServerStartError: The program does not exist or cannot import lmdeploy.
     """
     if command is None:
         if importlib.util.find_spec("lmdeploy") is not None:
@@ -99,18 +103,20 @@ def find_installation(command: str | Sequence[str] | None) -> Installation:
             f"command={command!r}: allowed is a program, or a list of a program and its arguments",
             argument="command",
         )
-    return _look(words)
+    return _inspect(words)
 
 
 @lru_cache
-def _look(command: tuple[str, ...]) -> Installation:
+def _inspect(command: tuple[str, ...]) -> Installation:
     program = shutil.which(command[0])
     if program is None:
         raise ServerStartError(f"command={' '.join(command)!r}: there is no program {command[0]!r}")
-    python = _program(command)
+    python = _python_program(command)
     if python is None:
         return Installation(command)
-    done = subprocess.run([python[0], "-c", _LOOK], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [python[0], "-c", _INSPECT_SCRIPT], capture_output=True, text=True, timeout=120, check=False
+    )
     if done.returncode:
         raise ServerStartError(
             f"command={' '.join(command)!r}: {python[0]} does not run", log_tail=done.stderr[-2000:]
@@ -122,7 +128,7 @@ def _look(command: tuple[str, ...]) -> Installation:
     return Installation(command, version, _read_flags(Path(location) / "cli") or None)
 
 
-def _program(command: Sequence[str]) -> tuple[str, ...] | None:
+def _python_program(command: Sequence[str]) -> tuple[str, ...] | None:
     """(interpreter, '-m', module) or (interpreter, script) if `command` is a Python program."""
     if len(command) == 3 and command[1] == "-m":
         return tuple(command)
@@ -134,13 +140,13 @@ def _program(command: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _interpreter(script: str) -> str | None:
-    """The Python that an installed script names in its first lines."""
+    """The Python interpreter in the shebang of an installed script."""
     try:
         with open(script, encoding="utf-8") as file:
             head = file.read(512)
     except (OSError, UnicodeDecodeError):
         return None
-    # The second form is pip's for paths too long for the first.
+    # pip writes the second form for paths too long for a shebang.
     found = re.match(r"#!(\S*python\S*)\s*\n", head) or re.match(
         r"#!/bin/sh\n'''exec' \"?([^\"\n]+?)\"? ", head
     )
@@ -148,7 +154,7 @@ def _interpreter(script: str) -> str | None:
 
 
 def _read_flags(cli: Path) -> dict[str, bool]:
-    """The flags of ``serve api_server``, from its source; empty when that does not look as it should."""
+    """Flags of ``serve api_server``, parsed from its source; empty if its structure is not the known one."""
     try:
         serve, helpers = (
             ast.parse((cli / name).read_text(encoding="utf-8")) for name in ("serve.py", "utils.py")
@@ -188,10 +194,10 @@ def _added_flags(function: ast.AST) -> Iterator[tuple[str, bool]]:
 
 
 def check_flags(given: object) -> dict[str, Any]:
-    """`given` as a dict of flags.
+    """Return `given`, the value of ``serve_cfg``, as a dict of flags.
 
     Raises:
-        InvalidArgument: It is something else.
+        InvalidArgument: `given` is not a mapping.
     """
     if not isinstance(given, Mapping):
         raise InvalidArgument(
@@ -202,36 +208,37 @@ def check_flags(given: object) -> dict[str, Any]:
 
 
 def flag_arguments(given: Mapping[str, Any], known: Mapping[str, bool] | None) -> list[str]:
-    """Command-line arguments for `given` flags.
+    """Turn the flags of ``serve_cfg`` into command-line arguments.
 
     Args:
-        given: Name (dashes, underscores) to value: True for a flag without a value, False and None leave a
-            flag out, a list is several values, a dict is JSON (of ``adapters``: NAME=PATH pairs).
-        known: As in `Installation.flags`.
+        given: Flag name (with dashes or underscores) to value. True adds a flag without a value, False and
+            None omit the flag, a list gives several values, a dict becomes JSON (for ``adapters``:
+            NAME=PATH pairs).
+        known: See `Installation.flags`.
 
     Raises:
-        InvalidArgument: A flag is not known, is an argument of the backend, or has a value of the wrong kind.
+        InvalidArgument: A flag is unknown, is a constructor argument, or has a value of the wrong type.
     """
     arguments: list[str] = []
     for name, value in given.items():
         flag = str(name).lstrip("-").replace("_", "-")
-        if flag in _OWN:
-            raise _refuse(name, f"give it as the argument {_OWN[flag]}=")
+        if flag in _RESERVED_FLAGS:
+            raise _flag_error(name, f"give it as the argument {_RESERVED_FLAGS[flag]}=")
         if known is not None and flag not in known:
             near = difflib.get_close_matches(flag, known, n=3, cutoff=0.4)
             hint = f"; the nearest are {', '.join(item.replace('-', '_') for item in near)}" if near else ""
-            raise _refuse(name, f"this lmdeploy's api_server has no flag --{flag}{hint}")
+            raise _flag_error(name, f"this lmdeploy's api_server has no flag --{flag}{hint}")
         takes_value = not isinstance(value, bool) if known is None else known[flag]
         if takes_value:
-            arguments += _valued(flag, value)
+            arguments += _value_arguments(flag, value)
         elif not (value is None or isinstance(value, bool)):
-            raise _refuse(name, f"--{flag} takes no value: allowed is True or False, not {value!r}")
+            raise _flag_error(name, f"--{flag} takes no value: allowed is True or False, not {value!r}")
         elif value:
             arguments.append(f"--{flag}")
     return arguments
 
 
-def _valued(flag: str, value: Any) -> list[str]:
+def _value_arguments(flag: str, value: Any) -> list[str]:
     if value is None:
         return []
     if isinstance(value, Mapping):
@@ -241,5 +248,5 @@ def _valued(flag: str, value: Any) -> list[str]:
     return [f"--{flag}={int(value) if isinstance(value, bool) else value}"]
 
 
-def _refuse(name: object, reason: str) -> InvalidArgument:
+def _flag_error(name: object, reason: str) -> InvalidArgument:
     return InvalidArgument(f"serve_cfg[{name!r}]: {reason}", argument="serve_cfg")

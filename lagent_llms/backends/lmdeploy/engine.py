@@ -1,6 +1,6 @@
-"""lmdeploy's engine in this process: made from checked options, asked for generations, freed.
+"""Adapter for lmdeploy's in-process engine: check options, load, generate, free.
 
-Everything here that lmdeploy might change between versions.
+The only file that depends on lmdeploy's Python API.
 """
 
 from __future__ import annotations
@@ -39,26 +39,29 @@ _CONFIGS: dict[BackendName, str] = {
     "pytorch": "PytorchEngineConfig",
 }
 
-#: What comes of a generation: lmdeploy's outputs one by one, or the error that ended it; None is its end.
+#: An lmdeploy ``GenOut``, the `LLMError` that ended the generation, or None at its end.
 Event = Any
 
 
 class LMDeployEngine:
-    """An ``lmdeploy.pipeline``, used underneath its own sessions and queues.
+    """The async engine of an ``lmdeploy.pipeline``, called without the pipeline's own sessions and queues.
 
     Args:
-        path: The model, as for ``lmdeploy.pipeline``.
-        model_name: Its name.
+        path: Model directory or hub id, as for ``lmdeploy.pipeline``.
+        model_name: Name of the model; None leaves it to lmdeploy.
         backend: 'turbomind' or 'pytorch'; None leaves the choice to lmdeploy.
-        options: Options of that engine, and keywords of ``lmdeploy.pipeline``.
-        defaults: Options of the engine that `options` go before, used where the engine knows them.
+        options: Engine options, and keywords of ``lmdeploy.pipeline``.
+        defaults: Engine options used where `options` does not set them and the engine has them.
 
     Attributes:
-        backend: The engine that runs.
-        tokenizer: lmdeploy's.
+        backend: Name of the engine in use.
+        adapters: Names of the loaded LoRA adapters.
+        tokenizer: lmdeploy's tokenizer.
+        session_len: Context length in tokens.
 
     Raises:
-        InvalidArgument: An option that the installed lmdeploy does not know, or a value it refuses.
+        InvalidArgument: The installed lmdeploy does not have an option, or rejects its value.
+        MissingDependency: lmdeploy is not installed, or too old.
         ModelLoadError: The model cannot be loaded.
     """
 
@@ -78,13 +81,13 @@ class LMDeployEngine:
         lmdeploy = _lmdeploy()
         _check_version(importlib.metadata.version("lmdeploy"))
         self._generation_config = lmdeploy.GenerationConfig
-        config, keywords = _split(backend, options, defaults)
+        config, keywords = _split_options(backend, options, defaults)
         if model_name is not None:
             keywords["model_name"] = model_name
         try:
             self._pipe: Any = lmdeploy.pipeline(os.fspath(path), backend_config=config, **keywords)
         except Exception as error:
-            raise ModelLoadError(f"{path}: lmdeploy cannot load it: {error}") from error
+            raise ModelLoadError(f"{path}: lmdeploy cannot load the model: {error}") from error
         self._engine: Any = self._pipe.async_engine
         self._loop: asyncio.AbstractEventLoop = self._pipe.internal_thread.loop
         self._running: set[concurrent.futures.Future[None]] = set()
@@ -95,9 +98,9 @@ class LMDeployEngine:
         self.session_len: int = self._engine.session_len
 
     def encode(self, text: str, *, add_bos: bool) -> list[int]:
-        """Token ids of a prompt, with a BOS if the tokenizer's habit is to add one, but never two."""
+        """Token ids of a prompt, with at most one BOS, and only if the tokenizer adds one."""
         if self._pipe is None:
-            raise _closed()
+            raise _closed_error()
         hf = self.tokenizer.model.model
         ids: list[int]
         if hf.bos_token and text.startswith(hf.bos_token):
@@ -111,15 +114,15 @@ class LMDeployEngine:
         return str(self.tokenizer.decode([token], skip_special_tokens=False))
 
     def single_token(self, word: str) -> int | None:
-        """The token that is exactly `word`, if there is one."""
+        """Id of the token whose text is exactly `word`, None if there is none."""
         ids = self.tokenizer.model.model.encode(word, add_special_tokens=False)
         return ids[0] if len(ids) == 1 and self.decode(ids[0]) == word else None
 
     def generation_config(self, request: Request) -> Any:
-        """The request's parameters in the form of lmdeploy.
+        """Convert the request's parameters to an ``lmdeploy.GenerationConfig``.
 
         Raises:
-            InvalidArgument: lmdeploy refuses a value.
+            InvalidArgument: `temperature` is above lmdeploy's limit of 2.
         """
         params = request.params
         greedy = params.temperature == 0
@@ -127,12 +130,12 @@ class LMDeployEngine:
             raise InvalidArgument(
                 f"temperature={params.temperature!r}: lmdeploy allows 0 to 2", argument="temperature"
             )
-        # A word that is one token ends the generation there; all others are looked for in the text.
-        # With ignore_eos the pytorch engine would not end at such tokens but never generate them.
+        # lmdeploy stops at stop words that are one token; our scanner finds all others in the text.
+        # With ignore_eos its pytorch engine suppresses stop tokens instead of stopping at them.
         stops = [] if params.ignore_eos else [self.single_token(word) for word in request.stop_words]
         return self._generation_config(
             max_new_tokens=params.max_new_tokens,
-            do_sample=True,  # without it the repetition penalty is dropped as well
+            do_sample=True,  # False also drops the repetition penalty
             top_p=params.top_p,
             top_k=1 if greedy else params.top_k or 0,
             min_p=params.min_p or 0.0,
@@ -141,7 +144,7 @@ class LMDeployEngine:
             ignore_eos=params.ignore_eos,
             random_seed=params.seed,
             stop_token_ids=[stop for stop in stops if stop is not None] or None,
-            include_stop_str_in_output=True,  # to know which token it was
+            include_stop_str_in_output=True,  # identifies the stop token
             skip_special_tokens=params.skip_special_tokens,
             spaces_between_special_tokens=False,
             logprobs=None if params.logprobs is None else max(1, params.logprobs),
@@ -149,13 +152,21 @@ class LMDeployEngine:
         )
 
     def submit(self, request: Request, on_event: Callable[[Event], None]) -> concurrent.futures.Future[None]:
-        """Start a generation; cancelling what this returns stops it.
+        """Start a generation.
+
+        Args:
+            request: The generation; its prompt is tokenized here, its messages are rendered by lmdeploy.
+            on_event: Called in the engine's thread for every `Event`.
+
+        Returns:
+            A future whose cancellation stops the generation.
 
         Raises:
-            LLMError: The request is not possible, or the engine is closed.
+            InvalidArgument: The adapter is not loaded, or lmdeploy rejects a parameter.
+            LLMError: The engine is closed.
         """
         if self._pipe is None:
-            raise _closed()
+            raise _closed_error()
         adapter = request.options.adapter_name
         if adapter is not None and adapter not in self.adapters:
             raise InvalidArgument(
@@ -169,7 +180,7 @@ class LMDeployEngine:
             given |= {"messages": None, "input_ids": self.encode(request.prompt, add_bos=request.add_bos)}
         with self._lock:
             if self._pipe is None:
-                raise _closed()
+                raise _closed_error()
             future = asyncio.run_coroutine_threadsafe(self._generate(given, on_event), self._loop)
             self._running.add(future)
         future.add_done_callback(self._running.discard)
@@ -182,15 +193,15 @@ class LMDeployEngine:
             async with contextlib.aclosing(self._engine.generate(prepared)) as outputs:
                 async for output in outputs:
                     on_event(output)
-            on_event(None if self._pipe is not None else _closed())
+            on_event(None if self._pipe is not None else _closed_error())
         except asyncio.CancelledError:
-            on_event(_closed())
+            on_event(_closed_error())
             raise
-        except Exception as error:  # noqa: BLE001  (told to who waits for the answer)
-            on_event(_our_error(error))
+        except Exception as error:  # noqa: BLE001  (raised by the reader of the events)
+            on_event(_to_llm_error(error))
 
     def close(self) -> None:
-        """End what runs, and free the memory; once is enough."""
+        """Stop running generations and free the engine's memory. Idempotent."""
         with self._lock:
             pipe, self._pipe = self._pipe, None
         if pipe is None:
@@ -209,7 +220,7 @@ class LMDeployEngine:
 
 
 def _lmdeploy() -> Any:
-    """The package, imported when it is first needed: that takes seconds."""
+    """Import lmdeploy on first use, because that takes seconds."""
     try:
         return importlib.import_module("lmdeploy")
     except ModuleNotFoundError as error:
@@ -231,10 +242,10 @@ def _config_type(backend: BackendName) -> type:
     return found
 
 
-def _split(
+def _split_options(
     backend: BackendName | None, options: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """The engine's configuration, and the keywords of ``lmdeploy.pipeline``."""
+    """Split `options` into the engine's configuration and the other keywords of ``lmdeploy.pipeline``."""
     if backend is not None and backend not in _CONFIGS:
         raise InvalidArgument(
             f"backend={backend!r}: allowed is None, 'turbomind' or 'pytorch'", argument="backend"
@@ -261,7 +272,7 @@ def _split(
     own = set(inspect.signature(_lmdeploy().pipeline).parameters) - {"model_path", "kwargs", "backend_config"}
     for name in keywords:
         if name not in own:
-            raise _unknown(name, known | own)
+            raise _unknown_option(name, known | own)
     return config, keywords
 
 
@@ -273,13 +284,16 @@ def _engine_options(backend: BackendName | None) -> set[str]:
 def _engine_config(
     backend: BackendName | None, chosen: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> Any:
-    """The configuration with `chosen` over `defaults`: of turbomind unless only pytorch's knows a name."""
+    """Build the engine's configuration from `chosen` and `defaults`.
+
+    A `backend` of None means turbomind, unless an option exists only in pytorch's configuration.
+    """
     if backend is None:
         backend = "turbomind" if chosen.keys() <= _engine_options("turbomind") else "pytorch"
     allowed = _engine_options(backend)
     for name in chosen:
         if name not in allowed:
-            raise _unknown(name, allowed)
+            raise _unknown_option(name, allowed)
     values = {name: value for name, value in defaults.items() if name in allowed}
     try:
         return _config_type(backend)(**{**values, **chosen})
@@ -290,22 +304,22 @@ def _engine_config(
         ) from error
 
 
-def _unknown(name: str, allowed: set[str]) -> InvalidArgument:
+def _unknown_option(name: str, allowed: set[str]) -> InvalidArgument:
     for backend in _CONFIGS:
         if name in _engine_options(backend):
             reason = f"only the {backend} engine has this option"
             break
     else:
         near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.4)
-        reason = "lmdeploy knows no such option" + (f"; the nearest are {', '.join(near)}" if near else "")
+        reason = "lmdeploy has no such option" + (f"; the nearest are {', '.join(near)}" if near else "")
     return InvalidArgument(f"pipeline_cfg[{name!r}]: {reason}", argument="pipeline_cfg")
 
 
-def _closed() -> LLMError:
+def _closed_error() -> LLMError:
     return LLMError("the lmdeploy engine is closed")
 
 
-def _our_error(error: Exception) -> LLMError:
+def _to_llm_error(error: Exception) -> LLMError:
     code = getattr(getattr(error, "code", None), "value", "")
     message = str(error) or type(error).__name__
     if code == "context_length_exceeded":

@@ -1,4 +1,4 @@
-"""`LMDeployPipeline` and `AsyncLMDeployPipeline`: a model in this process, on lmdeploy's engines."""
+"""`LMDeployPipeline` and `AsyncLMDeployPipeline`: run a model in this process with lmdeploy's engines."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ __all__ = ["AsyncLMDeployPipeline", "LMDeployPipeline"]
 
 
 class _PipelineCore(LLMCore):
-    """A model in this process, on ``lmdeploy.pipeline``.
+    """A model in this process, run by ``lmdeploy.pipeline``.
 
-    lmdeploy starts helper processes: a script that makes one of these needs ``if __name__ == "__main__":``.
+    lmdeploy starts worker processes, so a script that constructs this class needs
+    ``if __name__ == "__main__":``.
 
     Args:
-        path: The model: a directory, or an id of the Hugging Face hub.
-        model_name: Its name.
-        tp: GPUs for tensor parallelism.
-        pipeline_cfg: Options of the engine (``cache_max_entry_count``, ``max_batch_size``, ``adapters`` …)
-            and keywords of ``lmdeploy.pipeline`` (``chat_template_config``, ``log_level``,
-            ``trust_remote_code`` …; a ready ``backend_config`` as well), checked against the installed
-            lmdeploy.
+        path: Model directory, or id on the Hugging Face hub.
+        model_name: Name of the model; None leaves it to lmdeploy.
+        tp: Number of GPUs for tensor parallelism.
+        pipeline_cfg: Engine options (``cache_max_entry_count``, ``max_batch_size``, ``adapters`` …) and
+            keywords of ``lmdeploy.pipeline`` (``chat_template_config``, ``log_level``,
+            ``trust_remote_code`` …, or a ready ``backend_config``), checked against the installed lmdeploy.
         backend: 'turbomind' or 'pytorch'; None leaves the choice to lmdeploy.
-        meta_template: As for every backend; None leaves the template to lmdeploy (the model's own).
-        session_len: As for every backend; the engine gets it as well, unless `pipeline_cfg` says otherwise.
-        max_concurrency: As for every backend.
+        meta_template: See `LLMCore`; None lets lmdeploy apply the model's own template.
+        session_len: See `LLMCore`; also the engine's context length in tokens, unless `pipeline_cfg` sets it.
+        max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
 
     Attributes:
-        backend: The engine that runs.
+        backend: Name of the engine in use.
 
     Raises:
-        InvalidArgument: An option that the installed lmdeploy does not know, or a value it refuses.
+        InvalidArgument: The installed lmdeploy does not have an option, or rejects its value.
         ModelLoadError: The model cannot be loaded.
-        MissingDependency: lmdeploy is not installed.
+        MissingDependency: lmdeploy is not installed, or too old.
     """
 
     takes_messages: ClassVar[bool] = True
@@ -72,7 +72,7 @@ class _PipelineCore(LLMCore):
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
         self.path, self.model_name = os.fspath(path), model_name
-        # Without a mode the pytorch engine gives no log-probabilities, however much they are asked for.
+        # The pytorch engine returns log-probabilities only if a mode is configured.
         defaults = {"tp": tp, "session_len": session_len, "logprobs_mode": "raw_logprobs"}
         self._engine = self._load(backend, pipeline_cfg or {}, defaults)
         self.backend = self._engine.backend
@@ -90,7 +90,7 @@ class _PipelineCore(LLMCore):
 
 
 class _Decoder:
-    """Turns lmdeploy's outputs of one request into pieces."""
+    """Convert lmdeploy's outputs for one request to pieces."""
 
     def __init__(self, engine: LMDeployEngine, request: Request) -> None:
         self._decode = engine.decode
@@ -98,7 +98,7 @@ class _Decoder:
         self._top = request.params.logprobs or 0
 
     def piece(self, output: Event) -> Piece | None:
-        """The piece an output brings; None at the end.
+        """Convert one output; None at the end.
 
         Raises:
             LLMError: The engine failed.
@@ -112,7 +112,7 @@ class _Decoder:
             raise ServerError(f"lmdeploy's engine ended the answer with {reason!r}", code=str(reason))
         count = output.generate_token_len
         text, tokens, stop_word = output.response, tuple(output.token_ids or ()), None
-        if reason == "stop" and tokens:  # the token it stopped at: no part of the answer
+        if reason == "stop" and tokens:  # the stop token is not part of the answer
             count -= len(tokens)
             stop_word = text if text in self._stop_words else None
             text, tokens = "", ()
@@ -136,7 +136,7 @@ class _Decoder:
 
 
 class LMDeployPipeline(_PipelineCore, BaseLLM):
-    """A model in this process, on lmdeploy's engines. The arguments are those of its base class."""
+    """Run a model in this process with lmdeploy, called synchronously. The arguments: see `_PipelineCore`."""
 
     def generate(
         self, inputs: str | Prompts, *, return_dict: bool = False, **kwargs: Unpack[CallKwargs]
@@ -145,16 +145,16 @@ class LMDeployPipeline(_PipelineCore, BaseLLM):
 
         Args:
             inputs: A prompt, or a list of prompts.
-            return_dict: Whether to return dicts (`text`, `generate_token_len`, `input_token_len`,
-                `finish_reason`, `token_ids`, `logprobs`, `index`) in place of texts.
-            **kwargs: As for `BaseLLM.generate`.
+            return_dict: Return dicts (`text`, `generate_token_len`, `input_token_len`, `finish_reason`,
+                `token_ids`, `logprobs`, `index`) instead of texts.
+            **kwargs: See `BaseLLM.generate`.
         """
         if not return_dict:
             return super().generate(inputs, **kwargs)
         return _as_dicts(self.complete(inputs, **kwargs))
 
     def _free(self) -> None:
-        """End what runs and free the engine's memory."""
+        """Stop running generations and free the engine's memory."""
         self._engine.close()
 
     def _open(self, request: Request) -> CallbackSource[Event]:
@@ -165,7 +165,7 @@ class LMDeployPipeline(_PipelineCore, BaseLLM):
 
 
 class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
-    """`LMDeployPipeline`, called with await. The model is loaded, blocking, when the object is made."""
+    """Asynchronous `LMDeployPipeline`. The constructor blocks while it loads the model."""
 
     async def generate(
         self, inputs: str | Prompts, *, return_dict: bool = False, **kwargs: Unpack[CallKwargs]
@@ -186,7 +186,7 @@ class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
 
 
 def _as_dicts(completions: Completion | list[Completion]) -> dict[str, Any] | list[dict[str, Any]]:
-    """In the words of lmdeploy's Response, as lagent returned it."""
+    """Convert to dicts with the fields of lmdeploy's ``Response``, as lagent's LMDeployPipeline returned."""
     if isinstance(completions, list):
         return [_as_dict(completion, index) for index, completion in enumerate(completions)]
     return _as_dict(completions, 0)

@@ -1,6 +1,6 @@
-"""What lmdeploy's api_server and its proxy speak beside OpenAI-style completions. Pure.
+"""Requests and responses of lmdeploy's api_server and proxy, where they differ from OpenAI's. No I/O.
 
-Written against lmdeploy 0.18; docs/lmdeploy.md tells what differs in older versions.
+Written against lmdeploy 0.18; docs/lmdeploy.md lists the differences of older versions.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ...schema import Piece, TokenLogprob
 
 __all__ = ["answer_call", "models_call", "tokenize_call"]
 
-#: Codes of `lmdeploy serve proxy`, which it sends under HTTP 200, and the status each would deserve.
+#: Error codes that `lmdeploy serve proxy` sends with status 200, and the HTTP status each stands for.
 _PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
 
 
 def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
-    """Ask for `request`: a prompt at /v1/completions, messages at /v1/chat/completions.
+    """Build the call for `request`: /v1/completions for a prompt, /v1/chat/completions for messages.
 
     Args:
         request: The generation.
         model: The server's name of the model or adapter.
-        bos: The template's BOS; /v1/completions puts the tokenizer's before a prompt itself.
+        bos: The template's BOS, removed from the prompt because /v1/completions adds the tokenizer's.
     """
     path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
     body = completion_body(request, model, stop=_server_stops(request))
-    body.setdefault("top_k", 0)  # no filter; left out or null, the server's default of 50 would apply
+    body.setdefault("top_k", 0)  # no filter; the server's default is 50
     if request.prompt is not None and bos:
         body["prompt"] = request.prompt.removeprefix(bos)
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
@@ -49,13 +49,13 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
 
 
 def tokenize_call(text: str) -> Call[list[int]]:
-    """Ask for the token ids of `text` as a prompt."""
+    """Build the call that returns the token ids of `text`, with a BOS."""
     body = {"input": text, "do_preprocess": False, "add_bos": True}
     return Call(HTTPRequest.json("/v1/encode", body), lambda head: BodyDecoder(_token_ids), _read_error)
 
 
 def models_call() -> Call[list[str]]:
-    """Ask for the names of models and adapters."""
+    """Build the call that returns the names of models and adapters."""
     return Call(HTTPRequest("GET", "/v1/models"), lambda head: BodyDecoder(model_names), _read_error)
 
 
@@ -65,10 +65,10 @@ def _decoder(path: str) -> Callable[[ResponseHead], CompletionDecoder]:
 
 
 class _LogprobDecoder(CompletionDecoder):
-    """As every OpenAI-style server's answer, but for the form of its log-probabilities.
+    """`CompletionDecoder` for lmdeploy's form of log-probabilities.
 
     Args:
-        top: How many alternatives were asked for.
+        top: Number of alternatives requested per token.
     """
 
     def __init__(self, head: ResponseHead, where: str = "", *, top: int = 0) -> None:
@@ -82,7 +82,7 @@ class _LogprobDecoder(CompletionDecoder):
         return replace(piece, logprobs=tuple(map(self._logprob, piece.logprobs)))
 
     def _logprob(self, item: TokenLogprob) -> TokenLogprob:
-        """`item` as it should be: lmdeploy tells vocabulary entries, and leaves the token out of `top`."""
+        """Convert vocabulary entries to text and add the token to `top`, where lmdeploy omits it."""
         chosen = (vocabulary_text(item.token), None, item.logprob)
         others = [(vocabulary_text(token), None, logprob) for token, _, logprob in item.top]
         ranked = sorted([chosen, *others], key=lambda alternative: -alternative[2])
@@ -90,10 +90,10 @@ class _LogprobDecoder(CompletionDecoder):
 
 
 def _server_stops(request: Request) -> list[str]:
-    """The stop words the server may look for: those that can only be special tokens.
+    """Stop words to send to the server: those that can only be special tokens.
 
-    It stops at every token that has the word anywhere inside and drops that token whole, which would lose
-    text; and with ignore_eos its pytorch engine never generates such a token.
+    The server stops at every token that contains the word and drops the whole token, which loses text for
+    other words. With ignore_eos its pytorch engine never generates such a token.
     """
     if request.params.ignore_eos:
         return []
@@ -109,7 +109,7 @@ def _token_ids(body: bytes) -> list[int]:
 
 
 def _read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
-    """As every OpenAI-style server's, and the proxy's own errors, which come under HTTP 200."""
+    """`openai.read_error`, and the proxy's own errors, which have status 200."""
     refusal = read_refusal(body)
     if head.status < 300 and refusal.code in _PROXY_STATUS:
         return server_error(_PROXY_STATUS[refusal.code], refusal, where=where)

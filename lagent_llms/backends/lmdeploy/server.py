@@ -1,6 +1,6 @@
-"""`LMDeployServer` and `AsyncLMDeployServer`: lmdeploy's api_server in a child process, and its client.
+"""`LMDeployServer` and `AsyncLMDeployServer`: start lmdeploy's api_server as a child process and call it.
 
-Nothing of the child outlives this process, however that ends (`lagent_llms.child.process`).
+The child and all its descendants end with this process, however it ends (`lagent_llms.child.process`).
 """
 
 from __future__ import annotations
@@ -43,46 +43,46 @@ class _RandomKey:
         return "RANDOM_KEY"
 
 
-#: The default of ``api_key``: a new key for every server.
+#: Default of ``api_key``: a new random key for every server.
 RANDOM_KEY: Final = _RandomKey()
 
 _PROBE = Timeout(connect=2, first_token=10, idle=10)
 
 
 class _ServerCore(LMDeployCore):
-    """lmdeploy's api_server, started in a child process.
+    """lmdeploy's api_server as a child process, and its client.
 
     Args:
-        path: The model: a directory, or an id of the Hugging Face hub.
-        model_name: The name it is served by; None is `path`.
-        server_name: The address it listens on. The default is all of them, which is why there is a key.
-        server_port: Its port; 0 takes a free one.
-        tp: GPUs for tensor parallelism.
-        log_level: Of the server: 'CRITICAL', 'ERROR', 'WARNING', 'INFO' or 'DEBUG'.
+        path: Model directory, or id on the Hugging Face hub.
+        model_name: Name under which the server serves the model; None (default) is `path`.
+        server_name: Address the server listens on; the default, all interfaces, is why a key is the default.
+        server_port: Port; 0 takes a free one.
+        tp: Number of GPUs for tensor parallelism.
+        log_level: The server's log level: 'CRITICAL', 'ERROR', 'WARNING', 'INFO' or 'DEBUG'.
         serve_cfg: Further flags of ``lmdeploy serve api_server``, such as ``{"backend": "pytorch"}``.
-        api_key: The key the server asks for; by default a random one, None for none. The server gets it
-            out of sight of ``ps``, and it shows in no repr, log or error.
-        command: What stands for ``lmdeploy``: a program, or a Python and what it runs, such as
-            ``["/opt/lmdeploy/bin/python", "-m", "lmdeploy"]``. None is that of this environment, else of
-            the PATH.
-        env: Variables for the server beside this process's own (``{"CUDA_VISIBLE_DEVICES": "1"}``).
-        start_timeout: Most seconds it may take to be ready.
-        stop_timeout: Seconds it has to end when it is asked to; then it is killed.
-        restart: Whether a call that finds the server dead starts it again.
-        log_file: Where all it says is written as well; None keeps only the last lines.
-        progress: Told how the start goes on; None shows that at the terminal.
-        headers: As for `HTTPCore`.
-        max_retries: As for `HTTPCore`.
-        verify: As for `HTTPCore`.
-        meta_template: As for every backend; None leaves the template to the server.
-        session_len: As for every backend; the server gets it as well, unless `serve_cfg` says otherwise.
-        max_concurrency: As for every backend.
+        api_key: API key that the server requires; random by default, None for none. The key does not show
+            in the process list, in reprs, logs or errors.
+        command: Program, or Python interpreter with arguments, that stands for ``lmdeploy``, such as
+            ``["/opt/lmdeploy/bin/python", "-m", "lmdeploy"]``. None (default) uses the lmdeploy of this
+            environment, else the one on PATH.
+        env: Environment variables to set for the server (``{"CUDA_VISIBLE_DEVICES": "1"}``).
+        start_timeout: Longest wait until the server is ready, in seconds.
+        stop_timeout: Seconds between SIGTERM and SIGKILL when the server is stopped.
+        restart: Start a dead server again on the next call.
+        log_file: File to append the server's log to; None (default) keeps only the last lines.
+        progress: Called with progress messages during the start; None (default) shows them at the terminal.
+        headers: See `HTTPCore`.
+        max_retries: See `HTTPCore`.
+        verify: See `HTTPCore`.
+        meta_template: See `LLMCore`; None lets the server apply the model's own template.
+        session_len: See `LLMCore`; also sent to the server, unless `serve_cfg` sets it.
+        max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
 
     Raises:
-        ServerStartError: The server cannot be started, or (synchronously) does not become ready.
-        MissingDependency: There is no lmdeploy.
-        InvalidArgument: A flag it does not know.
+        ServerStartError: The server cannot be started, or (synchronous class only) does not become ready.
+        MissingDependency: lmdeploy is not installed.
+        InvalidArgument: The installed lmdeploy does not have a flag, or a value is not allowed.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class _ServerCore(LMDeployCore):
             max_concurrency=max_concurrency,
             **kwargs,
         )
-        self._transport_options["environment_proxy"] = False  # the server is here
+        self._transport_options["environment_proxy"] = False  # the server is local
         if session_len is not None and not {"session_len", "session-len"} & flags.keys():
             flags["session_len"] = session_len
         self._installation = find_installation(command)
@@ -145,30 +145,30 @@ class _ServerCore(LMDeployCore):
         self._start_timeout, self._progress = start_timeout, progress
         self._restart = restart
         self._ready = False
-        self._turn = threading.Lock()
+        self._start_lock = threading.Lock()
         self._child = self._start_child()
-        self._started()
+        self._on_started()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, url={self.endpoints.urls[0]!r})"
 
     @property
     def url(self) -> str:
-        """Where the server answers."""
+        """Base URL of the server."""
         return self.endpoints.urls[0]
 
     @property
     def pid(self) -> int:
-        """Process id of the server."""
+        """Process id of the server process."""
         return self._child.pid
 
     @property
     def log_tail(self) -> str:
-        """The last lines the server wrote."""
+        """The last lines of the server's log."""
         return self._child.log_tail
 
-    def _started(self) -> None:
-        """The process runs, and this object is complete but for the server being ready."""
+    def _on_started(self) -> None:
+        """Hook at the end of the constructor: the process runs, but may not be ready."""
 
     def _start_child(self) -> Child:
         check_free(self.server_name, self.server_port)
@@ -182,10 +182,10 @@ class _ServerCore(LMDeployCore):
         )
 
     def _needs_start(self) -> bool:
-        """Whether the server is not known to be ready, or has to be started again.
+        """True if the server is not known to be ready, or has to be started again.
 
         Raises:
-            ServerStartError: It has died, and shall not be started again.
+            ServerStartError: The server has ended and `restart` is off.
             LLMError: This object is closed.
         """
         self.check_open()
@@ -197,27 +197,30 @@ class _ServerCore(LMDeployCore):
         return not self._ready
 
     def explain(self, error: LLMError) -> LLMError:
-        """See `LLMCore.explain`; the server's death, when that caused `error`."""
+        """Return `error`, or an error that names how the server ended if that is its cause.
+
+        See `LLMCore.explain`.
+        """
         if not isinstance(error, (ConnectError, StreamInterrupted)):
             return error
         if (ended := self._child.ended()) is None:
             return error
         reason = f"lmdeploy's api_server {ended}"
-        told: LLMError
+        explained: LLMError
         if error.partial:
-            told = StreamInterrupted(f"{error}: {reason}", partial=error.partial)
+            explained = StreamInterrupted(f"{error}: {reason}", partial=error.partial)
         else:
-            told = self._child.failure(reason)
-        told.__cause__ = error
-        return told
+            explained = self._child.failure(reason)
+        explained.__cause__ = error
+        return explained
 
     def _serves(self, models: Sequence[str]) -> bool:
-        """Whether `models` are those of our server: another one might answer at its port."""
+        """True if `models` includes ours; otherwise another server listens on the port."""
         return (self.model_name or self.path) in models
 
 
 def _command(core: _ServerCore, tp: int, log_level: str, flags: Mapping[str, Any]) -> tuple[list[str], bytes]:
-    """The command of the server, and what goes to its standard input."""
+    """Command line of the server, and the bytes for its standard input."""
     if isinstance(tp, bool) or not isinstance(tp, int) or tp < 1:
         raise InvalidArgument(f"tp={tp!r}: allowed is an integer of 1 or more (GPUs)", argument="tp")
     installation: Installation = core._installation
@@ -234,22 +237,22 @@ def _command(core: _ServerCore, tp: int, log_level: str, flags: Mapping[str, Any
 
 
 class LMDeployServer(_ServerCore, HTTPBackend):
-    """lmdeploy's api_server in a child process, called synchronously; ready once it is made.
+    """Run lmdeploy's api_server as a child process, called synchronously.
 
-    The arguments are those of its base class.
+    The constructor returns when the server is ready. The arguments: see `_ServerCore`.
     """
 
     def models(self) -> list[str]:
-        """Names of the models (and adapters) the server offers."""
+        """Names of the models and adapters that the server serves."""
         self._await_ready()
         return super().models()
 
     def _free(self) -> None:
-        """End the server and everything it started; returns when all of it is gone."""
+        """Stop the server and all its descendants, and wait until they are gone."""
         super()._free()
         self._child.stop()
 
-    def _started(self) -> None:
+    def _on_started(self) -> None:
         try:
             self._await_ready()
         except BaseException:
@@ -267,18 +270,18 @@ class LMDeployServer(_ServerCore, HTTPBackend):
     def _await_ready(self) -> None:
         if not self._needs_start():
             return
-        with self._turn:
+        with self._start_lock:
             if not self._needs_start():
                 return
             if self._child.ended() is not None:
                 self._child.stop()
                 self._child = self._start_child()
             with self._startup() as startup:
-                while not self._answers():
+                while not self._is_ready():
                     time.sleep(startup.poll_delay())
             self._ready = True
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         from ...http.sync_client import HTTPTransport
 
         options = {**self._transport_options, "retry": RetryPolicy(0)}
@@ -293,28 +296,30 @@ class LMDeployServer(_ServerCore, HTTPBackend):
 
 
 class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
-    """`LMDeployServer`, called with await: the server starts at once, the first call waits until it is ready.
+    """Asynchronous `LMDeployServer`.
 
-    ``async with`` waits for that as well.
+    The constructor starts the server; `ready`, ``async with`` and the first call wait until it is ready.
     """
 
     async def ready(self) -> None:
         """Wait until the server is ready.
 
         Raises:
-            ServerStartError: It did not become so; it is stopped.
+            ServerStartError: The server did not become ready; it has been stopped.
         """
         while self._needs_start():
-            if not self._turn.acquire(blocking=False):  # another task, perhaps of another loop, waits already
+            if not self._start_lock.acquire(
+                blocking=False
+            ):  # another task, perhaps of another loop, holds it
                 await asyncio.sleep(0.05)
                 continue
             try:
                 await self._await_ready()
             finally:
-                self._turn.release()
+                self._start_lock.release()
 
     async def models(self) -> list[str]:
-        """Names of the models (and adapters) the server offers."""
+        """Names of the models and adapters that the server serves."""
         await self.ready()
         return await super().models()
 
@@ -342,14 +347,14 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
             self._child = await asyncio.to_thread(self._start_child)
         try:
             with self._startup() as startup:
-                while not await self._answers():  # noqa: ASYNC110  (a process tells by no event)
+                while not await self._is_ready():  # noqa: ASYNC110  (a process has no event to wait for)
                     await asyncio.sleep(startup.poll_delay())
         except ServerStartError:
             await asyncio.to_thread(self._child.stop)
             raise
         self._ready = True
 
-    async def _answers(self) -> bool:
+    async def _is_ready(self) -> bool:
         from ...http.async_client import AsyncHTTPTransport
 
         options = {**self._transport_options, "retry": RetryPolicy(0)}
@@ -364,7 +369,7 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
 
 
 def _check_path(path: str) -> None:
-    """Refuse a path that can be no id of a hub and does not exist."""
+    """Check that a path that cannot be a hub id exists."""
     local = path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
     if local and not os.path.exists(path):
         raise ServerStartError(f"path={path!r}: there is no such file or directory")

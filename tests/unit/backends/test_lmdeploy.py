@@ -1,4 +1,4 @@
-"""What the backends of lmdeploy decide without lmdeploy: flags, hidden arguments, versions, token texts."""
+"""The parts of the lmdeploy backends that need no lmdeploy: flags, hidden arguments, versions, token texts."""
 
 import json
 import subprocess
@@ -69,7 +69,7 @@ def test_bad_flags(given, message):
     assert caught.value.argument == "serve_cfg"
 
 
-# the command, and what it is told unseen
+# the command and its hidden arguments
 
 
 @pytest.mark.parametrize("kind", ["module", "script"])
@@ -96,7 +96,7 @@ def test_nothing_to_hide_needs_no_launcher():
     assert Installation(("anything", "run")).with_hidden(["serve"], []) == (["anything", "run", "serve"], b"")
 
 
-def test_a_program_that_is_not_python_cannot_be_told_unseen():
+def test_a_program_that_is_not_python_takes_no_hidden_arguments():
     with pytest.raises(InvalidArgument, match="api_key=None"):
         Installation(("docker", "run", "lmdeploy")).with_hidden(["serve"], ["--api-keys=x"])
 
@@ -157,7 +157,7 @@ def test_pipeline_options_are_a_dict():
         LMDeployPipeline("x", pipeline_cfg=["max_batch_size"])
 
 
-def test_a_key_shows_nowhere():
+def test_an_api_key_does_not_show_in_errors():
     key = "sk-visible"
     with pytest.raises(ServerStartError) as caught:
         LMDeployServer("org/model", server_port=0, command="false", api_key=None)
@@ -198,14 +198,14 @@ def test_an_unknown_version_warns_once():
         check_version("next")
 
 
-def test_the_pipeline_needs_a_younger_one():
+def test_the_pipeline_needs_a_newer_lmdeploy():
     _check_version("0.17.0")
     _check_version("0.18.0")
     with pytest.raises(MissingDependency, match=r"lmdeploy 0\.12\.3 is too old .* needs 0\.17 or newer"):
         _check_version("0.12.3")
 
 
-# the client's half
+# requests of the client
 
 
 @pytest.mark.parametrize(
