@@ -1,11 +1,11 @@
-"""The Python client of LoRAX: `Client`, `AsyncClient`, their types and errors, under lorax-client's names.
+"""Python client of LoRAX with the API of lorax-client: `Client`, `AsyncClient`, their types and errors.
 
-Code written for lorax-client runs after replacing ``lorax`` by ``lagent_llms.lorax`` in its imports.
+Code written for lorax-client works after replacing ``lorax`` by ``lagent_llms.lorax`` in its imports.
 """
 
 from __future__ import annotations
 
-from .aio import AsyncClient
+from .async_client import AsyncClient
 from .client import Client
 from .errors import *  # noqa: F403
 from .errors import __all__ as _errors

@@ -1,6 +1,6 @@
-"""What a LoRAX server can be asked, each as the call that asks for it. Pure: both clients send these.
+"""The methods of `Client` and `AsyncClient`, written once as functions that build the HTTP call. No I/O.
 
-The first argument is the client; with the others, these are the methods of `Client` and `AsyncClient`.
+The first argument is the client, whose method has the other arguments.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import msgspec
 
 from ..http.exchange import Call
 from ..http.messages import ResponseHead
-from .answers import ClassifyResponse, EmbedResponse, Info, Response, SimpleToken, StreamResponse
-from .core import ClientCore
-from .parameters import BatchRequest, MergedAdapters, Parameters, Request
+from .client_core import ClientCore
 from .protocol import EventDecoder, get_call, post_call, stream_call
+from .request_types import BatchRequest, MergedAdapters, Parameters, Request
 from .response_format import ResponseFormat
+from .response_types import ClassifyResponse, EmbedResponse, Info, Response, SimpleToken, StreamResponse
 
 __all__ = [
     "classify",
@@ -64,44 +64,44 @@ def generate(
     presence_penalty: float | None = None,
     return_k_alternatives: int | None = None,
 ) -> Call[Response]:
-    """Given a prompt, generate the following text.
+    """Generate the text that follows a prompt.
 
     Args:
         client: The client.
         prompt: Input text.
         adapter_id: Adapter to apply to the base model for this request.
-        adapter_source: Where it is from: 'hub', 'local', 's3' or 'pbase'; None is the server's default.
-        merged_adapters: Several adapters merged into one, in place of adapter_id.
+        adapter_source: Source of the adapter: 'hub', 'local', 's3' or 'pbase'; None is the server's default.
+        merged_adapters: Several adapters to merge, instead of adapter_id.
         api_token: Token for private adapters.
-        do_sample: Draw tokens at random; else the most probable one is taken, unless temperature, top_k,
-            top_p or typical_p ask for sampling.
-        max_new_tokens: Most tokens to generate; None is all that fit.
+        do_sample: Sample tokens; with False decoding is greedy unless temperature, top_k, top_p or typical_p
+            is given.
+        max_new_tokens: Largest number of tokens to generate; None is the server's limit.
         best_of: Generate this many texts and return the most probable one.
         repetition_penalty: Above 0; 1.0 is no penalty.
-        return_full_text: Put the prompt before the text.
-        seed: Makes sampling repeatable.
-        stop_sequences: End the text after any of these; it is part of the text.
+        return_full_text: Prepend the prompt to the text.
+        seed: Seed that makes sampling reproducible.
+        stop_sequences: Stop after any of these strings, which stays in the text.
         temperature: 0 or more; 0 is greedy.
-        top_k: Keep this many most probable tokens.
-        top_p: Keep the smallest set of most probable tokens that add up to this; above 0 and below 1.
-        truncate: Keep this many last tokens of the prompt.
-        typical_p: Typical decoding mass; above 0 and below 1.
-        watermark: Mark the text as generated (arXiv 2301.10226).
-        response_format: A form the text must have: a dict (``{"type": "json_object", "schema": {…}}``), a
-            JSON schema, a pydantic model class, or a regular expression (for the content of a JSON string).
-        decoder_input_details: Also return the prompt's tokens and their log-probabilities.
+        top_k: Sample from this many most probable tokens.
+        top_p: Sample from the smallest set of most probable tokens with this total; above 0 and below 1.
+        truncate: Truncate the prompt to its last tokens, this many.
+        typical_p: Mass of typical decoding (arXiv 2202.00666); above 0 and below 1.
+        watermark: Watermark the text (arXiv 2301.10226).
+        response_format: Constraint on the text: a dict (``{"type": "json_object", "schema": {…}}``), a JSON
+            schema, a pydantic model class, or a regular expression (for the content of a JSON string).
+        decoder_input_details: Return the prompt's tokens and their log-probabilities as well.
         details: Return tokens, their log-probabilities and the finish reason.
-        ignore_eos_token: Go on after the end-of-sequence token.
-        frequency_penalty: -2 to 2; grows with how often a token was generated.
-        presence_penalty: -2 to 2; for tokens that were generated.
-        return_k_alternatives: Also return this many most probable tokens at each place.
+        ignore_eos_token: Continue after the end-of-sequence token.
+        frequency_penalty: -2 to 2; proportional to how often a token was generated.
+        presence_penalty: -2 to 2; for every token that was generated.
+        return_k_alternatives: Return this many most probable tokens per position as well.
 
     Returns:
-        The generated text, with `details` and the timings of the server in `headers`.
+        The generated text, with `details`, and the server's timings in `headers`.
 
     Raises:
         ValidationError: A value is not allowed; nothing was sent.
-        LLMError: The call failed: see `lagent_llms.lorax.errors`.
+        LLMError: The call failed; see `lagent_llms.lorax.errors`.
     """
     request = Request(prompt, _parameters(locals()))
     return post_call("", request.body(), Response.of, client.secrets(api_token))
@@ -134,9 +134,10 @@ def generate_stream(
     presence_penalty: float | None = None,
     return_k_alternatives: int | None = None,
 ) -> Call[StreamResponse]:
-    """Given a prompt, generate the following text token by token.
+    """Generate the text that follows a prompt, token by token.
 
-    The arguments are those of `generate` but best_of and decoder_input_details, which streams do not have.
+    The arguments are those of `generate`, without best_of and decoder_input_details, which streams do not
+    support.
 
     Returns:
         An iterator over the tokens; closing it or leaving the loop stops the generation. The last item has
@@ -144,7 +145,7 @@ def generate_stream(
 
     Raises:
         ValidationError: A value is not allowed; nothing was sent.
-        LLMError: While iterating, whatever breaks the answer off; its `partial` is the text received so far.
+        LLMError: Raised while iterating, if the generation fails; `partial` is the text received so far.
     """
     request = Request(prompt, _parameters(locals()), stream=True)
     return stream_call(
@@ -153,37 +154,37 @@ def generate_stream(
 
 
 def info(client: ClientCore) -> Call[Info]:
-    """What the server says of itself: its model, and its limits."""
+    """The server's model and limits."""
     return get_call("/info", partial(_decoded, msgspec.json.Decoder(Info)), client.secrets())
 
 
 def health(client: ClientCore) -> Call[bool]:
-    """Whether the server can generate; it generates a token to find out.
+    """Check that the server can generate (it generates one token).
 
     Returns:
         True.
 
     Raises:
-        LLMError: It cannot, or is not there.
+        LLMError: The server cannot generate or cannot be reached.
     """
     return get_call("/health", lambda head, body: True, client.secrets())
 
 
 def metrics(client: ClientCore) -> Call[str]:
-    """The server's metrics, in Prometheus' text format."""
+    """The server's metrics in Prometheus' text format."""
     return get_call("/metrics", lambda head, body: body.decode(), client.secrets())
 
 
 def tokenize(client: ClientCore, inputs: str, add_special_tokens: bool = True) -> Call[list[SimpleToken]]:
-    """The tokens of a text.
+    """Tokenize a text.
 
     Args:
         client: The client.
-        inputs: Any text.
-        add_special_tokens: Whether the tokenizer's BOS and the like are put around it.
+        inputs: Text.
+        add_special_tokens: Add BOS and other special tokens as the tokenizer does.
 
     Returns:
-        One entry a token, with its id and its place in the text.
+        Id, text and position of every token.
     """
     body = {"inputs": Request(inputs).inputs, "add_special_tokens": bool(add_special_tokens)}
     return post_call(
@@ -192,7 +193,7 @@ def tokenize(client: ClientCore, inputs: str, add_special_tokens: bool = True) -
 
 
 def embed(client: ClientCore, inputs: str) -> Call[EmbedResponse]:
-    """The embedding of a text, from a server of an embedding model."""
+    """Embed a text; the server must serve an embedding model."""
     return post_call(
         "/embed",
         Request(inputs).body(),
@@ -202,17 +203,17 @@ def embed(client: ClientCore, inputs: str) -> Call[EmbedResponse]:
 
 
 def classify(client: ClientCore, inputs: str) -> Call[ClassifyResponse]:
-    """What a server of a token classification model finds in a text."""
+    """Find the entities in a text; the server must serve a token classification model."""
     return post_call("/classify", Request(inputs).body(), _entities, client.secrets())
 
 
 def classify_batch(client: ClientCore, inputs: Sequence[str]) -> Call[list[ClassifyResponse]]:
-    """`classify` of several texts at once, in their order."""
+    """`classify` for several texts, in their order."""
     return post_call("/classify_batch", BatchRequest(list(inputs)).body(), _batch_entities, client.secrets())
 
 
 def _parameters(given: Mapping[str, Any]) -> Parameters:
-    """Parameters of the arguments of `generate`, which are all named as the wire's but one."""
+    """Convert the arguments of `generate`; all but `stop_sequences` have the names of the protocol."""
     stop = given["stop_sequences"]
     fields = {name: value for name, value in given.items() if name in Parameters.__struct_fields__}
     return Parameters(stop=[] if stop is None else stop, **fields)

@@ -1,4 +1,4 @@
-"""`Client`: a LoRAX server, called synchronously."""
+"""`Client`: synchronous client of a LoRAX server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import calls
-from .aio import AsyncClient
-from .answers import ResponseHeaders, StreamResponse
-from .core import ClientCore
-from .methods import Heard, presented
-from .parameters import MergedAdapters
+from .async_client import AsyncClient
+from .client_core import ClientCore, StreamState, copy_signature
+from .request_types import MergedAdapters
+from .response_types import ResponseHeaders, StreamResponse
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,20 +26,20 @@ T = TypeVar("T")
 
 
 class TokenStream(Iterator[StreamResponse]):
-    """The tokens of one answer. Closing it, or leaving its loop, stops the generation."""
+    """Iterator over the tokens of one generation. Closing it or leaving the loop stops the generation."""
 
     def __init__(self, client: Client, call: Call[StreamResponse]) -> None:
-        self._heard = Heard()
-        self._source = client.transport.open(self._heard.listening(call), client._timeout)
+        self._state = StreamState()
+        self._source = client.transport.open(self._state.capture_headers(call), client._timeout)
 
     def __next__(self) -> StreamResponse:
         try:
             response = next(self._source)
         except BaseException as error:
             self._source.close()
-            self._heard.put_into(error)
+            self._state.add_partial_text(error)
             raise
-        self._heard.add(response)
+        self._state.add(response)
         return response
 
     def close(self) -> None:
@@ -49,8 +48,8 @@ class TokenStream(Iterator[StreamResponse]):
 
     @property
     def headers(self) -> ResponseHeaders | None:
-        """What the response's headers tell; None before the first step."""
-        return self._heard.headers
+        """Counts and names from the response's headers; None before the first item."""
+        return self._state.headers
 
     def __enter__(self) -> TokenStream:
         return self
@@ -65,30 +64,30 @@ class TokenStream(Iterator[StreamResponse]):
             self.close()
 
 
-def _fetched(
+def _unary_method(
     build: Callable[Concatenate[ClientCore, P], Call[T]], returns: str
 ) -> Callable[Concatenate[Client, P], T]:
-    """The method that makes the call `build` and returns its result."""
+    """Make the client method that sends the call `build` returns and returns its result."""
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.transport.fetch(build(self, *args, **kwargs), self._timeout)
 
-    return presented(method, build, returns)
+    return copy_signature(method, build, returns)
 
 
-def _streamed(
+def _stream_method(
     build: Callable[Concatenate[ClientCore, P], Call[StreamResponse]],
 ) -> Callable[Concatenate[Client, P], TokenStream]:
-    """The method that makes the call `build` and returns a stream of what comes."""
+    """Make the client method that sends the call `build` returns and returns its stream."""
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> TokenStream:
         return TokenStream(self, build(self, *args, **kwargs))
 
-    return presented(method, build, "Iterator[StreamResponse]")
+    return copy_signature(method, build, "Iterator[StreamResponse]")
 
 
 class Client(ClientCore):
-    """A LoRAX server, called synchronously. Safe to share between threads.
+    """Synchronous client of a LoRAX server. Thread-safe.
 
     ::
 
@@ -97,28 +96,28 @@ class Client(ClientCore):
             for response in client.generate_stream("Why is the sky blue?"):
                 print(response.token.text, end="")
 
-    The arguments are those of `ClientCore`.
+    The arguments: see `ClientCore`.
     """
 
-    generate = _fetched(calls.generate, "Response")
-    generate_stream = _streamed(calls.generate_stream)
-    info = _fetched(calls.info, "Info")
-    health = _fetched(calls.health, "bool")
-    metrics = _fetched(calls.metrics, "str")
-    tokenize = _fetched(calls.tokenize, "list[SimpleToken]")
-    embed = _fetched(calls.embed, "EmbedResponse")
-    classify = _fetched(calls.classify, "ClassifyResponse")
-    classify_batch = _fetched(calls.classify_batch, "list[ClassifyResponse]")
+    generate = _unary_method(calls.generate, "Response")
+    generate_stream = _stream_method(calls.generate_stream)
+    info = _unary_method(calls.info, "Info")
+    health = _unary_method(calls.health, "bool")
+    metrics = _unary_method(calls.metrics, "str")
+    tokenize = _unary_method(calls.tokenize, "list[SimpleToken]")
+    embed = _unary_method(calls.embed, "EmbedResponse")
+    classify = _unary_method(calls.classify, "ClassifyResponse")
+    classify_batch = _unary_method(calls.classify_batch, "list[ClassifyResponse]")
 
     @cached_property
     def transport(self) -> HTTPTransport:
-        """The connections, made when they are first needed."""
+        """The HTTP connections, opened on first use."""
         from ..http.sync_client import HTTPTransport
 
         return HTTPTransport(self._endpoints, **self._transport_options)
 
     def close(self) -> None:
-        """Close the connections that wait for a request; a later request makes new ones."""
+        """Close idle connections; a later request opens new ones."""
         if "transport" in vars(self):
             self.transport.close()
 

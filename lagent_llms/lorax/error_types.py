@@ -1,11 +1,11 @@
-"""The errors that LoRAX's client documents, as part of our tree, and how a refusal is told to be one. Pure.
+"""The errors of lorax-client, as subclasses of `lagent_llms.errors`, and their classification. No I/O.
 
 ::
 
     ServerError
-    ├── ValidationError (also InvalidArgument)      a request the server, or this client, refuses
-    │   └── UnprocessableEntityError                HTTP 422 of no known type
-    ├── GenerationError                             it failed while decoding; an adapter cannot be loaded
+    ├── ValidationError (also InvalidArgument)      the server, or this client, rejects the request
+    │   └── UnprocessableEntityError                HTTP 422 without a known error_type
+    ├── GenerationError                             decoding failed, or an adapter cannot be loaded
     ├── IncompleteGenerationError (also StreamInterrupted)
     ├── BadRequestError                             HTTP 400
     ├── ShardNotReadyError                          HTTP 424
@@ -13,7 +13,7 @@
     ├── ShardTimeoutError                           HTTP 504
     ├── NotFoundError (also NotFound)               HTTP 404
     ├── OverloadedError (also RateLimited)          too many requests at once
-    ├── RateLimitExceededError (also RateLimited)   HTTP 429 of no known type
+    ├── RateLimitExceededError (also RateLimited)   HTTP 429 without a known error_type
     ├── NotSupportedError
     └── UnknownError                                everything else
         └── UnauthorizedError (also AuthenticationError)  HTTP 401
@@ -54,10 +54,12 @@ __all__ = [
 
 
 class ValidationError(ServerError, InvalidArgument):
-    """A request that is refused: by the server, or here before anything is sent (`status_code` is then None).
+    """The request is not valid, according to the server or to this client.
+
+    `status_code` is None if the client rejected the request before sending it.
 
     Attributes:
-        argument: Name of the argument, '' when it is not known.
+        argument: Name of the argument, '' if unknown.
     """
 
     status = ModelStatusCode.SESSION_INVALID_ARG
@@ -70,15 +72,15 @@ class ValidationError(ServerError, InvalidArgument):
 
 
 class UnprocessableEntityError(ValidationError):
-    """HTTP 422 without a type: the body is not what the server expects."""
+    """HTTP 422 without a known error_type: the body does not have the expected structure."""
 
 
 class GenerationError(ServerError):
-    """The server failed while it decoded, or could not load the adapter."""
+    """The server failed while decoding, or could not load the adapter."""
 
 
 class IncompleteGenerationError(StreamInterrupted, ServerError):
-    """The answer ended before its final event; `partial` is the text received so far."""
+    """The stream ended before its final event; `partial` is the text received so far."""
 
     def __init__(
         self, message: str = "", *, status_code: int | None = None, code: str = "", partial: str = ""
@@ -88,11 +90,11 @@ class IncompleteGenerationError(StreamInterrupted, ServerError):
 
 
 class BadRequestError(ServerError):
-    """HTTP 400: the body is no JSON."""
+    """HTTP 400: the body is not JSON."""
 
 
 class ShardNotReadyError(ServerError):
-    """HTTP 424 without a type, or 403: the model cannot be used now."""
+    """HTTP 424 without a known error_type, or 403: the model cannot be used now."""
 
 
 class ForbiddenError(ShardNotReadyError, AuthenticationError):
@@ -100,7 +102,7 @@ class ForbiddenError(ShardNotReadyError, AuthenticationError):
 
 
 class ShardTimeoutError(ServerError):
-    """HTTP 504."""
+    """HTTP 504: the model did not respond in time."""
 
 
 class NotFoundError(NotFound):
@@ -108,34 +110,34 @@ class NotFoundError(NotFound):
 
 
 class OverloadedError(RateLimited):
-    """As many requests as the server takes are going on already."""
+    """The server's limit of concurrent requests is reached."""
 
 
 class RateLimitExceededError(RateLimited):
-    """HTTP 429 without a type, from something before the server."""
+    """HTTP 429 without a known error_type, sent by a gateway in front of the server."""
 
 
 class NotSupportedError(ServerError):
-    """A model that cannot be used with this client."""
+    """The model cannot be used with this client."""
 
     def __init__(self, model_id: str = "", *, status_code: int | None = None, code: str = "") -> None:
-        known = " is not available for inference with this client."
-        message = model_id if model_id.endswith(known) else f"Model `{model_id}`{known}"  # unpickled: whole
+        suffix = " is not available for inference with this client."
+        message = model_id if model_id.endswith(suffix) else f"Model `{model_id}`{suffix}"  # pickle: whole
         super().__init__(message, status_code=status_code, code=code)
 
 
 class UnknownError(ServerError):
-    """Anything without a class of its own.
+    """An error without a class of its own.
 
     Args:
-        message: The server's words; the status is put before them.
+        message: The server's message; the status is prepended.
         status_code: HTTP status.
         code: The server's error_type.
     """
 
     def __init__(self, message: str = "", status_code: int | None = None, *, code: str = "") -> None:
-        words = message if status_code is None else f"Error status {status_code}: {message}"
-        super().__init__(words, status_code=status_code, code=code)
+        full = message if status_code is None else f"Error status {status_code}: {message}"
+        super().__init__(full, status_code=status_code, code=code)
 
 
 class UnauthorizedError(UnknownError, AuthenticationError):
@@ -158,7 +160,7 @@ _BY_STATUS: Mapping[int, type[ServerError]] = {
     429: RateLimitExceededError,
     504: ShardTimeoutError,
 }
-#: What an error inside a stream, which is HTTP 200, would have been as an answer of its own.
+#: Status of each error_type when it is not part of a stream, where the HTTP status is 200.
 _STATUS_OF_TYPE = {
     "generation": 424,
     "incomplete_generation": 500,
@@ -179,13 +181,13 @@ def parse_error(
     *,
     retry_after: float | None = None,
 ) -> ServerError:
-    """The error that an answer is: by its error_type, else by its status.
+    """Make the error for a response, classified by its error_type, else by its status.
 
     Args:
-        status_code: HTTP status; of an event in a stream 200.
-        payload: The decoded body, ``{"error": …, "error_type": …}``.
-        headers: Of the response; its x-b3-traceid is put into the message.
-        retry_after: Seconds the server asks to wait.
+        status_code: HTTP status; 200 for an event of a stream.
+        payload: Decoded body, ``{"error": …, "error_type": …}``.
+        headers: Headers of the response; x-b3-traceid is added to the message.
+        retry_after: Value of Retry-After, in seconds.
     """
     message = str(payload.get("error") or payload.get("message") or "")
     code = str(payload.get("error_type") or "")

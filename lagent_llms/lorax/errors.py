@@ -1,4 +1,4 @@
-"""The errors, under the name of the module that lorax-client has them in."""
+"""All errors, in the module where lorax-client has them."""
 
 from __future__ import annotations
 

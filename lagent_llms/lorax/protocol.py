@@ -1,6 +1,6 @@
-"""LoRAX's own protocol: where requests go, the events of a stream, and what an error body means. Pure.
+"""LoRAX's own protocol: building calls, decoding responses and events, reading errors. No I/O.
 
-Written against the router's source of 2026-05; docs/lorax.md tells what that covers.
+Written against the router's source of 2026-05; see docs/lorax.md.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from .error_types import IncompleteGenerationError, UnknownError, parse_error
 __all__ = ["EventDecoder", "Secrets", "error_reader", "get_call", "post_call", "stream_call"]
 
 T = TypeVar("T")
-_SECRET = re.compile("auth|cookie|key|password|secret|token", re.IGNORECASE)
+_SECRET_HEADER = re.compile("auth|cookie|key|password|secret|token", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What must not show in a message.
+    """Values to redact from error messages.
 
     Attributes:
-        values: Tokens, cookies, and the like.
+        values: Tokens, cookies and the like, longest first.
     """
 
     values: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, *values: str | None) -> Secrets:
-        """The secrets among `values`; a scheme (``Bearer``) is none, nor is what is too short for one."""
+        """Collect the secrets in `values`: words of 4 characters or more, without schemes (``Bearer``)."""
         found = {part for value in values for part in (value or "").split() if len(part) >= 4}
         return cls(tuple(sorted(found - {"Bearer", "Basic", "Token"}, key=len, reverse=True)))
 
     @staticmethod
     def in_headers(headers: Mapping[str, str] | None) -> list[str]:
-        """The values of those headers whose names say that they are secret."""
-        return [value for name, value in (headers or {}).items() if _SECRET.search(name)]
+        """Values of the headers whose names mark them as secret (``X-Api-Key``, ``Cookie`` …)."""
+        return [value for name, value in (headers or {}).items() if _SECRET_HEADER.search(name)]
 
-    def hide(self, text: str) -> str:
-        """`text` with each of them as ``***``."""
+    def redact(self, text: str) -> str:
+        """Replace every secret in `text` by ``***``."""
         for value in self.values:
             text = text.replace(value, "***")
         return text
@@ -58,20 +58,20 @@ def post_call(
     parse: Callable[[ResponseHead, bytes], T],
     secrets: Secrets = Secrets(),
 ) -> Call[T]:
-    """Ask for an answer in one piece.
+    """Build a POST call with a response that is not streamed.
 
     Args:
-        path: Under the server's base URL; '' is the base URL itself.
-        body: What is sent.
-        parse: Makes the answer of the response's head and body; a msgspec error says that it is none.
-        secrets: What must not show in errors.
+        path: Path under the server's base URL; '' is the base URL itself.
+        body: JSON body.
+        parse: Parses the response's head and body; raises a msgspec error if the body is not a result.
+        secrets: Values to redact from errors.
     """
-    return Call(HTTPRequest.json(path, body), *_reading(parse, secrets))
+    return Call(HTTPRequest.json(path, body), *_response_readers(parse, secrets))
 
 
 def get_call(path: str, parse: Callable[[ResponseHead, bytes], T], secrets: Secrets = Secrets()) -> Call[T]:
-    """`post_call` without a body."""
-    return Call(HTTPRequest("GET", path), *_reading(parse, secrets))
+    """Build a GET call; see `post_call`."""
+    return Call(HTTPRequest("GET", path), *_response_readers(parse, secrets))
 
 
 def stream_call(
@@ -80,14 +80,14 @@ def stream_call(
     decoder: Callable[[ResponseHead, Callable[[bytes], LLMError]], Decoder[T]],
     secrets: Secrets = Secrets(),
 ) -> Call[T]:
-    """Ask for a streamed answer.
+    """Build a POST call with a streamed response.
 
     Args:
-        path: Under the server's base URL.
-        body: What is sent.
-        decoder: Makes the decoder of the response's head, and of what makes an error of an event that is no
-            piece of an answer.
-        secrets: What must not show in errors.
+        path: Path under the server's base URL.
+        body: JSON body.
+        decoder: Makes the decoder from the response's head and a function that turns the data of an event
+            that is not a result into an error.
+        secrets: Values to redact from errors.
     """
     read_error = error_reader(secrets)
     return Call(
@@ -98,13 +98,13 @@ def stream_call(
 
 
 class EventDecoder(Generic[T]):
-    """Reads the events of one stream.
+    """Decode the events of one stream.
 
     Args:
-        decode: Makes an item of the data of an event; a msgspec error says that it is none.
-        is_last: Whether an item is the final one.
-        head: The head of the response.
-        read_error: Makes the error of data that is no item.
+        decode: Decodes the data of an event; raises a msgspec error if the data is not an item.
+        is_last: True for the final item.
+        head: Head of the response.
+        read_error: Makes the error for data that is not an item.
     """
 
     def __init__(
@@ -122,17 +122,17 @@ class EventDecoder(Generic[T]):
         self._events = EventSplitter()
 
     def feed(self, data: bytes) -> Iterator[T]:
-        """Take the next bytes; gives the items they complete.
+        """Consume the next bytes and yield the items they complete.
 
         Raises:
-            LLMError: An event says that the answer failed.
+            LLMError: An event is an error, or cannot be decoded.
         """
         decode, is_last = self._decode, self._is_last
         for event in self._events.feed(data):
             try:
                 item = decode(event)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                if event == b"[DONE]":  # only /v1/* should send it
+                if event == b"[DONE]":  # part of /v1/*; tolerated here
                     continue
                 raise self._read_error(event) from None
             yield item
@@ -141,11 +141,11 @@ class EventDecoder(Generic[T]):
                 return
 
     def finish(self) -> Iterable[T]:
-        """The body has ended.
+        """End of the body.
 
         Raises:
-            StreamInterrupted: Too early.
-            LLMError: It is no stream, but an error.
+            IncompleteGenerationError: The body ended before the final event.
+            LLMError: The body is an error instead of a stream.
         """
         if not self._is_stream:
             raise self._read_error(self._events.rest)
@@ -154,9 +154,10 @@ class EventDecoder(Generic[T]):
         )
 
 
-def _reading(
+def _response_readers(
     parse: Callable[[ResponseHead, bytes], T], secrets: Secrets
 ) -> tuple[Callable[[ResponseHead], BodyDecoder[T]], Callable[[ResponseHead, bytes, str], LLMError]]:
+    """The `decoder` and `read_error` of a `Call` whose response `parse` reads."""
     read_error = error_reader(secrets)
 
     def parsed(head: ResponseHead, body: bytes) -> T:
@@ -169,14 +170,14 @@ def _reading(
 
 
 def error_reader(secrets: Secrets) -> Callable[[ResponseHead, bytes, str], LLMError]:
-    """What makes the error of a response's head, its body and where it came from."""
+    """Make a `read_error(head, body, where)` that redacts `secrets`; `where` is the path of the request."""
 
     def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
         refusal = read_refusal(body)
-        words, code = secrets.hide(refusal.message), refusal.code
-        if head.status < 300 and not code:  # neither an answer nor an error that the server names
-            return UnknownError(f"the server's answer cannot be read: {words[:200]!r}")
-        payload = {"error": words or f"{where}: no reason given", "error_type": code}
+        message, code = secrets.redact(refusal.message), refusal.code
+        if head.status < 300 and not code:  # neither a result nor an error with a type
+            return UnknownError(f"the server's response cannot be read: {message[:200]!r}")
+        payload = {"error": message or f"{where}: no reason given", "error_type": code}
         return parse_error(head.status, payload, head.headers, retry_after=head.retry_after)
 
     return read_error

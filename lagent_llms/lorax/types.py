@@ -1,8 +1,18 @@
-"""All types, under the name of the module that lorax-client has them in."""
+"""All types, in the module where lorax-client has them."""
 
 from __future__ import annotations
 
-from .answers import (
+from .request_types import (
+    ADAPTER_SOURCES,
+    MAJORITY_SIGN_METHODS,
+    MERGE_STRATEGIES,
+    BatchRequest,
+    MergedAdapters,
+    Parameters,
+    Request,
+)
+from .response_format import ResponseFormat, ResponseFormatType
+from .response_types import (
     AlternativeToken,
     BestOfSequence,
     ClassifyResponse,
@@ -20,16 +30,6 @@ from .answers import (
     StreamResponse,
     Token,
 )
-from .parameters import (
-    ADAPTER_SOURCES,
-    MAJORITY_SIGN_METHODS,
-    MERGE_STRATEGIES,
-    BatchRequest,
-    MergedAdapters,
-    Parameters,
-    Request,
-)
-from .response_format import ResponseFormat, ResponseFormatType
 
 __all__ = [
     "ADAPTER_SOURCES",

@@ -1,1 +1,1 @@
-"""Wire protocols that several backends speak."""
+"""Wire protocols shared by several backends."""

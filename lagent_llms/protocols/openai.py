@@ -1,7 +1,7 @@
-"""OpenAI-style completions: request bodies, and the decoding of answers whole or streamed. Pure.
+"""OpenAI's completions protocol: build request bodies, decode responses with and without streaming. No I/O.
 
-What lmdeploy's api_server, our own server and most others speak at /v1/completions (a prompt) and
-/v1/chat/completions (messages).
+lmdeploy's api_server, `JAXServer` and LoRAX speak it at /v1/completions (a prompt) and /v1/chat/completions
+(messages).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..schema import FinishReason, Piece, TokenLogprob, ToolCall, Usage
 __all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error"]
 
 
-class _Call(msgspec.Struct):
+class _FunctionCall(msgspec.Struct):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None  # LoRAX sends an object
 
@@ -35,7 +35,7 @@ class _Call(msgspec.Struct):
 class _ToolCall(msgspec.Struct):
     index: int | None = None
     id: str | None = None
-    function: _Call = msgspec.field(default_factory=_Call)
+    function: _FunctionCall = msgspec.field(default_factory=_FunctionCall)
 
 
 class _Message(msgspec.Struct):
@@ -73,34 +73,34 @@ class _Choice(msgspec.Struct):
     gen_tokens: list[int] | None = None
 
 
-class _Cached(msgspec.Struct):
+class _PromptTokensDetails(msgspec.Struct):
     cached_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int | None = None
-    prompt_tokens_details: _Cached | None = None
+    prompt_tokens_details: _PromptTokensDetails | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Response(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(_Response).decode
 
 #: Parameters that a field carries unchanged: (name, field).
 _FIELDS = [(row.name, row.wire) for row in PARAMETERS.values() if row.wire]
 
 
 def completion_body(request: Request, model: str, *, stop: Sequence[str]) -> dict[str, Any]:
-    """The body of /v1/completions for a prompt, of /v1/chat/completions for messages.
+    """Build the body of /v1/completions for a prompt, of /v1/chat/completions for messages.
 
     Args:
         request: The generation.
-        model: The server's name of the model (or adapter).
-        stop: The stop words the server shall look for itself.
+        model: The server's name of the model or adapter.
+        stop: Stop words to send to the server.
     """
     params, options = request.params, request.options
     body: dict[str, Any] = {
@@ -131,12 +131,12 @@ def completion_body(request: Request, model: str, *, stop: Sequence[str]) -> dic
 
 
 class CompletionDecoder:
-    """Reads one answer, streamed or whole.
+    """Decode one response to pieces; see `http.exchange.Decoder`.
 
     Args:
-        head: The head of the response.
-        where: Which server and route, for messages.
-        read_error: Makes the error of a body that is no answer.
+        head: Head of the response; its content type tells whether the body is an event stream.
+        where: Path of the request, for error messages.
+        read_error: Makes the error for a body that is not a completion; None (default) is `read_error`.
     """
 
     def __init__(
@@ -158,7 +158,11 @@ class CompletionDecoder:
         self._tool_calls: dict[int, _ToolCall] = {}
 
     def feed(self, data: bytes) -> Iterator[Piece]:
-        """Take the next bytes; gives the pieces they complete."""
+        """Consume the next bytes and yield the pieces they complete.
+
+        Raises:
+            LLMError: An event is an error, or cannot be decoded.
+        """
         if self._events is None:
             self._body += data
             return
@@ -171,32 +175,32 @@ class CompletionDecoder:
                 yield piece
 
     def finish(self) -> Iterator[Piece]:
-        """The body has ended; gives the last pieces.
+        """End of the body; yield the last pieces.
 
         Raises:
-            StreamInterrupted: There was no finish reason.
-            ServerError: The body is an error.
+            StreamInterrupted: The stream had no finish reason.
+            LLMError: The body is an error.
         """
         if self._events is None:
             if (piece := self._piece(self._body)) is not None:
                 yield piece
         elif self._finish_reason is None and self._events.rest.startswith(b"{"):
-            # No event at all: lmdeploy's proxy says so what is wrong.
+            # JSON instead of events: lmdeploy's proxy reports errors this way.
             raise self._read_error(self._head, self._events.rest, self._where)
         yield self._last()
 
     def _piece(self, data: bytes) -> Piece | None:
         try:
-            answer = _decode(data)
+            response = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise self._read_error(self._head, data, self._where) from None
-        if answer.usage is not None:
-            self._usage = _usage(answer.usage)
-        if not answer.choices:
-            if answer.choices is None and answer.usage is None:
+        if response.usage is not None:
+            self._usage = _usage(response.usage)
+        if not response.choices:
+            if response.choices is None and response.usage is None:
                 raise self._read_error(self._head, data, self._where)
             return None
-        choice = answer.choices[0]
+        choice = response.choices[0]
         if choice.finish_reason:
             self._finish_reason = choice.finish_reason
             if isinstance(choice.stop_reason, str):
@@ -207,7 +211,7 @@ class CompletionDecoder:
         else:
             text, reasoning = message.content, message.reasoning_content or message.reasoning
             if message.tool_calls:
-                self._collect(message.tool_calls)
+                self._add_tool_calls(message.tool_calls)
         if not (text or reasoning or choice.logprobs):
             return None
         return Piece(
@@ -218,8 +222,8 @@ class CompletionDecoder:
             logprobs=_logprobs(choice.logprobs) if choice.logprobs is not None else (),
         )
 
-    def _collect(self, calls: list[_ToolCall]) -> None:
-        """Put tool calls together that come in parts."""
+    def _add_tool_calls(self, calls: list[_ToolCall]) -> None:
+        """Merge the deltas of tool calls by their index."""
         for position, call in enumerate(calls):
             index = position if call.index is None else call.index
             known = self._tool_calls.setdefault(index, _ToolCall())
@@ -244,12 +248,12 @@ class CompletionDecoder:
             return reason  # type: ignore[return-value]
         if reason == "function_call":
             return "tool_calls"
-        # 'abort', 'error', 'content_filter': what is there is not the model's whole answer
+        # 'abort', 'error', 'content_filter': the text is not the model's complete answer
         raise ServerError(f"{self._where}: the server ended the answer with {reason!r}", code=reason)
 
 
 def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
-    """The error a refusal is, also one that comes under status 200."""
+    """Make the error for a response; a numeric error code replaces a status below 300."""
     refusal = read_refusal(body)
     status = head.status
     if status < 300 and refusal.code.isdecimal() and 400 <= int(refusal.code) < 600:
@@ -266,7 +270,7 @@ class _Models(msgspec.Struct):
 
 
 def model_names(body: bytes) -> list[str]:
-    """The names in the body of /v1/models."""
+    """Decode the body of /v1/models to the names of the models."""
     return [model.id for model in msgspec.json.decode(body, type=_Models).data]
 
 
@@ -300,11 +304,11 @@ def _logprobs(logprobs: _Logprobs) -> tuple[TokenLogprob, ...]:
 
 
 def _tool_call(call: _ToolCall) -> ToolCall:
-    written = call.function.text() or "{}"
+    text = call.function.text() or "{}"
     try:
-        arguments: Any = msgspec.json.decode(written)
+        arguments: Any = msgspec.json.decode(text)
     except msgspec.DecodeError:
         arguments = None
-    if not isinstance(arguments, Mapping):  # the model wrote no JSON object; nothing of it is lost
-        arguments = {"arguments": written}
+    if not isinstance(arguments, Mapping):  # the model did not write a JSON object: keep its text
+        arguments = {"arguments": text}
     return ToolCall(call.function.name or "", arguments, call.id or "")

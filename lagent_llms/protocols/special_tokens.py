@@ -1,4 +1,4 @@
-"""Tokens by their looks: the text of an entry, and what can only be a special token. Pure."""
+"""Recognize special tokens by their spelling, and convert vocabulary entries to text. No I/O."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from functools import cache
 
 __all__ = ["byte_alphabet", "looks_special", "vocabulary_text"]
 
-#: What special tokens look like: <|im_end|>, </s>, [INST], <｜User｜>.
+#: Spellings of special tokens: <|im_end|>, </s>, [INST], <｜User｜>.
 _SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
 
 
 def looks_special(word: str) -> bool:
-    """Whether `word` can only be a special token, so that a server may take it for a token's id."""
+    """True if `word` has the spelling of a special token, so that it is a single token if a token at all."""
     return _SPECIAL.fullmatch(word) is not None
 
 
 def vocabulary_text(entry: str) -> str:
-    """The text `entry` stands for.
+    """Convert a vocabulary entry to its text.
 
-    Entries of byte-level vocabularies ("Ġcapital") and of SentencePiece ("▁capital") are told by their
-    characters; an entry that is neither, or no whole characters, is returned as it is.
+    Handles entries of byte-level vocabularies ("Ġcapital") and of SentencePiece ("▁capital"). Any other
+    entry, and one that ends inside a character, is returned unchanged.
     """
     if "▁" in entry:
         return entry.replace("▁", " ")
@@ -33,9 +33,9 @@ def vocabulary_text(entry: str) -> str:
 
 @cache
 def byte_alphabet() -> dict[str, int]:
-    """The byte that each character of a byte-level vocabulary stands for (GPT-2's table).
+    """Character to byte in byte-level vocabularies (GPT-2's ``bytes_to_unicode``, inverted).
 
-    Printable bytes are themselves, the others follow at 256.
+    A printable byte maps to its own code point; the others have code points from 256 on.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in set(printable)]

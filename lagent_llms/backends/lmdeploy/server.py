@@ -308,9 +308,7 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
             ServerStartError: The server did not become ready; it has been stopped.
         """
         while self._needs_start():
-            if not self._start_lock.acquire(
-                blocking=False
-            ):  # another task, perhaps of another loop, holds it
+            if not self._start_lock.acquire(blocking=False):  # a task, maybe of another loop, holds it
                 await asyncio.sleep(0.05)
                 continue
             try:

@@ -1,1 +1,1 @@
-"""LoRAX as a backend; the client of its own API is `lagent_llms.lorax`."""
+"""LoRAX as a backend; `lagent_llms.lorax` is the client of LoRAX's own API."""

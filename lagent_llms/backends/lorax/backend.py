@@ -1,6 +1,6 @@
-"""`LoRAX` and `AsyncLoRAX`: a LoRAX server, whose requests each choose their LoRA adapter.
+"""`LoRAX` and `AsyncLoRAX`: backends for a LoRAX server, with a LoRA adapter per request.
 
-Its protocol is stateless, so the history of sessions is kept here.
+The server is stateless; the backend keeps the history of sessions.
 """
 
 from __future__ import annotations
@@ -28,23 +28,25 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncLoRAX", "LoRAX", "LoRAXCore"]
 
-#: Stop words that a server takes which does not tell (its launcher's default).
-_USUAL_STOPS = 4
+#: Largest number of stop words if the server does not report it (the default of LoRAX's launcher).
+_DEFAULT_MAX_STOP_WORDS = 4
 
 
 class LoRAXCore(HTTPCore):
-    """A LoRAX server.
+    """Client of a LoRAX server.
 
-    With a `meta_template` prompts are assembled here and go to LoRAX's own route; without one messages go to
-    /v1/chat/completions and the server's own template applies.
+    With a `meta_template` the backend renders prompts and sends them to LoRAX's own route; without one it
+    sends messages to /v1/chat/completions and the server applies its own template.
 
     Args:
         url: Base URL of the server, or a list of equal servers; see `HTTPCore`.
-        api_key: Sent as a bearer token; the server takes it as the token for private adapters as well.
-        api_token: The token for private adapters, where it is another one.
-        **kwargs: See `HTTPCore`. Of the parameters, adapter_id (the same as adapter_name), adapter_source and
-            merged_adapters choose the adapter; each may be given per call, and in a batch as a list with one
-            entry a prompt.
+        api_key: Sent as a bearer token; the server also uses it as the token for private adapters.
+        api_token: Token for private adapters, if it differs from `api_key`.
+        **kwargs: See `HTTPCore`. The parameters adapter_id (synonym: adapter_name), adapter_source and
+            merged_adapters select the adapter; a batch may give each as a list with one entry per prompt.
+
+    Raises:
+        InvalidArgument: An argument is not allowed.
     """
 
     takes_messages: ClassVar[bool] = True
@@ -59,71 +61,71 @@ class LoRAXCore(HTTPCore):
         api_token: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(url, api_key=api_key, **_checked(kwargs))
+        super().__init__(url, api_key=api_key, **_check_adapters(kwargs))
         if api_token is not None and (not isinstance(api_token, str) or not api_token):
             raise InvalidArgument("api_token: allowed is None or a token (str)", argument="api_token")
         self._api_token = api_token
-        self._max_stops: int | None = None
+        self._max_stop_words: int | None = None
 
     def prepare(self, inputs: Input, given: Mapping[str, Any]) -> PreparedCall:
-        """See `LLMCore.prepare`; adapters are checked as well, since a wrong merge would stop the server."""
-        return super().prepare(inputs, _checked(given))
+        """See `LLMCore.prepare`; validates adapters too: an unknown merge strategy would abort the server."""
+        return super().prepare(inputs, _check_adapters(given))
 
     def check_request(self, request: Request) -> None:
-        """See `LLMCore.check_request`; /v1/chat/completions would drop these without a word."""
+        """See `LLMCore.check_request`; /v1/chat/completions ignores these parameters."""
         if request.prompt is None:
             self.refuse(
                 request,
                 ("logprobs", "merged_adapters"),
-                "for messages without a meta_template; with one they go to a route that can",
+                "for messages without a meta_template; with one they go to a route that supports it",
             )
 
     def check_batch(self, calls: list[tuple[Input, dict[str, Any]]]) -> list[tuple[Input, dict[str, Any]]]:
         """See `LLMCore.check_batch`."""
-        return super().check_batch([(item, _checked(given)) for item, given in calls])
+        return super().check_batch([(item, _check_adapters(given)) for item, given in calls])
 
-    # The protocol is imported by the first call: who only names a backend does not wait for it.
+    # Imported by the first call, so that importing or constructing a backend stays fast.
 
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
-        from ...lorax.generation import Adapter, answer_call
+        from .protocol import Adapter, answer_call
 
         options = request.options
         adapter = Adapter(
             options.adapter_name, options.adapter_source, options.merged_adapters, self._api_token
         )
-        stop = request.stop_words[: self._max_stops]
+        stop = request.stop_words[: self._max_stop_words]
         return answer_call(request, adapter, model, stop=stop, bos=self._bos, secrets=self._secrets())
 
     def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
         """See `HTTPCore.tokenize_call`."""
-        from ...lorax.generation import token_ids_call
+        from .protocol import token_ids_call
 
         return token_ids_call(text, bos=self._bos, secrets=self._secrets())
 
     def models_call(self) -> Call[list[str]]:
-        """The name of the base model; LoRAX does not list its adapters."""
+        """Build the call that returns the name of the base model; LoRAX does not list its adapters."""
         return self._info_call(lambda info: [info.model_id])
 
-    def limits_call(self) -> Call[int]:
-        """The call that asks how many stop words the server takes."""
+    def max_stop_words_call(self) -> Call[int]:
+        """Build the call that returns the server's largest number of stop words."""
         return self._info_call(lambda info: info.max_stop_sequences)
 
     def _info_call(self, pick: Any) -> Call[Any]:
         import msgspec
 
-        from ...lorax.answers import Info
         from ...lorax.protocol import get_call
+        from ...lorax.response_types import Info
 
         return get_call(
             "/info", lambda head, body: pick(msgspec.json.decode(body, type=Info)), self._secrets()
         )
 
-    def _needs_limit(self, request: Request) -> bool:
-        return self._max_stops is None and bool(request.stop_words)
+    def _needs_max_stop_words(self, request: Request) -> bool:
+        return self._max_stop_words is None and bool(request.stop_words)
 
-    def _learn(self, limit: int | None) -> None:
-        self._max_stops = _USUAL_STOPS if limit is None else limit
+    def _set_max_stop_words(self, limit: int | None) -> None:
+        self._max_stop_words = _DEFAULT_MAX_STOP_WORDS if limit is None else limit
 
     @property
     def _bos(self) -> str:
@@ -137,49 +139,51 @@ class LoRAXCore(HTTPCore):
 
 
 class LoRAX(LoRAXCore, HTTPBackend):
-    """A LoRAX server, called synchronously. The arguments are those of `LoRAXCore`."""
+    """Synchronous backend for a LoRAX server. The arguments: see `LoRAXCore`."""
 
     def __init__(self, url: str | Sequence[str], **kwargs: Any) -> None:
         super().__init__(url, **kwargs)
-        self._learning = threading.Lock()
+        self._limit_lock = threading.Lock()
 
     def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
-        if self._needs_limit(request):
-            with self._learning:
-                if self._needs_limit(request):
+        if self._needs_max_stop_words(request):
+            with self._limit_lock:
+                if self._needs_max_stop_words(request):
                     try:
-                        limit = self.transport.fetch(self.limits_call(), request.options.timeout)
-                    except ServerError:  # not every gateway lets /info through
+                        limit = self.transport.fetch(self.max_stop_words_call(), request.options.timeout)
+                    except ServerError:  # some gateways do not forward /info
                         limit = None
-                    self._learn(limit)
+                    self._set_max_stop_words(limit)
         return super()._open(request)
 
 
 class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
-    """`LoRAX`, called with await."""
+    """Asynchronous `LoRAX`."""
 
     @cached_property
-    def _learning(self) -> PerLoop[asyncio.Lock]:
-        """The locks under which the limit is asked for, one a loop."""
+    def _limit_lock(self) -> PerLoop[asyncio.Lock]:
+        """One lock per event loop, held while the server's limit is fetched."""
         from ...http.per_loop import PerLoop
 
-        return PerLoop(_new_lock, _let_be)
+        return PerLoop(_new_lock, _close_lock)
 
     async def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
-        if self._needs_limit(request):
-            async with await self._learning.get():
-                if self._needs_limit(request):
+        if self._needs_max_stop_words(request):
+            async with await self._limit_lock.get():
+                if self._needs_max_stop_words(request):
                     try:
-                        limit = await self.transport.fetch(self.limits_call(), request.options.timeout)
-                    except ServerError:  # not every gateway lets /info through
+                        limit = await self.transport.fetch(
+                            self.max_stop_words_call(), request.options.timeout
+                        )
+                    except ServerError:  # some gateways do not forward /info
                         limit = None
-                    self._learn(limit)
+                    self._set_max_stop_words(limit)
         return await super()._open(request)
 
 
@@ -189,21 +193,21 @@ async def _new_lock() -> asyncio.Lock:
     return asyncio.Lock()
 
 
-async def _let_be(lock: asyncio.Lock) -> None:
-    """A lock needs no end."""
+async def _close_lock(lock: asyncio.Lock) -> None:
+    """Do nothing: a lock holds no resources."""
 
 
-def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` with adapters as the server takes them; a list is checked when it is dealt out.
+def _check_adapters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Validate and convert the adapter parameters in `given`; lists are validated per prompt.
 
     Raises:
-        InvalidArgument: One is not right.
+        InvalidArgument: A value is not allowed.
     """
     found = dict(given)
     for name in ("adapter_source", "merged_adapters"):
         value = found.get(name)
         if value is not None and not isinstance(value, (list, tuple)):
-            from ...lorax.parameters import Parameters
+            from ...lorax.request_types import Parameters
 
             found[name] = getattr(Parameters(**{name: value}), name)
     return found

@@ -126,7 +126,7 @@ def test_what_that_route_would_drop_is_refused(make, peer):
     before = peer.metric("lorax_request_count")
     merged = {"ids": ["french"], "weights": [1.0]}
     for name, value in (("logprobs", 2), ("merged_adapters", merged)):
-        with pytest.raises(UnsupportedParameter, match="with one they go to a route that can"):
+        with pytest.raises(UnsupportedParameter, match="with one they go to a route that supports it"):
             llm.chat(HELLO, **{name: value})
     assert peer.metric("lorax_request_count") == before
     llm.chat(HELLO, session_id=4, sequence_end=False)

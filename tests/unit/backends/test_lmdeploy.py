@@ -1,4 +1,4 @@
-"""The parts of the lmdeploy backends that need no lmdeploy: flags, hidden arguments, versions, token texts."""
+"""Parts of the lmdeploy backends that run without lmdeploy: flags, hidden arguments, versions, texts."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""LoRAX's clients and backends against a server that plays what real ones, and proxies, can do."""
+"""LoRAX's clients and backends against a scripted server: faults of real servers and proxies."""
 
 import asyncio
 import gc
@@ -28,7 +28,7 @@ CHINESE = "你好，世界！😀"
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
 def connect(request):
-    """Makes a server of a script, and a client of it that is called the same way, synchronous or not."""
+    """Start a server from a script, and make a client for it that is called the same way, sync or async."""
     made = []
 
     def connect(script, url=None, **kwargs):
@@ -65,7 +65,7 @@ def streams(*events, end=True):
         if end:
             connection.chunk()
         else:
-            time.sleep(0.3)  # what comes together with the end of a connection may not be told
+            time.sleep(0.3)  # data sent just before a close may be lost
             connection.sock.close()
 
     return script
@@ -264,7 +264,7 @@ def test_connections_are_used_again(connect):
     assert server.connections == 1
 
 
-def test_a_connection_the_server_has_let_go_of_is_not_used(connect):
+def test_a_connection_that_the_server_closed_is_not_reused(connect):
     client, server = connect(lambda c: (c.json(WHOLE), c.sock.shutdown(socket.SHUT_RDWR)))
     for _ in range(3):
         assert client.generate("x").generated_text == "Hello"
@@ -326,7 +326,7 @@ def test_leaving_a_stream_closes_its_connection(connect):
     assert left == [True]
 
 
-def test_a_stream_nobody_keeps_is_closed():
+def test_a_garbage_collected_stream_is_closed():
     with (
         ScriptedServer(lambda c: (c.head(), c.event(token("a")), c.wait_gone())) as server,
         Client(server.url) as client,
@@ -428,7 +428,7 @@ def test_nothing_is_sent_again_once_it_may_have_run(connect):
     assert len(server.requests) == 1
 
 
-def test_nobody_there(connect):
+def test_no_server_listens(connect):
     url = f"http://user:a_password@127.0.0.1:{free_port()}"
     client, _ = connect(lambda c: None, url=url, max_session_retries=1)
     with pytest.raises(ConnectError) as caught:
@@ -437,7 +437,7 @@ def test_nobody_there(connect):
 
 
 def test_a_dead_host_fails_within_the_connect_timeout(connect):
-    """A host that drops what it gets: once the wait is over, it is not begun anew."""
+    """A host that drops packets: a connect timeout is not retried."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -466,7 +466,7 @@ def test_timeouts_are_seconds_and_hold_in_streams(connect):
         connection.head()
         connection.event(token("a"))
         while True:
-            connection.chunk(":\n\n")  # a keep-alive is no piece of the answer
+            connection.chunk(":\n\n")  # a keep-alive comment is not part of the answer
             time.sleep(0.05)
 
     client, _ = connect(script, timeout=0.5)
@@ -519,7 +519,7 @@ def backend(request):
 
 
 def test_a_backend_reads_tool_calls(backend):
-    """The router sends arguments as an object, and only with answers in one piece."""
+    """The router sends arguments as an object, and tool calls only without streaming."""
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
     message = {"role": "assistant", "tool_calls": [call]}
     usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -534,7 +534,7 @@ def test_a_backend_reads_tool_calls(backend):
 
 
 def test_a_backend_without_info(backend):
-    """A gateway that lets only generation through: four stop words are what servers usually take."""
+    """A gateway that forwards only generation: the default limit of four stop words applies."""
 
     def script(connection):
         if connection.path == "/info":
@@ -547,7 +547,7 @@ def test_a_backend_without_info(backend):
     assert server.requests[-1].body["parameters"]["stop"] == list("abcd")
 
 
-def test_greedy_and_neutral_values_are_not_sent(backend):
+def test_greedy_and_no_op_values_are_not_sent(backend):
     client, server = backend(streams(token("Hi"), last("!", "Hi!")))
     client.generate("x", temperature=0)
     client.generate("x", temperature=0.5, top_p=1, top_k=None, repetition_penalty=1.1, seed=4)

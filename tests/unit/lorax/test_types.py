@@ -1,4 +1,4 @@
-"""LoRAX's types and errors: what lorax-client's own published tests ask of them, and what they leave open."""
+"""LoRAX's types and errors: the cases of lorax-client's own tests, and further ones."""
 
 import pickle
 import re
@@ -115,7 +115,7 @@ def test_requests():
 
 
 def test_what_is_sent_has_no_nulls():
-    """The router refuses null for several fields; return_full_text has to be said."""
+    """The router rejects null for several fields; return_full_text must be sent even if it is the default."""
     body = Request("x", Parameters(adapter_id="a", merged_adapters=None, temperature=0)).body()
     assert body == {
         "inputs": "x",
@@ -128,7 +128,7 @@ def test_what_is_sent_has_no_nulls():
     }  # fmt: skip
 
 
-def test_a_token_is_not_shown():
+def test_an_api_token_does_not_show():
     parameters = Parameters(api_token="hf_secret", top_k=3)
     assert repr(parameters) == str(parameters) == "Parameters(api_token='***', top_k=3)"
     assert "hf_secret" not in repr(Request("x", parameters))
@@ -144,7 +144,7 @@ SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}}
 
 
 class Person:
-    """What pydantic's classes have."""
+    """A class with the method of pydantic models."""
 
     @classmethod
     def model_json_schema(cls):
@@ -184,7 +184,7 @@ def test_wrong_response_formats(given):
     assert caught.value.argument == "response_format"
 
 
-# answers
+# responses
 
 PAYLOAD = {
     "generated_text": "Hi",
@@ -199,7 +199,7 @@ PAYLOAD = {
 }
 
 
-def test_answers_are_used_as_those_of_lorax_client():
+def test_responses_have_the_api_of_lorax_client():
     response = Response(**PAYLOAD)
     assert response.details.finish_reason == FinishReason.Length == "length"
     assert response.details.prefill[0] == InputToken(id=0, text="<s>", logprob=None)
@@ -215,7 +215,7 @@ def test_answers_are_used_as_those_of_lorax_client():
     assert step.token == Token(id=3, text="Hi", logprob=None, special=False)
 
 
-def test_wrong_answers_are_told():
+def test_invalid_responses_raise_an_error_that_names_the_field():
     with pytest.raises(ValidationError, match="generated_text"):
         Response.model_validate({})
     with pytest.raises(ValidationError, match="details"):
@@ -254,7 +254,7 @@ def test_old_servers_do_not_count_the_prompt():
         (200, "something new", errors.UnknownError, ServerError),
     ],
 )
-def test_errors_are_told_by_type_then_by_status(status, error_type, expected, ours):
+def test_errors_are_classified_by_type_then_by_status(status, error_type, expected, ours):
     error = parse_error(status, {"error": "some words", "error_type": error_type})
     assert isinstance(error, expected)
     assert isinstance(error, ours)
@@ -271,11 +271,11 @@ def test_an_error_inside_a_stream_has_the_status_it_would_have_had():
     assert found == {"overloaded": 429, "validation": 422, "generation": 424, "incomplete_generation": 500}
 
 
-def test_the_trace_id_is_told():
+def test_the_message_has_the_trace_id():
     assert "Trace ID: 7" in str(parse_error(500, {"error": "x"}, {"x-b3-traceid": "7"}))
 
 
-def test_errors_are_made_as_in_lorax_client():
+def test_errors_have_the_constructors_of_lorax_client():
     assert str(errors.UnknownError("words", 500)) == "Error status 500: words"
     assert "`m` is not available" in str(errors.NotSupportedError("m"))
     assert (
@@ -287,7 +287,7 @@ def test_errors_are_made_as_in_lorax_client():
     assert UnprocessableEntityError("x").status == ModelStatusCode.SESSION_INVALID_ARG
 
 
-def test_every_name_is_there():
+def test_every_public_name_can_be_imported():
     import lagent_llms.lorax as ours
     from lagent_llms.lorax.client import AsyncClient, Client, MergedAdapters  # noqa: F401
 
@@ -297,6 +297,6 @@ def test_every_name_is_there():
 
 def test_secrets_do_not_show():
     secrets = Secrets.of("Bearer tok_1234", None, "tok_1234_longer", "x")
-    assert secrets.hide("tok_1234_longer and tok_1234, Bearer x") == "*** and ***, Bearer x"
+    assert secrets.redact("tok_1234_longer and tok_1234, Bearer x") == "*** and ***, Bearer x"
     headers = {"Accept": "application/json", "X-Api-Key": "key_1234", "authorization": "Bearer tok_1234"}
     assert Secrets.in_headers(headers) == ["key_1234", "Bearer tok_1234"]

@@ -1,6 +1,6 @@
-"""A `Request` as LoRAX takes it, and its answers as pieces. Pure; the backends send these.
+"""Build LoRAX calls from a `Request` and decode responses to pieces. No I/O.
 
-A prompt goes to LoRAX's own route, messages to /v1/chat/completions, where the server applies its template.
+Prompts go to LoRAX's own route, messages to /v1/chat/completions, where the server applies its template.
 """
 
 from __future__ import annotations
@@ -12,33 +12,40 @@ from typing import Any
 
 import msgspec
 
-from ..core.request import Request
-from ..http.exchange import Call
-from ..http.messages import HTTPRequest, ResponseHead
-from ..params import PARAMETERS
-from ..protocols.openai import CompletionDecoder, completion_body
-from ..schema import FinishReason, Piece, TokenLogprob, Usage
-from . import answers
-from .answers import Details, Response, StreamResponse, Token
-from .parameters import MergedAdapters
-from .protocol import EventDecoder, Secrets, error_reader, post_call, stream_call
-from .response_format import response_format
+from ...core.request import Request
+from ...http.exchange import Call
+from ...http.messages import HTTPRequest, ResponseHead
+from ...lorax.protocol import EventDecoder, Secrets, error_reader, post_call, stream_call
+from ...lorax.request_types import MergedAdapters
+from ...lorax.response_format import response_format
+from ...lorax.response_types import (
+    Details,
+    Response,
+    SimpleToken,
+    StreamDetails,
+    StreamResponse,
+    Token,
+)
+from ...lorax.response_types import FinishReason as LoRAXFinishReason
+from ...params import PARAMETERS
+from ...protocols.openai import CompletionDecoder, completion_body
+from ...schema import FinishReason, Piece, TokenLogprob, Usage
 
 __all__ = ["Adapter", "answer_call", "token_ids_call"]
 
 _decode_event = msgspec.json.Decoder(StreamResponse).decode
-_decode_tokens = msgspec.json.Decoder(list[answers.SimpleToken]).decode
+_decode_tokens = msgspec.json.Decoder(list[SimpleToken]).decode
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What a request runs on.
+    """The adapter of a request.
 
     Attributes:
-        adapter_id: The adapter, None for the base model.
-        adapter_source: Where it is from.
-        merged: Several made into one, in place of adapter_id.
-        api_token: For private adapters.
+        adapter_id: Adapter id; None for the base model.
+        adapter_source: Source of the adapter: 'hub', 'local', 's3' or 'pbase'; None is the server's default.
+        merged: Several adapters to merge, instead of adapter_id.
+        api_token: Token for private adapters.
     """
 
     adapter_id: str | None = None
@@ -47,7 +54,7 @@ class Adapter:
     api_token: str | None = None
 
     def fields(self) -> dict[str, Any]:
-        """Those of the wire's parameters that are given."""
+        """The request fields that are set."""
         given = {
             "adapter_id": self.adapter_id,
             "adapter_source": self.adapter_source,
@@ -60,15 +67,15 @@ class Adapter:
 def answer_call(
     request: Request, adapter: Adapter, model: str, *, stop: Sequence[str], bos: str, secrets: Secrets
 ) -> Call[Piece]:
-    """Ask for `request`.
+    """Build the call for `request`.
 
     Args:
         request: The generation.
-        adapter: What it runs on; merged adapters take a prompt.
-        model: The base model's name, '' where it is not known; for messages.
-        stop: The stop words the server shall look for itself.
-        bos: The template's BOS; the server puts the tokenizer's before a prompt itself.
-        secrets: What must not show in errors.
+        adapter: The adapter; merged adapters need a prompt, not messages.
+        model: Name of the base model, '' if unknown; used for messages.
+        stop: Stop words to send to the server.
+        bos: The template's BOS, removed from the prompt because the server adds the tokenizer's.
+        secrets: Values to redact from errors.
     """
     if request.prompt is None:
         return _chat_call(request, adapter.adapter_id or model, adapter, stop, secrets)
@@ -77,15 +84,14 @@ def answer_call(
         "parameters": {**_parameters(request, stop), **adapter.fields()},
         "stream": request.options.stream,
     }
-    pieces = _Pieces(request)
+    decoder = _PieceDecoder(request)
     if not request.options.stream:
-        return post_call("", body, pieces.whole, secrets)
-    decoder = partial(EventDecoder, pieces.streamed, _is_last)
-    return stream_call("", body, decoder, secrets)
+        return post_call("", body, decoder.decode_response, secrets)
+    return stream_call("", body, partial(EventDecoder, decoder.decode_event, _is_last), secrets)
 
 
 def token_ids_call(text: str, *, bos: str, secrets: Secrets) -> Call[list[int]]:
-    """Ask for the token ids of `text` as a prompt."""
+    """Build the call that returns the token ids of `text`, with a BOS."""
     body = {"inputs": text.removeprefix(bos), "add_special_tokens": True}
     return post_call(
         "/tokenize", body, lambda head, data: [token.id for token in _decode_tokens(data)], secrets
@@ -110,7 +116,7 @@ def _parameters(request: Request, stop: Sequence[str]) -> dict[str, Any]:
 
 
 def _sampling(request: Request) -> dict[str, Any]:
-    """Only what differs from no filter: anything else would make the server sample."""
+    """The sampling parameters that differ from their no-op values; any other makes the server sample."""
     params = request.params
     found: dict[str, Any] = {}
     if not PARAMETERS["repetition_penalty"].is_no_op(params.repetition_penalty):
@@ -125,8 +131,8 @@ def _sampling(request: Request) -> dict[str, Any]:
     return found
 
 
-class _Pieces:
-    """Makes pieces of one answer's tokens. The end token is none of the answer: it is left out everywhere."""
+class _PieceDecoder:
+    """Decode one response to pieces. The end token is not part of the answer and is left out everywhere."""
 
     def __init__(self, request: Request) -> None:
         self._stop_words = request.stop_words
@@ -134,18 +140,22 @@ class _Pieces:
         self._top = request.params.logprobs
         self._count = 0
 
-    def streamed(self, data: bytes) -> Piece:
-        """The piece in one event."""
+    def decode_event(self, data: bytes) -> Piece:
+        """Decode one event of a stream."""
         response = _decode_event(data)
         if response.generated_text is None and response.details is None:
             return self._piece(response.token)
         return self._last(response.token, response.details)
 
-    def whole(self, head: ResponseHead, body: bytes) -> Piece:
-        """The piece that is an answer in one."""
+    def decode_response(self, head: ResponseHead, body: bytes) -> Piece:
+        """Decode a response that is not streamed.
+
+        Raises:
+            msgspec.DecodeError: The body is not a result with details.
+        """
         details = Response.of(head, body).details
         if details is None or not details.tokens:
-            raise msgspec.ValidationError("there are no details")
+            raise msgspec.ValidationError("the response has no details")
         *tokens, last = details.tokens
         pieces = [*map(self._piece, tokens), self._last(last, details)]
         return replace(
@@ -164,10 +174,10 @@ class _Pieces:
             logprobs=() if self._top is None else (self._logprob(token, self._top),),
         )
 
-    def _last(self, token: Token, details: answers.StreamDetails | Details | None) -> Piece:
-        ended = details is not None and details.finish_reason is answers.FinishReason.EndOfSequenceToken
+    def _last(self, token: Token, details: StreamDetails | Details | None) -> Piece:
+        ended = details is not None and details.finish_reason is LoRAXFinishReason.EndOfSequenceToken
         piece = Piece() if ended else self._piece(token)
-        length = details is not None and details.finish_reason is answers.FinishReason.Length
+        length = details is not None and details.finish_reason is LoRAXFinishReason.Length
         reason: FinishReason = "length" if length else "stop"
         return replace(
             piece,
@@ -209,10 +219,10 @@ def _chat_call(
         "skip_special_tokens",
     ):
         body.pop(name, None)
-    # Streamed text has the special tokens in it, an answer in one piece has not; tools take the latter.
+    # The server includes special tokens in streamed text only, and reports tool calls only without streaming.
     body["stream"] = not (params.skip_special_tokens or options.tools)
     body.pop("stream_options", None)
-    greedy = params.temperature == 0  # the server samples unless it is told this temperature
+    greedy = params.temperature == 0  # without temperature=0 the server samples
     body |= {
         **_sampling(request),
         **({"temperature": 0} if greedy else {}),
@@ -230,17 +240,16 @@ def _chat_call(
 
 
 class _ChatDecoder(CompletionDecoder):
-    """As every OpenAI-style server's answer, but for what the server says of its end."""
+    """`CompletionDecoder` for LoRAX's finish reasons and token counts."""
 
     def _last(self) -> Piece:
         piece = super()._last()
         if self._finish_reason != "stop" or piece.usage is None:
             return piece
-        # An end token is counted, though it is none of the answer.
+        # The server counts the end token, which is not part of the answer.
         usage = replace(piece.usage, completion_tokens=max(0, piece.usage.completion_tokens - 1))
         return replace(piece, usage=usage, n_tokens=usage.completion_tokens)
 
     def _reason(self, reason: str) -> FinishReason:
-        return (
-            "stop" if reason == "content_filter" else super()._reason(reason)
-        )  # that is a stop sequence here
+        # LoRAX reports a stop sequence as 'content_filter'.
+        return "stop" if reason == "content_filter" else super()._reason(reason)

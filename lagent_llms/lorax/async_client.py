@@ -1,4 +1,4 @@
-"""`AsyncClient`: a LoRAX server, called with await."""
+"""`AsyncClient`: asynchronous client of a LoRAX server."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import calls
-from .answers import ResponseHeaders, StreamResponse
-from .core import ClientCore
-from .methods import Heard, presented
+from .client_core import ClientCore, StreamState, copy_signature
+from .response_types import ResponseHeaders, StreamResponse
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,11 +24,14 @@ T = TypeVar("T")
 
 
 class AsyncTokenStream(AsyncIterator[StreamResponse]):
-    """The tokens of one answer. Closing it, leaving its loop, or cancelling the task stops the generation."""
+    """Asynchronous iterator over the tokens of one generation.
+
+    Closing it, leaving the loop or cancelling the task stops the generation.
+    """
 
     def __init__(self, client: AsyncClient, call: Call[StreamResponse]) -> None:
-        self._heard = Heard()
-        self._source = client.transport.open(self._heard.listening(call), client._timeout)
+        self._state = StreamState()
+        self._source = client.transport.open(self._state.capture_headers(call), client._timeout)
         self._ready = self._source.ready
 
     async def __anext__(self) -> StreamResponse:
@@ -37,9 +39,9 @@ class AsyncTokenStream(AsyncIterator[StreamResponse]):
             response = self._ready.popleft() if self._ready else await self._source.__anext__()
         except BaseException as error:
             self._source.close()
-            self._heard.put_into(error)
+            self._state.add_partial_text(error)
             raise
-        self._heard.add(response)
+        self._state.add(response)
         return response
 
     async def aclose(self) -> None:
@@ -47,14 +49,14 @@ class AsyncTokenStream(AsyncIterator[StreamResponse]):
         self.close()
 
     def close(self) -> None:
-        """`aclose`, from where nothing can be awaited."""
+        """`aclose` for code that cannot await."""
         self._ready.clear()
         self._source.close()
 
     @property
     def headers(self) -> ResponseHeaders | None:
-        """What the response's headers tell; None before the first step."""
-        return self._heard.headers
+        """Counts and names from the response's headers; None before the first item."""
+        return self._state.headers
 
     async def __aenter__(self) -> AsyncTokenStream:
         return self
@@ -69,30 +71,30 @@ class AsyncTokenStream(AsyncIterator[StreamResponse]):
             self.close()
 
 
-def _fetched(
+def _unary_method(
     build: Callable[Concatenate[ClientCore, P], Call[T]], returns: str
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
-    """The method that makes the call `build` and returns its result."""
+    """Make the client method that sends the call `build` returns and returns its result."""
 
     async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.transport.fetch(build(self, *args, **kwargs), self._timeout)
 
-    return presented(method, build, returns)
+    return copy_signature(method, build, returns)
 
 
-def _streamed(
+def _stream_method(
     build: Callable[Concatenate[ClientCore, P], Call[StreamResponse]],
 ) -> Callable[Concatenate[AsyncClient, P], AsyncTokenStream]:
-    """The method that makes the call `build` and returns a stream of what comes."""
+    """Make the client method that sends the call `build` returns and returns its stream."""
 
     def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncTokenStream:
         return AsyncTokenStream(self, build(self, *args, **kwargs))
 
-    return presented(method, build, "AsyncIterator[StreamResponse]")
+    return copy_signature(method, build, "AsyncIterator[StreamResponse]")
 
 
 class AsyncClient(ClientCore):
-    """`Client`, called with await; the methods mean the same. One object may serve several event loops.
+    """Asynchronous `Client`, with the same methods. One object may be used from several event loops.
 
     ::
 
@@ -101,28 +103,28 @@ class AsyncClient(ClientCore):
             async for response in client.generate_stream("Why is the sky blue?"):
                 print(response.token.text, end="")
 
-    The arguments are those of `ClientCore`.
+    The arguments: see `ClientCore`.
     """
 
-    generate = _fetched(calls.generate, "Response")
-    generate_stream = _streamed(calls.generate_stream)
-    info = _fetched(calls.info, "Info")
-    health = _fetched(calls.health, "bool")
-    metrics = _fetched(calls.metrics, "str")
-    tokenize = _fetched(calls.tokenize, "list[SimpleToken]")
-    embed = _fetched(calls.embed, "EmbedResponse")
-    classify = _fetched(calls.classify, "ClassifyResponse")
-    classify_batch = _fetched(calls.classify_batch, "list[ClassifyResponse]")
+    generate = _unary_method(calls.generate, "Response")
+    generate_stream = _stream_method(calls.generate_stream)
+    info = _unary_method(calls.info, "Info")
+    health = _unary_method(calls.health, "bool")
+    metrics = _unary_method(calls.metrics, "str")
+    tokenize = _unary_method(calls.tokenize, "list[SimpleToken]")
+    embed = _unary_method(calls.embed, "EmbedResponse")
+    classify = _unary_method(calls.classify, "ClassifyResponse")
+    classify_batch = _unary_method(calls.classify_batch, "list[ClassifyResponse]")
 
     @cached_property
     def transport(self) -> AsyncHTTPTransport:
-        """The connections, made when they are first needed."""
+        """The HTTP connections, opened on first use."""
         from ..http.async_client import AsyncHTTPTransport
 
         return AsyncHTTPTransport(self._endpoints, **self._transport_options)
 
     async def aclose(self) -> None:
-        """Close the running loop's connections; a later request makes new ones."""
+        """Close the running loop's connections; a later request opens new ones."""
         if "transport" in vars(self):
             await self.transport.aclose()
 

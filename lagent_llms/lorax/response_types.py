@@ -1,4 +1,4 @@
-"""What a LoRAX server answers, as types: the documented fields, and those the server added since."""
+"""Types of responses: the fields of lorax-client, and those the server has added since."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..http.messages import ResponseHead
-from .models import Model
+from .base_model import BaseModel
 
 __all__ = [
     "AlternativeToken",
@@ -31,42 +31,42 @@ __all__ = [
 
 
 class FinishReason(str, Enum):
-    """Why an answer ended."""
+    """Reason why a generation ended."""
 
-    #: As many tokens as max_new_tokens.
+    #: max_new_tokens was reached.
     Length = "length"
-    #: The model's end-of-sequence token.
+    #: The model generated its end-of-sequence token.
     EndOfSequenceToken = "eos_token"
-    #: One of stop_sequences.
+    #: The text contains one of stop_sequences.
     StopSequence = "stop_sequence"
 
 
-class InputToken(Model):
-    """A token of the prompt. `logprob` is None for the first one, which has none."""
+class InputToken(BaseModel):
+    """A token of the prompt. The first token has no `logprob`."""
 
     id: int
     text: str
     logprob: float | None = None
 
 
-class AlternativeToken(Model):
-    """One of the most probable tokens at a place."""
+class AlternativeToken(BaseModel):
+    """One of the most probable tokens at a position."""
 
     id: int
     text: str
     logprob: float | None = None
 
 
-class Token(Model):
+class Token(BaseModel):
     """A generated token.
 
     Attributes:
-        id: In the model's vocabulary.
-        text: '' while a character of several bytes is not complete.
-        logprob: None where the server could not tell a finite number.
-        special: Can be used to leave tokens out when texts are joined.
-        alternative_tokens: As many as return_k_alternatives, None when not asked for.
-        skipped: Generated, but left out of the text by the server.
+        id: Id in the model's vocabulary.
+        text: Text; '' while a character of several bytes is incomplete.
+        logprob: Log-probability; None if it is not finite.
+        special: True for special tokens; leave them out when joining texts.
+        alternative_tokens: The `return_k_alternatives` most probable tokens; None if not requested.
+        skipped: True if the server left the token out of the text.
     """
 
     id: int
@@ -77,8 +77,8 @@ class Token(Model):
     skipped: bool = False
 
 
-class BestOfSequence(Model):
-    """A further answer, with best_of."""
+class BestOfSequence(BaseModel):
+    """A further generation of a request with best_of."""
 
     generated_text: str
     finish_reason: FinishReason
@@ -91,18 +91,18 @@ class BestOfSequence(Model):
         self._convert(finish_reason=FinishReason, prefill=list[InputToken], tokens=list[Token])
 
 
-class Details(Model):
-    """About an answer in one piece.
+class Details(BaseModel):
+    """Details of a generation that is not streamed.
 
     Attributes:
-        finish_reason: Why it ended.
-        generated_tokens: How many, the end token among them.
-        prompt_tokens: Of the prompt; 0 from servers that do not say.
-        seed: Of the sampling, None when greedy.
-        prefill: The prompt's tokens, with decoder_input_details.
-        tokens: The answer's.
-        best_of_sequences: The others, with best_of.
-        skipped_tokens: Tokens the server left out of the text.
+        finish_reason: Reason why the generation ended.
+        generated_tokens: Number of generated tokens, end token included.
+        prompt_tokens: Number of prompt tokens; 0 if the server does not report it.
+        seed: Seed of the sampling; None for greedy decoding.
+        prefill: Tokens of the prompt, with decoder_input_details.
+        tokens: Generated tokens.
+        best_of_sequences: The other generations, with best_of.
+        skipped_tokens: Number of tokens that the server left out of the text.
     """
 
     finish_reason: FinishReason
@@ -123,20 +123,20 @@ class Details(Model):
         )
 
 
-class ResponseHeaders(Model):
-    """What the headers of an answer tell; of a stream only the last three. Times are milliseconds.
+class ResponseHeaders(BaseModel):
+    """Timings, counts and names from the response's headers; streams have only the last three.
 
     Attributes:
-        total_time: From the request to the answer.
-        validation_time: For the checks.
-        queue_time: Before decoding began.
-        inference_time: For decoding.
-        time_per_token: On average.
-        prompt_tokens: Of the prompt.
-        generated_tokens: Of the answer.
-        model_id: The base model.
-        adapter_id: The adapter, or merged ones with commas between them.
-        adapter_source: Where it is from.
+        total_time: Time from request to response, in milliseconds.
+        validation_time: Time of the validation, in milliseconds.
+        queue_time: Time in the queue before inference, in milliseconds.
+        inference_time: Time of inference, in milliseconds.
+        time_per_token: Mean time per token, in milliseconds.
+        prompt_tokens: Number of prompt tokens.
+        generated_tokens: Number of generated tokens.
+        model_id: Base model.
+        adapter_id: Adapter, or the merged adapters separated by commas.
+        adapter_source: Source of the adapter.
     """
 
     total_time: float | None = None
@@ -152,17 +152,17 @@ class ResponseHeaders(Model):
 
     @classmethod
     def of(cls, head: ResponseHead) -> ResponseHeaders:
-        """Those of `head`."""
+        """Read the headers of a response; all fields are None if one cannot be parsed."""
         found = {name: head.headers.get("x-" + name.replace("_", "-")) for name in cls.__struct_fields__}
         given = {name: value for name, value in found.items() if value is not None}
         try:
             return msgspec.convert(given, cls, strict=False)
-        except msgspec.ValidationError:  # written by a proxy; the answer is worth more than its headers
+        except msgspec.ValidationError:  # e.g. changed by a proxy; must not fail the response
             return cls()
 
 
-class Response(Model, dict=True):
-    """What generate gives."""
+class Response(BaseModel, dict=True):
+    """Result of `generate`."""
 
     generated_text: str
     details: Details | None = None
@@ -172,23 +172,27 @@ class Response(Model, dict=True):
 
     @property
     def headers(self) -> ResponseHeaders:
-        """The timings and counts in the response's headers; no part of comparisons and dumps."""
+        """Timings and counts from the response's headers; not part of comparisons and dumps."""
         found: ResponseHeaders = self.__dict__.get("headers") or ResponseHeaders()
         return found
 
     @classmethod
     def of(cls, head: ResponseHead, body: bytes) -> Response:
-        """The answer in a response's body: of a list (/) its only item, or the object itself (/generate)."""
+        """Decode a response: the only item of a list (route /), or an object (route /generate).
+
+        Raises:
+            msgspec.DecodeError: The body is neither.
+        """
         found = _decode_response(body)
         if not found:
-            raise msgspec.ValidationError("there is no answer")
+            raise msgspec.ValidationError("the list of results is empty")
         response = found if isinstance(found, Response) else found[0]
         response.__dict__["headers"] = ResponseHeaders.of(head)
         return response
 
 
-class StreamDetails(Model):
-    """About a streamed answer; as `Details`."""
+class StreamDetails(BaseModel):
+    """Details of a streamed generation; see `Details`."""
 
     finish_reason: FinishReason
     generated_tokens: int
@@ -199,13 +203,13 @@ class StreamDetails(Model):
         self._convert(finish_reason=FinishReason)
 
 
-class StreamResponse(Model):
-    """One step of generate_stream.
+class StreamResponse(BaseModel):
+    """Item of `generate_stream`.
 
     Attributes:
         token: The new token.
-        generated_text: The whole text, at the last step only.
-        details: At the last step only, with details.
+        generated_text: The whole text, in the last item only.
+        details: Details, in the last item only and if requested.
     """
 
     token: Token
@@ -217,15 +221,15 @@ class StreamResponse(Model):
             self._convert(token=Token, details=StreamDetails)
 
 
-class DeployedModel(Model):
-    """A model that is deployed."""
+class DeployedModel(BaseModel):
+    """A deployed model."""
 
     model_id: str
     sha: str
 
 
-class SimpleToken(Model):
-    """A token of `tokenize`; `start` and `stop` are places in the text."""
+class SimpleToken(BaseModel):
+    """Token of `tokenize`; `start` and `stop` are its offsets in the text."""
 
     id: int
     text: str
@@ -233,14 +237,14 @@ class SimpleToken(Model):
     stop: int
 
 
-class EmbedResponse(Model):
-    """What embed gives."""
+class EmbedResponse(BaseModel):
+    """Result of `embed`."""
 
     embeddings: list[float] | None
 
 
-class Entity(Model):
-    """Something that classify found in a text."""
+class Entity(BaseModel):
+    """An entity found by `classify`."""
 
     entity_group: str
     score: float
@@ -249,22 +253,23 @@ class Entity(Model):
     end: int
 
 
-class ClassifyResponse(Model):
-    """What classify gives; entities are dicts (see `Entity` for their keys), as in lorax-client."""
+class ClassifyResponse(BaseModel):
+    """Result of `classify`; entities are dicts with the fields of `Entity`, as in lorax-client."""
 
     entities: list[dict[str, Any]] | None
 
 
-class Info(Model):
-    """What a server says of itself. Servers differ in what they tell: what one does not is None.
+class Info(BaseModel):
+    """Result of `info`. Fields that the server does not report are None.
 
     Attributes:
-        model_id: The base model.
-        max_stop_sequences: Most stop_sequences of a request.
-        max_best_of: Highest best_of.
-        max_input_length: Most tokens of a prompt.
-        max_total_tokens: Most tokens of prompt and answer.
-        max_concurrent_requests: Beyond these a request is refused (`OverloadedError`).
+        model_id: Base model.
+        max_stop_sequences: Largest number of stop_sequences.
+        max_best_of: Largest best_of.
+        max_input_length: Longest prompt, in tokens.
+        max_total_tokens: Longest prompt and generated text together, in tokens.
+        max_concurrent_requests: Number of concurrent requests beyond which the server raises
+            `OverloadedError`.
     """
 
     model_id: str

@@ -1,4 +1,4 @@
-"""The base of all types here: msgspec structs that can be used as the pydantic models of lorax-client."""
+"""`BaseModel`: base of all types of the client, a msgspec struct with the methods of pydantic models."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .error_types import ValidationError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Model"]
+__all__ = ["BaseModel"]
 
 
-class Model(msgspec.Struct):
-    """Fields by name, with the methods that code written for pydantic models calls."""
+class BaseModel(msgspec.Struct):
+    """A msgspec struct with the methods of pydantic's ``BaseModel`` that code for lorax-client uses."""
 
     @classmethod
-    def model_validate(cls, found: object) -> Self:
-        """One made of a dict, as a server would send it.
+    def model_validate(cls, obj: object) -> Self:
+        """Make an instance from a dict, as in a server's JSON.
 
         Raises:
-            ValidationError: It is not what is expected.
+            ValidationError: A field is missing or has the wrong type.
         """
         try:
-            return msgspec.convert(found, cls)
+            return msgspec.convert(obj, cls)
         except msgspec.ValidationError as error:
             raise ValidationError(f"{cls.__name__}: {error}") from error
 
@@ -34,7 +34,7 @@ class Model(msgspec.Struct):
 
     @classmethod
     def model_validate_json(cls, data: str | bytes) -> Self:
-        """`model_validate` of JSON."""
+        """Make an instance from JSON; see `model_validate`."""
         try:
             return cls.model_validate(msgspec.json.decode(data))
         except msgspec.DecodeError as error:
@@ -45,12 +45,12 @@ class Model(msgspec.Struct):
     def model_dump(
         self, *, by_alias: bool = False, exclude_none: bool = False, mode: str = "python", **_: Any
     ) -> dict[str, Any]:
-        """All fields as a dict, down to the leaves.
+        """Convert to a dict, recursively.
 
         Args:
-            by_alias: Taken as pydantic's; names here are those of the wire already.
+            by_alias: Accepted for compatibility; no effect, because fields have the protocol's names.
             exclude_none: Leave out fields that are None.
-            mode: 'python' keeps enumerations, 'json' gives their values.
+            mode: 'python' keeps enum members, 'json' converts them to their values.
         """
         plain = msgspec.to_builtins(self) if mode == "json" else _plain(self)
         return _without_none(plain) if exclude_none else plain  # type: ignore[no-any-return]
@@ -58,17 +58,17 @@ class Model(msgspec.Struct):
     dict = model_dump
 
     def model_dump_json(self, **options: Any) -> str:
-        """`model_dump` as JSON."""
+        """Convert to JSON; see `model_dump`."""
         return msgspec.json.encode(self.model_dump(mode="json", **options)).decode()
 
     json = model_dump_json
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
-        """Another one with some fields changed (and checked)."""
+        """Copy with some fields changed; the copy is validated."""
         return msgspec.structs.replace(self, **(update or {}))
 
     def _convert(self, **types: Any) -> None:
-        """Make fields that came as dicts (``Response(**payload)``) what they should be."""
+        """Convert fields given as plain JSON values (``Response(**payload)``) to their types."""
         for name, type_ in types.items():
             value = getattr(self, name)
             if isinstance(value, (Mapping, list, str)):

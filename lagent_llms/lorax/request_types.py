@@ -1,4 +1,4 @@
-"""What a request to LoRAX may hold, checked here: a wrong merge strategy, for one, would abort the router."""
+"""Types of requests, validated before they are sent: an unknown merge strategy would abort the router."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from .base_model import BaseModel
 from .error_types import ValidationError
-from .models import Model
 from .response_format import ResponseFormat, response_format
 
 __all__ = [
@@ -31,26 +31,26 @@ MAJORITY_SIGN_METHODS = ["total", "frequency"]
 Check = Callable[[str, Any], Any]
 
 
-def refuse(name: str, value: object, allowed: str) -> ValidationError:
-    """The error that `name` cannot be `value`."""
+def _not_allowed(name: str, value: object, allowed: str) -> ValidationError:
+    """Make the error for a `value` that `name` does not allow."""
     return ValidationError(f"`{name}` must be {allowed}, got {value!r}", argument=name)
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise refuse(name, value, "a string")
+        raise _not_allowed(name, value, "a string")
     return value
 
 
 def _token(name: str, value: Any) -> str:
-    if not isinstance(value, str):  # it is not shown, whatever it is
+    if not isinstance(value, str):  # the message must not show the value
         raise ValidationError(f"`{name}` must be a string, got a {type(value).__name__}", argument=name)
     return value
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise refuse(name, value, "True or False")
+        raise _not_allowed(name, value, "True or False")
     return value
 
 
@@ -58,18 +58,18 @@ def _integer(allowed: str, low: int, high: float = math.inf) -> Check:
     def check(name: str, value: Any) -> int:
         whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
         if isinstance(value, bool) or not whole or not low <= value <= high:
-            raise refuse(name, value, allowed)
+            raise _not_allowed(name, value, allowed)
         return int(value)
 
     return check
 
 
-def _number(allowed: str, right: Callable[[float], bool]) -> Check:
+def _number(allowed: str, is_allowed: Callable[[float], bool]) -> Check:
     def check(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-            raise refuse(name, value, allowed)
-        if not right(float(value)):
-            raise refuse(name, value, allowed)
+            raise _not_allowed(name, value, allowed)
+        if not is_allowed(float(value)):
+            raise _not_allowed(name, value, allowed)
         return int(value) if isinstance(value, Integral) else float(value)
 
     return check
@@ -79,7 +79,7 @@ def _one_of(names: list[str]) -> Check:
     def check(name: str, value: Any) -> str:
         plain = value.value if isinstance(value, Enum) else value
         if plain not in names:
-            raise refuse(name, value, f"one of {names}")
+            raise _not_allowed(name, value, f"one of {names}")
         return str(plain)
 
     return check
@@ -88,7 +88,7 @@ def _one_of(names: list[str]) -> Check:
 def _list(check: Check, allowed: str) -> Check:
     def check_all(name: str, value: Any) -> list[Any]:
         if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-            raise refuse(name, value, allowed)
+            raise _not_allowed(name, value, allowed)
         return [check(f"{name}[{index}]", item) for index, item in enumerate(value)]
 
     return check_all
@@ -96,7 +96,7 @@ def _list(check: Check, allowed: str) -> Check:
 
 def _stop(name: str, value: Any) -> str:
     if not _text(name, value):
-        raise refuse(name, value, "a string that is not empty")
+        raise _not_allowed(name, value, "a string that is not empty")
     return str(value)
 
 
@@ -104,10 +104,10 @@ def _merged(name: str, value: Any) -> MergedAdapters:
     if isinstance(value, MergedAdapters):
         return value
     if not isinstance(value, Mapping):
-        raise refuse(name, value, "a MergedAdapters, or a dict of its fields")
+        raise _not_allowed(name, value, "a MergedAdapters, or a dict of its fields")
     if stray := [key for key in value if key not in MergedAdapters.__struct_fields__]:
         raise ValidationError(
-            f"`{name}` has no field {stray[0]!r}; there are {list(MergedAdapters.__struct_fields__)}",
+            f"`{name}` has no field {stray[0]!r}; the fields are {list(MergedAdapters.__struct_fields__)}",
             argument=name,
         )
     if missing := [key for key in ("ids", "weights") if key not in value]:
@@ -146,8 +146,8 @@ _CHECKS: dict[str, Check] = {
     "return_k_alternatives": _positive_integer,
     "response_format": lambda name, value: response_format(value),
 }
-#: What the server takes no null for.
-_NEVER_NONE = frozenset(
+#: Fields for which the server does not accept null.
+_NOT_NULLABLE = frozenset(
     {
         "decoder_input_details", "details", "do_sample", "ignore_eos_token", "return_full_text", "stop",
         "watermark",
@@ -155,15 +155,18 @@ _NEVER_NONE = frozenset(
 )  # fmt: skip
 
 
-class MergedAdapters(Model):
-    """Several adapters made into one.
+class MergedAdapters(BaseModel):
+    """Several adapters to merge into one.
 
     Attributes:
-        ids: The adapters, one or more.
-        weights: How much of each; as many as ids.
-        merge_strategy: 'linear' (the default), 'ties', 'dare_linear' or 'dare_ties'.
-        density: Share of the weights that is kept, 0 to 1; all strategies but 'linear' take one.
-        majority_sign_method: 'total' (the default) or 'frequency', for 'ties' and 'dare_ties'.
+        ids: Adapter ids, one or more.
+        weights: Weight of each adapter, as many as ids.
+        merge_strategy: 'linear' (the server's default), 'ties', 'dare_linear' or 'dare_ties'.
+        density: Fraction of the adapters' weights to keep, 0 to 1; for all strategies but 'linear'.
+        majority_sign_method: 'total' (the server's default) or 'frequency'; for 'ties' and 'dare_ties'.
+
+    Raises:
+        ValidationError: A value is not allowed.
     """
 
     ids: list[str]
@@ -194,11 +197,11 @@ class MergedAdapters(Model):
             )
 
 
-class Parameters(Model, kw_only=True):
-    """How to generate; see `lagent_llms.lorax.Client.generate`.
+class Parameters(BaseModel, kw_only=True):
+    """Parameters of a generation; see `lagent_llms.lorax.Client.generate`.
 
     Raises:
-        ValidationError: A value the server would refuse, or be stopped by.
+        ValidationError: The server would reject a value, or abort because of it.
     """
 
     adapter_id: str | None = None
@@ -229,7 +232,7 @@ class Parameters(Model, kw_only=True):
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
             value = getattr(self, name)
-            if value is not None or name in _NEVER_NONE:
+            if value is not None or name in _NOT_NULLABLE:
                 setattr(self, name, check(name, value))
         if self.adapter_id is not None and self.merged_adapters is not None:
             raise ValidationError(
@@ -247,7 +250,7 @@ class Parameters(Model, kw_only=True):
             raise ValidationError("you must use sampling when `best_of` is > 1", argument="best_of")
 
     def __repr__(self) -> str:
-        """What differs from the defaults; the token is not shown."""
+        """The parameters that differ from the defaults, with `api_token` redacted."""
         defaults = Parameters()
         given = {
             name: "***" if name == "api_token" else value
@@ -257,15 +260,15 @@ class Parameters(Model, kw_only=True):
         return f"Parameters({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def body(self) -> dict[str, Any]:
-        """What is sent: every field that has a value, also where it is the default here."""
+        """The JSON body: every field that is not None, defaults included."""
         return self.model_dump(exclude_none=True)
 
 
-class Request(Model):
-    """A whole request.
+class Request(BaseModel):
+    """A generation request: prompt (`inputs`), parameters, and whether to stream.
 
     Raises:
-        ValidationError: The prompt is empty, or it asks for what streams do not have.
+        ValidationError: The prompt is empty, or a parameter is not supported for streams.
     """
 
     inputs: str
@@ -278,15 +281,15 @@ class Request(Model):
         _check_request(self)
 
     def body(self) -> dict[str, Any]:
-        """What is sent."""
+        """The JSON body."""
         return _body(self)
 
 
-class BatchRequest(Model):
+class BatchRequest(BaseModel):
     """A request with several inputs.
 
     Raises:
-        ValidationError: There is no input, or it asks for what streams do not have.
+        ValidationError: `inputs` is empty, or a parameter is not supported for streams.
     """
 
     inputs: list[str]
@@ -300,13 +303,13 @@ class BatchRequest(Model):
         _check_request(self)
 
     def body(self) -> dict[str, Any]:
-        """What is sent."""
+        """The JSON body."""
         return _body(self)
 
 
 def _body(request: Request | BatchRequest) -> dict[str, Any]:
     body: dict[str, Any] = {"inputs": request.inputs, "stream": request.stream}
-    if request.parameters is not None:  # the server takes no null here
+    if request.parameters is not None:  # the server does not accept null
         body["parameters"] = request.parameters.body()
     return body
 

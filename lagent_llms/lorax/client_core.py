@@ -1,0 +1,167 @@
+"""Shared by `Client` and `AsyncClient`: constructor, state of a stream, and signatures of the methods."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ..errors import InvalidArgument, LLMError
+from ..http.endpoints import Endpoints, check_url, public_url
+from ..http.exchange import Call
+from ..http.messages import ResponseHead
+from ..http.retry import RetryPolicy
+from ..params import Timeout
+from .error_types import ValidationError
+from .protocol import Secrets
+from .response_types import ResponseHeaders, StreamResponse
+
+__all__ = ["ClientCore", "StreamState", "copy_signature"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Longest connect timeout, in seconds, unless a `Timeout` object sets it.
+_CONNECT_TIMEOUT = 5.0
+
+
+class ClientCore:
+    """Base of the clients of a LoRAX server.
+
+    Args:
+        base_url: Base URL of the server.
+        headers: Headers of every request; ``{"Authorization": "Bearer TOKEN"}`` for Predibase and for private
+            adapters.
+        cookies: Cookies of every request.
+        timeout: Longest wait for the next part of a response, in seconds (default 60), streams included;
+            connecting takes at most 5 s of it. A `lagent_llms.Timeout` sets each limit, None waits forever.
+        max_session_retries: Number of retries after a failed connect or status 429, 502, 503 or 504 (default
+            2). A request is not repeated once its response has begun, nor if the connection broke after the
+            request was sent.
+        verify: False accepts any certificate; a path names a file of trusted certificates.
+
+    Raises:
+        ValidationError: An argument is not allowed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        timeout: float | Timeout | None = 60,
+        *,
+        max_session_retries: int = 2,
+        verify: bool | str = True,
+    ) -> None:
+        try:
+            self.base_url = check_url("base_url", base_url)
+            self._timeout = _to_timeout(timeout)
+        except InvalidArgument as error:
+            raise ValidationError(str(error), argument=error.argument) from None
+        retries = max_session_retries
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise ValidationError(
+                f"`max_session_retries` must be an integer of 0 or more, got {retries!r}",
+                argument="max_session_retries",
+            )
+        self.headers = _checked_strings("headers", headers)
+        self.cookies = _checked_strings("cookies", cookies)
+        self.timeout = timeout
+        self.max_session_retries = retries
+        self._secrets = (*Secrets.in_headers(self.headers), *self.cookies.values())
+        sent = dict(self.headers)
+        if self.cookies:
+            sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        self._transport_options: dict[str, Any] = {
+            "headers": sent,
+            "retry": RetryPolicy(retries, after_connect_timeout=False),
+            "verify": verify,
+        }
+        self._endpoints = Endpoints([self.base_url])
+
+    def __repr__(self) -> str:
+        """The server's URL and the names of headers and cookies, without their values."""
+        shown = [repr(public_url(self.base_url))]
+        shown += [
+            f"{name}={sorted(getattr(self, name))}" for name in ("headers", "cookies") if getattr(self, name)
+        ]
+        return f"{type(self).__name__}({', '.join(shown)}, timeout={self.timeout!r})"
+
+    def secrets(self, *more: str | None) -> Secrets:
+        """Values to redact from errors: secret headers, cookies, and `more`."""
+        return Secrets.of(*self._secrets, *more)
+
+
+class StreamState:
+    """Headers and text that a stream has received. Holds no reference to the stream, which can be collected.
+
+    Attributes:
+        headers: Counts and names from the response's headers; None before the first item.
+    """
+
+    __slots__ = ("_parts", "headers")
+
+    def __init__(self) -> None:
+        self.headers: ResponseHeaders | None = None
+        self._parts: list[str] = []
+
+    def capture_headers(self, call: Call[StreamResponse]) -> Call[StreamResponse]:
+        """Return `call` with a decoder that also stores the response's headers here."""
+
+        def decoder(head: ResponseHead) -> Any:
+            self.headers = ResponseHeaders.of(head)
+            return call.decoder(head)
+
+        return replace(call, decoder=decoder)
+
+    def add(self, response: StreamResponse) -> None:
+        """Add the text of the next token, unless the token is special."""
+        if not response.token.special:
+            self._parts.append(response.token.text)
+
+    def add_partial_text(self, error: BaseException) -> None:
+        """Set `error.partial` to the text received so far, if it is an `LLMError` without one."""
+        if isinstance(error, LLMError) and not error.partial:
+            error.partial = "".join(self._parts)
+
+
+def copy_signature(method: F, build: Callable[..., Any], returns: str) -> F:
+    """Give `method` the name, docstring and signature of `build`.
+
+    The first parameter becomes ``self``, the return annotation becomes `returns`.
+    """
+    signature = inspect.signature(build)
+    first, *others = signature.parameters.values()
+    method.__name__, method.__doc__ = build.__name__, build.__doc__
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[first.replace(name="self", annotation=inspect.Parameter.empty), *others],
+        return_annotation=returns,
+    )
+    return method
+
+
+def _to_timeout(timeout: Any) -> Timeout:
+    if timeout is None:
+        return Timeout(connect=_CONNECT_TIMEOUT, first_token=None, idle=None)
+    if isinstance(timeout, Timeout):
+        return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise InvalidArgument(
+            f"`timeout` must be a number of seconds above 0, a Timeout or None, got {timeout!r}",
+            argument="timeout",
+        )
+    return Timeout(connect=min(_CONNECT_TIMEOUT, timeout), first_token=timeout, idle=timeout)
+
+
+def _checked_strings(name: str, given: Any) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ValidationError(
+            f"`{name}` must be a dict of strings, got {type(given).__name__}", argument=name
+        )
+    for key, value in given.items():
+        if not isinstance(key, str) or not isinstance(value, str) or "\n" in value or "\r" in value:
+            raise ValidationError(f"`{name}[{key!r}]` must be a string of one line", argument=name)
+    return dict(given)
