@@ -1,4 +1,4 @@
-"""`lagent_llms.templates` under the name that lagent's users import."""
+"""`lagent_llms.templates` under the name of lagent's module."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""Meta templates: from the messages of a dialog to a prompt, byte-equal to the model's own template.
+"""Meta templates: render the messages of a dialog to a prompt, byte-equal to the model's own template.
 
-`load_template('internlm2')` gives a family of `meta_templates/`; it also takes lagent's list of
-dicts, a family file, a model directory and a Jinja template. docs/meta_templates.md describes the format.
-Rendering, validation and YAML are imported when a template is loaded.
+`load_template('internlm2')` loads a family of `meta_templates/`; it also accepts lagent's list of dicts, a
+family file, a model directory and a Jinja template. docs/meta_templates.md describes the format. Rendering,
+validation and YAML are imported when a template is loaded.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from ..schema import Message, ToolCall
 from .history import History, Rendered
 
 if TYPE_CHECKING:
-    from .tools import ToolCallForm
+    from .tools import ToolCallFormat
 
 __all__ = ["ChatTemplate", "GuardedTemplate", "marks_in", "text_of"]
 
@@ -44,7 +44,7 @@ class ChatTemplate(ABC):
     bos_by: Literal["text", "server", "none"] = "none"
     stop_words: tuple[str, ...] = ()
     special_tokens: tuple[str, ...] = ()
-    tool_call: ToolCallForm | None = None
+    tool_call: ToolCallFormat | None = None
 
     @property
     def adds_bos(self) -> bool:

@@ -1,4 +1,4 @@
-"""Conditions of a family file, compiled to functions of where a turn or a prompt stands."""
+"""Compile the conditions of a family file to functions of a turn or a prompt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from ..schema import Message
-from .placeholders import Operation, Text, Values
+from .placeholders import Operation, PlaceholderText, Values
 from .schema import NONE, Case
 
 __all__ = ["CompiledCase", "PromptContext", "TurnContext", "compile_case"]
@@ -15,18 +15,18 @@ __all__ = ["CompiledCase", "PromptContext", "TurnContext", "compile_case"]
 
 @dataclass(slots=True)
 class TurnContext:
-    """One turn and where it stands.
+    """One turn and its position in the dialog.
 
     Attributes:
-        values: Options and the clock.
-        roles: The roles of all turns.
-        position: Its place among them.
-        index: Its place among the messages, for errors.
-        message: The message itself.
-        content: Its text; reasoning is taken out of it before it is written.
-        generation: Whether a generation prompt is asked for.
-        last_query: Position of the last question, the number of turns when there is none.
-        reasoning: The reasoning of an answer.
+        values: Values of the placeholders.
+        roles: Roles of all turns.
+        position: Position among the turns.
+        index: Index among the messages, for errors.
+        message: The message.
+        content: Text of the message; rendering removes the reasoning from it.
+        generation: True if the prompt ends with a generation prompt.
+        last_query: Position of the last question; the number of turns if there is none.
+        reasoning: Reasoning of an answer.
     """
 
     values: Values
@@ -41,34 +41,34 @@ class TurnContext:
 
     @property
     def role(self) -> str:
-        """Its role."""
+        """Role of the turn."""
         return self.roles[self.position]
 
     @property
     def last(self) -> bool:
-        """Whether no turn follows."""
+        """True for the last turn."""
         return self.position == len(self.roles) - 1
 
     @property
     def previous(self) -> str:
-        """Role of the turn before it."""
+        """Role of the turn before, `NONE` for the first turn."""
         return self.roles[self.position - 1] if self.position else NONE
 
     @property
     def next(self) -> str:
-        """Role of the turn after it."""
+        """Role of the turn after, `NONE` for the last turn."""
         return NONE if self.last else self.roles[self.position + 1]
 
 
 class PromptContext(NamedTuple):
-    """A whole dialog, for the text around its turns.
+    """A dialog as a whole, for the text before and after its turns.
 
     Attributes:
-        values: Options and the clock.
-        generation: Whether a generation prompt is asked for.
+        values: Values of the placeholders.
+        generation: True if the prompt ends with a generation prompt.
         opens_with: Role of the first message.
         ends_with: Role of the last message.
-        first_turn: Role of the first turn (taken and removed messages are no turns).
+        first_turn: Role of the first turn (messages of the system text and removed ones are not turns).
         last_turn: Role of the last turn.
     """
 
@@ -85,21 +85,21 @@ Predicate: TypeAlias = Callable[[Any], bool]
 
 @dataclass(frozen=True, slots=True)
 class CompiledCase:
-    """A `Case` whose conditions are one function.
+    """A `Case` with its conditions compiled to one function.
 
     Attributes:
-        holds: The conditions.
-        texts: Replaced texts by key.
-        content: Replaced operation on the content, if `has_content`.
-        has_content: Whether `content` is replaced.
-        drop: The turn leaves nothing.
-        refuse: The reason a dialog is refused with.
-        neighbours: Roles of which one must be in the dialog, empty when the case may hold without.
-        edge: Whether the case can only hold at the first turn, the last one, or after the last question.
+        holds: True if all conditions are true for a context.
+        texts: Overridden texts by key.
+        content: Overridden operation on the content, if `has_content`.
+        has_content: True if `content` is overridden.
+        drop: Render the turn to nothing.
+        refuse: Reason for rejecting the dialog, '' to allow it.
+        neighbours: The case needs one of these roles in the dialog; empty if it may apply without.
+        edge: True if the case can apply only to the first turn, the last one, or after the last question.
     """
 
     holds: Predicate
-    texts: Mapping[str, str | Text]
+    texts: Mapping[str, str | PlaceholderText]
     content: Operation | None
     has_content: bool
     drop: bool
@@ -108,7 +108,7 @@ class CompiledCase:
     edge: bool
 
 
-def _among(name: str) -> Callable[[Any], Predicate]:
+def _role_in(name: str) -> Callable[[Any], Predicate]:
     return lambda roles: lambda context: getattr(context, name) in roles
 
 
@@ -129,14 +129,14 @@ _PREDICATES: dict[str, Callable[[Any], Predicate]] = {
     "parity": lambda odd: lambda turn: (turn.position % 2 == 1) is odd,
     "option": _option,
     **{
-        name: _among(name)
+        name: _role_in(name)
         for name in ("previous", "next", "opens_with", "ends_with", "first_turn", "last_turn")
     },
 }
 
 
 def compile_case(case: Case) -> CompiledCase:
-    """`case` with its conditions as one function."""
+    """Compile the conditions of `case` to one function."""
     conditions = case.when.conditions
     predicates = [_PREDICATES[name](wanted) for name, wanted in conditions]
     neighbours: frozenset[str] = frozenset()

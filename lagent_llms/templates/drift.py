@@ -1,4 +1,4 @@
-"""Template drift: a family against a model's own template, on generated dialogs."""
+"""Template drift: compare a family with a model's own template on generated dialogs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .families import TemplateSpec, load_template
 
 __all__ = ["Difference", "DriftReport", "check_template", "dialogs"]
 
-#: Pieces of contents: white space at both ends, nothing, other scripts, marks of templates, JSON.
+#: Pieces of generated contents: whitespace, other scripts, special tokens of templates, JSON.
 PIECES = (
     "", " ", "\n", "\n\n", "\t", "Hello", "What is 2 + 2?", "你好，世界", "🏯", "é", "\u3000", "\xa0", "\r\n",
     "<think>\n2 + 2\n</think>\n\n", "</think>", "<|im_end|>\n", "</s>", "<s>[INST]",
@@ -32,9 +32,9 @@ class Difference:
 
     Attributes:
         dialog: The messages.
-        add_generation_prompt: Whether a generation prompt was asked for.
-        family: What the family renders, or why it refuses.
-        model: What the model's own template renders, or why it refuses.
+        add_generation_prompt: Value of the argument of `render`.
+        family: Text rendered by the family, or its error.
+        model: Text rendered by the model's own template, or its error.
     """
 
     dialog: tuple[Message, ...]
@@ -44,12 +44,12 @@ class Difference:
 
     @property
     def position(self) -> int:
-        """The first character that differs; 0 when one of the two refuses."""
+        """Index of the first different character; 0 if one of the two is an error."""
         if not isinstance(self.family, str) or not isinstance(self.model, str):
             return 0
         pairs = zip(self.family, self.model, strict=False)
         shorter = min(len(self.family), len(self.model))
-        return next((place for place, (mine, other) in enumerate(pairs) if mine != other), shorter)
+        return next((index for index, (mine, other) in enumerate(pairs) if mine != other), shorter)
 
     def __str__(self) -> str:
         lines = [json.dumps(dict(message), ensure_ascii=False) for message in self.dialog]
@@ -63,26 +63,26 @@ class Difference:
             ]
         )
 
-    def _excerpt(self, told: str | TemplateError) -> str:
-        if not isinstance(told, str):
-            return f"refuses: {told}"
+    def _excerpt(self, result: str | TemplateError) -> str:
+        if not isinstance(result, str):
+            return f"refuses: {result}"
         start, end = max(0, self.position - CONTEXT), self.position + CONTEXT
-        before, after = told[start : self.position], told[self.position : end]
-        dots = ("…" if start else "", "…" if end < len(told) else "")
+        before, after = result[start : self.position], result[self.position : end]
+        dots = ("…" if start else "", "…" if end < len(result) else "")
         return f"{dots[0]}{before!r} | {after!r}{dots[1]}"
 
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """What a comparison found.
+    """Result of `check_template`.
 
     Attributes:
-        family: The family.
-        model: The model's template.
-        equal: Dialogs rendered alike.
-        refused: Dialogs that both refuse.
-        different: Dialogs rendered differently, or refused by one of the two.
-        first: The shortest of those, None when there is none.
+        family: Name of the family.
+        model: Name of the model's template.
+        equal: Number of dialogs rendered to the same text.
+        refused: Number of dialogs that both reject.
+        different: Number of dialogs rendered differently, or rejected by one of the two.
+        first: The shortest different dialog, None if there is none.
     """
 
     family: str
@@ -94,7 +94,7 @@ class DriftReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no dialog is rendered differently."""
+        """True if no dialog is rendered differently."""
         return self.different == 0
 
     def __str__(self) -> str:
@@ -107,13 +107,13 @@ def check_template(model_dir: TemplateSpec, family: TemplateSpec, n: int = 200, 
     """Compare a family with a model's own chat template on generated dialogs.
 
     Args:
-        model_dir: The model directory (or a tokenizer_config.json, or anything else `load_template` takes).
-        family: The family, by name or as anything else that `load_template` takes.
-        n: How many dialogs.
-        seed: Of the generator; the same seed makes the same dialogs.
+        model_dir: Model directory, its tokenizer_config.json, or any other argument of `load_template`.
+        family: Name of the family, or any other argument of `load_template`.
+        n: Number of dialogs.
+        seed: Seed of the generator; equal seeds give equal dialogs.
 
     Raises:
-        TemplateError: One of the two cannot be loaded.
+        TemplateError: One of the two templates cannot be loaded.
     """
     ours, theirs = load_template(family), load_template(model_dir)
     assert ours is not None
@@ -122,7 +122,7 @@ def check_template(model_dir: TemplateSpec, family: TemplateSpec, n: int = 200, 
     found: list[Difference] = []
     for dialog, generation in dialogs(n, seed):
         mine, other = _render(ours, dialog, generation), _render(theirs, dialog, generation)
-        if ours.bos_by == "server" and isinstance(other, str):  # there it is the tokenizer that writes it
+        if ours.bos_by == "server" and isinstance(other, str):  # the family leaves the BOS to the tokenizer
             other = other.removeprefix(ours.bos)
         if mine == other:
             equal += 1
@@ -144,7 +144,7 @@ def _render(template: ChatTemplate, dialog: list[Message], generation: bool) -> 
 
 
 def dialogs(n: int, seed: int = 0) -> Iterator[tuple[list[Message], bool]]:
-    """`n` dialogs, each with whether a generation prompt is asked for: plain chats, and ones out of order."""
+    """Generate `n` dialogs, with roles in and out of order, each with a value of add_generation_prompt."""
     source = random.Random(seed)
     for _ in range(n):
         roles = ["system"] * (source.random() < 0.5)

@@ -1,4 +1,4 @@
-"""Finds templates: family files by name, and whatever else a `meta_template=` may be."""
+"""Load templates: families by name, and every other value that `meta_template=` accepts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TemplateSpec", "available_templates", "load_template"]
 
-#: What `load_template` takes.
+#: Values that `load_template` accepts.
 TemplateSpec: TypeAlias = (
     "str | os.PathLike[str] | Sequence[Mapping[str, Any]] | Mapping[str, Any] | ChatTemplate"
 )
@@ -25,22 +25,25 @@ FOLDER = "meta_templates"
 
 
 def load_template(spec: TemplateSpec | None) -> ChatTemplate | None:
-    """The template that `spec` means.
+    """Load a template.
 
     Args:
-        spec: None (no template); the name of a family (`available_templates`); a list of dicts, as lagent's
-            meta templates are; a dict in the schema of a family file; the path of a family file; a model
-            directory, its tokenizer_config.json or chat_template.jinja (the model's own Jinja template); or a
-            Jinja template itself (a string that holds '{%' or '{{').
+        spec: None (no template); the name of a family (`available_templates`); lagent's list of dicts; a dict
+            in the schema of a family file; the path of a family file; a model directory, its
+            tokenizer_config.json or chat_template.jinja (the model's own Jinja template); or the source of a
+            Jinja template (a string that holds '{%' or '{{').
+
+    Returns:
+        The template; None if `spec` is None.
 
     Raises:
-        TemplateError: The template is wrong, or there is none of that name.
-        MissingDependency: A Jinja template without jinja2.
+        TemplateError: The template is not valid, or no family has this name.
+        MissingDependency: jinja2 is needed and not installed.
     """
     if spec is None or isinstance(spec, ChatTemplate):
         return spec
     if isinstance(spec, Mapping):
-        return _template(spec, str(spec.get("family", "meta_template")))
+        return _from_data(spec, str(spec.get("family", "meta_template")))
     if isinstance(spec, str) and ("{%" in spec or "{{" in spec):
         from .jinja import JinjaTemplate
 
@@ -58,12 +61,12 @@ def load_template(spec: TemplateSpec | None) -> ChatTemplate | None:
 
 
 def available_templates() -> tuple[str, ...]:
-    """The names of all families, aliases not included, sorted."""
-    return tuple(sorted(name[:-5] for name in _files() if name.endswith(".yaml")))
+    """Names of all families, without aliases, sorted."""
+    return tuple(sorted(name[:-5] for name in _file_names() if name.endswith(".yaml")))
 
 
 def _by_name_or_path(spec: str) -> ChatTemplate:
-    if f"{spec}.yaml" in _files():
+    if f"{spec}.yaml" in _file_names():
         return _family(spec)
     path = Path(spec)
     if path.is_dir() or path.suffix in (".json", ".jinja"):
@@ -82,26 +85,26 @@ def _by_name_or_path(spec: str) -> ChatTemplate:
 
 
 def _read_file(path: Path) -> ChatTemplate:
-    """The template in a file.
+    """Load the template in a family file.
 
     Raises:
-        TemplateError: The file cannot be read, is no YAML, or describes no valid family.
+        TemplateError: The file cannot be read, is not YAML, or does not describe a valid family.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TemplateError(f"{path}: cannot be read: {error}") from error
-    return _template(_parse(text, str(path)), path.name)
+    return _from_data(_parse_yaml(text, str(path)), path.name)
 
 
-def _template(raw: object, where: str) -> ChatTemplate:
+def _from_data(raw: object, where: str) -> ChatTemplate:
     from .render import MetaTemplate
     from .validate import read_family
 
     return MetaTemplate(read_family(raw, where))
 
 
-def _parse(text: str, where: str) -> object:
+def _parse_yaml(text: str, where: str) -> object:
     import yaml
 
     try:
@@ -115,7 +118,7 @@ def _parse(text: str, where: str) -> object:
 
 
 def _folder() -> Traversable:
-    """Where the families lie: inside an installed package, beside it in a checkout (an editable install)."""
+    """Folder of the family files: inside an installed package, beside the package in a checkout."""
     from importlib import resources
 
     installed = resources.files(__package__.rpartition(".")[0]) / FOLDER
@@ -123,17 +126,17 @@ def _folder() -> Traversable:
 
 
 @lru_cache(maxsize=1)
-def _files() -> frozenset[str]:
+def _file_names() -> frozenset[str]:
     return frozenset(entry.name for entry in _folder().iterdir())
 
 
 @cache
 def _family(name: str) -> ChatTemplate:
     file = _folder() / f"{name}.yaml"
-    return _template(_parse(file.read_text(encoding="utf-8"), file.name), file.name)
+    return _from_data(_parse_yaml(file.read_text(encoding="utf-8"), file.name), file.name)
 
 
 @lru_cache(maxsize=1)
 def _aliases() -> dict[str, str]:
-    """The name of the family each alias stands for."""
+    """Alias to name of the family."""
     return {alias: name for name in available_templates() for alias in _family(name).aliases}

@@ -1,4 +1,4 @@
-"""lagent's meta template of InternLM2: roles with names, tools and the interpreter among them."""
+"""lagent's meta template of InternLM2, with named roles for plugins and the interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's own Jinja chat template, rendered in jinja2's sandbox exactly as transformers does."""
+"""Render a model's own Jinja chat template in jinja2's sandbox, exactly as transformers does."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["JinjaTemplate", "load_model_template"]
 
-#: Names that a message's reasoning is passed under; templates read the first (gpt-oss the second).
+#: Keys of a message's reasoning; most templates read the first, gpt-oss the second.
 REASONING = ("reasoning_content", "thinking", "reasoning")
-#: The special tokens that transformers hands to a template, when the tokenizer has them.
+#: Special tokens that transformers passes to a template, if the tokenizer has them.
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-#: Marks the end of a message that is to be continued; a space follows to see whether the template strips.
+#: Marks the end of a message to continue (as in transformers); the space shows whether the template strips.
 CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
 @lru_cache(maxsize=64)
-def _compiled(source: str, where: str) -> Template:
+def _compile(source: str, where: str) -> Template:
     import jinja2
 
     from .sandbox import environment
@@ -42,11 +42,15 @@ class JinjaTemplate(ChatTemplate):
     """A chat template in Jinja.
 
     Args:
-        source: The template, or several by name ('default', 'tool_use').
-        where: Where it came from, as errors name it.
-        tokens: The special tokens that the template may use (bos_token, eos_token …).
-        bos_added: Whether the tokenizer adds a BOS to any text.
-        stop_words: Where an answer ends.
+        source: Source of the template, or several sources by name ('default', 'tool_use').
+        where: Origin of the template, for errors.
+        tokens: Special tokens for the template, by name (bos_token, eos_token …).
+        bos_added: True if the tokenizer adds a BOS to every text.
+        stop_words: Texts at which an answer ends.
+
+    Raises:
+        TemplateError: A source is not valid Jinja, or none is named 'default'.
+        MissingDependency: jinja2 is not installed.
     """
 
     def __init__(
@@ -61,16 +65,16 @@ class JinjaTemplate(ChatTemplate):
         sources = {"default": source} if isinstance(source, str) else dict(source)
         if "default" not in sources:
             raise TemplateError(
-                f"{where}: there is no template named 'default' (there are: {', '.join(sources)})"
+                f"{where}: there is no template named 'default' (templates: {', '.join(sources)})"
             )
         _require_jinja()
         self.name = where
-        self._templates = {name: _compiled(text, f"{where} ({name})") for name, text in sources.items()}
+        self._templates = {name: _compile(text, f"{where} ({name})") for name, text in sources.items()}
         self._sources = sources
         self._tokens = dict(tokens or {})
         self.bos = self._tokens.get("bos_token", "")
-        written = "bos_token" in sources["default"] or (self.bos and self.bos in sources["default"])
-        self.bos_by = "text" if self.bos and written else "server" if self.bos and bos_added else "none"
+        writes_bos = "bos_token" in sources["default"] or (self.bos and self.bos in sources["default"])
+        self.bos_by = "text" if self.bos and writes_bos else "server" if self.bos and bos_added else "none"
         self.stop_words = tuple(stop_words)
         self.special_tokens = tuple(
             dict.fromkeys((*self._tokens.values(), *self.stop_words, *marks_in(list(sources.values()))))
@@ -78,7 +82,7 @@ class JinjaTemplate(ChatTemplate):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Any role: only the template knows which it refuses."""
+        """Any role ('*'): which roles the template rejects shows only while rendering."""
         return ("*",)
 
     def render(
@@ -90,9 +94,9 @@ class JinjaTemplate(ChatTemplate):
         continue_final_message: bool = False,
         **options: Any,
     ) -> str:
-        """The prompt of a dialog; see `ChatTemplate.render`. Every option is a variable of the template."""
+        """See `ChatTemplate.render`. Every option is a variable of the template."""
         now = options.pop("now", local_time)
-        chat = [_message(message, index, self.name) for index, message in enumerate(messages)]
+        chat = [_plain_message(message, index, self.name) for index, message in enumerate(messages)]
         if continue_final_message:
             if not isinstance(chat[-1].get("content"), str):
                 raise TemplateError(f"{self.name}: the last message has no content to continue")
@@ -113,13 +117,13 @@ class JinjaTemplate(ChatTemplate):
             )
         except Exception as error:
             raise TemplateError(f"{self.name}: {error or type(error).__name__}") from error
-        return self._open_end(text, chat) if continue_final_message else text
+        return self._truncate_after_content(text, chat) if continue_final_message else text
 
-    def _open_end(self, text: str, chat: Sequence[Mapping[str, Any]]) -> str:
-        """`text` up to the content of its last message."""
-        said = chat[-1]["content"].removesuffix(CONTINUE).strip()
+    def _truncate_after_content(self, text: str, chat: Sequence[Mapping[str, Any]]) -> str:
+        """Truncate `text` after the content of its last message."""
+        content = chat[-1]["content"].removesuffix(CONTINUE).strip()
         at = text.rfind(CONTINUE.strip())
-        if at < 0 or said not in text:
+        if at < 0 or content not in text:
             raise TemplateError(
                 f"{self.name}: the template changes the last message, so it cannot be continued"
             )
@@ -133,8 +137,8 @@ def _require_jinja() -> None:
         raise MissingDependency.of("jinja2", "jinja") from error
 
 
-def _message(message: Message, index: int, where: str) -> dict[str, Any]:
-    """A message as a template sees it: plain data, its text parts joined, its reasoning under every name."""
+def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
+    """Convert a message to plain data: text parts joined, reasoning under both names that templates read."""
     plain: dict[str, Any] = _plain(message)
     if plain.get("content") is not None or not plain.get("tool_calls"):
         plain["content"] = text_of(message, index, where)
@@ -143,7 +147,7 @@ def _message(message: Message, index: int, where: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` in plain JSON types: a template must not get hold of an object with methods."""
+    """Convert `value` to plain JSON types, so that a template cannot call methods of objects."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, Mapping):
@@ -154,19 +158,20 @@ def _plain(value: Any) -> Any:
 
 
 def load_model_template(path: Path) -> JinjaTemplate:
-    """The chat template of a model.
+    """Load the chat template of a model.
 
     Args:
-        path: A model directory, its tokenizer_config.json, or a Jinja file (special tokens are taken from a
-            tokenizer_config.json beside it).
+        path: Model directory, its tokenizer_config.json, or a Jinja file (special tokens then come from the
+            tokenizer_config.json in the same directory).
 
     Raises:
-        TemplateError: There is no chat template, or a file cannot be read.
+        TemplateError: The model has no chat template, or a file cannot be read.
+        MissingDependency: jinja2 is not installed.
     """
     folder = path if path.is_dir() else path.parent
     config_file = path if path.suffix == ".json" else folder / "tokenizer_config.json"
-    config = _json(config_file) if config_file.is_file() or path.suffix == ".json" else {}
-    source = _text(path) if path.suffix == ".jinja" else _source(folder, config)
+    config = _read_json(config_file) if config_file.is_file() or path.suffix == ".json" else {}
+    source = _read_text(path) if path.suffix == ".jinja" else _find_source(folder, config)
     if not source:
         raise TemplateError(f"{path}: the model has no chat template; name a family instead")
     tokens = {name: text for name in TOKENS if (text := _token(config.get(name)))}
@@ -179,24 +184,24 @@ def load_model_template(path: Path) -> JinjaTemplate:
     )
 
 
-def _source(folder: Path, config: Mapping[str, Any]) -> str | dict[str, str]:
-    """The template(s): chat_template.jinja and its companions come before the tokenizer's configuration."""
+def _find_source(folder: Path, config: Mapping[str, Any]) -> str | dict[str, str]:
+    """Template source(s) of a model directory; chat_template.jinja has priority over the configuration."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         more = (folder / "additional_chat_templates").glob("*.jinja")
-        return {"default": _text(file), **{other.stem: _text(other) for other in sorted(more)}}
+        return {"default": _read_text(file), **{other.stem: _read_text(other) for other in sorted(more)}}
     given = config.get("chat_template")
     if given is None and (folder / "chat_template.json").is_file():
-        given = _json(folder / "chat_template.json").get("chat_template")
+        given = _read_json(folder / "chat_template.json").get("chat_template")
     if isinstance(given, list):
         return {item["name"]: item["template"] for item in given}
     return given if isinstance(given, str) else ""
 
 
 def _stop_words(folder: Path, config: Mapping[str, Any], eos: str) -> tuple[str, ...]:
-    """The EOS token, and the further ends of an answer that generation_config.json lists by id."""
+    """The EOS token, and the end tokens that generation_config.json lists by id."""
     file = folder / "generation_config.json"
-    ids = _json(file).get("eos_token_id") if file.is_file() else None
+    ids = _read_json(file).get("eos_token_id") if file.is_file() else None
     known = config.get("added_tokens_decoder") or {}
     listed = [_token(known.get(str(number))) for number in (ids if isinstance(ids, list) else [ids])]
     return tuple(dict.fromkeys(filter(None, (eos, *listed))))
@@ -207,16 +212,16 @@ def _token(value: object) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TemplateError(f"{path}: cannot be read: {error}") from error
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(_text(path))
+        value = json.loads(_read_text(path))
     except ValueError as error:
         raise TemplateError(f"{path}: no valid JSON: {error}") from error
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""lagent's two parsers of a meta template (a list of dicts), and that list as a `Family`."""
+"""lagent's two template parsers, and the conversion of its list of dicts to a `Family`."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from ..errors import TemplateError, nearest
 from ..schema import Message, check_messages
 from .base import text_of
 from .internlm2 import INTERNLM2_META
-from .placeholders import Text, parse_text
+from .placeholders import PlaceholderText, parse_placeholders
 from .reader import Reader
 from .render import MetaTemplate
 from .schema import Begin, Case, Family, Prompt, Role, When
-from .tools import ToolCallForm
+from .tools import ToolCallFormat
 
 __all__ = ["APITemplateParser", "LMTemplateParser", "lagent_family"]
 
 WHERE = "meta_template"
 KEYS = ("role", "begin", "end", "api_role", "fallback_role", "generate")
-#: What a message looks like to a parser: lagent lets bare strings stand among the messages of a dialog.
+#: Input of the parsers: a prompt or the messages of a dialog (lagent also allows strings among them).
 Dialog = str | Sequence[Message]
 
 
 def lagent_family(meta_template: Sequence[Mapping[str, Any]]) -> Family:
-    """The family that a list of dicts, as lagent's meta templates are, describes.
+    """Convert lagent's list of dicts to a family.
 
-    As in lagent, the assistant's turn is opened after a last message that is not the assistant's, whatever
-    `add_generation_prompt` says; a last message of a role with ``generate=True`` stays open. The BOS is the
-    tokenizer's to add.
+    As in lagent, the assistant's turn is opened after a last message of another role, whatever the value of
+    `add_generation_prompt`; a last message of a role with ``generate=True`` stays open. The tokenizer adds
+    the BOS.
 
     Raises:
-        TemplateError: A missing or unknown key, a wrong type, a role twice, no role 'assistant'.
+        TemplateError: A key is missing or unknown, a value has the wrong type, a role occurs twice, or the
+            role 'assistant' is missing.
     """
     roles = _roles(meta_template)
     if "assistant" not in roles:
@@ -40,19 +41,19 @@ def lagent_family(meta_template: Sequence[Mapping[str, Any]]) -> Family:
     opened = assistant.without_name if isinstance(assistant, Begin) else assistant
     closed = frozenset(name for name, role in roles.items() if role is roles["assistant"] or role.generate)
     ends_open = Case(When((("last_turn", closed),)), {"generation": "", "end": ""})
-    known = [dict(item) for item in meta_template] == INTERNLM2_META
+    is_internlm2 = [dict(item) for item in meta_template] == INTERNLM2_META
     return Family(
         name="meta_template",
         where=WHERE,
         bos_by="server",
         prompt=Prompt(generation=opened, end=opened, cases=(ends_open,)),
         roles=roles,
-        tool_call=INTERNLM2_CALL if known else None,
+        tool_call=INTERNLM2_CALL if is_internlm2 else None,
     )
 
 
-#: InternLM2's tool calls; the family file says the same.
-INTERNLM2_CALL = ToolCallForm(
+#: Format of InternLM2's tool calls, equal to that in meta_templates/internlm2.yaml.
+INTERNLM2_CALL = ToolCallFormat(
     "<|action_start|><|plugin|>\n", "<|action_end|>", "", ("parameters", "arguments")
 )
 
@@ -69,7 +70,7 @@ def _roles(meta_template: Sequence[Mapping[str, Any]]) -> dict[str, Role]:
         if not name:
             raise TemplateError(f"{WHERE}[{index}]: 'role' is missing")
         if name in roles:
-            raise TemplateError(f"{WHERE}[{index}]: role {name!r} is there twice")
+            raise TemplateError(f"{WHERE}[{index}]: role {name!r} occurs twice")
         reader.where = f"{WHERE}[{index}] (role {name!r})"
         roles[name] = Role(
             begin=_begin(reader),
@@ -81,7 +82,7 @@ def _roles(meta_template: Sequence[Mapping[str, Any]]) -> dict[str, Role]:
     for name, role in roles.items():
         if role.fallback_role and (role.fallback_role not in roles or role.fallback_role == name):
             raise TemplateError(
-                f"{WHERE} (role {name!r}): fallback_role {role.fallback_role!r} is no other role"
+                f"{WHERE} (role {name!r}): fallback_role {role.fallback_role!r} is not another role"
                 f"{nearest(role.fallback_role, roles)} (roles: {', '.join(roles)})"
             )
     return {name: roles.get(role.fallback_role, role) for name, role in roles.items()}
@@ -90,17 +91,22 @@ def _roles(meta_template: Sequence[Mapping[str, Any]]) -> dict[str, Role]:
 def _begin(reader: Reader) -> str | Begin:
     if not isinstance(reader.raw("begin"), Mapping):
         return reader.text("begin")
-    begin = Reader(reader.raw("begin"), reader.place("begin"), ("with_name", "without_name", "name"))
-    with_name: str | Text = parse_text(begin.place("with_name"), begin.text("with_name"), fixed={})
+    begin = Reader(reader.raw("begin"), reader.location("begin"), ("with_name", "without_name", "name"))
+    with_name: str | PlaceholderText = parse_placeholders(
+        begin.location("with_name"), begin.text("with_name"), fixed={}
+    )
     return Begin(with_name, begin.text("without_name"), dict(begin.mapping("name")))
 
 
 class LMTemplateParser:
-    """Makes a prompt of a dialog: lagent's parser for models that take text.
+    """lagent's parser for models that take text: render a dialog to a prompt.
 
     Args:
-        meta_template: A list of dicts (role, begin, end, fallback_role, generate), or None: the contents are
-            then joined by newlines.
+        meta_template: A list of dicts (role, begin, end, fallback_role, generate); None joins the contents
+            by newlines.
+
+    Raises:
+        TemplateError: The meta template is not valid.
     """
 
     def __init__(self, meta_template: Sequence[Mapping[str, Any]] | None = None) -> None:
@@ -108,16 +114,16 @@ class LMTemplateParser:
         self._template = MetaTemplate(lagent_family(meta_template)) if meta_template else None
 
     def __call__(self, messages: Dialog, add_generation_prompt: bool = True) -> str:
-        """The prompt of `messages`; a string is a prompt already and comes back as it is.
+        """Render `messages`; a string is a prompt already and is returned unchanged.
 
         Args:
             messages: The dialog, or a prompt.
-            add_generation_prompt: As every template takes it; lagent's format opens the assistant's turn
-                after a message of another role in any case.
+            add_generation_prompt: See `ChatTemplate.render`; lagent's format opens the assistant's turn after
+                a message of another role in any case.
 
         Raises:
-            TemplateError: An unknown role, or a content that is no text.
-            InvalidArgument: A message without role or content.
+            TemplateError: A role is unknown, or a content is not text.
+            InvalidArgument: A message has no role or content.
         """
         if isinstance(messages, str):
             return messages
@@ -128,11 +134,14 @@ class LMTemplateParser:
 
 
 class APITemplateParser:
-    """Makes messages with a server's roles of a dialog, for servers that apply a template of their own.
+    """lagent's parser for servers that apply their own template: map the roles of a dialog.
 
     Args:
-        meta_template: A list of dicts (role, api_role, begin, end, fallback_role), or None: messages stay as
-            they are.
+        meta_template: A list of dicts (role, api_role, begin, end, fallback_role); None leaves messages
+            unchanged.
+
+    Raises:
+        TemplateError: The meta template is not valid.
     """
 
     def __init__(self, meta_template: Sequence[Mapping[str, Any]] | None = None) -> None:
@@ -140,13 +149,13 @@ class APITemplateParser:
         self._roles = _roles(meta_template) if meta_template else None
 
     def __call__(self, messages: Dialog) -> list[dict[str, Any]]:
-        """`messages` with the server's roles, consecutive ones of the same role merged by a newline.
+        """Map roles to the server's and join consecutive messages of the same role by a newline.
 
-        A string is a message of the user. A role without `api_role` keeps its name.
+        A string becomes a message of the user. A role without `api_role` keeps its name.
 
         Raises:
-            TemplateError: An unknown role, or a content that is no text.
-            InvalidArgument: A message without role or content.
+            TemplateError: A role is unknown, or a content is not text.
+            InvalidArgument: A message has no role or content.
         """
         dialog = check_messages(
             [{"role": "user", "content": messages}] if isinstance(messages, str) else messages

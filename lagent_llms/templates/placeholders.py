@@ -1,7 +1,7 @@
-"""Placeholders in the strings of a template, and the operations on a message's content.
+"""Placeholders in the texts of a template, and operations on a message's content.
 
-`{bos}` and `{eos}` are filled in once, when a family is read; what only a message or a call knows (`{name}`,
-`{date:%d %b %Y}`) is filled in while rendering. `{{` and `}}` are literal braces.
+`{bos}` and `{eos}` are replaced when a family is read; placeholders that depend on a message or a call
+(`{name}`, `{date:%d %b %Y}`) are replaced while rendering. `{{` and `}}` are literal braces.
 """
 
 from __future__ import annotations
@@ -15,30 +15,37 @@ from typing import Any, TypeAlias
 
 from ..errors import TemplateError, nearest
 
-__all__ = ["Marked", "Operation", "Text", "Values", "content_operation", "parse_text"]
+__all__ = [
+    "Operation",
+    "PlaceholderText",
+    "TriggeredOperation",
+    "Values",
+    "content_operation",
+    "parse_placeholders",
+]
 
-#: What a placeholder may refer to while rendering.
+#: Values of placeholders while rendering, by name.
 Values: TypeAlias = Mapping[str, Any]
 Operation: TypeAlias = Callable[[str], str]
 
-#: Placeholders every text may use; the names of the family's options come on top.
+#: Placeholders that every text may use, besides the family's options.
 PLACEHOLDERS = ("bos", "eos", "role", "Role", "name", "reasoning", "date:FORMAT")
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A text with at least one placeholder that only rendering can fill in.
+class PlaceholderText:
+    """A text with at least one placeholder that is replaced while rendering.
 
     Attributes:
-        pieces: Literal text at even places, placeholders at odd ones.
+        pieces: Literal text at even indices, names of placeholders at odd ones.
     """
 
     pieces: tuple[str, ...]
 
     def fill(self, values: Values) -> str:
-        """The text, its placeholders replaced by `values` (a missing one by '')."""
+        """Replace the placeholders by `values`; a missing value is ''."""
         parts = list(self.pieces)
         for index in range(1, len(parts), 2):
             parts[index] = _value(parts[index], values)
@@ -60,21 +67,26 @@ def _strftime(now: Any, layout: str) -> str:
 
 
 def local_time() -> datetime:
-    """Now, on the clock of this machine (what chat templates call strftime_now)."""
+    """The current local time, for `{date:…}` and for Jinja's `strftime_now`."""
     return datetime.now()
 
 
-def parse_text(where: str, text: str, *, fixed: Mapping[str, str], names: Iterable[str] = ()) -> str | Text:
-    """`text` as a plain string when `fixed` fills all its placeholders, else as a `Text`.
+def parse_placeholders(
+    where: str, text: str, *, fixed: Mapping[str, str], names: Iterable[str] = ()
+) -> str | PlaceholderText:
+    """Parse a text of a family file.
 
     Args:
-        where: File, role and key, for the error.
-        text: The text as written.
-        fixed: Placeholders known now ('bos', 'eos').
-        names: Placeholders known while rendering, beyond those every text may use (options).
+        where: File, role and key, for errors.
+        text: Text as written in the file.
+        fixed: Values of the placeholders to replace now ('bos', 'eos').
+        names: Placeholders to replace while rendering, besides those every text may use (options).
+
+    Returns:
+        A string if `fixed` replaces all placeholders, else a `PlaceholderText`.
 
     Raises:
-        TemplateError: An unknown placeholder, or a brace that stands alone.
+        TemplateError: An unknown placeholder, or a single brace.
     """
     known = {"role", "Role", "name", "reasoning", *names}
     pieces = [""]
@@ -98,56 +110,59 @@ def parse_text(where: str, text: str, *, fixed: Mapping[str, str], names: Iterab
                 f"(allowed: {', '.join(allowed)}; write '{{{{' for a brace)"
             )
     pieces[-1] += text[end:]
-    return pieces[0] if len(pieces) == 1 else Text(tuple(pieces))
+    return pieces[0] if len(pieces) == 1 else PlaceholderText(tuple(pieces))
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
-    """An operation that leaves a content without `mark` as it is.
+class TriggeredOperation:
+    """An operation that changes only contents that hold `trigger`.
 
     Attributes:
-        mark: What a content must hold to be changed.
-        change: What is then done to it.
+        trigger: Text that a content must hold to be changed.
+        operation: Operation to apply then.
     """
 
-    mark: str
-    change: Operation
+    trigger: str
+    operation: Operation
 
     def __call__(self, content: str) -> str:
-        """`content`, changed if it holds the mark."""
-        return self.change(content) if self.mark in content else content
+        """Apply the operation if `content` holds the trigger."""
+        return self.operation(content) if self.trigger in content else content
 
 
 def _chain(first: Operation, second: Operation) -> Operation:
     return lambda content: second(first(content))
 
 
-#: Operations that are a bare word, and those that take an argument.
-_WORDS: dict[str, Operation] = {
+#: Operations without and with an argument.
+_WITHOUT_ARGUMENT: dict[str, Operation] = {
     "strip": str.strip,
     "lstrip": str.lstrip,
     "rstrip": str.rstrip,
     "json": lambda content: json.dumps(str.__str__(content), ensure_ascii=False),
 }
-_WITH_TEXT: dict[str, Callable[[str], Operation]] = {
+_WITH_ARGUMENT: dict[str, Callable[[str], Operation]] = {
     "strip": lambda chars: lambda content: content.strip(chars),
     "lstrip": lambda chars: lambda content: content.lstrip(chars),
     "rstrip": lambda chars: lambda content: content.rstrip(chars),
-    "after": lambda mark: Marked(mark, lambda content: content.rpartition(mark)[2]),
-    "before": lambda mark: Marked(mark, lambda content: content.partition(mark)[0]),
+    "after": lambda mark: TriggeredOperation(mark, lambda content: content.rpartition(mark)[2]),
+    "before": lambda mark: TriggeredOperation(mark, lambda content: content.partition(mark)[0]),
 }
-_OPERATIONS = (*_WORDS, "after", "before", "replace")
+_OPERATIONS = (*_WITHOUT_ARGUMENT, "after", "before", "replace")
 
 
 def content_operation(where: str, raw: object) -> Operation | None:
-    """The operation that the `content` key of a role describes, None when there is nothing to do.
+    """Compile the `content` key of a role.
 
     Args:
-        where: File, role and key, for the error.
-        raw: A word, a mapping of one operation to its argument, or a list of those, in order.
+        where: File, role and key, for errors.
+        raw: Name of an operation, a mapping of one operation to its argument, or a list of those, in order.
+
+    Returns:
+        One operation, None if `raw` is empty.
 
     Raises:
-        TemplateError: An unknown operation or a wrong argument.
+        TemplateError: An unknown operation, or a wrong argument.
     """
     result: Operation | None = None
     for step in raw if isinstance(raw, (list, tuple)) else [raw]:
@@ -159,16 +174,16 @@ def content_operation(where: str, raw: object) -> Operation | None:
 
 
 def _operation(where: str, step: object) -> Operation:
-    if isinstance(step, str) and step in _WORDS:
-        return _WORDS[step]
+    if isinstance(step, str) and step in _WITHOUT_ARGUMENT:
+        return _WITHOUT_ARGUMENT[step]
     if isinstance(step, Mapping) and len(step) == 1:
         ((name, argument),) = step.items()
-        if name in _WITH_TEXT and isinstance(argument, str) and argument:
-            return _WITH_TEXT[name](argument)
+        if name in _WITH_ARGUMENT and isinstance(argument, str) and argument:
+            return _WITH_ARGUMENT[name](argument)
         if name == "replace" and _is_pair(argument):
             old, new = argument
-            return Marked(old, lambda content: content.replace(old, new))
-        step = name if name not in (*_WITH_TEXT, "replace") else f"{name} with argument {argument!r}"
+            return TriggeredOperation(old, lambda content: content.replace(old, new))
+        step = name if name not in (*_WITH_ARGUMENT, "replace") else f"{name} with argument {argument!r}"
     raise TemplateError(
         f"{where}: unknown content operation {step!r}{nearest(str(step), _OPERATIONS)} "
         "(allowed: strip, lstrip, rstrip, json, {strip|lstrip|rstrip: CHARS}, {after: TEXT}, {before: TEXT}, "

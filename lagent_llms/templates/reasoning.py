@@ -1,4 +1,4 @@
-"""The reasoning inside an answer: where it is taken from, and the text without it."""
+"""Separate the reasoning of an answer from its text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["take_reasoning", "without_reasoning"]
 
 
 def take_reasoning(turn: TurnContext, marks: Thinking) -> None:
-    """Move the reasoning of an answer out of its content, as Qwen's templates do.
+    """Move the reasoning from `turn.content` to `turn.reasoning`, as Qwen's templates do.
 
-    A `reasoning_content` of the message comes first; its content is then left as it is.
+    If the message has a `reasoning_content`, that is the reasoning and the content stays unchanged.
     """
     given = turn.message.get("reasoning_content")
     if isinstance(given, str):
@@ -23,5 +23,5 @@ def take_reasoning(turn: TurnContext, marks: Thinking) -> None:
 
 
 def without_reasoning(content: str, marks: Thinking) -> str:
-    """The text of an answer after its reasoning."""
+    """Remove the reasoning from an answer."""
     return content.rpartition(marks.close)[2].lstrip("\n") if marks.close in content else content

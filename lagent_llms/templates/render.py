@@ -1,4 +1,4 @@
-"""Renders a family: what precedes the turns, the turns themselves, and what follows them."""
+"""Render a dialog with a family: the text before the turns, the turns, and the text after them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
 from .base import ChatTemplate, marks_in, text_of
 from .cases import PromptContext, TurnContext, compile_case
-from .fast_path import Bulk, compile_bulk, filled, nameless
+from .fast_path import FastPath, begin_without_name, compile_fast_path, fill
 from .history import History, Rendered, Written
-from .placeholders import Text, Values, local_time
+from .placeholders import PlaceholderText, Values, local_time
 from .reasoning import take_reasoning
 from .schema import NONE, OTHERS, Begin, Family, Role
-from .system_message import START, check_alternation, place_system, system_text, turns_of
+from .system_message import START, check_alternation, system_position, system_text, turns_of
 from .tools import ToolsMessage
 
 __all__ = ["MetaTemplate"]
 
 _ROLE = itemgetter("role")
 _CONTENT = itemgetter("content")
-#: Most sets of roles whose compiled form is remembered (a dialog may hold any role name).
-_REMEMBERED = 64
+#: Largest number of cached fast paths, one for each set of roles (a dialog may hold any role name).
+_MAX_FAST_PATHS = 64
 
 
 class MetaTemplate(ChatTemplate):
-    """The template of a `Family`.
+    """Chat template of a `Family`.
 
     Args:
         family: The validated family.
@@ -42,23 +42,24 @@ class MetaTemplate(ChatTemplate):
         self.stop_words = family.stop_words
         self.tool_call = family.tool_call
         self.special_tokens = _special_tokens(family)
-        self._cases = {name: tuple(map(compile_case, role.cases)) for name, role in _entries(family).items()}
+        roles = _all_roles(family)
+        self._cases = {name: tuple(map(compile_case, role.cases)) for name, role in roles.items()}
         self._prompt_cases = tuple(map(compile_case, family.prompt.cases))
-        self._asks_query = any(
-            name == "after_query" for role in _entries(family).values() for case in role.cases
+        self._uses_last_query = any(
+            name == "after_query" for role in roles.values() for case in role.cases
             for name, _ in case.when.conditions
         )  # fmt: skip
-        self._at = family.system.at if family.system is not None else ""
+        self._system_at = family.system.at if family.system is not None else ""
         self._defaults: dict[str, Any] = {"now": local_time, **family.options}
-        self._moving = any(isinstance(value, Text) for value in family.options.values())
-        self._bulks: dict[frozenset[str], Bulk | None] = {}
+        self._moving = any(isinstance(value, PlaceholderText) for value in family.options.values())
+        self._fast_paths: dict[frozenset[str], FastPath | None] = {}
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of the family that are not refused; '*' stands for any."""
-        taken = ("system",) if self.family.system else ()
-        allowed = (name for name, role in _entries(self.family).items() if role.word != "refuse")
-        return tuple(dict.fromkeys((*taken, *allowed)))
+        """Roles that the family allows; '*' stands for any."""
+        system = ("system",) if self.family.system else ()
+        allowed = (name for name, role in _all_roles(self.family).items() if role.word != "refuse")
+        return tuple(dict.fromkeys((*system, *allowed)))
 
     def render(
         self,
@@ -69,13 +70,13 @@ class MetaTemplate(ChatTemplate):
         continue_final_message: bool = False,
         **options: Any,
     ) -> str:
-        """The prompt of a dialog; see `ChatTemplate.render`."""
+        """See `ChatTemplate.render`."""
         if tools and self.family.tools is None:
             raise UnsupportedParameter(
                 f"{self.name}: this template has no place for tools", parameter="tools", backend=self.name
             )
         if tools and isinstance(self.family.tools, ToolsMessage):
-            messages, tools = self.family.tools.place(messages, tools), None
+            messages, tools = self.family.tools.insert(messages, tools), None
         values = self._values(options)
         generation = add_generation_prompt and not continue_final_message
         roles = [*map(_ROLE, messages)]
@@ -160,10 +161,10 @@ class MetaTemplate(ChatTemplate):
         )
         return further, text + around["generation"]
 
-    def _steady(self, kinds: frozenset[str]) -> Bulk | None:
-        """The fast path for turns of these roles, if their place does not change how they are written."""
-        bulk = self._bulk(kinds)
-        return None if bulk is None or bulk.edges else bulk
+    def _steady(self, kinds: frozenset[str]) -> FastPath | None:
+        """The fast path for turns of these roles, if their text does not depend on their position at all."""
+        fast_path = self._fast_path(kinds)
+        return None if fast_path is None or fast_path.has_edge_cases else fast_path
 
     def _values(self, options: Mapping[str, Any]) -> Values:
         if not options and not self._moving:
@@ -176,13 +177,14 @@ class MetaTemplate(ChatTemplate):
                 )
         values = {**self._defaults, **options}
         return {
-            name: value.fill(values) if isinstance(value, Text) else value for name, value in values.items()
+            name: value.fill(values) if isinstance(value, PlaceholderText) else value
+            for name, value in values.items()
         }
 
     def _around(
         self, roles: Sequence[str], turns: Sequence[int], values: Values, generation: bool
     ) -> Mapping[str, str]:
-        """The texts around the turns: 'begin', 'end', 'generation'."""
+        """Texts before and after the turns: 'begin', 'end', 'generation'."""
         prompt = self.family.prompt
         texts = {"begin": prompt.begin, "end": prompt.end, "generation": prompt.generation}
         if self._prompt_cases:
@@ -199,7 +201,7 @@ class MetaTemplate(ChatTemplate):
                     if case.refuse:
                         raise TemplateError(f"{self.name}: {case.refuse}")
                     texts.update(case.texts)
-        return {key: filled(text, values) for key, text in texts.items()}
+        return {key: fill(text, values) for key, text in texts.items()}
 
     def _write(
         self,
@@ -212,20 +214,20 @@ class MetaTemplate(ChatTemplate):
         generation: bool,
         open_end: bool,
     ) -> None:
-        """Write the system text and the turns: runs of them at once where nothing depends on their place."""
+        """Append the system text and the turns to `parts`, on the fast path where possible."""
         system = system_text(self.family, messages, roles, values, tools)
         if open_end and (not turns or turns[-1] != len(messages) - 1):
             raise TemplateError(
-                f"{self.name}: the last message is no turn of its own and cannot be continued"
+                f"{self.name}: the last message is not a turn of its own and cannot be continued"
             )
         if len(turns) != len(messages):
             messages, roles = [messages[index] for index in turns], [roles[index] for index in turns]
         if self.family.alternation is not None:
             check_alternation(self.family, roles, turns)
-        target = place_system(self.family, roles) if system is not None else START
+        target = system_position(self.family, roles) if system is not None else START
         if system is not None and target == START:
             parts.append(system)
-        last_query = self._last_query(messages, turns) if self._asks_query else len(roles)
+        last_query = self._last_query(messages, turns) if self._uses_last_query else len(roles)
 
         def write_one(position: int) -> None:
             message, index = messages[position], turns[position]
@@ -233,52 +235,56 @@ class MetaTemplate(ChatTemplate):
             turn = TurnContext(values, roles, position, index, message, text, generation, last_query)
             self._write_turn(turn, parts, system if position == target else None, open_end and turn.last)
 
-        bulk = self._bulk(frozenset(roles))
-        if bulk is None:
+        fast_path = self._fast_path(frozenset(roles))
+        if fast_path is None:
             for position in range(len(roles)):
                 write_one(position)
             return
         start = 0
-        for position in (*self._alone(messages, bulk, target, last_query, open_end), len(roles)):
+        for position in (*self._special_turns(messages, fast_path, target, last_query, open_end), len(roles)):
             if start < position:
+                contents = messages[start:position]
                 try:
-                    parts.append(
-                        bulk.write(roles[start:position], [*map(_CONTENT, messages[start:position])])
-                    )
-                except (KeyError, TypeError, AttributeError):  # a content that is no string, or none
-                    for place in range(start, position):
-                        write_one(place)
+                    parts.append(fast_path.write(roles[start:position], [*map(_CONTENT, contents)]))
+                except (KeyError, TypeError, AttributeError):  # a content is missing or not a string
+                    for single in range(start, position):
+                        write_one(single)
             if position < len(roles):
                 write_one(position)
             start = position + 1
 
-    def _alone(
-        self, messages: Sequence[Message], bulk: Bulk, target: int, last_query: int, open_end: bool
+    def _special_turns(
+        self,
+        messages: Sequence[Message],
+        fast_path: FastPath,
+        target: int,
+        last_query: int,
+        open_end: bool,
     ) -> Sequence[int]:
-        """Positions of the turns that must be written one by one, in order."""
+        """Positions of the turns that are not rendered on the fast path, in order."""
         count = len(messages)
-        alone = {target} if target >= 0 else set()
+        special = {target} if target >= 0 else set()
         if countOf(map(len, messages), 2) != count:  # names, tool calls, reasoning
-            alone.update(place for place, message in enumerate(messages) if len(message) != 2)
-        if bulk.edges:
-            alone.add(0)
-            alone.update(range(min(count - 1, last_query + 1), count))
+            special.update(position for position, message in enumerate(messages) if len(message) != 2)
+        if fast_path.has_edge_cases:
+            special.add(0)
+            special.update(range(min(count - 1, last_query + 1), count))
         if open_end:
-            alone.add(count - 1)
-        return sorted(alone)
+            special.add(count - 1)
+        return sorted(special)
 
-    def _bulk(self, kinds: frozenset[str]) -> Bulk | None:
-        """The fast way for a dialog of these roles, None when there is none."""
-        if kinds in self._bulks:
-            return self._bulks[kinds]
+    def _fast_path(self, kinds: frozenset[str]) -> FastPath | None:
+        """The cached fast path for a dialog of these roles, None if there is none."""
+        if kinds in self._fast_paths:
+            return self._fast_paths[kinds]
         roles = {name: self.family.roles.get(name, self.family.others) for name in kinds}
-        bulk = None
+        fast_path = None
         if not any(role.word == "refuse" for role in roles.values()):
             cases = {name: self._cases.get(name, self._cases[OTHERS]) for name in kinds}
-            bulk = compile_bulk(roles, cases, self._defaults)
-        if len(self._bulks) < _REMEMBERED:
-            self._bulks[kinds] = bulk
-        return bulk
+            fast_path = compile_fast_path(roles, cases, self._defaults)
+        if len(self._fast_paths) < _MAX_FAST_PATHS:
+            self._fast_paths[kinds] = fast_path
+        return fast_path
 
     def _last_query(self, messages: Sequence[Message], turns: Sequence[int]) -> int:
         query = self.family.query
@@ -291,25 +297,25 @@ class MetaTemplate(ChatTemplate):
         return len(messages)
 
     def _write_turn(self, turn: TurnContext, parts: list[str], system: str | None, open_end: bool) -> None:
-        """Write one turn, the system text in it if that belongs there."""
+        """Append one turn to `parts`, with the system text if that is merged into it."""
         role = self.family.roles.get(turn.role, self.family.others)
         if role.word == "drop" and open_end:
             raise TemplateError(
-                f"{self._place(turn)}: the template leaves this message out; it cannot be continued"
+                f"{self._location(turn)}: the template drops this message, so it cannot be continued"
             )
         if role.word == "drop":
             return
         if role.word == "refuse":
-            raise self._refusal(turn)
+            raise self._unknown_role(turn)
         if role.think is not None:
             take_reasoning(turn, role.think)
-        if system is not None and self._at == "content":
+        if system is not None and self._system_at == "content":
             turn.content, system = system + turn.content, None
         begin, end, operation, drop = role.begin, role.end, role.content, False
         for case in self._cases.get(turn.role, self._cases[OTHERS]):
             if case.holds(turn):
                 if case.refuse:
-                    raise TemplateError(f"{self._place(turn)}: {case.refuse}")
+                    raise TemplateError(f"{self._location(turn)}: {case.refuse}")
                 drop = drop or case.drop
                 begin, end = case.texts.get("begin", begin), case.texts.get("end", end)
                 operation = case.content if case.has_content else operation
@@ -317,37 +323,37 @@ class MetaTemplate(ChatTemplate):
             return
         values = {**turn.values, "role": turn.role, "reasoning": turn.reasoning}
         if isinstance(begin, Begin):
-            begin = _named(begin, turn.message.get("name"), values)
+            begin = _begin_for_name(begin, turn.message.get("name"), values)
         content = turn.content if operation is None else operation(turn.content)
-        before, inside = (system or "", "") if self._at == "before" else ("", system or "")
-        parts += (before, filled(begin, values), inside, content)
+        before, inside = (system or "", "") if self._system_at == "before" else ("", system or "")
+        parts += (before, fill(begin, values), inside, content)
         if calls := turn.message.get("tool_calls"):
-            parts.append(self._calls(calls, turn, after_content=bool(content)))
+            parts.append(self._tool_calls(calls, turn, after_content=bool(content)))
         if not open_end and not (role.generate and turn.last):
-            parts.append(filled(end, values))
+            parts.append(fill(end, values))
 
-    def _calls(self, calls: Any, turn: TurnContext, *, after_content: bool) -> str:
+    def _tool_calls(self, calls: Any, turn: TurnContext, *, after_content: bool) -> str:
         if self.tool_call is None:
-            raise TemplateError(f"{self._place(turn)}: this template has no form for tool_calls")
-        return self.tool_call.write(calls, self._place(turn), after_content=after_content)
+            raise TemplateError(f"{self._location(turn)}: this template has no format for tool_calls")
+        return self.tool_call.write(calls, self._location(turn), after_content=after_content)
 
-    def _place(self, turn: TurnContext) -> str:
+    def _location(self, turn: TurnContext) -> str:
         return f"{self.name}: messages[{turn.index}] (role {turn.role!r})"
 
-    def _refusal(self, turn: TurnContext) -> TemplateError:
+    def _unknown_role(self, turn: TurnContext) -> TemplateError:
         return TemplateError(
             f"{self.name}: messages[{turn.index}]: the template has no role {turn.role!r}"
             f"{nearest(turn.role, self.roles)} (allowed: {', '.join(self.roles)})"
         )
 
 
-def _entries(family: Family) -> dict[str, Role]:
-    """The roles and, as '*', all others."""
+def _all_roles(family: Family) -> dict[str, Role]:
+    """Roles by name, with all others as '*'."""
     return {**family.roles, OTHERS: family.others}
 
 
-def _named(begin: Begin, name: object, values: dict[str, Any]) -> str | Text:
-    """The begin of a message with (or without) a name, which is put into `values`."""
+def _begin_for_name(begin: Begin, name: object, values: dict[str, Any]) -> str | PlaceholderText:
+    """Select the begin for a message with or without a name; the name is added to `values`."""
     if name is None:
         return begin.without_name
     values["name"] = begin.names.get(str(name), str(name))
@@ -355,12 +361,13 @@ def _named(begin: Begin, name: object, values: dict[str, Any]) -> str | Text:
 
 
 def _special_tokens(family: Family) -> tuple[str, ...]:
-    """The marks of a family: those its file lists, or else those its texts hold."""
+    """Special tokens of a family: those its file lists, else those found in its texts."""
     if family.special_tokens:
         return family.special_tokens
     prompt = family.prompt
-    found: list[str | Text] = [prompt.begin, prompt.end, prompt.generation]
+    found: list[str | PlaceholderText] = [prompt.begin, prompt.end, prompt.generation]
     for role in (*family.roles.values(), family.others):
-        found += [nameless(role), role.end, *(text for case in role.cases for text in case.texts.values())]
-    texts = ["".join(text.pieces[::2]) if isinstance(text, Text) else text for text in found]
+        case_texts = [text for case in role.cases for text in case.texts.values()]
+        found += [begin_without_name(role), role.end, *case_texts]
+    texts = ["".join(text.pieces[::2]) if isinstance(text, PlaceholderText) else text for text in found]
     return tuple(filter(None, dict.fromkeys((family.bos, family.eos, *family.stop_words, *marks_in(texts)))))

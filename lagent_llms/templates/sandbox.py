@@ -1,4 +1,4 @@
-"""The jinja2 environment that chat templates are written for, set up as transformers sets it up."""
+"""The jinja2 environment for chat templates, configured like that of transformers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["environment"]
 
 
 class _Generation(Extension):
-    """``{% generation %} … {% endgeneration %}`` marks what the assistant says; it renders as its body."""
+    """``{% generation %} … {% endgeneration %}``, which marks the assistant's text; renders its body."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        """The body of the block."""
+        """Parse the block; see `jinja2.ext.Extension.parse`."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("_body"), [], [], body).set_lineno(line)
@@ -55,14 +55,14 @@ class _Dict:
         return dict(*args, **kwargs)
 
     def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        """As dict.fromkeys."""
+        """See `dict.fromkeys`."""
         return dict.fromkeys(*args)
 
 
 class _Namespace(Namespace):
-    """``namespace(…)`` that refuses names with a leading underscore."""
+    """``namespace(…)`` that rejects names with a leading underscore."""
 
-    def __init__(*args: Any, **kwargs: Any) -> None:  # as jinja2's: even 'self' may be a name
+    def __init__(*args: Any, **kwargs: Any) -> None:  # as in jinja2: 'self' may be an attribute
         attributes = dict(*args[1:], **kwargs)
         for name in attributes:
             _check_name(name)
@@ -76,13 +76,13 @@ class _Namespace(Namespace):
 def _check_name(name: object) -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise jinja2.exceptions.SecurityError(
-            f"a namespace cannot hold {name!r}: no name may begin with an underscore"
+            f"a namespace cannot hold {name!r}: names must not begin with an underscore"
         )
 
 
 @lru_cache(maxsize=1)
 def environment() -> ImmutableSandboxedEnvironment:
-    """The environment, made once."""
+    """The environment, created once."""
     env = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )

@@ -1,6 +1,6 @@
-"""A family's format as data: what a family file says, once it is validated.
+"""Types for a validated family file.
 
-`docs/meta_templates.md` tells people the same. `validate` reads a file into a `Family`, `render` compiles it.
+`docs/meta_templates.md` documents the format. `validate` converts a file to a `Family`, `render` compiles it.
 """
 
 from __future__ import annotations
@@ -9,39 +9,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .placeholders import Operation, Text
-from .tools import ToolCallForm, ToolsForm, ToolsMessage
+from .placeholders import Operation, PlaceholderText
+from .tools import ToolCallFormat, ToolsInSystemText, ToolsMessage
 
 __all__ = ["Alternation", "Begin", "Case", "Family", "Prompt", "Query", "Role", "System", "Thinking", "When"]
 
-#: `previous`, `next`, `first_turn` …: what stands for "there is none".
+#: Role in the conditions `previous`, `next`, `first_turn` … if there is no such turn.
 NONE = "none"
-#: The role entry that holds for every role without an entry of its own.
+#: Name of the entry for all roles without an entry of their own.
 OTHERS = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """Conditions that must all hold; each is (name, expected value)."""
+    """Conditions, as (name, expected value), that must all be true."""
 
     conditions: tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is different where `when` holds. Cases apply in order, a later one over an earlier one.
+    """Overrides that apply if `when` is true. Later cases override earlier ones.
 
     Attributes:
         when: The conditions.
-        texts: Replaced texts by key ('begin', 'end', 'generation').
-        content: Replaced operation on the content, if `has_content`.
-        has_content: Whether `content` is replaced.
-        drop: The turn leaves nothing.
-        refuse: The reason a dialog is refused with, '' when it is not.
+        texts: Overridden texts by key ('begin', 'end', 'generation').
+        content: Overridden operation on the content, if `has_content`.
+        has_content: True if `content` is overridden.
+        drop: Render the turn to nothing.
+        refuse: Reason for rejecting the dialog, '' to allow it.
     """
 
     when: When
-    texts: Mapping[str, str | Text]
+    texts: Mapping[str, str | PlaceholderText]
     content: Operation | None = None
     has_content: bool = False
     drop: bool = False
@@ -50,22 +50,22 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """lagent's begin of a role that can have a name.
+    """Text before the content of a role whose messages can have a name, as in lagent.
 
     Attributes:
-        with_name: Text before the content when the message has a name; holds {name}.
-        without_name: Text before the content when it has none.
-        names: Names that are written otherwise.
+        with_name: Text for a message with a name; holds {name}.
+        without_name: Text for a message without a name.
+        names: Name to its spelling in the text, for names that are spelled differently.
     """
 
-    with_name: str | Text
-    without_name: str | Text
+    with_name: str | PlaceholderText
+    without_name: str | PlaceholderText
     names: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """How an answer holds its reasoning: between `open` and `close`."""
+    """Marks around the reasoning in an answer."""
 
     open: str
     close: str
@@ -73,24 +73,24 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """How the messages of one role are written.
+    """Format of the messages of one role.
 
     Attributes:
-        word: '', or 'drop' (leaves nothing, is still a neighbour), 'remove' (as if it was not there) or
-            'refuse'.
+        word: '', 'drop' (render to nothing, but count as a turn), 'remove' (ignore the message) or 'refuse'
+            (reject the dialog).
         begin: Text before the content.
-        end: Text after it.
-        content: What is done to the content.
-        think: The reasoning marks that are taken out of the content.
-        cases: What differs where.
-        api_role: The role's name for servers that apply their own template.
-        fallback_role: Another role whose entry holds instead.
-        generate: The last message, if it is this role's, is left open for the model to go on.
+        end: Text after the content.
+        content: Operation on the content; None leaves it unchanged.
+        think: Marks of the reasoning to remove from the content.
+        cases: Conditional overrides.
+        api_role: Name of the role for servers that apply their own template.
+        fallback_role: Role whose entry applies instead.
+        generate: Leave a last message of this role open, so that the model continues it.
     """
 
     word: str = ""
-    begin: str | Text | Begin = ""
-    end: str | Text = ""
+    begin: str | PlaceholderText | Begin = ""
+    end: str | PlaceholderText = ""
     content: Operation | None = None
     think: Thinking | None = None
     cases: tuple[Case, ...] = ()
@@ -101,28 +101,29 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What happens to system messages before the turns are written.
+    """How system messages become the system text, and where it goes.
 
     Attributes:
-        take: Which leave the dialog: 'first' (a message that opens it), 'all' (joined) or 'last' (of all).
+        take: Messages that form the system text: 'first' (if the dialog opens with a system message), 'all'
+            (joined) or 'last'.
         begin: Text before the system text.
-        end: Text after it.
+        end: Text after the system text.
         default: System text of a dialog without one.
-        default_unless: The default is not used when the dialog opens with a system message ('first'), or when
-            there is one anywhere ('any').
-        content: What is done to the content.
-        empty: An empty text is written ('keep'), left out ('drop') or takes the default ('default').
-        join: Between several.
-        put: 'start' of the prompt, or the 'first' / 'last' turn, 'first_user' / 'last_user' turn.
-        at: Of that turn: 'before' its begin, 'inside' (after the begin), 'content' (part of its content, with
-            everything that is done to it).
-        required: A dialog without a system message is refused.
+        default_unless: Do not use the default if the dialog opens with a system message ('first'), or has one
+            anywhere ('any').
+        content: Operation on the content.
+        empty: What to do with an empty text: 'keep' it, 'drop' it, or use the 'default'.
+        join: Separator between several messages.
+        put: Position: 'start' of the prompt, or the 'first' / 'last' / 'first_user' / 'last_user' turn.
+        at: Position within that turn: 'before' its begin, 'inside' (after its begin), or 'content' (part of
+            its content, subject to the same operations).
+        required: Reject a dialog without a system message.
     """
 
     take: str
-    begin: str | Text
-    end: str | Text
-    default: str | Text | None
+    begin: str | PlaceholderText
+    end: str | PlaceholderText
+    default: str | PlaceholderText | None
     default_unless: str
     content: Operation | None
     empty: str
@@ -134,14 +135,14 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Alternation:
-    """Turns 0, 2, 4 … must be the user's and the others must not; roles in `skip` do not count."""
+    """Turns 0, 2, 4 … must be of the user, the others must not. Roles in `skip` do not count."""
 
     skip: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which message is a question: one of `role`, unless it is wrapped in `begin` … `end`."""
+    """Definition of a question: a message of `role` whose content is not wrapped in `begin` … `end`."""
 
     role: str
     begin: str
@@ -150,44 +151,43 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The text around the turns.
+    """Text before and after the turns.
 
     Attributes:
-        begin: Before the first turn.
-        end: After the last one, without a generation prompt.
-        generation: After the last one, with it.
-        cases: What differs where.
+        begin: Text before the first turn.
+        end: Text after the last turn, without a generation prompt.
+        generation: Generation prompt.
+        cases: Conditional overrides.
     """
 
-    begin: str | Text = ""
-    end: str | Text = ""
-    generation: str | Text = ""
+    begin: str | PlaceholderText = ""
+    end: str | PlaceholderText = ""
+    generation: str | PlaceholderText = ""
     cases: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A model family's format, validated.
+    """Validated format of a model family.
 
     Attributes:
-        name: Its name.
-        where: The file (or other place) it came from, as errors name it.
-        aliases: Other names of it.
-        bos: The text of the BOS token, '' when it has none.
-        eos: The text of the EOS token.
-        bos_by: Who puts the BOS token before the prompt: 'text' (the template), 'server' (the tokenizer) or
-            'none'.
-        stop_words: Where an answer ends.
-        special_tokens: Marks that a user's text must not hold, for the look-alike guard.
-        options: Keywords of a rendering and their defaults.
-        system: What is done to system messages, None when they are turns like others.
-        alternation: The order that is enforced, None when it is free.
-        query: What counts as a question for `after_query`.
-        prompt: Text around the turns.
-        roles: The roles that have an entry.
-        others: The entry of all other roles.
-        tools: How tool descriptions are written, None when the family has no place for them.
-        tool_call: How the model writes a tool call, None when it has no form for it.
+        name: Name of the family.
+        where: File (or other origin) of the family, for errors.
+        aliases: Other names of the family.
+        bos: Text of the BOS token, '' if it has none.
+        eos: Text of the EOS token.
+        bos_by: What adds the BOS: 'text' (the template), 'server' (the tokenizer) or 'none'.
+        stop_words: Texts at which an answer ends.
+        special_tokens: Special tokens of the format, which a user's text should not hold.
+        options: Options of `render` and their defaults.
+        system: Handling of system messages; None treats them as turns.
+        alternation: Required order of the turns; None allows any.
+        query: Definition of a question, for the condition `after_query`.
+        prompt: Text before and after the turns.
+        roles: Format of each role with an entry of its own.
+        others: Format of all other roles.
+        tools: Format of tool descriptions, None if the family does not support tools.
+        tool_call: Format of the model's tool calls, None if unknown.
     """
 
     name: str
@@ -205,5 +205,5 @@ class Family:
     prompt: Prompt = Prompt()
     roles: Mapping[str, Role] = field(default_factory=dict)
     others: Role = Role(word="refuse")
-    tools: ToolsForm | ToolsMessage | None = None
-    tool_call: ToolCallForm | None = None
+    tools: ToolsInSystemText | ToolsMessage | None = None
+    tool_call: ToolCallFormat | None = None

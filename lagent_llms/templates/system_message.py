@@ -1,4 +1,4 @@
-"""Before the turns are written: which messages are turns, in what order, and where the system text goes."""
+"""System messages and order: which messages are turns, the system text and its position, alternation."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 from ..errors import TemplateError
 from ..schema import Message
 from .base import text_of
-from .fast_path import filled
+from .fast_path import fill
 from .placeholders import Values
 from .schema import Family, System
-from .tools import ToolsForm
+from .tools import ToolsInSystemText
 
-__all__ = ["check_alternation", "place_system", "system_text", "turns_of"]
+__all__ = ["check_alternation", "system_position", "system_text", "turns_of"]
 
-#: Places that stand for "before all turns" and "the dialog has no such turn".
+#: Positions of the system text: before all turns, and none because the dialog has no such turn.
 START = -1
 NOWHERE = -2
 
 
 def turns_of(family: Family, roles: Sequence[str]) -> Sequence[int]:
-    """Places of the messages that are turns: not taken as the system text, not of a removed role.
+    """Indices of the messages that are turns: not part of the system text, not of a removed role.
 
     Args:
         family: The family.
-        roles: The roles of all messages.
+        roles: Roles of all messages.
     """
     first = 0
     kinds = set(roles)
@@ -37,7 +37,7 @@ def turns_of(family: Family, roles: Sequence[str]) -> Sequence[int]:
             first = 1
     if removed.isdisjoint(kinds):
         return range(first, len(roles))
-    return [place for place in range(first, len(roles)) if roles[place] not in removed]
+    return [index for index in range(first, len(roles)) if roles[index] not in removed]
 
 
 def system_text(
@@ -47,46 +47,48 @@ def system_text(
     values: Values,
     tools: Sequence[Any] | None,
 ) -> str | None:
-    """The system text with what stands around it, None when there is none.
+    """The system text with its begin and end, None if there is none.
 
     Raises:
-        TemplateError: The family needs a system message and there is none.
+        TemplateError: The family requires a system message and the dialog has none.
     """
     system = family.system
     if system is None:
         return None
-    text = _given(family, system, messages, roles)
+    text = _text_of_messages(family, system, messages, roles)
     if text is None and system.required:
         raise TemplateError(f"{family.name}: the dialog must begin with a system message")
     if text == "" and system.empty != "keep":
         text = None if system.empty == "drop" else _default(system, values)
     elif text is None and not (system.default_unless == "any" and "system" in roles):
         text = _default(system, values)
-    if tools and isinstance(family.tools, ToolsForm):
+    if tools and isinstance(family.tools, ToolsInSystemText):
         text = family.tools.write(text, tools)
     if text is None:
         return None
-    return filled(system.begin, values) + text + filled(system.end, values)
+    return fill(system.begin, values) + text + fill(system.end, values)
 
 
-def _given(family: Family, system: System, messages: Sequence[Message], roles: Sequence[str]) -> str | None:
-    """The text of the system messages that are taken, None when there is none."""
+def _text_of_messages(
+    family: Family, system: System, messages: Sequence[Message], roles: Sequence[str]
+) -> str | None:
+    """Joined text of the system messages that `system.take` selects, None if there are none."""
     if "system" not in (roles[:1] if system.take == "first" else roles):
         return None
-    places = [0]
+    indices = [0]
     if system.take != "first":
-        places = [place for place, role in enumerate(roles) if role == "system"]
-        places = places[-1:] if system.take == "last" else places
-    texts = [text_of(messages[index], index, family.name) for index in places]
+        indices = [index for index, role in enumerate(roles) if role == "system"]
+        indices = indices[-1:] if system.take == "last" else indices
+    texts = [text_of(messages[index], index, family.name) for index in indices]
     return system.join.join(texts if system.content is None else map(system.content, texts))
 
 
 def _default(system: System, values: Values) -> str | None:
-    return None if system.default is None else filled(system.default, values)
+    return None if system.default is None else fill(system.default, values)
 
 
-def place_system(family: Family, roles: Sequence[str]) -> int:
-    """The turn the system text is merged into, `START`, or `NOWHERE`."""
+def system_position(family: Family, roles: Sequence[str]) -> int:
+    """Position of the turn that the system text is merged into, `START` or `NOWHERE`."""
     put = family.system.put if family.system is not None else "start"
     if put == "start":
         return START
@@ -99,10 +101,10 @@ def place_system(family: Family, roles: Sequence[str]) -> int:
 
 
 def check_alternation(family: Family, roles: Sequence[str], turns: Sequence[int]) -> None:
-    """Refuse a dialog whose turns are not the user's and somebody else's in turn.
+    """Check that turns of the user and of other roles alternate, beginning with the user's.
 
     Raises:
-        TemplateError: Naming the first message out of order.
+        TemplateError: Names the first message out of order.
     """
     skip = family.alternation.skip if family.alternation is not None else frozenset()
     if not skip.intersection(roles) and "user" not in roles[1::2] and {"user"}.issuperset(roles[::2]):
@@ -112,9 +114,9 @@ def check_alternation(family: Family, roles: Sequence[str], turns: Sequence[int]
         if role in skip:
             continue
         if (role == "user") != (counted % 2 == 0):
-            told = "a message of the user" if role != "user" else "an answer"
+            expected = "a message of the user" if role != "user" else "an answer"
             raise TemplateError(
                 f"{family.name}: messages[{turns[position]}] (role {role!r}): turns must alternate "
-                f"user / assistant; expected {told} here"
+                f"user / assistant; expected {expected} here"
             )
         counted += 1

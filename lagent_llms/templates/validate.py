@@ -1,4 +1,4 @@
-"""Reads a family file into a `Family`; a mistake is a TemplateError that names file, role and key."""
+"""Validate a parsed family file and convert it to a `Family`; errors name file, role and key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import TemplateError, nearest
-from .placeholders import Text, content_operation, parse_text
+from .placeholders import PlaceholderText, content_operation, parse_placeholders
 from .reader import Reader
 from .schema import (
     OTHERS,
@@ -25,7 +25,7 @@ from .tools import read_tool_call, read_tools
 
 __all__ = ["read_family"]
 
-#: What a role may be instead of a mapping.
+#: Values of a role that are not a mapping.
 ROLE_WORDS = ("drop", "remove", "refuse")
 
 FAMILY_KEYS = (
@@ -46,33 +46,33 @@ PROMPT_CONDITIONS = ("generation", "opens_with", "ends_with", "first_turn", "las
 FLAGS = ("first", "last", "empty", "generation", "reasoning", "after_query")
 
 
-class _Texts:
-    """Parses the texts of one family: its BOS, EOS and options are known to all of them."""
+class _TextParser:
+    """Parse the texts of one family, which share its BOS, EOS and options."""
 
     def __init__(self, bos: str, eos: str, options: Mapping[str, Any]) -> None:
         self._fixed = {"bos": bos, "eos": eos}
         self._options = tuple(options)
-        self.prints_bos = False
+        self.writes_bos = False
 
-    def parse(self, where: str, text: str) -> str | Text:
-        """`text`, its placeholders found."""
-        self.prints_bos = self.prints_bos or "{bos}" in text
-        return parse_text(where, text, fixed=self._fixed, names=self._options)
+    def parse(self, where: str, text: str) -> str | PlaceholderText:
+        """Parse the placeholders in `text`."""
+        self.writes_bos = self.writes_bos or "{bos}" in text
+        return parse_placeholders(where, text, fixed=self._fixed, names=self._options)
 
-    def read(self, reader: Reader, key: str) -> str | Text:
-        """The text of `key`."""
-        return self.parse(reader.place(key), reader.text(key))
+    def read(self, reader: Reader, key: str) -> str | PlaceholderText:
+        """Read and parse the text of `key`."""
+        return self.parse(reader.location(key), reader.text(key))
 
 
 def read_family(raw: object, where: str) -> Family:
-    """The family that `raw` (a parsed file) describes.
+    """Validate and convert a parsed family file.
 
     Args:
-        raw: The mapping of the file.
-        where: The file, as errors name it.
+        raw: The mapping in the file.
+        where: Name of the file, for errors.
 
     Raises:
-        TemplateError: Anything the format does not allow; the message names the place and the nearest key.
+        TemplateError: The file is not valid; the message names the location and the nearest valid key.
     """
     reader = Reader(raw, where, FAMILY_KEYS)
     bos, eos = reader.text("bos"), reader.text("eos")
@@ -80,7 +80,7 @@ def read_family(raw: object, where: str) -> Family:
     for name, value in options.items():
         if not isinstance(value, (str, bool, int, float, type(None))):
             raise TemplateError(f"{where}: options.{name}: expected a string, a number, true, false or null")
-    texts = _Texts(bos, eos, options)
+    texts = _TextParser(bos, eos, options)
     parsed_options = {
         name: texts.parse(f"{where}: options.{name}", value) if isinstance(value, str) else value
         for name, value in options.items()
@@ -105,21 +105,21 @@ def read_family(raw: object, where: str) -> Family:
         tool_call=read_tool_call(reader.raw("tool_call"), f"{where}: tool_call")
         if "tool_call" in reader
         else None,
-        bos_by=reader.choice("bos_by", ("text", "server", "none"), "text" if texts.prints_bos else "none"),
+        bos_by=reader.choice("bos_by", ("text", "server", "none"), "text" if texts.writes_bos else "none"),
     )
-    _check_bos(family, prints=texts.prints_bos)
+    _check_bos(family, writes_bos=texts.writes_bos)
     return family
 
 
-def _check_bos(family: Family, *, prints: bool) -> None:
-    if (family.bos_by == "text") != prints:
-        told = "uses {bos} in its texts" if prints else "never writes {bos}"
-        raise TemplateError(f"{family.where}: bos_by is {family.bos_by!r}, but the template {told}")
+def _check_bos(family: Family, *, writes_bos: bool) -> None:
+    if (family.bos_by == "text") != writes_bos:
+        fact = "uses {bos} in its texts" if writes_bos else "never writes {bos}"
+        raise TemplateError(f"{family.where}: bos_by is {family.bos_by!r}, but the template {fact}")
     if family.bos_by != "none" and not family.bos:
         raise TemplateError(f"{family.where}: bos is missing (bos_by is {family.bos_by!r})")
 
 
-def _roles(reader: Reader, texts: _Texts, options: Mapping[str, Any]) -> dict[str, Role]:
+def _roles(reader: Reader, texts: _TextParser, options: Mapping[str, Any]) -> dict[str, Role]:
     raw = reader.mapping("roles")
     if not raw:
         raise TemplateError(f"{reader.where}: roles is missing")
@@ -132,13 +132,13 @@ def _roles(reader: Reader, texts: _Texts, options: Mapping[str, Any]) -> dict[st
         ):
             known = [other for other in roles if other != name and other != OTHERS]
             raise TemplateError(
-                f"{reader.where}: roles.{name}.fallback_role: {role.fallback_role!r} is no role with an "
+                f"{reader.where}: roles.{name}.fallback_role: {role.fallback_role!r} is not a role with an "
                 f"entry of its own{nearest(role.fallback_role, known)} (allowed: {', '.join(known)})"
             )
     return {name: roles.get(role.fallback_role, role) for name, role in roles.items()}
 
 
-def _role(raw: object, where: str, texts: _Texts, options: Mapping[str, Any]) -> Role:
+def _role(raw: object, where: str, texts: _TextParser, options: Mapping[str, Any]) -> Role:
     if isinstance(raw, str):
         if raw not in ROLE_WORDS:
             raise TemplateError(
@@ -150,7 +150,7 @@ def _role(raw: object, where: str, texts: _Texts, options: Mapping[str, Any]) ->
     return Role(
         begin=_begin(reader, texts),
         end=texts.read(reader, "end"),
-        content=content_operation(reader.place("content"), reader.raw("content")),
+        content=content_operation(reader.location("content"), reader.raw("content")),
         think=_think(reader),
         cases=_cases(reader, texts, CASE_KEYS, TURN_CONDITIONS, options),
         api_role=reader.text("api_role"),
@@ -159,27 +159,27 @@ def _role(raw: object, where: str, texts: _Texts, options: Mapping[str, Any]) ->
     )
 
 
-def _begin(reader: Reader, texts: _Texts) -> str | Text | Begin:
+def _begin(reader: Reader, texts: _TextParser) -> str | PlaceholderText | Begin:
     if not isinstance(reader.raw("begin"), Mapping):
         return texts.read(reader, "begin")
-    begin = Reader(reader.raw("begin"), reader.place("begin"), ("with_name", "without_name", "name"))
+    begin = Reader(reader.raw("begin"), reader.location("begin"), ("with_name", "without_name", "name"))
     names = begin.mapping("name")
-    for name, written in names.items():
-        if not isinstance(written, str):
-            raise TemplateError(f"{begin.where}.name.{name}: expected a string, got {written!r}")
+    for name, spelling in names.items():
+        if not isinstance(spelling, str):
+            raise TemplateError(f"{begin.where}.name.{name}: expected a string, got {spelling!r}")
     return Begin(texts.read(begin, "with_name"), texts.read(begin, "without_name"), names)
 
 
 def _think(reader: Reader) -> Thinking | None:
     if "think" not in reader:
         return None
-    think = Reader(reader.raw("think"), reader.place("think"), ("open", "close"))
+    think = Reader(reader.raw("think"), reader.location("think"), ("open", "close"))
     if not think.text("open") or not think.text("close"):
         raise TemplateError(f"{think.where}: 'open' and 'close' must both hold a mark")
     return Thinking(think.text("open"), think.text("close"))
 
 
-def _system(reader: Reader, texts: _Texts) -> System:
+def _system(reader: Reader, texts: _TextParser) -> System:
     system = Reader(reader.raw("system"), f"{reader.where}: system", SYSTEM_KEYS)
     return System(
         take=system.choice("take", ("first", "all", "last"), "first"),
@@ -187,7 +187,7 @@ def _system(reader: Reader, texts: _Texts) -> System:
         end=texts.read(system, "end"),
         default=texts.read(system, "default") if system.optional_text("default") is not None else None,
         default_unless=system.choice("default_unless", ("first", "any"), "first"),
-        content=content_operation(system.place("content"), system.raw("content")),
+        content=content_operation(system.location("content"), system.raw("content")),
         empty=system.choice("empty", ("keep", "drop", "default"), "keep"),
         join=system.text("join"),
         put=system.choice("put", ("start", "first", "first_user", "last", "last_user"), "start"),
@@ -211,7 +211,7 @@ def _query(reader: Reader) -> Query:
     return Query(section.text("role", "user"), section.text("unless_begins"), section.text("unless_ends"))
 
 
-def _prompt(reader: Reader, texts: _Texts, options: Mapping[str, Any]) -> Prompt:
+def _prompt(reader: Reader, texts: _TextParser, options: Mapping[str, Any]) -> Prompt:
     if "prompt" not in reader:
         return Prompt()
     prompt = Reader(reader.raw("prompt"), f"{reader.where}: prompt", ("begin", "end", "generation", "cases"))
@@ -225,21 +225,21 @@ def _prompt(reader: Reader, texts: _Texts, options: Mapping[str, Any]) -> Prompt
 
 def _cases(
     reader: Reader,
-    texts: _Texts,
+    texts: _TextParser,
     keys: tuple[str, ...],
     conditions: tuple[str, ...],
     options: Mapping[str, Any],
 ) -> tuple[Case, ...]:
     cases = []
     for index, raw in enumerate(reader.items("cases")):
-        case = Reader(raw, f"{reader.place('cases')}[{index}]", keys)
+        case = Reader(raw, f"{reader.location('cases')}[{index}]", keys)
         if not case.mapping("when"):
             raise TemplateError(f"{case.where}: 'when' is missing")
         cases.append(
             Case(
-                when=_when(Reader(case.raw("when"), case.place("when"), conditions), options),
+                when=_when(Reader(case.raw("when"), case.location("when"), conditions), options),
                 texts={key: texts.read(case, key) for key in ("begin", "end", "generation") if key in case},
-                content=content_operation(case.place("content"), case.raw("content")),
+                content=content_operation(case.location("content"), case.raw("content")),
                 has_content="content" in case,
                 drop=case.flag("drop"),
                 refuse=case.text("refuse"),
@@ -271,7 +271,7 @@ def _option_pairs(reader: Reader, options: Mapping[str, Any]) -> list[tuple[str,
     for name in wanted:
         if name not in options:
             raise TemplateError(
-                f"{reader.place('option')}: unknown option {name!r}{nearest(name, options)} "
+                f"{reader.location('option')}: unknown option {name!r}{nearest(name, options)} "
                 f"(allowed: {', '.join(options) or 'none: the family has no options'})"
             )
     return list(wanted.items())

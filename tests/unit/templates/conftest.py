@@ -1,4 +1,4 @@
-"""The rendered prompts that families are compared with."""
+"""Reference renderings for the tests of families."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parents[2] / "data" / "templates"
-#: The day on which the prompts with a date were rendered.
+#: Date in the reference renderings.
 DAY = datetime(2025, 1, 15)
 
 

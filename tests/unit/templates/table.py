@@ -1,4 +1,4 @@
-"""Makes the table of docs/meta_templates.md: ``python -m tests.unit.templates.table [--write]``."""
+"""Write the table of docs/meta_templates.md: ``python -m tests.unit.templates.table [--write]``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"
 
 
 def compared() -> dict[str, list[tuple[list[Any], dict[str, Any], str | None]]]:
-    """For each family its dialogs, how they are rendered, and the official text (None: refused)."""
+    """For each family: dialogs, options of `render`, and the official text (None if rejected)."""
     found: dict[str, list[tuple[list[Any], dict[str, Any], str | None]]] = {
         name: [] for name in available_templates()
     }

@@ -1,4 +1,4 @@
-"""Every family against the official renderings: byte for byte, refusals included."""
+"""Every family against the official renderings, byte for byte, including rejected dialogs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ for _row in load("golden.json.gz"):
     GOLDEN[_row["family"]].append(_row)
 RANDOM = load("random.json.gz")
 
-#: Families whose prompt of one turn is not always the beginning of the next turn's prompt.
+#: Families whose prompt is not always a prefix of the next turn's prompt.
 NOT_PREFIX_STABLE = (
     "codellama-70b",
     "deepseek-r1",
@@ -46,7 +46,7 @@ def test_every_family_has_rows_or_random_dialogs() -> None:
 
 
 @pytest.mark.parametrize("family", available_templates())
-def test_a_family_says_what_it_is(family: str) -> None:
+def test_a_family_has_name_stop_words_and_roles(family: str) -> None:
     template = load_template(family)
     assert template is not None
     assert template.name == family
@@ -113,7 +113,7 @@ def test_bos_is_written_once_or_left_to_the_server(family: str) -> None:
 
 
 def grows_as_prefix(family: str, system: str, contents: list[str]) -> bool:
-    """Whether each prompt of a growing conversation begins with the prompt of the turn before."""
+    """True if each prompt of a growing conversation begins with the prompt of the turn before."""
     template = load_template(family)
     assert template is not None
     before = ""
@@ -191,11 +191,11 @@ def test_only_template_errors(family: str, messages: list[Any], flags: dict[str,
     "family", ["chatml", "llama-2", "qwen3", "deepseek-v3", "gemma-3", "llama-3.1", "glm-4"]
 )
 def test_a_long_dialog_is_written_as_its_turns_one_by_one(family: str) -> None:
-    """The fast way for long runs of turns and the careful one agree."""
+    """The fast path and rendering turn by turn agree."""
     for dialog, generation in dialogs(80, seed=7):
-        careful = [{**message, "unused": None} for message in dialog]  # an extra key takes the careful way
+        slow = [{**message, "unused": None} for message in dialog]  # an extra key avoids the fast path
         fast = rendered(family, dialog, add_generation_prompt=generation)
-        assert fast == rendered(family, careful, add_generation_prompt=generation)
+        assert fast == rendered(family, slow, add_generation_prompt=generation)
 
 
 def test_the_table_of_the_docs_is_current() -> None:

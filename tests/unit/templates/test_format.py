@@ -1,4 +1,4 @@
-"""The format of family files: what it expresses, and the error for each mistake."""
+"""The format of family files: its features, and the error for each mistake."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MISTAKES = [
         {"roles": {"user": {"generate": "yes"}}},
         "mine: roles.user.generate: expected true or false, got 'yes'",
     ),
-    ({"roles": {"user": {"fallback_role": "usr"}}}, "mine: roles.user.fallback_role: 'usr' is no role"),
+    ({"roles": {"user": {"fallback_role": "usr"}}}, "mine: roles.user.fallback_role: 'usr' is not a role"),
     ({"roles": {"user": {"think": {"open": "<t>"}}}}, "mine: roles.user.think: 'open' and 'close'"),
     ({"roles": {"user": {"cases": [{"drop": True}]}}}, "mine: roles.user.cases[0]: 'when' is missing"),
     (
@@ -95,13 +95,13 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("change", "message"), MISTAKES, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_mistakes_name_the_place(change: dict[str, Any], message: str) -> None:
+def test_errors_name_the_location(change: dict[str, Any], message: str) -> None:
     with pytest.raises(TemplateError) as caught:
         template(**change)
     assert message in str(caught.value)
 
 
-PLACES = [
+POSITIONS = [
     ({"put": "start"}, "<s>[S]s[/S]U: u\nA: a</s>U: v\n"),
     ({"put": "first", "at": "inside"}, "<s>U:[S]s[/S] u\nA: a</s>U: v\n"),
     ({"put": "first", "at": "before"}, "<s>[S]s[/S]U: u\nA: a</s>U: v\n"),
@@ -111,8 +111,8 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("system", "expected"), PLACES)
-def test_places_of_the_system_text(system: dict[str, str], expected: str) -> None:
+@pytest.mark.parametrize(("system", "expected"), POSITIONS)
+def test_positions_of_the_system_text(system: dict[str, str], expected: str) -> None:
     dialog = said(("system", "s"), ("user", " u"), ("assistant", " a"), ("user", " v"))
     found = template(system={**BASE["system"], **system})
     assert found.render(dialog, add_generation_prompt=False) == expected
@@ -139,7 +139,7 @@ def test_system_text_as_content_is_stripped_with_it() -> None:
         ({"put": "last_user", "default": "d"}, "s", ""),
     ],
 )
-def test_which_system_text(system: dict[str, str], dialog: str, expected: str) -> None:
+def test_selection_of_the_system_text(system: dict[str, str], dialog: str, expected: str) -> None:
     messages = {"s": ("system", "s"), "e": ("system", ""), "u": ("user", "u"), "a": ("assistant", "a")}
     roles = {"user": {"begin": "U:"}, "assistant": {"begin": "A:"}, "system": {"begin": "S:"}}
     found = template(system=system, roles=roles, prompt={}, bos_by="server")
@@ -193,7 +193,7 @@ def test_unknown_role_names_those_allowed() -> None:
 
 
 @pytest.mark.parametrize("content", [None, 3, [{"type": "text"}], [3]])
-def test_content_that_is_no_text(content: Any) -> None:
+def test_content_that_is_not_text(content: Any) -> None:
     with pytest.raises(TemplateError, match=r"mine: messages\[0\] \(role 'user'\)"):
         template().render([{"role": "user", "content": content}])
 
@@ -240,7 +240,7 @@ def test_tools_as_a_message_of_their_own() -> None:
     )
 
 
-def test_tools_need_a_place() -> None:
+def test_tools_need_a_template_that_supports_them() -> None:
     with pytest.raises(UnsupportedParameter, match="no place for tools"):
         template().render(said(("user", "u")), tools=[{}])
 

@@ -60,7 +60,7 @@ def test_the_environment_is_that_of_transformers() -> None:
         "{{ cycler.__init__.__globals__.os.system('true') }}",
     ],
 )
-def test_what_the_sandbox_or_the_template_refuses(source: str) -> None:
+def test_errors_of_the_sandbox_and_of_the_template(source: str) -> None:
     with pytest.raises(TemplateError):
         render(source)
 
@@ -167,10 +167,10 @@ def test_check_shows_the_first_difference(model: Path) -> None:
     assert not report.ok
     assert report.first is not None
     assert report.first.position == len("<|im_start|>")
-    told = str(report)
-    assert "first difference at character 12" in told
-    assert '{"role": "user"' in told
-    assert "system\\nYou are a helpful" in told
+    text = str(report)
+    assert "first difference at character 12" in text
+    assert '{"role": "user"' in text
+    assert "system\\nYou are a helpful" in text
     refusing = check_template(model, "mistral-v0.1", n=50)
     assert refusing.first is not None
     assert check_template(model, "chatml", n=20, seed=3) == check_template(model, "chatml", n=20, seed=3)

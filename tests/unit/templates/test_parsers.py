@@ -86,10 +86,10 @@ def test_api_roles_are_mapped_and_merged() -> None:
         ("abc", r"expected a list of dicts, got str"),
         ([3], r"meta_template\[0\]: expected a mapping of keys, got int"),
         ([{"begin": "x"}], r"meta_template\[0\]: 'role' is missing"),
-        ([{"role": "user"}, {"role": "user"}], r"role 'user' is there twice"),
+        ([{"role": "user"}, {"role": "user"}], r"role 'user' occurs twice"),
         ([{"role": "user", "bgin": ""}], r"unknown key 'bgin', did you mean 'begin'"),
         ([{"role": "user", "end": 3}], r"meta_template\[0\] \(role 'user'\)\.end: expected a string, got 3"),
-        ([{"role": "user", "fallback_role": "x"}], r"role 'user'\): fallback_role 'x' is no other role"),
+        ([{"role": "user", "fallback_role": "x"}], r"role 'user'\): fallback_role 'x' is not another role"),
         ([{"role": "user"}], r"there is no entry for role 'assistant'"),
     ],
 )
@@ -155,7 +155,7 @@ def test_tool_calls_are_written_and_read_back() -> None:
         bare = {"role": "assistant", "tool_calls": [function]}
         for message in (bare, {**bare, "content": None}, {**bare, "content": ""}):
             assert template.history_text([dialog[0], message]).count('"name": "f"') == 1
-    with pytest.raises(TemplateError, match="no form for tool_calls"):
+    with pytest.raises(TemplateError, match="no format for tool_calls"):
         load_template("chatml").render(dialog)  # type: ignore[union-attr]
     with pytest.raises(TemplateError, match="a tool call needs"):
         template.render([{"role": "assistant", "content": "", "tool_calls": [{"id": "x"}]}])
