@@ -1,7 +1,7 @@
-"""`create_llm`: from a file, a dict or the environment to a backend.
+"""`create_llm`: make a backend from a file, a dict or the environment.
 
-A configuration is a mapping with ``type`` (which backend) and the backend's own parameters. A file holds one
-of them, or several named ones::
+A configuration is a mapping with ``type`` (the backend) and the backend's own parameters. A file holds one
+configuration, or several named ones::
 
     default: local
     profiles:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBEDDED", "create_llm", "load_config"]
 
-#: What `create_llm` makes when nothing is configured: the embedded model, greedy.
+#: The configuration used when nothing is configured: the embedded model, greedy.
 EMBEDDED: Mapping[str, Any] = {"type": "JAXPipeline", "temperature": 0}
 
 _REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
@@ -52,21 +52,21 @@ def create_llm(
 def create_llm(
     config: Source | None = None, *, profile: str | None = None, asynchronous: bool = False, **overrides: Any
 ) -> Any:
-    """Make the backend a configuration describes.
+    """Make the backend that a configuration describes.
 
     Args:
         config: A YAML or TOML file, a dict, or None: the file named by the environment variable
-            LAGENT_LLM_CONFIG, and without that the embedded model.
-        profile: Which of the file's profiles; without it LAGENT_LLM_PROFILE, then the file's ``default``.
+            LAGENT_LLM_CONFIG, or the embedded model if that is not set.
+        profile: Name of a profile of the file; None takes LAGENT_LLM_PROFILE, else the file's ``default``.
         asynchronous: Make the asynchronous twin.
-        **overrides: Parameters that win over the configuration's.
+        **overrides: Parameters that replace the configuration's.
 
     Returns:
         A `BaseLLM`, or an `AsyncBaseLLM`.
 
     Raises:
-        ConfigError: The file or a key cannot be used; names the file and the key.
-        InvalidArgument: A value cannot be used; names the file, the key and what is allowed.
+        ConfigError: The file or a key cannot be used; the message names both.
+        InvalidArgument: A value cannot be used; the message names the file, the key and what is allowed.
         MissingDependency: The backend needs an extra that is not installed.
     """
     settings, where = load_config(config, profile=profile)
@@ -90,13 +90,13 @@ def create_llm(
     try:
         return cls(**settings)
     except InvalidArgument as error:
-        if error.argument not in settings or error.argument in overrides:  # not the file's fault
+        if error.argument not in settings or error.argument in overrides:  # the value is not the file's
             raise
         raise InvalidArgument(f"{where}: {error}", argument=error.argument) from error
 
 
 def load_config(config: Source | None = None, *, profile: str | None = None) -> tuple[dict[str, Any], str]:
-    """The settings that `create_llm` would use, and where they come from, in words."""
+    """The settings that `create_llm` would use, and a description of their source."""
     if config is None:
         config = os.environ.get("LAGENT_LLM_CONFIG") or EMBEDDED
     profile = profile or os.environ.get("LAGENT_LLM_PROFILE") or None
@@ -148,7 +148,7 @@ def _parse_toml(text: str, path: Path) -> Any:
 
 
 def _select(settings: Any, profile: str | None, where: str) -> tuple[dict[str, Any], str]:
-    """The settings of one profile, or of the only configuration there is."""
+    """The settings of one profile, or of a file without profiles."""
     if not isinstance(settings, Mapping):
         raise ConfigError(f"{where}: expected keys and values, got {type(settings).__name__}")
     if strange := [key for key in settings if not isinstance(key, str)]:
@@ -175,10 +175,10 @@ def _select(settings: Any, profile: str | None, where: str) -> tuple[dict[str, A
 
 
 def _expanded(value: Any, where: str, strings: bool = True) -> Any:
-    """`value` with ``${NAME}`` and ``${NAME:-default}`` taken from the environment, at any depth.
+    """`value` with ``${NAME}`` and ``${NAME:-default}`` replaced from the environment, at any depth.
 
-    A value that is nothing but one reference, for a parameter that takes no string, is read as YAML would
-    read it: ``session_len: ${SESSION_LEN}`` becomes a number.
+    A value that is one reference only, for a parameter that takes no string, is parsed as YAML:
+    ``session_len: ${SESSION_LEN}`` becomes a number.
     """
     if isinstance(value, Mapping):
         return {key: _expanded(item, f"{where}.{key}") for key, item in value.items()}
@@ -202,7 +202,7 @@ def _expanded(value: Any, where: str, strings: bool = True) -> Any:
 
 
 def _required(cls: type[LLMCore]) -> list[str]:
-    """Names of the constructor's parameters that have no default."""
+    """Names of the constructor's parameters without a default."""
     return [
         name
         for name, item in inspect.signature(cls).parameters.items()
@@ -211,7 +211,7 @@ def _required(cls: type[LLMCore]) -> list[str]:
 
 
 def _takes_strings(cls: type[LLMCore], key: str) -> bool:
-    """Whether the constructor's parameter `key` may be a string."""
+    """True if the constructor's parameter `key` may be a string."""
     if key in PARAMETERS:
         return "str" in PARAMETERS[key].type
     for base in cls.__mro__:

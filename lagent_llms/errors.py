@@ -14,20 +14,20 @@
     │   ├── SessionBusy                    two calls at once on one open session
     │   └── SessionOutOfLimit              history + prompt + max_new_tokens > session_len
     ├── ModelLoadError                     weights, config or tokenizer that cannot be loaded
-    ├── ServerStartError                   a child server that did not come up (carries the log's tail)
+    ├── ServerStartError                   a child server that did not start (carries the log's tail)
     ├── TransportError
-    │   ├── ConnectError                   nobody answers at the address
+    │   ├── ConnectError                   no connection to the address
     │   └── TimeoutExceeded (TimeoutError) the next piece of the answer did not come in time
-    ├── ServerError                        the server said no (status, code)
+    ├── ServerError                        the server refused or failed (status, code)
     │   ├── RateLimited                    carries retry_after
     │   ├── ContextLengthExceeded          the prompt does not fit the model
     │   ├── AuthenticationError
     │   └── NotFound
-    ├── StreamInterrupted                  the answer broke off (carries the partial text)
+    ├── StreamInterrupted                  the answer ended early (carries the partial text)
     └── BatchError                         one prompt of a batch failed (carries the other results)
 
-Only the message is positional and every other argument is an optional keyword, which is what makes the
-default pickling of exceptions right for all of them.
+The message is the only positional argument and every other one is an optional keyword, so that the default
+pickling of exceptions works for all of them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ __all__ = [
 
 
 class ModelStatusCode(IntEnum):
-    """State of a stream, in the numbers lagent's loops compare with."""
+    """State of a stream, with the numbers that lagent's loops compare with."""
 
     END = 0
     STREAM_ING = 1
@@ -82,7 +82,7 @@ class LLMError(Exception):
 
     Attributes:
         status: The `ModelStatusCode` that a stream with ``on_error='status'`` ends with.
-        partial: The text that had arrived when the call failed, '' when there was none.
+        partial: The text received before the call failed, '' when there was none.
     """
 
     status: ClassVar[ModelStatusCode] = ModelStatusCode.SERVER_ERR
@@ -144,7 +144,7 @@ class MissingDependency(LLMError, ImportError):
     """An optional package is missing; the message holds the pip command.
 
     Attributes:
-        extra: The extra of lagent_llms that brings it.
+        extra: The extra of lagent_llms that installs it.
     """
 
     def __init__(self, message: str = "", *, extra: str = "") -> None:
@@ -158,10 +158,10 @@ class MissingDependency(LLMError, ImportError):
 
 
 class SessionError(LLMError):
-    """Something about a session.
+    """A session that cannot be used for this call.
 
     Attributes:
-        session_id: The session meant, None when there is none.
+        session_id: The session, None when there is none.
     """
 
     status = ModelStatusCode.SESSION_CLOSED
@@ -192,10 +192,10 @@ class ModelLoadError(LLMError):
 
 
 class ServerStartError(LLMError):
-    """A child server did not start, or died.
+    """A child server did not start, or ended.
 
     Attributes:
-        log_tail: The last lines it wrote.
+        log_tail: The last lines of its log.
     """
 
     def __init__(self, message: str = "", *, log_tail: str = "") -> None:
@@ -208,7 +208,7 @@ class ServerStartError(LLMError):
 
 
 class TransportError(LLMError):
-    """The network failed, not the server."""
+    """The connection to the server failed."""
 
 
 class ConnectError(TransportError):
@@ -235,7 +235,7 @@ class ServerError(LLMError):
     Attributes:
         status_code: HTTP (or gRPC) status, None when there is none.
         code: The server's own error code or type, '' when it gave none.
-        retry_after: Seconds the server asks to wait, None when it did not say.
+        retry_after: Seconds to wait before the next try, None when the server gave none.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class ServerError(LLMError):
 
 
 class RateLimited(ServerError):
-    """Too many requests, or a full queue."""
+    """The server has too many requests, or its queue is full."""
 
 
 class ContextLengthExceeded(ServerError):
@@ -263,15 +263,15 @@ class ContextLengthExceeded(ServerError):
 
 
 class AuthenticationError(ServerError):
-    """A missing, wrong or insufficient key."""
+    """The API key is missing, wrong or has too few rights."""
 
 
 class NotFound(ServerError):
-    """An unknown model, adapter or route."""
+    """The server does not know the model, adapter or route."""
 
 
 class StreamInterrupted(LLMError):
-    """The answer broke off before its final marker; `partial` is the text received so far."""
+    """The answer ended before its final marker; `partial` is the text received so far."""
 
     def __init__(self, message: str = "", *, partial: str = "") -> None:
         super().__init__(message)
@@ -279,11 +279,11 @@ class StreamInterrupted(LLMError):
 
 
 class BatchError(LLMError):
-    """At least one prompt of a batch failed; the others' results are kept.
+    """At least one prompt of a batch failed; the results of the others are kept.
 
     Attributes:
         index: Position of the first prompt that failed; its error is ``__cause__`` and ``results[index]``.
-        results: One entry a prompt, in order: its result, or the exception it failed with.
+        results: One entry for each prompt, in order: its result, or the exception it failed with.
     """
 
     def __init__(self, message: str = "", *, index: int = 0, results: list[Any] | None = None) -> None:
@@ -293,6 +293,6 @@ class BatchError(LLMError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The ', did you mean …?' part of a message about an unknown `name`; '' when nothing is near."""
+    """The ', did you mean …?' part of a message about an unknown `name`; '' when no name is similar."""
     near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     return f", did you mean {near[0]!r}?" if near else ""

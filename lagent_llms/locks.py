@@ -1,4 +1,4 @@
-"""A lock for what finalizers change as well: they must not wait for it."""
+"""A lock that finalizers can use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["DeferredLock"]
 
 
 class DeferredLock:
-    """A lock, held by ``with``, and changes that are made by whoever holds it next.
+    """A lock whose `defer()` never blocks, so finalizers can use it without deadlock.
 
-    A finalizer runs wherever its thread happens to be, also where that thread holds this very lock: waiting
-    for it would last for ever. What a finalizer may have to change is handed over with `defer`.
+    A finalizer may interrupt its thread while that thread holds this very lock. It passes its change to
+    `defer`; the change runs at once if the lock is free, else when ``with`` acquires the lock next.
     """
 
     __slots__ = ("_changes", "_lock")
@@ -33,7 +33,7 @@ class DeferredLock:
         self._lock.release()
 
     def defer(self, change: Callable[[], None]) -> None:
-        """Make `change` now if nobody holds the lock, else before it is held again. Does not wait."""
+        """Run `change` now if the lock is free, else when it is acquired next. Does not block."""
         self._changes.append(change)
         if self._lock.acquire(blocking=False):
             try:

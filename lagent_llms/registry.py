@@ -1,4 +1,4 @@
-"""From a backend's name to its class, imported only when it is asked for.
+"""Find the class of a backend by its name; its module is imported then.
 
 A name is one of `BACKENDS`, an entry point of the group ``lagent_llms.backends``, or a dotted path
 (``my_package.module.MyLLM`` or ``my_package.module:MyLLM``).
@@ -16,14 +16,14 @@ __all__ = ["BACKENDS", "ENTRY_POINT_GROUP", "Backend", "find_backend"]
 
 
 class Backend(NamedTuple):
-    """Where one of our backends lives and what it needs.
+    """Where a built-in backend is defined and what it needs.
 
     Attributes:
-        module: Holds the class and, with ``Async`` before its name, its asynchronous twin.
-        summary: What it talks to, in a few words.
-        extra: The extra of lagent_llms that brings its packages, '' when the core is enough.
+        module: The module of the class and, with ``Async`` before its name, of its asynchronous twin.
+        summary: What it connects to, in a few words.
+        extra: The extra of lagent_llms that installs its packages, '' when the core is enough.
         packages: The packages it imports beyond the core.
-        remote: It is a client of a server that runs already, whose ``models()`` can be asked for.
+        remote: Whether it is a client of a running server, with a method ``models()``.
     """
 
     module: str
@@ -33,7 +33,7 @@ class Backend(NamedTuple):
     remote: bool = False
 
 
-#: Our own backends, by class name.
+#: The built-in backends, by class name.
 BACKENDS: dict[str, Backend] = {
     "LMDeployClient": Backend(
         "lagent_llms.backends.lmdeploy.client", "lmdeploy's api_server over HTTP", remote=True
@@ -71,14 +71,14 @@ ENTRY_POINT_GROUP = "lagent_llms.backends"
 
 
 def find_backend(backend: str | type, *, asynchronous: bool = False) -> type[LLMCore]:
-    """The class a configuration means.
+    """Find the class that ``type`` of a configuration means.
 
     Args:
-        backend: A name, or the class itself (as lagent's ``dict(type=LMDeployClient, …)``).
-        asynchronous: Whether the twin with ``Async`` before its name is wanted.
+        backend: A name, or the class itself (as in lagent's ``dict(type=LMDeployClient, …)``).
+        asynchronous: Return the twin with ``Async`` before its name.
 
     Raises:
-        ConfigError: Nothing of that name, no twin, or no backend at all.
+        ConfigError: The name is unknown, there is no twin, or the class is no backend.
     """
     if isinstance(backend, str):
         module_name, _, name = _locate(backend).partition(":")

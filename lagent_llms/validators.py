@@ -1,4 +1,4 @@
-"""What a parameter may be: checks, each of which gives a value back as it is kept, or refuses it."""
+"""Checks of argument values: each returns the value to keep, or raises InvalidArgument."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ __all__ = [
     "wire_parameters",
 ]
 
-#: Takes the name of a parameter and a value of it.
+#: A check: takes an argument's name and its value, returns the value to keep.
 Check = Callable[[str, Any], Any]
 
 
 def refusal(name: str, value: object, allowed: str) -> InvalidArgument:
-    """The error of a value that is not allowed."""
+    """The error for a value that is not allowed."""
     return InvalidArgument(f"{name}={value!r}: allowed is {allowed}", argument=name)
 
 
-#: The largest integer that a protocol's 64 bits hold whatever its sign.
+#: The largest integer of the protocols: 64 bits, signed.
 _MOST = 2**63 - 1
 
 
 def _finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer that is no float
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def number(allowed: str, low: float, high: float = math.inf, *, above: bool = False) -> Check:
-    """A check for finite numbers in [low, high], or (low, high] with `above`."""
+    """A check for finite numbers in [low, high]; in (low, high] with `above`."""
 
     def check(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
@@ -63,7 +63,7 @@ def number(allowed: str, low: float, high: float = math.inf, *, above: bool = Fa
 
 
 def integer(allowed: str, low: int, high: int | None = None) -> Check:
-    """A check for whole numbers in [low, high]; 3.0 is one."""
+    """A check for integers in [low, high]; a float without fraction (3.0) is converted."""
 
     def check(name: str, value: Any) -> int:
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
@@ -82,12 +82,12 @@ def flag(name: str, value: Any) -> bool:
 
 
 def optional(check: Check) -> Check:
-    """`check`, or None."""
+    """A check for None or what `check` accepts."""
     return lambda name, value: None if value is None else check(name, value)
 
 
 def encodable_text(name: str, value: str) -> str:
-    """Text that can be sent: half of a surrogate pair (a cut emoji, from JavaScript) cannot."""
+    """Text that UTF-8 can encode: no half of a surrogate pair (an emoji that JavaScript has cut)."""
     if not value.isascii():
         try:
             value.encode()
@@ -100,7 +100,7 @@ def encodable_text(name: str, value: str) -> str:
 
 
 def stop_words(name: str, value: Any) -> tuple[str, ...] | None:
-    """None, a string or several; each once."""
+    """None, a string or several strings; duplicates are removed."""
     if value is None:
         return None
     words = [value] if isinstance(value, str) else value
@@ -115,7 +115,7 @@ def stop_words(name: str, value: Any) -> tuple[str, ...] | None:
 
 
 def logprobs(name: str, value: Any) -> int | None:
-    """None for none, else how many alternatives."""
+    """None or False for none, else the number of alternatives (True is 0)."""
     if value is None or value is False:
         return None
     if value is True:
@@ -131,7 +131,7 @@ def response_format(name: str, value: Any) -> Any:
 
 
 def optional_name(name: str, value: Any) -> Any:
-    """None or a name."""
+    """None or a string that is not empty."""
     if value is not None and (not isinstance(value, str) or not value):
         raise refusal(name, value, "None or a string that is not empty")
     return value
@@ -146,7 +146,7 @@ def merged_adapters(name: str, value: Any) -> Any:
 
 
 def tools(name: str, value: Any) -> Any:
-    """None or descriptions of tools."""
+    """None or a list of tool descriptions; an empty list becomes None."""
     if value is None:
         return None
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
@@ -158,7 +158,7 @@ def tools(name: str, value: Any) -> Any:
 
 
 def wire_parameters(name: str, value: Any) -> Any:
-    """None or a dict of plain values; integers have 64 bits."""
+    """None or a dict of plain values, with integers of 64 bits; an empty dict becomes None."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -172,21 +172,21 @@ def wire_parameters(name: str, value: Any) -> Any:
 
 
 def session_id(name: str, value: Any) -> int:
-    """An integer of 0 or more, of 64 bits."""
+    """An integer from 0 to 2**63 - 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
         raise refusal(name, value, "an integer of 0 or more (at most 2**63 - 1)")
     return value
 
 
 def priority(name: str, value: Any) -> int | None:
-    """None or an integer of 0 or more, of 64 bits."""
+    """None or an integer from 0 to 2**63 - 1."""
     if value is None:
         return None
     return int(integer("None or an integer of 0 or more (at most 2**63 - 1)", 0, _MOST)(name, value))
 
 
 def request_id(name: str, value: Any) -> str:
-    """A string; a number becomes one."""
+    """A string; an integer is converted."""
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise refusal(name, value, "a string")
     return str(value)

@@ -50,19 +50,19 @@ class BaseLLM(LLMCore):
 
     @abstractmethod
     def _tokenize(self, text: str) -> list[int]:
-        """The token ids of `text` as the model would see it as a prompt."""
+        """The token ids of `text` as a prompt of the model."""
 
     @overload
     def generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> str: ...
     @overload
     def generate(self, inputs: Prompts, **kwargs: Unpack[CallKwargs]) -> list[str]: ...
     def generate(self, inputs: str | Prompts, **kwargs: Unpack[CallKwargs]) -> str | list[str]:
-        """Continue one prompt, or several at once.
+        """Continue one prompt, or several concurrently.
 
         Args:
             inputs: A prompt, used as it is (no template), or a list of prompts.
             **kwargs: Any parameter of `GenerationParams` and `CallOptions`, for this call only. In a batch
-                ``session_id`` and those that name adapters may be lists with one entry a prompt.
+                ``session_id`` and those that name adapters may be lists with one entry for each prompt.
 
         Returns:
             The text after the prompt, or a list of texts in the order of `inputs`.
@@ -87,7 +87,7 @@ class BaseLLM(LLMCore):
         session_ids: int | Sequence[int] | None = None,
         **kwargs: Unpack[CallKwargs],
     ) -> str | list[str]:
-        """Answer a dialog, or several at once.
+        """Answer a dialog, or several concurrently.
 
         Args:
             inputs: Messages (dicts with ``role`` and ``content``), or a list of dialogs. A string is a
@@ -114,7 +114,7 @@ class BaseLLM(LLMCore):
     def complete(
         self, inputs: Input | Prompts | Dialogs, **kwargs: Unpack[CallKwargs]
     ) -> Completion | list[Completion]:
-        """`generate` (a prompt) or `chat` (messages) with everything that is known about the answer.
+        """`generate` (a prompt) or `chat` (messages), returning the answer with its details.
 
         Args:
             inputs: A prompt, messages, or a list of either.
@@ -135,17 +135,17 @@ class BaseLLM(LLMCore):
             closing it or leaving the loop stops the generation.
 
         Raises:
-            LLMError: Bad input, at once; while iterating, whatever breaks the answer off. With
-                ``on_error='status'`` the last chunk tells instead.
+            LLMError: Bad input, at once; while iterating, any failure of the call. With
+                ``on_error='status'`` the last chunk reports it instead.
         """
         return self._stream(check_prompt(inputs), kwargs)
 
     def stream_chat(self, inputs: Dialog, **kwargs: Unpack[CallKwargs]) -> Stream:
-        """Answer a dialog, chunk by chunk; as `stream_generate`, from messages."""
+        """Answer a dialog, chunk by chunk; see `stream_generate`."""
         return self._stream(as_dialog(inputs), kwargs)
 
     def stream_text(self, inputs: Input, **kwargs: Unpack[CallKwargs]) -> TextStream:
-        """Only the new text of each step, for a prompt (str) or messages."""
+        """Stream only the new text of each step, for a prompt (str) or messages."""
         return TextStream(self._stream(inputs, kwargs))
 
     @overload
@@ -153,19 +153,19 @@ class BaseLLM(LLMCore):
     @overload
     def tokenize(self, prompts: Prompts) -> list[list[int]]: ...
     def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
-        """The token ids of a prompt, or of each of several, as the model would see them."""
+        """The token ids of a prompt, or of each of several, as the model gets them."""
         self.check_open()
         if isinstance(prompts, str):
             return self._tokenize(prompts)
         return [self._tokenize(prompt) for prompt in check_prompts(prompts)]
 
     def close(self) -> None:
-        """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        """Free the backend's resources. Later calls fail; closing twice is no error."""
         self.closed = True
         self._free()
 
     def _free(self) -> None:
-        """Free what the backend holds; more than once is no error."""
+        """Free the backend's resources; may be called more than once."""
 
     def __enter__(self) -> Self:
         return self
@@ -197,7 +197,7 @@ class BaseLLM(LLMCore):
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
-        from concurrent.futures import ThreadPoolExecutor  # here, so that the import stays light
+        from concurrent.futures import ThreadPoolExecutor  # here, to keep the package's import fast
 
         calls = self.check_batch(split(inputs, given))
         running: list[Stream] = []
@@ -216,7 +216,7 @@ class BaseLLM(LLMCore):
         with ThreadPoolExecutor(min(self.max_concurrency, len(calls) or 1)) as pool:
             try:
                 outcomes = list(pool.map(outcome, calls))
-            except BaseException:  # Ctrl-C: leave nothing running, then let it through
+            except BaseException:  # KeyboardInterrupt: stop every generation, then raise it
                 interrupted.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for stream in running:
@@ -226,7 +226,7 @@ class BaseLLM(LLMCore):
 
 
 class AsyncBaseLLM(LLMCore):
-    """A language model, called with await. The methods are those of `BaseLLM`, and mean the same."""
+    """A language model, called with await. Its methods are those of `BaseLLM`."""
 
     @abstractmethod
     async def _open(self, request: Request) -> AsyncSource:
@@ -234,7 +234,7 @@ class AsyncBaseLLM(LLMCore):
 
     @abstractmethod
     async def _tokenize(self, text: str) -> list[int]:
-        """The token ids of `text` as the model would see it as a prompt."""
+        """The token ids of `text` as a prompt of the model."""
 
     @overload
     async def generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> str: ...
@@ -302,12 +302,12 @@ class AsyncBaseLLM(LLMCore):
         return [await self._tokenize(prompt) for prompt in check_prompts(prompts)]
 
     async def aclose(self) -> None:
-        """Free what the backend holds. Calls after it fail; closing twice is no error."""
+        """Free the backend's resources. Later calls fail; closing twice is no error."""
         self.closed = True
         await self._free()
 
     async def _free(self) -> None:
-        """Free what the backend holds; more than once is no error."""
+        """Free the backend's resources; may be called more than once."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -339,7 +339,7 @@ class AsyncBaseLLM(LLMCore):
     async def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
-        import asyncio  # here, so that the import stays light
+        import asyncio  # here, to keep the package's import fast
 
         calls = self.check_batch(split(inputs, given))
         gate = asyncio.Semaphore(self.max_concurrency)

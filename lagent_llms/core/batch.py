@@ -1,4 +1,4 @@
-"""Batches: tell one input from several, give each its own keywords, and gather results and failures. Pure."""
+"""Batches: detect them, give each input its own keywords, and gather results and failures. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 def is_batch(inputs: object) -> bool:
-    """Whether `inputs` is a list of prompts or dialogs, not one prompt or dialog."""
+    """True if `inputs` is a list of prompts or dialogs, not one prompt or dialog."""
     if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Sequence) or not inputs:
         return False
     first = inputs[0]
@@ -23,7 +23,7 @@ def is_batch(inputs: object) -> bool:
 
 
 def check_prompt(inputs: object) -> str:
-    """`inputs`, once it is a string.
+    """Check that `inputs` is a string, and return it.
 
     Raises:
         InvalidArgument: It is something else.
@@ -37,7 +37,7 @@ def check_prompt(inputs: object) -> str:
 
 
 def check_prompts(inputs: object) -> list[str]:
-    """`inputs` as a list, once it is a sequence of strings.
+    """Check that `inputs` is a sequence of strings, and return it as a list.
 
     Raises:
         InvalidArgument: It is something else.
@@ -58,7 +58,7 @@ def check_prompts(inputs: object) -> list[str]:
 
 
 def with_sessions(given: Mapping[str, Any], session_ids: int | Sequence[int] | None) -> dict[str, Any]:
-    """`given` with lagent's ``session_ids`` under its per-call name.
+    """`given` with lagent's ``session_ids`` as ``session_id``.
 
     Raises:
         InvalidArgument: Both names are given, with different values.
@@ -70,35 +70,35 @@ def with_sessions(given: Mapping[str, Any], session_ids: int | Sequence[int] | N
     return {**given, "session_id": session_ids}
 
 
-#: Parameters of which a batch may have one for each input.
+#: Parameters that may be a list with one value for each input of a batch.
 _PER_INPUT = ("session_id", "adapter_id", "adapter_name", "adapter_source", "merged_adapters")
 
 
 def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input, dict[str, Any]]]:
-    """Each input with its own keywords: lists of session ids or adapters are dealt out, one an input.
+    """Each input with its own keywords: the values of `_PER_INPUT` lists are distributed.
 
     Raises:
-        InvalidArgument: Another number of them than of inputs.
+        InvalidArgument: A list has another length than `inputs`.
     """
-    dealt = {
+    per_input = {
         name: given[name]
         for name in _PER_INPUT
         if isinstance(given.get(name), Sequence) and not isinstance(given[name], str)
     }
-    for name, values in dealt.items():
+    for name, values in per_input.items():
         if len(values) != len(inputs):
             raise InvalidArgument(
                 f"{name}: {len(values)} values for {len(inputs)} inputs; one for each is needed",
                 argument=name,
             )
     return [
-        (item, {**given, **{name: values[index] for name, values in dealt.items()}})
+        (item, {**given, **{name: values[index] for name, values in per_input.items()}})
         for index, item in enumerate(inputs)
     ]
 
 
 def gather(outcomes: Sequence[Completion | Exception], pick: Callable[[Completion], _T]) -> list[_T]:
-    """What `pick` takes from each completion.
+    """`pick` of each completion, in order.
 
     Raises:
         BatchError: At least one outcome is an exception; carries all of them.

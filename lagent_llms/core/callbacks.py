@@ -1,4 +1,4 @@
-"""Pieces of an answer from an engine in this process, which calls back from a thread of its own."""
+"""Sources for an engine in this process that reports its events by a callback from its own thread."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ E_contra = TypeVar("E_contra", contravariant=True)
 
 class _Handle(Protocol):
     def cancel(self) -> object:
-        """Stop the generation, without waiting; more than once is no error."""
+        """Stop the generation, without blocking; may be called more than once."""
 
 
 class _Decoder(Protocol[E_contra]):
     def piece(self, event: E_contra, /) -> Piece | None:
-        """What an event means; None when the generation was given up.
+        """The piece of an event; None when the generation was cancelled.
 
         Raises:
             LLMError: The engine failed.
         """
 
 
-#: Hands a request to an engine, which tells its events to the function given; any thread may call that.
+#: Submits a request to an engine; the engine passes its events to the given function, from any thread.
 Submit = Callable[[Request, Callable[[E], None]], tuple[_Handle, _Decoder[E]]]
 
 
 class CallbackSource(Generic[E]):
-    """Pieces of one request, waited for in a thread."""
+    """The pieces of one request, for a thread to wait on."""
 
     def __init__(self, request: Request, submit: Submit[E]) -> None:
         self._events: queue.SimpleQueue[E] = queue.SimpleQueue()
@@ -62,7 +62,7 @@ class CallbackSource(Generic[E]):
 
 
 class AsyncCallbackSource(Generic[E]):
-    """Pieces of one request, waited for in an event loop."""
+    """The pieces of one request, for an event loop to wait on."""
 
     def __init__(self, request: Request, submit: Submit[E]) -> None:
         loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ class AsyncCallbackSource(Generic[E]):
         self._deadline = Deadline(request.options.timeout)
 
         def on_event(event: E) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the reader
                 loop.call_soon_threadsafe(self._events.put_nowait, event)
 
         self._handle, self._decoder = submit(request, on_event)

@@ -1,4 +1,4 @@
-"""How long a call may still wait for its next piece of the answer."""
+"""The time limits of one call: for its next piece and for the whole answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..errors import TimeoutExceeded
 from ..params import Timeout
 
-# Not asyncio.wait_for: until Python 3.12 it loses a cancellation that comes together with the result.
+# Not asyncio.wait_for: before Python 3.12 it loses a cancellation that arrives together with the result.
 if sys.version_info >= (3, 11):
     from asyncio import timeout as timeout_after
 else:
@@ -23,11 +23,11 @@ _T = TypeVar("_T")
 
 
 class Deadline:
-    """The clock of one call, started when it is made.
+    """The time limits of one call; they run from its construction.
 
     Args:
-        timeout: The limits.
-        clock: Seconds that never go back.
+        timeout: The limits, in seconds.
+        clock: A monotonic clock, in seconds.
     """
 
     __slots__ = ("_clock", "_end", "_first", "_last", "_resting", "_timeout")
@@ -41,26 +41,26 @@ class Deadline:
         self._resting = False
 
     def restart(self) -> None:
-        """The call begins anew: only the limit of the whole answer goes on."""
+        """Restart the limit for the first piece; the limit for the whole answer continues."""
         self._first, self._resting = True, False
         self._last = self._clock()
 
     def piece_arrived(self) -> None:
-        """A piece of the answer came. Until `wake` only the limit of the whole answer goes on.
+        """Record a piece of the answer. Until `wake` only the limit for the whole answer runs.
 
-        A slow reader is no slow server.
+        The time that the caller takes between two pieces does not count as the server's.
         """
         self._first = False
         self._resting = True
 
     def wake(self) -> None:
-        """Somebody waits for the next piece: the wait begins now, unless it has begun before."""
+        """Start the limit for the next piece, unless it runs already: the caller waits for it now."""
         if self._resting:
             self._resting = False
             self._last = self._clock()
 
     def remaining(self) -> float | None:
-        """Seconds the next piece may still take, 0 when its time is up; None without a limit."""
+        """Seconds left for the next piece, 0 when the limit has passed; None without a limit."""
         wait = self._timeout.first_token if self._first else self._timeout.idle
         end = self._end
         if self._resting:
@@ -69,38 +69,38 @@ class Deadline:
             end = self._last + wait
         return None if end is None else max(0.0, end - self._clock())
 
-    def next_look(self) -> float | None:
-        """Seconds until `remaining` should be looked at again, for who sets a timer and sleeps.
+    def next_check(self) -> float | None:
+        """Delay until the next timer check, in seconds; None without a limit.
 
-        It may become shorter in between: with the first piece the limit for further ones begins to count.
+        It is at most `idle`, since the first piece may shorten `remaining` to that.
         """
         waits = [wait for wait in (self.remaining(), self._timeout.idle) if wait is not None]
         return min(waits, default=None)
 
     def remaining_in_total(self) -> float | None:
-        """Seconds the whole answer may still take; None without a limit."""
+        """Seconds left for the whole answer; None without a limit."""
         return None if self._end is None else max(0.0, self._end - self._clock())
 
     async def wait(self, awaitable: Awaitable[_T]) -> _T:
-        """What `awaitable` gives, unless time is up before.
+        """Await `awaitable` for at most `remaining` seconds.
 
         Raises:
-            TimeoutExceeded: It is; `awaitable` was cancelled.
+            TimeoutExceeded: The limit passed first; `awaitable` was cancelled.
         """
         try:
             async with timeout_after(self.remaining()):
                 return await awaitable
         except asyncio.TimeoutError as error:
-            if type(error) is not asyncio.TimeoutError:  # a limit of what was awaited
+            if type(error) is not asyncio.TimeoutError:  # raised by `awaitable` itself
                 raise
             raise self.exceeded() from None
 
     def exceeded(self) -> TimeoutExceeded:
-        """The error that tells which limit was reached."""
+        """The error for the limit that was reached."""
         phase, seconds = "idle", self._timeout.idle
         if self._first:
             phase, seconds = "first_token", self._timeout.first_token
-        # Not only when its end is past: a timer may ring a moment early.
+        # Not only when its end has passed: a timer may fire a moment early.
         if self._end is not None and (
             self._resting or seconds is None or self._end <= max(self._clock(), self._last + seconds)
         ):

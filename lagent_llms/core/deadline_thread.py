@@ -1,4 +1,4 @@
-"""A deadline that a thread watches, for reads that take no timeout of their own: one thread for all."""
+"""A timer on a thread that expires with a `Deadline`, for reads that take no timeout; one thread for all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["ThreadDeadlineTimer"]
 
 
 class ThreadDeadlineTimer:
-    """Calls `on_expired` once `deadline` is over, as `DeadlineTimer` does in an event loop.
+    """Calls `on_expired` when `deadline` has passed, as `DeadlineTimer` does on an event loop.
 
     Args:
-        deadline: What to watch.
-        on_expired: Called at most once, in a thread of its own; it must not wait.
+        deadline: The deadline to watch.
+        on_expired: Called at most once, on the watching thread; it must not block.
 
     Attributes:
-        expired: Whether it was.
+        expired: Whether `on_expired` was called.
     """
 
     def __init__(self, deadline: Deadline, on_expired: Callable[[], object]) -> None:
@@ -32,18 +32,21 @@ class ThreadDeadlineTimer:
         self._set()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Cancel the timer."""
         if self._on_expired is not None:
             self._on_expired = None
             _watch.drop()
 
     @property
     def stopped(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether the timer was cancelled or has expired."""
         return self._on_expired is None
 
-    def look(self) -> None:
-        """Ring if it is time, else be looked at again; called by the watching thread."""
+    def check(self) -> None:
+        """Call `on_expired` if the deadline has passed, else schedule the next check.
+
+        Called by the watching thread.
+        """
         on_expired = self._on_expired
         if on_expired is None:
             return
@@ -55,26 +58,26 @@ class ThreadDeadlineTimer:
             self._set()
 
     def _set(self) -> None:
-        wait = self._deadline.next_look()
+        wait = self._deadline.next_check()
         if wait is not None:
             _watch.add(time.monotonic() + wait, self)
 
 
-#: So many stopped timers are kept without a thought.
+#: Number of stopped timers below which they are not removed.
 _FEW = 100
 
 
 class _Watch:
-    """The thread that looks at timers in time; it ends when there are none left.
+    """The thread that checks timers when they are due; it ends when none is left.
 
-    Alarms that were stopped stay until they are half of all: to find one costs more than to forget many.
+    Stopped timers are removed together once they are half of all: to find a single one would cost more.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._timers: list[tuple[float, int, ThreadDeadlineTimer]] = []
         self._numbers = itertools.count()
-        self._stopped = 0  # about as many of the timers here
+        self._stopped = 0  # approximate number of stopped timers in the heap
         self._running = False
 
     def add(self, when: float, timer: ThreadDeadlineTimer) -> None:
@@ -87,10 +90,10 @@ class _Watch:
                 self._changed.notify()
 
     def drop(self) -> None:
-        """One of the timers was stopped."""
+        """Count a timer that was stopped."""
         with self._changed:
             self._stopped += 1
-            if self._too_many_stopped():  # for the thread: this may be a finalizer in the midst of `add`
+            if self._too_many_stopped():  # the thread removes them: this may be a finalizer within `add`
                 self._changed.notify()
 
     def _too_many_stopped(self) -> bool:
@@ -110,14 +113,14 @@ class _Watch:
                     return
                 timer = heapq.heappop(self._timers)[2]
                 self._stopped -= timer.stopped
-            timer.look()
+            timer.check()
 
 
 _watch = _Watch()
 
 
 def _after_fork_in_child() -> None:
-    """In a fork: the thread is not there, nor are the calls it watched."""
+    """Start without timers in a forked child, which has neither the thread nor the calls it watched."""
     global _watch
     _watch = _Watch()
 

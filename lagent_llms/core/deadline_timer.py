@@ -1,4 +1,4 @@
-"""A deadline that an event loop watches: one timer for a whole answer, not one for each wait."""
+"""A timer on an event loop that expires with a `Deadline`: one for a whole answer, not one for each wait."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["DeadlineTimer"]
 
 
 class DeadlineTimer:
-    """Calls `on_expired` once `deadline` is over. A piece that arrives only moves the deadline, at no cost.
+    """Calls `on_expired` when `deadline` has passed. A piece that arrives moves the deadline, not the timer.
 
     Args:
-        deadline: What to watch.
-        on_expired: Called at most once, on the loop that runs now.
+        deadline: The deadline to watch.
+        on_expired: Called at most once, on the running event loop.
 
     Attributes:
-        expired: Whether it was.
+        expired: Whether `on_expired` was called.
     """
 
     def __init__(self, deadline: Deadline, on_expired: Callable[[], None]) -> None:
@@ -30,12 +30,12 @@ class DeadlineTimer:
         self._set()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _set(self) -> None:
-        wait = self._deadline.next_look()
+        wait = self._deadline.next_check()
         if wait is not None:
             self._timer = self._loop.call_later(wait, self._check)
 

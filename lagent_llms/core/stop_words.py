@@ -1,8 +1,8 @@
-"""Find stop words in text that arrives in pieces: emit what is safe, hold back what may become one.
+"""Find stop words in text that arrives in pieces; hold back the beginning of one until it is decided.
 
-Only new text and the held suffix are looked at, so a stream of n characters costs O(n). The outcome does not
-depend on how the text was cut into pieces: the stop word whose last character comes first ends the text (of
-two that end together, the longer), exactly as if the text had come character by character.
+Each piece is searched with the held suffix only, so a stream of n characters costs O(n). The outcome does not
+depend on where the text was cut: the stop word whose last character comes first ends the text (of two that
+end together, the longer), as if the text had arrived character by character.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class StopWordScanner:
     """Incremental search for any of several stop words.
 
     Args:
-        words: The stop words; none at all makes `feed` pass everything through.
+        words: The stop words; without any, `feed` returns everything.
 
     Attributes:
         matched: The stop word that was found, None so far.
@@ -39,8 +39,8 @@ class StopWordScanner:
             text: Any number of characters.
 
         Returns:
-            The text that can be shown now. Once `matched` is set: the rest before the stop word, and '' for
-            everything fed after it.
+            The text that cannot become a stop word any more. When `matched` is set: the rest before the
+            stop word, and '' for all text after it.
         """
         if self.matched is not None:
             return ""
@@ -64,18 +64,18 @@ class StopWordScanner:
         return text
 
     def flush(self) -> str:
-        """The text still held back, now that no more will come."""
+        """The text still held back, at the end of the answer."""
         held, self._held = self._held, ""
         return held
 
 
 class _Compiled(NamedTuple):
-    """What is looked for, for a set of stop words.
+    """Search tables of a set of stop words.
 
     Attributes:
-        found: Finds one of the words.
-        gate: Finds any word's first character: a piece without can neither hold nor begin one. None when
-            there are no words.
+        found: Matches one of the words.
+        gate: Matches any word's first character: a piece without it can neither hold nor begin a word. None
+            when there are no words.
         prefixes: Every beginning of a word, except the whole word.
         longest: Characters of the longest of these.
     """
@@ -86,7 +86,7 @@ class _Compiled(NamedTuple):
     longest: int
 
 
-@lru_cache(maxsize=256)  # the calls of a backend mostly have the same words
+@lru_cache(maxsize=256)  # most calls of a backend have the same words
 def _compiled(words: tuple[str, ...]) -> _Compiled:
     kept = _without_unreachable(words)
     firsts = "".join(re.escape(char) for char in sorted({word[0] for word in kept}))
@@ -100,10 +100,10 @@ def _compiled(words: tuple[str, ...]) -> _Compiled:
 
 
 def _without_unreachable(words: Iterable[str]) -> list[str]:
-    """`words` without those that another word always ends before.
+    """`words` without those that can never be the first to be complete.
 
-    A word that has another one inside, other than only at its very end, can never be the first to be
-    complete. Without these, the match that starts first is also the one that ends first.
+    Such a word contains another one, not only at its end. Without them, the match that starts first is also
+    the one that ends first.
     """
     distinct = list(dict.fromkeys(word for word in words if word))
     return [word for word in distinct if not any(other != word and other in word[:-1] for other in distinct)]

@@ -1,4 +1,4 @@
-"""What every template offers, whatever it is made of: a family file, a list of dicts or a model's Jinja."""
+"""The interface of all templates: family files, lagent's lists of dicts and Jinja chat templates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatTemplate", "GuardedTemplate", "marks_in", "text_of"]
 
-#: Put after the first character of a look-alike: invisible, and no tokenizer makes a special token of it.
+#: Inserted after the first character of a special token in a content; invisible.
 BREAK = "\u200b"
 TRUSTED = frozenset({"system", "assistant"})
 
@@ -31,9 +31,9 @@ class ChatTemplate(ABC):
         name: The family, or where the template came from.
         aliases: Other names of the family.
         bos: Text of the model's BOS token, '' when it has none or it is unknown.
-        bos_by: Who puts it before a prompt: 'text' (it is in what `render` returns: the server must not add
-            another), 'server' (the tokenizer adds it, as it does by default) or 'none'.
-        stop_words: Where an answer ends; used unless the caller gives others.
+        bos_by: What adds the BOS: 'text' (`render` returns it, the server must not add another), 'server'
+            (the tokenizer adds it, as it does by default) or 'none'.
+        stop_words: Ends of an answer; used unless the caller gives others.
         special_tokens: Marks of the format, for `guarded`.
         tool_call: How the model writes a tool call, None when that is unknown.
     """
@@ -48,7 +48,7 @@ class ChatTemplate(ABC):
 
     @property
     def adds_bos(self) -> bool:
-        """Whether rendered text holds the BOS already, so that nobody may add a second one."""
+        """Whether rendered text contains the BOS, so that the server must not add a second one."""
         return self.bos_by == "text"
 
     @property
@@ -72,10 +72,10 @@ class ChatTemplate(ABC):
             messages: The dialog, as `schema.check_messages` returns it.
             add_generation_prompt: Open the assistant's turn at the end (some formats always do).
             tools: Descriptions of tools (OpenAI's form), for a template that has a place for them.
-            continue_final_message: Leave the last message open after its content, so that the model goes on
-                with it; no generation prompt then.
-            options: The template's own keywords (`enable_thinking=False`), and `now`: the moment that dates
-                in the template tell (a datetime, or a function that returns one).
+            continue_final_message: Leave the last message open after its content, so that the model continues
+                it; no generation prompt then.
+            options: The template's own keywords (`enable_thinking=False`), and `now`: the time for dates in
+                the template (a datetime, or a function that returns one).
 
         Raises:
             TemplateError: The template does not allow this dialog.
@@ -111,23 +111,23 @@ class ChatTemplate(ABC):
         return Rendered(prompt, History(dialog, prompt))
 
     def parse_tool_calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
-        """The text of an answer without its tool calls, and the calls; all the text when there are none."""
+        """The text of an answer without its tool calls, and the calls; the whole text if there are none."""
         return (text, ()) if self.tool_call is None else self.tool_call.parse(text)
 
     def guarded(self, mode: Literal["refuse", "escape"]) -> ChatTemplate:
-        """This template, minding texts that look like its special tokens.
+        """This template with a check of contents for its special tokens.
 
-        A user's message that holds ``<|im_end|>`` closes its own turn and may open another one: the prompt
-        injection of raw templates. The contents of every role but system and assistant are minded.
+        A user's message that contains ``<|im_end|>`` closes its own turn and may open another one: prompt
+        injection. The contents of all roles except system and assistant are checked.
 
         Args:
-            mode: 'refuse' raises TemplateError, 'escape' breaks the token up with a zero-width space.
+            mode: 'refuse' raises TemplateError, 'escape' splits the token with a zero-width space.
         """
         return GuardedTemplate(self, mode)
 
 
 class GuardedTemplate(ChatTemplate):
-    """A template behind a look-alike guard; see `ChatTemplate.guarded`."""
+    """A template that checks contents for its special tokens; see `ChatTemplate.guarded`."""
 
     def __init__(self, inner: ChatTemplate, mode: Literal["refuse", "escape"]) -> None:
         if mode not in ("refuse", "escape"):
@@ -142,7 +142,7 @@ class GuardedTemplate(ChatTemplate):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of the template behind the guard."""
+        """The roles of the inner template."""
         return self._inner.roles
 
     def render(
@@ -154,7 +154,7 @@ class GuardedTemplate(ChatTemplate):
         continue_final_message: bool = False,
         **options: Any,
     ) -> str:
-        """As the template behind the guard renders it, look-alikes refused or broken up."""
+        """As the inner template, after the check."""
         return self._inner.render(
             self._checked(messages),
             add_generation_prompt=add_generation_prompt,
@@ -164,23 +164,23 @@ class GuardedTemplate(ChatTemplate):
         )
 
     def history_text(self, messages: Sequence[Message]) -> str:
-        """As the template behind the guard has it, look-alikes refused or broken up."""
+        """As the inner template, after the check."""
         return self._inner.history_text(self._checked(messages))
 
     def turn(
         self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
     ) -> Rendered:
-        """As the template behind the guard renders it, look-alikes refused or broken up."""
+        """As the inner template, after the check."""
         said = history.messages or ()
-        if said and history.written is None:  # all of it is rendered; else it has been checked before
+        if said and history.written is None:  # all of it will be rendered; else it has been checked before
             history = replace(history, messages=tuple(self._checked(said)))
         return self._inner.turn(history, self._checked(messages, len(said)), tools=tools)
 
     def _checked(self, messages: Sequence[Message], first: int = 0) -> list[Message]:
-        """`messages`, of which the first is number `first` of the dialog."""
-        return [self._minded(message, index) for index, message in enumerate(messages, first)]
+        """`messages` after the check; `first` is the place of the first one in the dialog, for errors."""
+        return [self._check(message, index) for index, message in enumerate(messages, first)]
 
-    def _minded(self, message: Message, index: int) -> Message:
+    def _check(self, message: Message, index: int) -> Message:
         if message["role"] in TRUSTED:
             return message
         text = text_of(message, index, self.name)
@@ -199,12 +199,12 @@ class GuardedTemplate(ChatTemplate):
 
 
 def marks_in(texts: Sequence[str]) -> tuple[str, ...]:
-    """What looks like a special token in the begins and ends of a template."""
+    """The special tokens in the texts of a template, recognized by their form."""
     return tuple(dict.fromkeys(mark for text in texts for mark in _MARK.findall(text)))
 
 
 def text_of(message: Message, index: int, where: str) -> str:
-    """The text of a message: its content, or the text parts of it joined.
+    """The text of a message: its content, or its text parts joined.
 
     Args:
         message: The message.

@@ -1,6 +1,6 @@
-"""A model for tests: it says what it is told to, piece by piece, through the real base classes.
+"""A scripted model for tests: it yields given pieces through the real base classes.
 
-Use it to test an agent loop without a model, or a failure that no real server can be made to show.
+Use it to test an agent loop without a model, or a failure that a real server cannot be made to produce.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncScriptedLLM", "Script", "ScriptedLLM"]
 
-#: What to say: a whole answer, or its pieces. A number is a pause in seconds, an exception is raised.
+#: An answer: whole, or its pieces. A number is a pause in seconds, an exception is raised.
 Script = str | Sequence[str | float | Exception]
 
 
@@ -31,13 +31,13 @@ class _ScriptedCore(LLMCore):
 
     Args:
         script: The answer to every request, or a function that gives the answer to a request.
-        finish_reason: How answers end; None breaks them off, as a server that dies does.
+        finish_reason: The finish reason of every answer; None ends it without one, as a dead server does.
         meta_template: As for every backend.
         **kwargs: As for every backend.
 
     Attributes:
         requests: Every request that was opened.
-        open: How many answers are being given right now.
+        open: Number of answers that are running.
     """
 
     unsupported_parameters = frozenset({"response_format"})
@@ -69,7 +69,7 @@ class _ScriptedCore(LLMCore):
             self.open -= 1
 
     def _words(self, text: str) -> list[int]:
-        """One token a character."""
+        """One token for each character."""
         return [ord(char) for char in text]
 
 
@@ -102,10 +102,10 @@ class _Steps:
         return None
 
     def waits(self, pause: float) -> Iterator[float]:
-        """How long to sleep, again and again, until `pause` is over.
+        """The sleeps, in seconds, that make up `pause`.
 
         Raises:
-            TimeoutExceeded: The caller's patience ends before.
+            TimeoutExceeded: The call's timeout passes first.
         """
         end = time.monotonic() + pause
         while (left := end - time.monotonic()) > 0 and not self.closed.is_set():

@@ -58,13 +58,13 @@ def test_a_timer_may_ring_a_moment_early(timeout, phase):
 def test_a_timer_looks_again_before_the_shorter_limit_can_be_over():
     clock = Clock()
     deadline = Deadline(Timeout(first_token=30, idle=2), clock)
-    assert deadline.next_look() == 2
+    assert deadline.next_check() == 2
     deadline.piece_arrived()
     deadline.wake()
     clock.now += 1.5
-    assert deadline.next_look() == 0.5
-    assert Deadline(Timeout(first_token=None, idle=3)).next_look() == 3
-    assert Deadline(Timeout(first_token=None, idle=None)).next_look() is None
+    assert deadline.next_check() == 0.5
+    assert Deadline(Timeout(first_token=None, idle=3)).next_check() == 3
+    assert Deadline(Timeout(first_token=None, idle=None)).next_check() is None
 
 
 def test_no_limit():
