@@ -1,4 +1,4 @@
-"""A backend of one's own: any causal language model of transformers, in this process."""
+"""A third-party backend: any causal language model of transformers, in this process."""
 
 import asyncio
 
@@ -39,7 +39,7 @@ class AsyncTransformersLLM(Core, AsyncBaseLLM):
 
 
 class Source:
-    """The pieces of one answer. Each step decodes one token: nothing runs that nobody waits for."""
+    """The pieces of one answer. Each step decodes one token, so nothing runs between two steps."""
 
     def __init__(self, llm, request):
         self.llm, self.params, self.deadline = llm, request.params, Deadline(request.options.timeout)
@@ -69,7 +69,7 @@ class Source:
         ended = self.answer[-1] in self.llm.ends and not params.ignore_eos
         reason = "stop" if ended else "length" if n == params.max_new_tokens else None
         text = self.llm.tokenizer.decode(self.answer[: n - ended], params.skip_special_tokens)
-        half = text.endswith("\N{REPLACEMENT CHARACTER}") and not reason  # of a character: wait for the rest
+        half = text.endswith("\N{REPLACEMENT CHARACTER}") and not reason  # a character: wait for the rest
         new, self.shown = ("", self.shown) if half else (text[self.shown :], len(text))
         return Piece(new, n_tokens=n, finish_reason=reason, usage=Usage(len(self.prompt), n))
 

@@ -25,7 +25,8 @@ from ..schema import Completion, Message
 from .batch import check_prompt, check_prompts, gather, is_batch, split, with_sessions
 from .llm import LLMCore, as_dialog
 from .request import Input, Request
-from .streams import AsyncSource, AsyncStream, AsyncTextStream, Source, Stream, TextStream
+from .sources import AsyncSource, Source
+from .streams import AsyncStream, AsyncTextStream, Stream, TextStream
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

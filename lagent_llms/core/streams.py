@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import Protocol
 
 from ..errors import LLMError, StreamInterrupted
 from ..schema import Completion, Piece, StreamChunk
@@ -19,32 +18,9 @@ from . import telemetry
 from .answer import Answer
 from .llm import LLMCore, PreparedCall
 from .request import Request
+from .sources import AsyncSource, Closable, Source
 
-__all__ = ["AsyncSource", "AsyncStream", "AsyncTextStream", "Source", "Stream", "TextStream"]
-
-
-class _Closable(Protocol):
-    def close(self) -> None:
-        """Stop the generation and free its resources, at once.
-
-        May be called at any time, from any thread and from a finalizer, more than once; it does not wait.
-        """
-
-
-class Source(_Closable, Protocol):
-    """Pieces of one answer."""
-
-    def __next__(self) -> Piece: ...
-
-
-class AsyncSource(_Closable, Protocol):
-    """Pieces of one answer.
-
-    A source that receives several pieces at once may keep the further ones in a deque named `ready`: the
-    stream takes them from there without a step of the event loop.
-    """
-
-    def __anext__(self) -> Awaitable[Piece]: ...
+__all__ = ["AsyncStream", "AsyncTextStream", "Stream", "TextStream"]
 
 
 class _Run:
@@ -56,7 +32,7 @@ class _Run:
         raises: Errors are raised even with ``on_error='status'``.
     """
 
-    _source: _Closable | None = None
+    _source: Closable | None = None
     _span: telemetry.CallSpan | None = None
     _ended = False
 

@@ -16,7 +16,7 @@ from ...errors import LLMError
 from .core import TritonCore
 
 if TYPE_CHECKING:
-    from ...core.streams import AsyncSource, Source
+    from ...core.sources import AsyncSource, Source
     from .grpc_aio import AsyncGRPCTransport
     from .grpc_sync import GRPCTransport
     from .http_transport import AsyncTritonHTTP, TritonHTTP
