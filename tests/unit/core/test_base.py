@@ -25,6 +25,7 @@ from lagent_llms import (
     UnknownParameter,
     UnsupportedParameter,
 )
+from lagent_llms.core.sessions import Held
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 
 USER = [{"role": "user", "content": "hi"}]
@@ -288,6 +289,23 @@ def test_other_exceptions_come_through_and_free_the_source():
     assert llm.open == 0
 
 
+class _Explaining(ScriptedLLM):
+    def explain(self, error):
+        return StreamInterrupted(f"the server ended: {error}", partial=error.partial)
+
+
+def test_a_backend_may_explain_an_error():
+    llm = _Explaining(["Hel", StreamInterrupted("gone")])
+    with pytest.raises(StreamInterrupted, match="the server ended: gone") as caught:
+        llm.generate("x")
+    assert caught.value.partial == "Hel"
+    *_, last = llm.stream_generate("x", on_error="status")
+    assert (last.text, str(last.error)) == ("Hel", "the server ended: gone")
+    llm = _Explaining(["a", ZeroDivisionError("a bug")])
+    with pytest.raises(ZeroDivisionError):
+        llm.generate("x")
+
+
 def test_timeouts_hold_in_streams():
     llm = ScriptedLLM(SLOW)
     stream = llm.stream_generate("x", timeout=0.1)
@@ -338,6 +356,28 @@ def test_a_failed_turn_leaves_history_as_it_was():
     llm.chat(USER, **GO_ON)
     assert "lost" not in llm.requests[2].prompt
     assert "one" in llm.requests[2].prompt
+
+
+class _Holding(ScriptedLLM):
+    """A server that stores sessions: it holds all tokens of the requests so far."""
+
+    def _open(self, request):
+        tokens = 0 if request.held is None else request.held.tokens
+        request.held = Held(tokens + len(request.prompt), request.prompt)
+        return super()._open(request)
+
+
+def test_a_session_keeps_what_its_server_holds_if_the_call_succeeds():
+    scripts = iter(["a", [StreamInterrupted("gone")], "b", "c", "d"])
+    llm = _Holding(lambda request: next(scripts))
+    llm.generate("12", **OPEN)
+    with pytest.raises(StreamInterrupted):
+        llm.generate("34", **GO_ON)
+    llm.generate("5", **GO_ON)
+    llm.generate("6", **GO_ON)
+    llm.generate("7", **OPEN)
+    seen = [(request.prompt, request.held.tokens) for request in llm.requests]
+    assert seen == [("12", 2), ("12a34", 7), ("12a5", 6), ("12a5b6", 12), ("7", 1)]
 
 
 def test_two_calls_at_once_on_one_session():
