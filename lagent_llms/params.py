@@ -39,12 +39,9 @@ def _timeout(name: str, value: Any) -> Timeout:
     return Timeout(first_token=seconds, idle=seconds)
 
 
-def _row(
-    check: Check, default: Any, *, no_op: Any = None, opt_in: bool = False, wire: str = "", alias: str = ""
-) -> Any:
+def _row(check: Check, default: Any, **columns: Any) -> Any:
     """A row of the table; see `Parameter` for its columns. Name and type are those of the dataclass field."""
-    columns = {"check": check, "no_op": no_op, "opt_in": opt_in, "wire": wire, "alias": alias}
-    return field(default=default, metadata=columns)
+    return field(default=default, metadata={"check": check, **columns})
 
 
 @dataclass(frozen=True)
@@ -166,16 +163,16 @@ class CallOptions(_Table):
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
-    session_id: int = _row(validators.session_id, 2967)
+    session_id: int = _row(validators.session_id, 2967, per_input=True)
     request_id: str = _row(validators.request_id, "")
     sequence_start: bool = _row(flag, True)
     sequence_end: bool = _row(flag, True)
     timeout: Timeout = _row(_timeout, Timeout())
     on_error: Literal["raise", "status"] = _row(validators.on_error, "raise")
     stream: bool = _row(flag, True, no_op=True)
-    adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id")
-    adapter_source: str | None = _row(validators.optional_name, None, opt_in=True)
-    merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True)
+    adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id", per_input=True)
+    adapter_source: str | None = _row(validators.optional_name, None, opt_in=True, per_input=True)
+    merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
     tools: list[dict[str, Any]] | None = _row(validators.tools, None)
     tool_choice: Any = _row(lambda name, value: value, None)
     do_preprocess: bool = _row(flag, False, no_op=False)
@@ -210,6 +207,7 @@ class Parameter(NamedTuple):
         opt_in: Unsupported by every backend that does not name it in `opt_in_parameters`.
         wire: The field that carries it unchanged in an OpenAI-style request, '' where there is none.
         alias: A second keyword for it, '' where there is none.
+        per_input: A batch may have a list of values, one for each input.
     """
 
     name: str
@@ -217,10 +215,11 @@ class Parameter(NamedTuple):
     type: str
     default: Any
     check: Check
-    no_op: Any
-    opt_in: bool
-    wire: str
-    alias: str
+    no_op: Any = None
+    opt_in: bool = False
+    wire: str = ""
+    alias: str = ""
+    per_input: bool = False
 
     def is_no_op(self, value: object) -> bool:
         """Whether `value` changes nothing."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import BatchError, InvalidArgument
+from ..params import PARAMETERS
 from ..schema import Completion
 from .request import Input
 
@@ -70,8 +71,8 @@ def with_sessions(given: Mapping[str, Any], session_ids: int | Sequence[int] | N
     return {**given, "session_id": session_ids}
 
 
-#: Parameters that may be a list with one value for each input of a batch.
-_PER_INPUT = ("session_id", "adapter_id", "adapter_name", "adapter_source", "merged_adapters")
+#: Keywords that may be a list with one value for each input of a batch.
+_PER_INPUT = [name for row in PARAMETERS.values() if row.per_input for name in (row.name, row.alias) if name]
 
 
 def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input, dict[str, Any]]]:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ....core.request import Request
-from ....params import PARAMETERS, GenerationParams
+from ....params import PARAMETERS, GenerationParams, Parameter
 from ....schema import FinishReason, Piece, Usage
 from ..conversation import NEXT, Ask, Conversation, InferRequest, InferResponse, Open, Steps
 from ..dialect import Model, unsupported
 from ..inputs import Inputs
 from ..text_delta import Growth, Habit
 
-__all__ = ["OneModel", "OneModelDialect", "TextReader", "finish_reason_of", "request_parameters"]
+__all__ = [
+    "OneModel",
+    "OneModelDialect",
+    "TextReader",
+    "finish_reason_of",
+    "optional_values",
+    "request_parameters",
+]
 
 #: Parameters that need an input of the model, or are refused; each dialect handles the others itself.
 _OPTIONAL = [
     row
     for row in PARAMETERS.values()
-    if (
+    if row.name == "adapter_name"
+    or (
         row.table is GenerationParams
         and row.name not in ("max_new_tokens", "top_p", "top_k", "temperature", "stop_words")
     )
-    or row.name == "adapter_name"
 ]
 
 
@@ -175,11 +182,9 @@ class OneModelDialect(ABC):
 
     def _honour(self, request: Request, inputs: Inputs, model: Model, done: Collection[str]) -> None:
         """Put all other parameters into the inputs that `optional` names, or refuse them."""
-        for row in _OPTIONAL:
-            name = row.name
-            value = getattr(request.params if row.table is GenerationParams else request.options, name)
-            names = self.optional.get(name, ())
-            if name in done or value is None or (row.is_no_op(value) and not inputs.has(*names)):
+        for row, value in optional_values(request):
+            name, names = row.name, self.optional.get(row.name, ())
+            if name in done or (row.is_no_op(value) and not inputs.has(*names)):
                 continue
             if not inputs.put(names, value):
                 need = f"it has no input {' or '.join(names)}" if names else ""
@@ -192,6 +197,14 @@ class OneModelDialect(ABC):
         if excluded and habit.echo is None:
             habit.echo = False
         return TextReader(request, model, self.output, habit)
+
+
+def optional_values(request: Request) -> Iterator[tuple[Parameter, Any]]:
+    """The values that need an input of the model, or are refused; those that are None are left out."""
+    for row in _OPTIONAL:
+        value = getattr(request.params if row.table is GenerationParams else request.options, row.name)
+        if value is not None:
+            yield row, value
 
 
 def request_parameters(

@@ -26,7 +26,7 @@ from ....schema import Piece, Usage
 from ..conversation import NEXT, Ask, Command, Conversation, InferRequest, Open, Steps
 from ..dialect import Model, unsupported
 from ..inputs import Inputs
-from .base import request_parameters
+from .base import optional_values, request_parameters
 from .detokenize import POSTPROCESSING, Detokenizing
 from .sampling import sampling
 
@@ -34,6 +34,12 @@ __all__ = ["DIALECT", "Turbomind", "ask_tokens"]
 
 PREPROCESSING = "preprocessing"
 _SAMPLING = {"temperature": "temperature", "top_k": "runtime_top_k", "top_p": "runtime_top_p"}
+#: The inputs that honour further parameters.
+_INPUTS = {
+    "repetition_penalty": "repetition_penalty",
+    "seed": "random_seed",
+    "ignore_eos": "bad_words_list",
+}
 _FAILURE = re.compile(r"TurboMind execute failure:\s+(\d+)")
 _INVALID, _CONFLICT, _BUSY, _INACTIVE, _, _TOO_LONG = "123456"
 
@@ -59,19 +65,10 @@ class Turbomind:
 
     def conversation(self, request: Request, model: Model) -> Conversation:
         """See `Dialect.conversation`."""
-        params, has = request.params, model.config.inputs
-        penalty = params.repetition_penalty
-        for name, value in (
-            ("min_p", params.min_p or None),
-            ("repetition_penalty", None if penalty == 1 or "repetition_penalty" in has else penalty),
-            ("seed", None if "random_seed" in has else params.seed),
-            ("logprobs", params.logprobs),
-            ("response_format", params.response_format),
-            ("adapter_name", request.options.adapter_name),
-            ("ignore_eos", params.ignore_eos and "bad_words_list" not in has),
-        ):
-            if value is not None and value is not False:
-                raise unsupported(self.name, model, name, value)
+        for row, value in optional_values(request):
+            supported = row.name == "skip_special_tokens" or _INPUTS.get(row.name) in model.config.inputs
+            if not supported and not row.is_no_op(value):
+                raise unsupported(self.name, model, row.name, value)
         return _Turn(request, model, sampling(request, model, self.name, _SAMPLING))
 
 
