@@ -1,7 +1,7 @@
 """`TritonClient` and `AsyncTritonClient`: a model behind Triton Inference Server.
 
-The model's dialect (`lagent_llms.backends.triton`) decides how a request becomes tensors, what a user may
-say about the server by `TritonCore`; here is which driver sends what the dialect asks for.
+`TritonCore` holds the arguments, and the model's dialect decides how a request becomes tensors; this module
+selects the driver that sends them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class TritonClient(TritonCore, BaseLLM):
 
     @cached_property
     def transport(self) -> GRPCTransport | TritonHTTP:
-        """The connection, made when it is first needed."""
+        """The driver, made at the first use."""
         server = self.server
-        if server.http:
+        if server.is_http:
             from .http_transport import TritonHTTP
 
             return TritonHTTP(server.url, server.headers, server.verify, self.retry, self.max_concurrency)
@@ -40,59 +40,59 @@ class TritonClient(TritonCore, BaseLLM):
         return GRPCTransport(self.grpc_settings(), self.retry)
 
     def models(self) -> list[str]:
-        """Names of the models that are ready."""
+        """Return the names of the models that are ready."""
         self.check_open()
-        return self.ready_models(self.transport.run(self.index(), self.options.timeout))
+        return self.transport.run(self.ready_models(), self.options.timeout)
 
     def dialect_found(self) -> str:
-        """The dialect the model speaks; asks the server if that is not known yet.
+        """Return the name of the model's dialect; calls the server if it is not known yet.
 
         Raises:
-            LLMError: The server cannot be reached, or has no such model, or it cannot be spoken to.
+            LLMError: The server cannot be reached, has no such model, or the model fits no dialect.
         """
         self.check_open()
         return self.transport.run(self.finder.find(), self.options.timeout).dialect.name
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Wait until the model can be asked.
+        """Wait until the model is ready.
 
         Args:
             timeout: Most seconds to wait.
 
         Raises:
-            NotFound: The server is there and has no such model.
-            ConfigError: The model speaks no known dialect.
-            TimeoutExceeded: It is not ready in time; says what was in the way last.
+            NotFound: The server has no such model.
+            ConfigError: The model fits no known dialect.
+            TimeoutExceeded: It is not ready in time; the message holds the last error.
         """
         end = time.monotonic() + timeout
         while True:
             self.check_open()
             try:
-                self.transport.run(self.finder.find(anew=True), self.within(end))
+                self.transport.run(self.finder.find(refresh=True), self.poll_timeout(end))
                 return
             except LLMError as error:
-                time.sleep(self.pause(error, end, timeout))
+                time.sleep(self.poll_delay(error, end, timeout))
 
     def _open(self, request: Request) -> Source:
         return self.transport.open(self.conversation(request), request.options.timeout)
 
     def _tokenize(self, text: str) -> list[int]:
-        return self.counted(self.transport.run(self.finder.count(text), self.options.timeout))
+        return self.require_ids(self.transport.run(self.finder.tokenize(text), self.options.timeout))
 
     def _free(self) -> None:
-        """Close the connection; calls on it end."""
+        """Close the connection, which ends the calls on it."""
         if "transport" in vars(self):
             self.transport.close()
 
 
 class AsyncTritonClient(TritonCore, AsyncBaseLLM):
-    """`TritonClient`, called with await."""
+    """The asynchronous `TritonClient`."""
 
     @cached_property
     def transport(self) -> AsyncGRPCTransport | AsyncTritonHTTP:
-        """The connection, made when it is first needed."""
+        """The driver, made at the first use."""
         server = self.server
-        if server.http:
+        if server.is_http:
             from .http_transport import AsyncTritonHTTP
 
             return AsyncTritonHTTP(server.url, server.headers, server.verify, self.retry)
@@ -103,7 +103,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
     async def models(self) -> list[str]:
         """See `TritonClient.models`."""
         self.check_open()
-        return self.ready_models(await self.transport.run(self.index(), self.options.timeout))
+        return await self.transport.run(self.ready_models(), self.options.timeout)
 
     async def dialect_found(self) -> str:
         """See `TritonClient.dialect_found`."""
@@ -112,22 +112,22 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """See `TritonClient.wait_ready`."""
-        import asyncio  # here, so that the import stays light
+        import asyncio  # here: slow to import
 
         end = time.monotonic() + timeout
         while True:
             self.check_open()
             try:
-                await self.transport.run(self.finder.find(anew=True), self.within(end))
+                await self.transport.run(self.finder.find(refresh=True), self.poll_timeout(end))
                 return
             except LLMError as error:
-                await asyncio.sleep(self.pause(error, end, timeout))
+                await asyncio.sleep(self.poll_delay(error, end, timeout))
 
     async def _open(self, request: Request) -> AsyncSource:
         return await self.transport.opened(self.conversation(request), request.options.timeout)
 
     async def _tokenize(self, text: str) -> list[int]:
-        return self.counted(await self.transport.run(self.finder.count(text), self.options.timeout))
+        return self.require_ids(await self.transport.run(self.finder.tokenize(text), self.options.timeout))
 
     async def _free(self) -> None:
         if "transport" in vars(self):

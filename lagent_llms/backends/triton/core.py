@@ -1,4 +1,4 @@
-"""What `TritonClient` and its asynchronous twin share: what a user says about server and model. No I/O."""
+"""The arguments of `TritonClient` and its asynchronous twin, and what both do with them. No I/O."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ from ...errors import (
 from ...http.messages import check_headers
 from ...http.retry import RetryPolicy
 from ...params import Timeout
-from .conversation import Index
+from .conversation import ListModels
 from .dialects.registry import dialect_named
-from .discovery import Finder, Located, Wanted
-from .tokenizer import LocalTokens
+from .discovery import Finder, LazyConversation, ModelSelector
+from .tokenizer import LocalTokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ...params import CallKwargs
     from ...templates import TemplateSpec
-    from .grpc_messages import GRPCSettings
+    from .grpc_channel import GRPCSettings
 
 __all__ = ["Server", "TritonCore"]
 
-_LOOK_EVERY = 0.1
+#: Seconds between two checks whether the model is ready.
+_POLL_INTERVAL = 0.1
 _METADATA_NAME = re.compile(r"[0-9A-Za-z_.-]+(?<!-[Bb]in)")
 _METADATA_VALUE = re.compile(r"[\x20-\x7e]*")
 _SCHEMES = ("grpc", "grpcs", "http", "https")
@@ -48,16 +49,16 @@ _SCHEMES = ("grpc", "grpcs", "http", "https")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server is and how it is spoken to.
+    """A server's address and how to connect to it.
 
     Attributes:
         scheme: 'grpc', 'grpcs', 'http' or 'https'.
         address: 'ip:port'.
         headers: Sent with every request.
-        verify: A file of trusted certificates, True for the system's, False for any (HTTP only).
-        certificate: The client's own certificate and key.
-        server_name: The name the server's certificate must have.
-        keepalive: Seconds of silence after which a gRPC connection is tested.
+        verify: A file of trusted certificates, True for the system's, False to accept any (HTTP only).
+        certificate: Files of the client's own certificate and key.
+        server_name: The name that the server's certificate must have.
+        keepalive: Seconds of silence after which a gRPC connection is tested, None for never.
         options: Further options of the gRPC channel.
     """
 
@@ -71,13 +72,13 @@ class Server:
     options: Mapping[str, int | str]
 
     @property
-    def http(self) -> bool:
-        """Whether it is spoken to over HTTP."""
+    def is_http(self) -> bool:
+        """Whether the address is that of the HTTP service."""
         return self.scheme.startswith("http")
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """The server's base URL."""
         return f"{self.scheme}://{self.address}"
 
 
@@ -85,34 +86,39 @@ class TritonCore(LLMCore):
     """A model behind Triton Inference Server.
 
     Args:
-        tritonserver_addr: 'ip:port' of the server's gRPC service (seed 003); 'grpcs://ip:port' with TLS. An
-            address that begins with 'http://' or 'https://' is that of its HTTP service.
-        model_name: The model's name; None takes the only one that can be meant. On a server with lmdeploy's
-            three turbomind models any other name means those.
+        tritonserver_addr: 'ip:port' of the gRPC service; 'grpcs://ip:port' with TLS; 'http://ip:port' or
+            'https://ip:port' of the HTTP service.
+        model_name: The model; None takes the only one that fits. If the server has lmdeploy's three turbomind
+            models, any name that it does not have means those.
         meta_template: See `LLMCore`.
-        session_len: See `LLMCore`; see `tokenizer` for how it is counted.
-        log_level: Level of the logger 'lagent_llms.triton'; None leaves it as it is.
-        dialect: How the model is spoken to ('trtllm', 'llmapi', 'vllm', 'lmdeploy', 'turbomind', or one that
-            was registered); None finds it from the model's config.
-        tokenizer: Counts tokens at this side: a tokenizer.json, its directory, or an object with ``encode``
-            (turbomind needs its ``decode(ids, skip_special_tokens=…)`` too).
-            Without it the server's model `preprocessing` is asked, where there is one. Needed only to hold
-            `session_len` for prompts that may not fit, for `tokenize`, and to count answers of servers that
-            do not.
-        cumulative: Whether every response holds the whole text so far; None finds out.
-        echo: Whether the prompt stands before the answer, though it was asked to be left out; None finds out.
+        session_len: See `LLMCore`; `tokenizer` says how it is counted.
+        log_level: Level of the logger 'lagent_llms.triton'; None does not change it.
+        dialect: The model's dialect: 'trtllm', 'llmapi', 'vllm', 'lmdeploy', 'turbomind', or a registered
+            one; None detects it from the model's config.
+        tokenizer: Counts tokens locally: a tokenizer.json, its directory, or an object with ``encode`` (and,
+            for turbomind, ``decode(ids, skip_special_tokens=…)``). None uses the server's model
+            `preprocessing`, if there is one. Needed to check `session_len` for prompts that may not fit, for
+            `tokenize`, and to count the answers of servers that do not.
+        cumulative: Whether every response holds the whole text so far; None detects it.
+        echo: Whether the prompt stands before the answer although the request excludes it; None detects it.
         api_key: Sent as a bearer token.
         headers: Sent with every request.
-        verify: A file of trusted certificates; True takes the system's, False any (HTTP only).
-        certificate: The client's own certificate and key, two files.
-        server_name: The name the server's certificate must have, None for that of the address.
-        keepalive: Seconds of silence after which a gRPC connection is tested; None never does. A server
-            closes connections that are tested more often than it allows (every 300 s while it says nothing).
+        verify: A file of trusted certificates; True uses the system's, False accepts any (HTTP only).
+        certificate: Files of the client's own certificate and key.
+        server_name: The name that the server's certificate must have, None for that of the address.
+        keepalive: Seconds of silence after which a gRPC connection is tested; None never tests it. A server
+            closes connections that are tested more often than it allows (by default every 300 s without
+            data).
         channel_options: Further options of the gRPC channel ('grpc.…').
-        max_retries: How often a request is sent again when no connection could be made or the server is too
-            busy; never once the answer has begun.
+        max_retries: How often a request is sent again if no connection could be made or the server is
+            overloaded; never after the answer has begun.
         max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
+
+    Raises:
+        InvalidArgument: An argument is not valid.
+        ConfigError: The dialect is unknown, or a file cannot be read.
+        MissingDependency: The address is that of a gRPC service, and the extra `triton` is not installed.
     """
 
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
@@ -151,7 +157,7 @@ class TritonCore(LLMCore):
         scheme, address = _address(tritonserver_addr)
         if verify is False and scheme == "grpcs":
             raise InvalidArgument(
-                "verify=False: gRPC cannot trust any certificate; name a file of trusted ones",
+                "verify=False: gRPC always checks certificates; give a file of trusted ones",
                 argument="verify",
             )
         authorization = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
@@ -167,23 +173,23 @@ class TritonCore(LLMCore):
             channel_options or {},
         )
         self.retry = RetryPolicy(max_retries)
-        tokens = None if tokenizer is None else LocalTokens(tokenizer)
+        local = None if tokenizer is None else LocalTokenizer(tokenizer)
         bos = self.template.bos if self.template is not None else ""
-        self.finder = Finder(Wanted(model_name, dialect, bos, session_len, tokens, cumulative, echo))
+        self.finder = Finder(ModelSelector(model_name, dialect, bos, session_len, local, cumulative, echo))
         if log_level is not None:
             try:
                 logging.getLogger("lagent_llms.triton").setLevel(log_level)
             except (ValueError, TypeError) as error:
                 raise InvalidArgument(f"log_level={log_level!r}: {error}", argument="log_level") from error
-        if not self.server.http and any(map(_missing, ("tritonclient", "grpc"))):
+        if not self.server.is_http and any(map(_is_missing, ("tritonclient", "grpc"))):
             raise MissingDependency.of("tritonclient[grpc]", "triton")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.server.url!r}, {self.model_name!r})"
 
     def grpc_settings(self) -> GRPCSettings:
-        """How the gRPC drivers reach the server."""
-        from .grpc_messages import GRPCSettings
+        """Return the settings of the gRPC channel."""
+        from .grpc_channel import GRPCSettings
 
         server = self.server
         return GRPCSettings(
@@ -197,44 +203,40 @@ class TritonCore(LLMCore):
             options=server.options,
         )
 
-    def conversation(self, request: Request) -> Located:
-        """What is to be done for `request`."""
-        return Located(self.finder, request)
+    def conversation(self, request: Request) -> LazyConversation:
+        """Return the conversation that sends `request`."""
+        return LazyConversation(self.finder, request)
 
-    def index(self) -> Generator[Index, Any, Sequence[Mapping[str, Any]]]:
-        """What the server's repository holds."""
-        entries: Sequence[Mapping[str, Any]] = yield Index()
-        return entries
-
-    def ready_models(self, entries: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Names of those that can be asked."""
+    def ready_models(self) -> Generator[ListModels, Any, list[str]]:
+        """Return the names of the models that are ready."""
+        entries: Sequence[Mapping[str, Any]] = yield ListModels()
         return sorted({str(entry["name"]) for entry in entries if entry.get("state") == "READY"})
 
-    def counted(self, ids: list[int] | None) -> list[int]:
-        """`ids`, which must be there.
+    def require_ids(self, ids: list[int] | None) -> list[int]:
+        """Return the token ids that `Finder.tokenize` has found.
 
         Raises:
-            UnsupportedParameter: Nobody could count.
+            UnsupportedParameter: There are none, because neither client nor server can tokenize.
         """
         if ids is None:
             raise UnsupportedParameter(
-                f"{self!r}: the server cannot count tokens, and session_len (or tokenize) needs that: "
-                "name the model's tokenizer with tokenizer=…",
+                f"{self!r}: the server cannot count tokens, which session_len and tokenize need: "
+                "give the model's tokenizer with tokenizer=…",
                 parameter="session_len",
                 backend=type(self).__name__,
             )
         return ids
 
-    def within(self, end: float) -> Timeout:
-        """Limits of one look whether the server is ready."""
+    def poll_timeout(self, end: float) -> Timeout:
+        """Return the limits of one readiness check, of which the last ends at `end` (monotonic seconds)."""
         left = max(0.05, end - time.monotonic())
         return Timeout(connect=left, first_token=left, idle=left)
 
-    def pause(self, error: LLMError, end: float, timeout: float) -> float:
-        """Seconds until the next look whether the server is ready, after `error`.
+    def poll_delay(self, error: LLMError, end: float, timeout: float) -> float:
+        """Return the seconds until the next readiness check, after one has failed with `error`.
 
         Raises:
-            LLMError: It will not help to look again, or time is up.
+            LLMError: The error is permanent, or the timeout is over.
         """
         if isinstance(error, (NotFound, ConfigError)):
             raise error
@@ -243,21 +245,21 @@ class TritonCore(LLMCore):
             raise TimeoutExceeded(
                 f"{self!r} was not ready within {timeout:g} s: {error}", phase="total", seconds=timeout
             ) from error
-        return min(_LOOK_EVERY, left)
+        return min(_POLL_INTERVAL, left)
 
 
-def _missing(package: str) -> bool:
+def _is_missing(package: str) -> bool:
     from importlib.util import find_spec  # here, so that the import stays light
 
     return find_spec(package) is None
 
 
 def _headers(given: Mapping[str, str], *, text_only: bool) -> dict[str, str]:
-    """`given`, checked; gRPC takes printable ASCII and fewer names than HTTP."""
+    """Return `given` checked; gRPC allows fewer names than HTTP, and only printable ASCII as values."""
     headers = check_headers(given)
     for name, value in headers.items() if text_only else ():
         if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
-            raise InvalidArgument(  # the value is not shown: it may be secret
+            raise InvalidArgument(  # the value is not shown: it may be a secret
                 f"headers: {name!r} cannot be sent over gRPC, which takes letters, digits, '-', '_' and '.' "
                 "(without '-bin') as a name, printable ASCII as its value",
                 argument="headers",
@@ -266,7 +268,7 @@ def _headers(given: Mapping[str, str], *, text_only: bool) -> dict[str, str]:
 
 
 def _address(value: object) -> tuple[str, str]:
-    """Scheme and 'ip:port'."""
+    """Return scheme and 'ip:port'."""
     refusal = InvalidArgument(
         f"tritonserver_addr={value!r}: allowed is 'ip:port' of the gRPC service, 'grpcs://ip:port' with TLS, "
         "or 'http://ip:port' of the HTTP service",

@@ -1,4 +1,4 @@
-"""What a dialect is: pure functions that make tensors of a request and pieces of responses."""
+"""What a dialect is: pure functions that turn a request into tensors and responses into pieces."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from typing import Any, ClassVar, Protocol
 from ...core.request import Request
 from ...errors import UnsupportedParameter
 from .conversation import Conversation
-from .model_config import ModelConfig
-from .text_delta import Habit
+from .model_config import TritonModelConfig
+from .text_delta import OutputStyle
 
-__all__ = [
-    "Dialect",
-    "Model",
-    "Tokens",
-    "unsupported",
-]
+__all__ = ["Dialect", "Model", "Tokenizer", "unsupported"]
 
 
-class Tokens(Protocol):
-    """A tokenizer at this side of the wire.
+class Tokenizer(Protocol):
+    """A local tokenizer.
 
     Attributes:
         decodes: Whether it can `decode`.
@@ -29,16 +24,16 @@ class Tokens(Protocol):
 
     @property
     def decodes(self) -> bool:
-        """See above."""
+        """See the class."""
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt, with a BOS if that is the model's habit."""
+        """Return the token ids of a prompt, with a BOS if the model's tokenizer adds one."""
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        """The text of token ids."""
+        """Return the text of token ids."""
 
     def special(self, word: str) -> list[int]:
-        """Ids of a special token; <BOS> and <EOS> are the model's own; [] when there is none."""
+        """Return the ids of a special token, [] if there is none; '<BOS>' and '<EOS>' are the model's own."""
 
 
 @dataclass(frozen=True)
@@ -47,46 +42,50 @@ class Model:
 
     Attributes:
         config: Its config.
-        decoupled: Whether it may send any number of responses; of an ensemble, whether a step of it may.
-        companions: Configs of the models preprocessing and postprocessing, if they are needed and there.
-        bos: The template's BOS; all these servers put the tokenizer's before a prompt themselves.
-        session_len: Most tokens of a session, None when no limit was given.
-        tokens: A tokenizer at this side of the wire, None when there is none.
-        habit: How it tells its text.
-        known: What a dialect has found out about it and keeps.
+        decoupled: Whether it may send any number of responses; for an ensemble, whether one of its steps may.
+        companions: Configs of the models preprocessing and postprocessing, where they exist and are needed.
+        bos: The template's BOS. Dialects remove it from prompts, because all these servers add the
+            tokenizer's.
+        session_len: Most tokens of a session, None for no limit.
+        tokenizer: A local tokenizer, None if there is none.
+        output_style: Whether responses are cumulative or echo the prompt.
+        cache: What a dialect keeps about the model between requests.
     """
 
-    config: ModelConfig
+    config: TritonModelConfig
     decoupled: bool
-    companions: Mapping[str, ModelConfig] = field(default_factory=dict)
+    companions: Mapping[str, TritonModelConfig] = field(default_factory=dict)
     bos: str = ""
     session_len: int | None = None
-    tokens: Tokens | None = None
-    habit: Habit = field(default_factory=Habit)
-    known: dict[str, Any] = field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
+    output_style: OutputStyle = field(default_factory=OutputStyle)
+    cache: dict[str, Any] = field(default_factory=dict)
 
 
 class Dialect(Protocol):
-    """How one kind of model is asked and understood."""
+    """How requests to one kind of model are written and its responses read."""
 
     #: Its name, for ``dialect=``.
     name: ClassVar[str]
 
     def missing(self, model: Model) -> list[str]:
-        """What it would need of `model`, in words ('input text_input'); [] when it fits."""
+        """Return what `model` lacks for this dialect, in words ('input text_input'); [] if it fits."""
 
     def conversation(self, request: Request, model: Model) -> Conversation:
-        """How `request` is had with `model`.
+        """Return the conversation that sends `request` to `model`.
 
         Raises:
-            UnsupportedParameter: The model cannot honour what is asked; nothing was sent.
+            UnsupportedParameter: The model cannot honour a parameter; nothing was sent.
         """
 
 
-def unsupported(dialect: str, model: Model, name: str, value: object, why: str = "") -> UnsupportedParameter:
-    """The error for what a model's dialect cannot honour."""
+def unsupported(
+    dialect: str, model: Model, name: str, value: object, reason: str = ""
+) -> UnsupportedParameter:
+    """Return the error for a parameter that a model's dialect cannot honour."""
     return UnsupportedParameter(
-        f"model {model.config.name!r} (dialect {dialect}) cannot honour {name}={value!r}{why and ': ' + why}",
+        f"model {model.config.name!r} (dialect {dialect}) cannot honour {name}={value!r}"
+        + (f": {reason}" if reason else ""),
         parameter=name,
         backend="TritonClient",
     )

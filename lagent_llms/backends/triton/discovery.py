@@ -1,4 +1,4 @@
-"""Find out what a server's model is: its config, what is beside it, its dialect. Pure: yields commands."""
+"""Resolve a server's model: its config, its companions, its dialect. Pure: yields commands."""
 
 from __future__ import annotations
 
@@ -9,79 +9,78 @@ from typing import Any
 
 from ...core.request import Request
 from ...errors import ConfigError, NotFound, ServerError
-from .conversation import Command, Conversation, Describe, Index, InferRequest
-from .dialect import Dialect, Model, Tokens
+from .conversation import Command, Conversation, GetModelConfig, InferRequest, ListModels
+from .dialect import Dialect, Model, Tokenizer
 from .dialects.registry import find_dialect
-from .dialects.turbomind import PREPROCESSING, ask_tokens
-from .model_config import ModelConfig
-from .text_delta import Habit
+from .dialects.turbomind import PREPROCESSING, tokenize_prompt
+from .model_config import TritonModelConfig
+from .text_delta import OutputStyle
 
 _log = logging.getLogger("lagent_llms.triton")
 
-__all__ = ["Finder", "Found", "Located", "Wanted", "find_model"]
+__all__ = ["Finder", "LazyConversation", "ModelSelector", "ResolvedModel", "find_model"]
 
-#: The models that LMDeploy's and TensorRT-LLM's deployments put beside the one that answers.
-_BESIDE = ("preprocessing", "postprocessing")
-#: Which of several models that fit is meant, when none was named.
-_USUAL = ("ensemble", "tensorrt_llm_bls", "lmdeploy_model", "turbomind")
+#: Models that deployments of LMDeploy and TensorRT-LLM put beside the generating one.
+_COMPANIONS = ("preprocessing", "postprocessing")
+#: If no model is named and several fit, the first of these is taken.
+_PREFERRED = ("ensemble", "tensorrt_llm_bls", "lmdeploy_model", "turbomind")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the user said about the model.
+class ModelSelector:
+    """What the user has said about the model.
 
     Attributes:
-        name: Its name, None for the only one.
-        dialect: Its dialect, None to find it.
+        name: Its name, None for the only one that fits.
+        dialect: Its dialect, None to detect it.
         bos: The template's BOS.
         session_len: Most tokens of a session.
-        tokens: A tokenizer at this side.
-        cumulative: Whether responses hold the whole text so far, None to find out.
-        echo: Whether the prompt stands before the answer, None to find out.
+        tokenizer: A local tokenizer.
+        cumulative: Whether responses hold the whole text so far, None to detect it.
+        echo: Whether the prompt stands before the answer, None to detect it.
     """
 
     name: str | None
     dialect: str | None
     bos: str
     session_len: int | None
-    tokens: Tokens | None
+    tokenizer: Tokenizer | None
     cumulative: bool | None
     echo: bool | None
 
 
 @dataclass(frozen=True)
-class Found:
-    """A model and how it is spoken to."""
+class ResolvedModel:
+    """A model and its dialect."""
 
     model: Model
     dialect: Dialect
 
 
-Steps = Generator[Command, Any, Found]
-AnswerSteps = Generator[Command, Any, None]
+Steps = Generator[Command, Any, ResolvedModel]
 
 
-def find_model(wanted: Wanted) -> Steps:
-    """What is served under the wanted name.
+def find_model(selector: ModelSelector) -> Steps:
+    """Find the model that `selector` describes.
 
     Raises:
-        NotFound: The server has no such model; lists those it has.
-        ServerError: The model is there but cannot be used, with the server's reason.
-        ConfigError: It speaks no known dialect.
+        NotFound: The server has no such model; the message lists those it has.
+        ServerError: The model exists but is not ready; the message holds the server's reason.
+        ConfigError: The model fits no known dialect.
     """
-    name = wanted.name
+    name = selector.name
     try:
-        entries: Sequence[Mapping[str, Any]] = yield Index()
-    except ServerError:  # a server may keep that to itself
+        entries: Sequence[Mapping[str, Any]] = yield ListModels()
+    except ServerError:  # servers may restrict access to their repository
         if name is None:
             raise
-        return (yield from _look(wanted, name, {name, *_BESIDE}))
+        return (yield from _resolve(selector, name, {name, *_COMPANIONS}))
     if name is None:
-        return (yield from _only_one(wanted, entries))
-    states = _by_name(entries)
+        return (yield from _find_only(selector, entries))
+    states = _states(entries)
     if name not in states:
-        # For the old chatbot model_name is the model's kind; what is deployed is called turbomind.
-        if "turbomind" not in states or wanted.dialect not in (None, "turbomind"):
+        # LMDeploy's old chatbot used model_name for the kind of model; the deployed model is 'turbomind'.
+        if "turbomind" not in states or selector.dialect not in (None, "turbomind"):
             raise NotFound(
                 f"the server has no model {name!r}; it has {', '.join(sorted(states)) or 'none'}",
                 status_code=404,
@@ -94,11 +93,11 @@ def find_model(wanted: Wanted) -> Steps:
             status_code=503,
             code="UNAVAILABLE",
         )
-    return (yield from _look(wanted, name, set(states)))
+    return (yield from _resolve(selector, name, set(states)))
 
 
-def _by_name(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """State and reason of every model; of several versions those of one that is ready, if any is."""
+def _states(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return state and reason by model; of several versions, a ready one counts."""
     states: dict[str, dict[str, str]] = {}
     for entry in entries:
         state = {"state": entry.get("state") or "not loaded", "reason": entry.get("reason") or ""}
@@ -109,116 +108,117 @@ def _by_name(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     return states
 
 
-def _only_one(wanted: Wanted, entries: Sequence[Mapping[str, Any]]) -> Steps:
-    names = {name for name, entry in _by_name(entries).items() if entry["state"] == "READY"}
-    fitting: dict[str, Found] = {}
+def _find_only(selector: ModelSelector, entries: Sequence[Mapping[str, Any]]) -> Steps:
+    names = {name for name, entry in _states(entries).items() if entry["state"] == "READY"}
+    fitting: dict[str, ResolvedModel] = {}
     for name in sorted(names):
         try:
-            fitting[name] = yield from _look(wanted, name, names)
+            fitting[name] = yield from _resolve(selector, name, names)
         except ConfigError:
             continue
-    for name in _USUAL if len(fitting) > 1 else ():
+    for name in _PREFERRED if len(fitting) > 1 else ():
         if name in fitting:
             return fitting[name]
     if len(fitting) == 1:
         return next(iter(fitting.values()))
     raise ConfigError(
-        f"model_name is needed: of the server's models {', '.join(sorted(names)) or '(none)'} "
+        f"model_name is needed: of the server's models ({', '.join(sorted(names)) or 'none'}) "
         f"{', '.join(fitting) if fitting else 'none'} could be meant"
     )
 
 
-def _look(wanted: Wanted, name: str, names: set[str]) -> Steps:
-    config = ModelConfig.of((yield Describe(name)))
+def _resolve(selector: ModelSelector, name: str, names: set[str]) -> Steps:
+    """Read the configs of model `name` and of what it needs out of `names`; find its dialect."""
+    config = TritonModelConfig.from_json((yield GetModelConfig(name)))
     decoupled = config.decoupled
     for step in config.steps:
-        decoupled = decoupled or ModelConfig.of((yield Describe(step))).decoupled
-    companions: dict[str, ModelConfig] = {}
-    if wanted.tokens is None and ("input_ids" in config.inputs or wanted.session_len is not None):
-        for other in _BESIDE:
+        decoupled = decoupled or TritonModelConfig.from_json((yield GetModelConfig(step))).decoupled
+    companions: dict[str, TritonModelConfig] = {}
+    if selector.tokenizer is None and ("input_ids" in config.inputs or selector.session_len is not None):
+        for other in _COMPANIONS:
             if other in names:
-                companions |= yield from _beside(other)
-    cumulative = wanted.cumulative
-    if cumulative is None and config.parameters.get("accumulate_tokens", "").lower() in ("true", "1"):
+                companions |= yield from _companion(other)
+    cumulative = selector.cumulative
+    if cumulative is None and config.settings.get("accumulate_tokens", "").lower() in ("true", "1"):
         cumulative = True
     model = Model(
         config=replace(config, name=name),
         decoupled=decoupled,
         companions=companions,
-        bos=wanted.bos,
-        session_len=wanted.session_len,
-        tokens=wanted.tokens,
-        habit=Habit(cumulative=cumulative, echo=wanted.echo),
+        bos=selector.bos,
+        session_len=selector.session_len,
+        tokenizer=selector.tokenizer,
+        output_style=OutputStyle(cumulative=cumulative, echo=selector.echo),
     )
-    return Found(model, find_dialect(model, wanted.dialect))
+    return ResolvedModel(model, find_dialect(model, selector.dialect))
 
 
-def _beside(name: str) -> Generator[Command, Any, dict[str, ModelConfig]]:
-    """The config of a model beside the one that answers, by its name; nothing when there is none."""
+def _companion(name: str) -> Generator[Command, Any, dict[str, TritonModelConfig]]:
+    """Return the config of a companion model by its name, {} if the server has no such model."""
     try:
-        return {name: ModelConfig.of((yield Describe(name)))}
+        return {name: TritonModelConfig.from_json((yield GetModelConfig(name)))}
     except ServerError:
         return {}
 
 
 class Finder:
-    """Finds the model once, for all calls of one backend.
+    """Resolves the model once for all calls of one backend.
 
     Args:
-        wanted: What the user said about it.
+        selector: What the user has said about the model.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
-        self._found: Found | None = None
+    def __init__(self, selector: ModelSelector) -> None:
+        self.selector = selector
+        self._resolved: ResolvedModel | None = None
 
-    def find(self, *, anew: bool = False) -> Steps:
-        """The model; asks the server unless that was done, or `anew`."""
-        if self._found is None or anew:
-            found = self._found = yield from find_model(self.wanted)
-            _log.info("model %r speaks %s", found.model.config.name, found.dialect.name)
-        return self._found
+    def find(self, *, refresh: bool = False) -> Steps:
+        """Return the model; calls the server the first time, and each time with `refresh`."""
+        if self._resolved is None or refresh:
+            resolved = self._resolved = yield from find_model(self.selector)
+            _log.info("model %r has the dialect %s", resolved.model.config.name, resolved.dialect.name)
+        return self._resolved
 
-    def count(self, text: str) -> Generator[Any, Any, list[int] | None]:
-        """Token ids of a prompt, None when neither side has a tokenizer that can be asked."""
-        found = yield from self.find()
-        model = found.model
-        if model.tokens is None and PREPROCESSING not in model.companions:
-            companion = yield from _beside(PREPROCESSING)
+    def tokenize(self, text: str) -> Generator[Any, Any, list[int] | None]:
+        """Return the token ids of a prompt; None if neither client nor server can tokenize."""
+        resolved = yield from self.find()
+        model = resolved.model
+        if model.tokenizer is None and PREPROCESSING not in model.companions:
+            companion = yield from _companion(PREPROCESSING)
             if not companion:
                 return None
             model = replace(model, companions={**model.companions, **companion})
-            self._found = replace(found, model=model)
-        return (yield from ask_tokens(model, text.removeprefix(model.bos)))
+            self._resolved = replace(resolved, model=model)
+        return (yield from tokenize_prompt(model, text.removeprefix(model.bos)))
 
 
-class Located:
-    """The conversation that a request is with the model, which is found first if need be.
+class LazyConversation:
+    """A conversation whose model is resolved at its first step.
 
     Args:
-        finder: Finds the model.
-        request: What is asked.
+        finder: Resolves the model.
+        request: What to send.
     """
 
     def __init__(self, finder: Finder, request: Request) -> None:
         self.finder, self._request = finder, request
-        self._inner: Conversation | None = None
+        self._conversation: Conversation | None = None
 
     @property
-    def wait_for(self) -> int | None:
+    def server_session(self) -> int | None:
         """See `Conversation`."""
-        return None if self._inner is None else self._inner.wait_for
+        return None if self._conversation is None else self._conversation.server_session
 
-    def steps(self) -> AnswerSteps:
+    def steps(self) -> Generator[Command, Any, None]:
         """See `Conversation`."""
-        inner = self._inner or self.with_model((yield from self.finder.find()))
-        yield from inner.steps()
+        conversation = self._conversation or self.bind((yield from self.finder.find()))
+        yield from conversation.steps()
 
-    def with_model(self, found: Found) -> Conversation:
-        """The conversation with the model that was found."""
-        self._inner = found.dialect.conversation(self._request, found.model)
-        return self._inner
+    def bind(self, resolved: ResolvedModel) -> Conversation:
+        """Return the conversation with the resolved model, and use it from now on."""
+        self._conversation = resolved.dialect.conversation(self._request, resolved.model)
+        return self._conversation
 
-    def farewell(self) -> InferRequest | None:
+    def cancel_request(self) -> InferRequest | None:
         """See `Conversation`."""
-        return None if self._inner is None else self._inner.farewell()
+        return None if self._conversation is None else self._conversation.cancel_request()

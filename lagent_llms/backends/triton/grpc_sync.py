@@ -1,49 +1,34 @@
-"""The synchronous gRPC driver: one ModelStreamInfer call for each request, on one channel for all."""
+"""The synchronous gRPC driver: it executes a `GRPCExchange`, on one channel for each process."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-import time
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from ...core.deadline import Deadline
+import grpc
+import grpc.experimental
+
 from ...core.deadline_thread import ThreadDeadlineTimer
-from ...errors import LLMError, ServerError, StreamInterrupted
-from ...http.config import connect_timeout
 from ...http.retry import RetryPolicy
 from ...params import Timeout
 from ...schema import Piece
-from .conversation import (
-    Ask,
-    Conversation,
-    Describe,
-    Index,
-    InferRequest,
-    Next,
-    Open,
-    Pause,
-    exchange,
+from .conversation import Conversation, InferRequest, OpenStream
+from .grpc_cancel import PendingCancels
+from .grpc_channel import GRPCChannel, GRPCSettings
+from .grpc_commands import (
+    CANCEL_TIMEOUT,
+    READ_MESSAGE,
+    CallFailure,
+    DriverCommand,
+    Sleep,
+    UnaryCall,
+    WaitForCancel,
 )
-from .errors import answer_error
-from .grpc_messages import (
-    FAREWELL,
-    LAST_FAREWELLS,
-    LIVE,
-    LIVENESS_TIMEOUT,
-    GRPCSettings,
-    Question,
-    Response,
-    closed_early,
-    grpc,
-    is_ambiguous_status,
-    is_final,
-    method,
-    pb,
-    question,
-    request_message,
-)
+from .grpc_exchange import GRPCExchange, Lookup
+from .grpc_messages import call_failure, infer_message, unary_method
 
 __all__ = ["GRPCSource", "GRPCTransport"]
 
@@ -51,121 +36,72 @@ T = TypeVar("T")
 
 
 class GRPCTransport:
-    """One channel to a server, for any number of requests at once. Safe to share between threads.
+    """Runs any number of conversations with a server at once. Safe to share between threads.
 
     Args:
         settings: How to reach the server.
-        retry: What is tried again before the answer has begun.
-
-    Attributes:
-        connected: Whether the server has answered, and nothing since says that it is gone.
+        retry: What is retried before the answer has begun.
     """
 
     def __init__(self, settings: GRPCSettings, retry: RetryPolicy | None = None) -> None:
-        self.settings = settings
-        self.retry = retry or RetryPolicy()
-        # A stream of ours sends one message only. Without a thread for sending, and read by the thread that
-        # wants it, it costs half of what a stream in both directions does; on the wire it is the same.
-        options = settings.channel_options(**{grpc.experimental.ChannelOptions.SingleThreadedUnaryStream: 1})
-        credentials = settings.credentials()
-        self._channel = (
-            grpc.insecure_channel(settings.address, options)
-            if credentials is None
-            else grpc.secure_channel(settings.address, credentials, options)
-        )
-        self._stream = self._channel.unary_stream(*method("ModelStreamInfer"))
-        self._farewells: dict[int, threading.Event] = {}
-        self.connected = False
+        self.settings, self.retry = settings, retry
+        self._channels = {os.getpid(): _Channel(settings)}
 
     def open(self, conversation: Conversation, timeout: Timeout) -> GRPCSource:
         """Start a conversation; nothing is sent before its first step."""
-        return GRPCSource(self, conversation, timeout)
+        channel = self._channel()
+        return GRPCSource(channel, GRPCExchange(conversation, channel.state, timeout, self.retry))
 
     def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
-        """Have steps that only ask models and the server; gives their result."""
-        source = GRPCSource(self, None, timeout)
-        outcome: object = None
-        try:
-            while True:
-                command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
-                outcome = source.execute(command)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-
-    def is_live(self, seconds: float) -> bool:
-        """Whether the server says that it is there, within `seconds`."""
-        live = self._channel.unary_unary(*method("ServerLive"))
-        try:
-            return bool(live(pb.ServerLiveRequest(), timeout=seconds, metadata=self.settings.metadata()).live)
-        except grpc.RpcError:
-            return False
-
-    def call(self, name: str, request: Any, timeout: float | None) -> Any:
-        """Begin a call that has one response."""
-        return self._channel.unary_unary(*method(name)).future(
-            request, timeout=timeout, metadata=self.settings.metadata()
-        )
-
-    def stream(self, request: InferRequest) -> Any:
-        """Begin a stream."""
-        message = request_message(request, streamed=True)
-        return self._stream(message, metadata=self.settings.metadata())
-
-    def failure(self, error: Any, *, begun: bool) -> LLMError:
-        """What a call that failed means."""
-        code, details, where = error.code(), error.details() or "", self.settings.address
-        alive = self.connected = not is_ambiguous_status(code) or self.is_live(LIVENESS_TIMEOUT)
-        return answer_error(code.name, details, where, alive=alive, begun=begun)
-
-    def bid_farewell(self, request: InferRequest, name: int | None) -> None:
-        """Send `request` without waiting for what comes of it."""
-        done = threading.Event()
-        if name is not None:
-            self._farewells[name] = done
-
-        def send() -> None:
-            try:
-                for _ in self._stream(
-                    request_message(request), timeout=FAREWELL, metadata=self.settings.metadata()
-                ):
-                    pass
-            except (grpc.RpcError, ValueError):  # the server is gone, or the channel closed
-                pass
-            finally:
-                done.set()
-                if name is not None and self._farewells.get(name) is done:
-                    del self._farewells[name]
-
-        with contextlib.suppress(RuntimeError):  # the interpreter ends
-            threading.Thread(target=send, name="stop-generation", daemon=True).start()
-
-    def wait_for_farewell(self, name: int | None, seconds: float | None) -> None:
-        """Wait until what was sent last under `name` has come to its end."""
-        if name is not None and (done := self._farewells.get(name)) is not None:
-            done.wait(seconds)
+        """Run unary commands; return their result."""
+        channel = self._channel()
+        exchange = GRPCExchange(Lookup(steps), channel.state, timeout)
+        next(GRPCSource(channel, exchange), None)
+        return exchange.result
 
     def close(self) -> None:
-        """Close the channel; calls on it end."""
-        end = time.monotonic() + LAST_FAREWELLS
-        for done in list(self._farewells.values()):
-            done.wait(max(0.0, end - time.monotonic()))
+        """Close this process's channel, which ends the calls on it."""
+        if (channel := self._channels.get(os.getpid())) is not None:
+            channel.close()
+
+    def _channel(self) -> _Channel:
+        """Return this process's channel. A fork makes its own and keeps, unused, that of its parent."""
+        return self._channels.get(os.getpid()) or self._channels.setdefault(
+            os.getpid(), _Channel(self.settings)
+        )
+
+
+class _Channel(GRPCChannel):
+    """A channel and the cancel requests that are pending on it."""
+
+    def __init__(self, settings: GRPCSettings) -> None:
+        # The thread that reads a stream also does its I/O: half the CPU time of gRPC's default.
+        super().__init__(settings, grpc, **{grpc.experimental.ChannelOptions.SingleThreadedUnaryStream: 1})
+        self.cancels = PendingCancels(self._send_cancel_request)
+
+    def call(self, method: str, message: Any, timeout: float | None) -> Any:
+        """Start a call with one response; return its future."""
+        return getattr(self._stub, method).future(message, timeout=timeout, metadata=self._metadata)
+
+    def close(self) -> None:
+        """Close the channel once no cancel request is pending."""
+        self.cancels.wait_all()
         self._channel.close()
+
+    def _send_cancel_request(self, request: InferRequest) -> None:
+        with contextlib.suppress(grpc.RpcError, ValueError):  # the server is gone; the channel is closed
+            for _ in self.stream(infer_message(request), CANCEL_TIMEOUT):
+                pass
 
 
 class GRPCSource:
-    """The pieces of one conversation."""
+    """The pieces of one exchange."""
 
-    def __init__(self, transport: GRPCTransport, conversation: Conversation | None, timeout: Timeout) -> None:
-        self._transport, self._conversation, self._timeout = transport, conversation, timeout
-        self._steps = (
-            None if conversation is None else exchange(conversation, transport.retry, lambda: self._shown)
-        )
-        self._shown = False  # some of the answer
-        self._deadline = Deadline(timeout)
-        self._call: Any = None  # the stream
-        self._asking: Any = None  # a call with one response, perhaps while the stream is open
-        self._last: Any = None
-        self._alarm: ThreadDeadlineTimer | None = None
+    def __init__(self, channel: _Channel, exchange: GRPCExchange[Any]) -> None:
+        self._channel, self._exchange = channel, exchange
+        self._stream: Any = None
+        self._call: Any = None  # of one response, perhaps while the stream is open
+        self._timer: ThreadDeadlineTimer | None = None
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._busy = False
@@ -175,20 +111,13 @@ class GRPCSource:
             if self._busy or self._closed.is_set():
                 raise StopIteration
             self._busy = True
-        self._deadline.wake()
         outcome: object = None
         try:
             while True:
-                assert self._steps is not None
-                if isinstance(outcome, LLMError):
-                    command = self._steps.throw(outcome)
-                else:
-                    command = self._steps.send(outcome)
+                command = self._exchange.resume(outcome)
                 if isinstance(command, Piece):
-                    self._deadline.piece_arrived()
-                    self._shown = True
                     return command
-                outcome = self._read() if isinstance(command, Next) else self.execute(command)
+                outcome = self._read() if command is READ_MESSAGE else self._execute(command)
         except BaseException:
             self._closed.set()
             raise
@@ -197,131 +126,78 @@ class GRPCSource:
                 self._busy = False
                 closed = self._closed.is_set()
             if closed:
-                self._let_go()
+                self._release()
 
     def close(self) -> None:
-        """Stop the generation. May come from any thread, at any time."""
+        """Stop the generation. May be called from any thread, at any time."""
         with self._lock:
             if self._closed.is_set():
                 return
+            self._exchange.closed = True
             self._closed.set()
             busy = self._busy
-        if busy:  # wake the thread that waits; it lets go itself
-            for call in (self._call, self._asking):
+        if busy:  # wake the reading thread, which then releases what it holds
+            for call in (self._stream, self._call):
                 if call is not None:
                     call.cancel()
             return
-        self._let_go()
+        self._release()
 
-    def execute(self, command: object) -> object:
-        """Do what `command` says; gives what came of it, an error included."""
-        if self._closed.is_set():  # in a pause, or between two commands
-            return closed_early()
-        if isinstance(command, Open):
-            return self._open(command.request)
-        if isinstance(command, (Ask, Describe, Index)):
-            return self._ask(question(command))
-        assert isinstance(command, Pause)
-        return self._pause(command.seconds)
-
-    def _open(self, request: InferRequest) -> LLMError | None:
-        assert self._conversation is not None
-        self._drop_call()
-        if (error := self._connect()) is not None:
-            return error
-        self._transport.wait_for_farewell(self._conversation.wait_for, self._deadline.remaining())
-        try:
-            self._call = self._transport.stream(request)
-        except ValueError as error:  # the channel is closed
-            return StreamInterrupted(
-                f"the connection to {self._transport.settings.address} is closed: {error}"
-            )
-        self._alarm = ThreadDeadlineTimer(self._deadline, self._call.cancel)
-        if self._closed.is_set():
-            self._call.cancel()
+    def _execute(self, command: DriverCommand) -> object:
+        if isinstance(command, UnaryCall):
+            return self._unary(command)
+        if isinstance(command, OpenStream):
+            return self._open(command)
+        if isinstance(command, WaitForCancel):
+            self._channel.cancels.wait(command)
+        elif isinstance(command, Sleep):
+            self._sleep(command.seconds)
         return None
 
-    def _connect(self) -> LLMError | None:
-        """Hold the limit for a connection, which a stream has none of."""
-        if self._transport.connected or self._timeout.connect is None:
-            return None
-        outcome = self._ask(LIVE)
-        return outcome if isinstance(outcome, LLMError) and not self._transport.connected else None
-
-    def _read(self) -> Response | LLMError | None:
-        while True:
-            try:
-                message = next(self._call)
-            except StopIteration:
-                if self._last is None or is_final(self._last):
-                    return None
-                return StreamInterrupted("the answer ended without its final marker")
-            except grpc.RpcError as error:
-                return self._failure(error, begun=self._last is not None)
-            if message.error_message:
-                return ServerError(f"{self._transport.settings.address}: {message.error_message}")
-            self._last = message.infer_response
-            if self._last.outputs:  # else it says only that it is the last one
-                return Response(self._last)
-
-    def _ask(self, asked: Question) -> object:
-        limit = self._timeout.connect if asked.connects else None
-        remaining = self._deadline.remaining()
-        if remaining == 0:
-            return self._deadline.exceeded()
-        connecting = limit is not None and (remaining is None or limit < remaining)
+    def _unary(self, command: UnaryCall) -> object:
+        method, message, read = unary_method(command.command)
         try:
-            self._asking = self._transport.call(
-                asked.method, asked.message, limit if connecting else remaining
-            )
-            if self._closed.is_set():  # who closed saw no call to cancel
-                self._asking.cancel()
-            answer = self._asking.result()
-            self._transport.connected = True
-            return asked.read(answer)
+            self._call = self._channel.call(method, message, command.timeout)
+            if self._closed.is_set():  # `close` saw no call to cancel
+                self._call.cancel()
+            return read(self._call.result())
+        except (grpc.RpcError, grpc.FutureCancelledError, ValueError) as error:  # ValueError: channel closed
+            return call_failure(error)
+
+    def _open(self, command: OpenStream) -> CallFailure | None:
+        self._drop_stream()
+        try:
+            self._stream = self._channel.stream(infer_message(command.request, streamed=True))
         except ValueError as error:
-            return StreamInterrupted(
-                f"the connection to {self._transport.settings.address} is closed: {error}"
-            )
-        except grpc.FutureCancelledError:
-            return closed_early()
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                if connecting:
-                    return connect_timeout(self._transport.settings.address, limit)
-                if remaining is not None:  # else it is the server's own
-                    return self._deadline.exceeded()
-            return self._failure(error, begun=False)
-
-    def _failure(self, error: Any, *, begun: bool) -> LLMError:
-        if self._alarm is not None and self._alarm.expired:
-            return self._deadline.exceeded()
+            return call_failure(error)
+        self._timer = ThreadDeadlineTimer(self._exchange.deadline, self._expire)
         if self._closed.is_set():
-            return closed_early()
-        return self._transport.failure(error, begun=begun)
-
-    def _pause(self, seconds: float) -> LLMError | None:
-        self._drop_call()
-        remaining = self._deadline.remaining_in_total()
-        if remaining is not None and remaining < seconds:
-            self._closed.wait(remaining)
-            return self._deadline.exceeded()
-        self._closed.wait(seconds)
-        self._deadline.restart()
+            self._stream.cancel()
         return None
 
-    def _drop_call(self) -> None:
-        if self._alarm is not None:
-            self._alarm.stop()
-        if self._call is not None:
-            self._call.cancel()
-        self._call = self._alarm = self._last = None
+    def _read(self) -> object:
+        try:
+            return next(self._stream, None)
+        except grpc.RpcError as error:
+            return call_failure(error)
 
-    def _let_go(self) -> None:
-        conversation, steps = self._conversation, self._steps
-        self._conversation = None
-        if conversation is not None and (request := conversation.farewell()) is not None:
-            self._transport.bid_farewell(request, conversation.wait_for)
-        self._drop_call()
-        if steps is not None:
-            steps.close()
+    def _sleep(self, seconds: float) -> None:
+        self._drop_stream()
+        self._closed.wait(seconds)
+
+    def _expire(self) -> None:
+        self._exchange.expired = True
+        if (stream := self._stream) is not None:
+            stream.cancel()
+
+    def _drop_stream(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        if self._stream is not None:
+            self._stream.cancel()
+        self._stream = self._timer = None
+
+    def _release(self) -> None:
+        if (cancel := self._exchange.release()) is not None:
+            self._channel.cancels.start(cancel)
+        self._drop_stream()

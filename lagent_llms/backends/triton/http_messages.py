@@ -1,7 +1,7 @@
-"""Triton over HTTP: the generate extension, and what the server tells of its models. Pure.
+"""Commands as requests of Triton's HTTP service (generate extension, model repository). Pure.
 
-A streamed answer has no final marker of its own. What marks its end is the end of the chunked body, which a
-server that dies does not send; a body whose length nobody told must have brought a finish reason.
+A streamed answer has no final marker. The end of the chunked body takes its place, because a server that is
+killed does not send it; a body of unknown length is complete only if a response has held a finish reason.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest, Refusal, ResponseHead, server_error
 from ...http.sse import EventSplitter
 from ...schema import Piece
-from .conversation import InferRequest, InferResponse
+from .conversation import GetModelConfig, InferRequest, ListModels, UnaryCommand
 from .dialects.base import OneModel, TextReader
 
-__all__ = ["answer_call", "ask_call", "config_call", "index_call"]
+__all__ = ["generate_call", "unary_call"]
 
 
-def answer_call(conversation: OneModel) -> Call[Piece]:
-    """The call that has `conversation`."""
+def generate_call(conversation: OneModel) -> Call[Piece]:
+    """Return the call that runs `conversation`."""
     path = _path(conversation.request.model, "generate_stream" if conversation.decoupled else "generate")
     return Call(
         HTTPRequest.json(path, _body(conversation.request)),
@@ -32,41 +32,35 @@ def answer_call(conversation: OneModel) -> Call[Piece]:
     )
 
 
-def ask_call(request: InferRequest) -> Call[InferResponse]:
-    """The call of a model that answers once."""
-    return Call(
-        HTTPRequest.json(_path(request.model, "generate"), _body(request)),
-        lambda head: BodyDecoder[InferResponse](lambda body: JSONResponse(msgspec.json.decode(body))),
-    )
+def unary_call(command: UnaryCommand) -> Call[Any]:
+    """Return the call that executes `command`."""
+    if isinstance(command, GetModelConfig):
+        request = HTTPRequest("GET", _path(command.model, "config"))
+    elif isinstance(command, ListModels):
+        request = HTTPRequest.json("/v2/repository/index", {})
+    else:
+        request = HTTPRequest.json(_path(command.request.model, "generate"), _body(command.request))
+        return Call(request, lambda head: BodyDecoder(lambda body: JSONResponse(msgspec.json.decode(body))))
+    return Call(request, lambda head: BodyDecoder(msgspec.json.decode))
 
 
-def config_call(model: str) -> Call[Mapping[str, Any]]:
-    """The call for a model's config."""
-    return Call(HTTPRequest("GET", _path(model, "config")), lambda head: BodyDecoder(msgspec.json.decode))
-
-
-def index_call() -> Call[list[Mapping[str, Any]]]:
-    """The call for what the repository holds."""
-    return Call(HTTPRequest.json("/v2/repository/index", {}), lambda head: BodyDecoder(msgspec.json.decode))
-
-
-def _path(model: str, what: str) -> str:
-    return f"/v2/models/{quote(model, safe='')}/{what}"
+def _path(model: str, action: str) -> str:
+    return f"/v2/models/{quote(model, safe='')}/{action}"
 
 
 def _body(request: InferRequest) -> dict[str, Any]:
-    """The inputs by name; what is no input becomes a parameter of the request."""
-    body: dict[str, Any] = dict(request.parameters)
+    """Return the inputs by name; the server takes every other field as a request parameter."""
+    body: dict[str, Any] = dict(request.request_parameters)
     if request.id:
         body["id"] = request.id
     for tensor in request.inputs:
-        one = len(tensor.values) == 1
-        body[tensor.name] = tensor.values[0] if one else list(tensor.values)
+        single = len(tensor.values) == 1
+        body[tensor.name] = tensor.values[0] if single else list(tensor.values)
     return body
 
 
 class JSONResponse:
-    """A response of the generate extension, see `InferResponse`."""
+    """A response of the generate extension as `InferResponse`."""
 
     __slots__ = ("_outputs",)
 
@@ -86,32 +80,36 @@ class JSONResponse:
 
 
 class _AnswerDecoder:
-    """Reads the body of an answer, streamed or whole."""
+    """Decodes the body of an answer, a stream of events or one JSON."""
 
-    def __init__(self, head: ResponseHead, reader: TextReader, where: str) -> None:
+    def __init__(self, head: ResponseHead, reader: TextReader, path: str) -> None:
         self.complete = False
-        self._reader, self._where = reader, where
+        self._reader, self._path = reader, path
         self._events = EventSplitter() if head.is_event_stream else None
-        self._whole: list[bytes] = []
+        self._body: list[bytes] = []
         self._has_end = "content-length" in head.headers or "chunked" in head.headers.get(
             "transfer-encoding", ""
         )
 
     def feed(self, data: bytes) -> Iterator[Piece]:
-        """Take the next bytes; gives the pieces they complete."""
+        """Take the next bytes; yield the pieces that they complete."""
         if self._events is None:
-            self._whole.append(data)
+            self._body.append(data)
             return
         for event in self._events.feed(data):
             yield from self._pieces(event)
 
     def finish(self) -> Iterator[Piece]:
-        """The body has ended; gives the last piece."""
+        """End the body; yield the last piece.
+
+        Raises:
+            StreamInterrupted: The body ended too early.
+        """
         if self._events is None:
-            yield from self._pieces(b"".join(self._whole))
+            yield from self._pieces(b"".join(self._body))
         last = self._reader.finish()
         if not self._has_end and not self._reader.told_end:
-            raise StreamInterrupted(f"{self._where}: the answer ended without its final marker")
+            raise StreamInterrupted(f"{self._path}: the answer ended without its final marker")
         self.complete = True
         yield last
 
@@ -119,9 +117,9 @@ class _AnswerDecoder:
         try:
             outputs = msgspec.json.decode(data)
         except msgspec.DecodeError as error:
-            raise ServerError(f"{self._where}: what the server sent is no JSON: {data[:200]!r}") from error
+            raise ServerError(f"{self._path}: the server sent no JSON: {data[:200]!r}") from error
         if not isinstance(outputs, Mapping) or "error" in outputs:
-            words = outputs.get("error") if isinstance(outputs, Mapping) else outputs
-            raise server_error(500, Refusal(str(words)), where=self._where)
+            message = outputs.get("error") if isinstance(outputs, Mapping) else outputs
+            raise server_error(500, Refusal(str(message)), where=self._path)
         if (piece := self._reader.feed(JSONResponse(outputs))) is not None:
             yield piece

@@ -1,4 +1,4 @@
-"""The drivers for Triton over HTTP: generate and generate_stream, on the HTTP drivers."""
+"""Triton over HTTP (generate, generate_stream), on the HTTP transports."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from ...errors import ConfigError, LLMError
 from ...http.endpoints import Endpoints
 from ...http.exchange import Call
 from ...http.retry import RetryPolicy
-from . import http_messages as wire
-from .conversation import Ask, Describe, Index
 from .dialects.base import OneModel
-from .discovery import Found, Located
+from .discovery import LazyConversation, ResolvedModel
+from .http_messages import generate_call, unary_call
 
 if TYPE_CHECKING:
     from ...http.async_client import AsyncHTTPSource
@@ -26,24 +25,14 @@ __all__ = ["AsyncTritonHTTP", "TritonHTTP"]
 T = TypeVar("T")
 
 
-def _call_of(command: object) -> Call[Any]:
-    """The call that carries out a command."""
-    if isinstance(command, Describe):
-        return wire.config_call(command.model)
-    if isinstance(command, Index):
-        return wire.index_call()
-    assert isinstance(command, Ask)
-    return wire.ask_call(command.request)
-
-
-def _answer_call(found: Found, located: Located) -> Call[Piece]:
-    conversation = located.with_model(found)
+def _generate_call(resolved: ResolvedModel, lazy: LazyConversation) -> Call[Piece]:
+    conversation = lazy.bind(resolved)
     if not isinstance(conversation, OneModel):
         raise ConfigError(
-            f"model {found.model.config.name!r} ({found.dialect.name}) cannot be spoken to over HTTP: "
+            f"model {resolved.model.config.name!r} ({resolved.dialect.name}) does not work over HTTP: "
             "give the address of the server's gRPC service"
         )
-    return wire.answer_call(conversation)
+    return generate_call(conversation)
 
 
 class TritonHTTP:
@@ -53,8 +42,8 @@ class TritonHTTP:
         url: The server's base URL.
         headers: Sent with every request.
         verify: See `HTTPTransport`.
-        retry: What is tried again before the answer has begun.
-        max_connections: Most that wait for a request.
+        retry: What is retried before the answer has begun.
+        max_connections: Most idle connections.
     """
 
     def __init__(
@@ -65,32 +54,32 @@ class TritonHTTP:
         retry: RetryPolicy,
         max_connections: int,
     ) -> None:
-        from ...http.sync_client import HTTPTransport  # here: who calls with await needs it not
+        from ...http.sync_client import HTTPTransport  # here: not needed by asynchronous clients
 
         self._http = HTTPTransport(
             Endpoints([url]), headers=headers, retry=retry, verify=verify, max_connections=max_connections
         )
 
-    def open(self, conversation: Located, timeout: Timeout) -> HTTPSource[Piece]:
-        """Start a conversation."""
-        found = self.run(conversation.finder.find(), timeout)
-        return self._http.open(_answer_call(found, conversation), timeout)
+    def open(self, conversation: LazyConversation, timeout: Timeout) -> HTTPSource[Piece]:
+        """Start a conversation; its model is resolved first."""
+        resolved = self.run(conversation.finder.find(), timeout)
+        return self._http.open(_generate_call(resolved, conversation), timeout)
 
     def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
-        """Have steps that only ask models and the server; gives their result."""
+        """Run unary commands; return their result."""
         outcome: object = None
         try:
             while True:
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
                 try:
-                    outcome = self._http.fetch(_call_of(command), timeout)
+                    outcome = self._http.fetch(unary_call(command), timeout)
                 except LLMError as error:
                     outcome = error
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Close the connections that wait for a request."""
+        """Close the idle connections."""
         self._http.close()
 
 
@@ -104,28 +93,28 @@ class AsyncTritonHTTP:
         verify: bool | str | os.PathLike[str],
         retry: RetryPolicy,
     ) -> None:
-        from ...http.async_client import AsyncHTTPTransport  # here: who calls without await needs it not
+        from ...http.async_client import AsyncHTTPTransport  # here: not needed by synchronous clients
 
         self._http = AsyncHTTPTransport(Endpoints([url]), headers=headers, retry=retry, verify=verify)
 
-    async def opened(self, conversation: Located, timeout: Timeout) -> AsyncHTTPSource[Piece]:
-        """Start a conversation."""
-        found = await self.run(conversation.finder.find(), timeout)
-        return self._http.open(_answer_call(found, conversation), timeout)
+    async def opened(self, conversation: LazyConversation, timeout: Timeout) -> AsyncHTTPSource[Piece]:
+        """Start a conversation; its model is resolved first."""
+        resolved = await self.run(conversation.finder.find(), timeout)
+        return self._http.open(_generate_call(resolved, conversation), timeout)
 
     async def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
-        """Have steps that only ask models and the server; gives their result."""
+        """Run unary commands; return their result."""
         outcome: object = None
         try:
             while True:
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
                 try:
-                    outcome = await self._http.fetch(_call_of(command), timeout)
+                    outcome = await self._http.fetch(unary_call(command), timeout)
                 except LLMError as error:
                     outcome = error
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
     async def aclose(self) -> None:
-        """Close the connections that wait for a request."""
+        """Close the idle connections."""
         await self._http.aclose()

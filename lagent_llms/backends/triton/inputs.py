@@ -1,4 +1,4 @@
-"""The inputs of one request, shaped as the model's config wants them. Pure."""
+"""The input tensors of one request, in the datatypes and shapes of the model's config. Pure."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from math import prod
 from typing import Any
 
 from ...errors import InvalidArgument
-from .model_config import ModelConfig, TensorSpec
+from .model_config import TensorSpec, TritonModelConfig
 from .tensors import Tensor, fits
 
-__all__ = ["Inputs"]
+__all__ = ["RequestInputs"]
 
 
-class Inputs:
-    """Collects the tensors of one request; datatypes, dimensions and optional names come from the config.
+class RequestInputs:
+    """Collects the input tensors of one request; their datatypes and dimensions come from the config.
 
     Args:
         config: The model's.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: TritonModelConfig) -> None:
         self._config = config
         self._tensors: list[Tensor] = []
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that were put."""
+        """All tensors put so far."""
         return tuple(self._tensors)
 
     def has(self, *names: str) -> bool:
-        """Whether the model takes any of `names`."""
+        """Return whether the model has any of the inputs `names`."""
         return any(name in self._config.inputs for name in names)
 
     def put(self, name: str | Sequence[str], *values: Any) -> bool:
-        """Give an input its values; of several names the one that the model has.
+        """Set an input; of several names, the first that the model has.
 
         Returns:
-            False when the model has no such input.
+            False if the model has no such input.
 
         Raises:
-            InvalidArgument: The model's input cannot hold a value.
+            InvalidArgument: The input's datatype cannot hold a value.
         """
         for candidate in (name,) if isinstance(name, str) else name:
             spec = self._config.inputs.get(candidate)
             if spec is not None:
-                kind = _CONVERSIONS.get(spec.datatype, int)
+                convert = _CONVERSIONS.get(spec.datatype, int)
                 shape = _shape(spec, len(values), self._config.max_batch_size > 0)
-                converted = tuple(kind(value) for value in values)
+                converted = tuple(convert(value) for value in values)
                 if not fits(spec.datatype, converted):
                     shown = values[0] if len(values) == 1 else values
                     raise InvalidArgument(
@@ -58,7 +58,7 @@ class Inputs:
         return False
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Give several inputs one value each; those that the model has not are left out."""
+        """Set several inputs to one value each; names that the model lacks are skipped."""
         for name, value in values.items():
             self.put(name, value)
 
@@ -67,7 +67,7 @@ _CONVERSIONS: dict[str, Any] = {"BYTES": str, "BOOL": bool, "FP16": float, "FP32
 
 
 def _shape(spec: TensorSpec, count: int, batched: bool) -> tuple[int, ...]:
-    """The config's dimensions with what is open in them filled in, from the last one on."""
+    """Return the config's dimensions for `count` values; the last variable dimension takes what is left."""
     fixed = prod(size for size in spec.dims if size > 0)
     left = count // fixed if fixed else count
     dims = []

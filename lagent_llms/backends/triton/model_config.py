@@ -1,4 +1,4 @@
-"""What a model's config says of it: its inputs and outputs, and how it answers. Pure."""
+"""A model's config: its inputs and outputs, and how it responds. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ModelConfig", "TensorSpec"]
+__all__ = ["TensorSpec", "TritonModelConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,8 @@ class TensorSpec:
     Attributes:
         name: Its name.
         datatype: 'BYTES', 'INT32', 'FP32' …
-        dims: Its dimensions, without that of the batch; -1 is any.
-        optional: Whether a request may leave it out.
+        dims: Its dimensions without the batch dimension; -1 is variable.
+        optional: Whether a request may omit it.
     """
 
     name: str
@@ -26,8 +26,8 @@ class TensorSpec:
     optional: bool
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> TensorSpec:
-        """From the config's JSON, in which numbers may be strings."""
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
+        """Read the config's JSON, in which numbers may be strings."""
         datatype = str(data.get("data_type", "")).removeprefix("TYPE_")
         return cls(
             str(data["name"]),
@@ -42,18 +42,18 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """A model as its server describes it.
+class TritonModelConfig:
+    """A model's config as the server reports it.
 
     Attributes:
         name: The model.
-        max_batch_size: Above 0 every tensor has a batch dimension before its own.
-        decoupled: It may send any number of responses; otherwise exactly one.
-        inputs: Its inputs, by name.
-        outputs: Its outputs, by name.
-        parameters: Settings of its backend.
-        steps: The models that an ensemble consists of, () for all others.
-        in_sequence: It is scheduled by sequences: a request needs a correlation id.
+        max_batch_size: If above 0, every tensor has a leading batch dimension.
+        decoupled: Whether a request may have any number of responses; otherwise it has exactly one.
+        inputs: Its inputs by name.
+        outputs: Its outputs by name.
+        settings: The config's `parameters`: settings of the model's backend.
+        steps: The models that an ensemble consists of, () for other models.
+        in_sequence: Whether it is scheduled by sequences, so that a request needs a correlation id.
     """
 
     name: str
@@ -61,20 +61,20 @@ class ModelConfig:
     decoupled: bool
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
-    parameters: Mapping[str, str]
+    settings: Mapping[str, str]
     steps: tuple[str, ...] = ()
     in_sequence: bool = False
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> ModelConfig:
-        """From the config's JSON: HTTP's answer, or gRPC's message with its fields' own names."""
+    def from_json(cls, data: Mapping[str, Any]) -> TritonModelConfig:
+        """Read the HTTP service's JSON, or the gRPC message as JSON with its original field names."""
         return cls(
             name=str(data.get("name", "")),
             max_batch_size=int(data.get("max_batch_size", 0)),
             decoupled=bool(data.get("model_transaction_policy", {}).get("decoupled", False)),
             inputs=_specs(data.get("input", ())),
             outputs=_specs(data.get("output", ())),
-            parameters={
+            settings={
                 key: str(value.get("string_value", "")) for key, value in data.get("parameters", {}).items()
             },
             steps=tuple(
@@ -85,4 +85,4 @@ class ModelConfig:
 
 
 def _specs(items: Any) -> dict[str, TensorSpec]:
-    return {spec.name: spec for spec in map(TensorSpec.of, items)}
+    return {spec.name: spec for spec in map(TensorSpec.from_json, items)}

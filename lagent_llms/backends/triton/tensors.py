@@ -1,4 +1,4 @@
-"""Tensors as Triton sends them: a name, a datatype, a shape, and the bytes of the values. Pure."""
+"""Tensors in Triton's wire format: name, datatype, shape and the bytes of the values. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ...errors import ServerError
 
 __all__ = ["Tensor", "fits", "read_strings", "read_values"]
 
-_CODES = {
+#: Datatype -> format character of `struct`.
+_FORMATS = {
     "BOOL": "?", "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
     "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q", "FP32": "f", "FP64": "d", "FP16": "e",
 }  # fmt: skip
@@ -26,7 +27,7 @@ class Tensor:
         name: Its name.
         datatype: 'BYTES', 'INT32', 'FP32' …
         shape: Its shape.
-        values: Its values, flat; strings for BYTES.
+        values: Its values in row-major order; strings for BYTES.
     """
 
     name: str
@@ -35,28 +36,34 @@ class Tensor:
     values: Sequence[Any] = field(repr=False)
 
     def raw(self) -> bytes:
-        """The values as they go over the wire."""
+        """Return the values as bytes for the wire."""
         if self.datatype == "BYTES":
             encoded = [value.encode() for value in self.values]
             return b"".join(_LENGTH.pack(len(value)) + value for value in encoded)
-        return struct.pack(f"<{len(self.values)}{_CODES[self.datatype]}", *self.values)
+        return struct.pack(f"<{len(self.values)}{_FORMATS[self.datatype]}", *self.values)
 
 
 def fits(datatype: str, values: Sequence[Any]) -> bool:
-    """Whether a tensor of `datatype` can hold `values`."""
+    """Return whether a tensor of `datatype` can hold `values`."""
     if datatype == "BYTES":
         return True
     try:
-        struct.pack(f"<{len(values)}{_CODES[datatype]}", *values)
+        struct.pack(f"<{len(values)}{_FORMATS[datatype]}", *values)
     except (KeyError, struct.error, OverflowError):
         return False
     return True
 
 
 def read_strings(data: bytes) -> list[str]:
-    """The strings of a BYTES tensor."""
+    """Return the strings of a BYTES tensor, with U+FFFD for bytes that are not UTF-8.
+
+    Raises:
+        ServerError: The data ends within a length.
+    """
     strings, at = [], 0
     while at < len(data):
+        if at + 4 > len(data):
+            raise ServerError("the server sent a BYTES tensor that is cut off")
         (length,) = _LENGTH.unpack_from(data, at)
         at += 4 + length
         strings.append(data[at - length : at].decode("utf-8", "replace"))
@@ -64,14 +71,14 @@ def read_strings(data: bytes) -> list[str]:
 
 
 def read_values(datatype: str, data: bytes, start: int = 0, stop: int | None = None) -> list[Any]:
-    """The values of a tensor, from `start` to `stop`.
+    """Return the values of a tensor from `start` to `stop`.
 
     Raises:
-        ServerError: A datatype that is none of Triton's.
+        ServerError: The datatype cannot be read.
     """
     if datatype == "BYTES":
         return list(read_strings(data)[start:stop])
-    code = _CODES.get(datatype)
+    code = _FORMATS.get(datatype)
     if code is None:
         raise ServerError(f"the server sent a tensor of datatype {datatype}, which cannot be read")
     size = struct.calcsize(f"<{code}")

@@ -1,20 +1,22 @@
-"""From what responses say to the new text of the answer: each character once, and none of the prompt. Pure.
+"""The new text of each response: every character of the answer once, and none of the prompt. Pure.
 
-Servers differ: a response may hold the new text only or the whole text so far, and the prompt may stand
-before the answer. Where the model's dialect or config does not tell, the responses do.
+Servers differ: a response holds the new text only or the whole text so far, and the prompt may stand before
+the answer. Where neither the model's dialect nor its config says which, it is detected from the responses.
 """
 
 from __future__ import annotations
 
-__all__ = ["Growth", "Habit"]
+__all__ = ["OutputStyle", "TextDelta"]
 
 
-class Habit:
-    """How one model tells its text, as far as that is known; shared by all its answers.
+class OutputStyle:
+    """Whether responses are cumulative or echo the prompt.
+
+    All answers of a model share one object, and what one of them detects is stored there.
 
     Attributes:
-        cumulative: Every response holds the whole text so far; None when that is not known.
-        echo: The prompt stands before the answer; None when it may.
+        cumulative: Whether every response holds the whole text so far; None if unknown.
+        echo: Whether the prompt stands before the answer; None if unknown.
     """
 
     __slots__ = ("cumulative", "echo")
@@ -23,74 +25,74 @@ class Habit:
         self.cumulative = cumulative
         self.echo = echo
 
-    def otherwise(self, *, cumulative: bool | None, echo: bool | None) -> Habit:
-        """A habit that is this one where it is known (the user may have said), and else as given."""
-        return Habit(
+    def otherwise(self, *, cumulative: bool | None, echo: bool | None) -> OutputStyle:
+        """Return a style with the given values where this one is unknown; what the user set is kept."""
+        return OutputStyle(
             cumulative=cumulative if self.cumulative is None else self.cumulative,
             echo=echo if self.echo is None else self.echo,
         )
 
 
-class Growth:
-    """The growing text of one answer.
+class TextDelta:
+    """Computes the new text of each response of one answer.
 
-    Where it is not known whether responses repeat what came before, they are kept back while both can be:
-    until one does not begin with the one before it (then each holds new text only), or the text has grown
-    twice that way (then each holds all of it).
+    If it is unknown whether responses are cumulative, they are held back while both readings are possible:
+    until one does not begin with the response before it (then responses hold new text only), or until the
+    text has grown twice in this way (then they are cumulative).
 
     Args:
-        habit: Of the model; what is found out for sure is written there.
-        prompt: What was sent.
+        style: The model's; `cumulative` is set once it is detected for certain.
+        prompt: The prompt that was sent.
     """
 
-    def __init__(self, habit: Habit, prompt: str = "") -> None:
-        self._habit = habit
-        self._cumulative = habit.cumulative
-        self._prompt = prompt if habit.echo is not False else ""
-        self._seen = ""  # all text so far, the prompt included
-        self._shown = 0  # how much of it was given out (or left out)
-        self._kept: list[str] = []  # responses that may be read either way
-        self._grown = 0  # how often one of them went on from the one before it
+    def __init__(self, style: OutputStyle, prompt: str = "") -> None:
+        self._style = style
+        self._cumulative = style.cumulative
+        self._prompt = prompt if style.echo is not False else ""
+        self._seen = ""  # the whole text so far, an echoed prompt included
+        self._shown = 0  # characters of it that were returned or skipped
+        self._held: list[str] = []  # responses with two possible readings
+        self._grown = 0  # how many of them extended the response before
 
     def feed(self, text: str) -> str:
-        """Take the text of the next response; gives what is new of the answer."""
+        """Take the text of the next response; return what is new in the answer."""
         if self._cumulative is False and not self._prompt and self._shown == len(self._seen):
-            return text  # the usual case, whatever the length of the answer
+            return text  # the common case; its cost does not depend on the answer's length
         if not text:
             return ""
         if self._cumulative is None and self._seen:
-            self._kept.append(text)
-            if not self._decided():
+            self._held.append(text)
+            if not self._detect():
                 return ""
         else:
             self._append(text)
         return self._new()
 
     def finish(self) -> str:
-        """The rest, when no more responses come."""
-        if self._kept:  # two responses, say: a first one of some length is hardly repeated by chance
-            self._settle(cumulative=self._grown > 0 and len(self._seen.strip()) > 2, sure=False)
-        self._prompt = ""  # what was held was no echo, but an answer that begins like the prompt
-        return self._new(whole=True)
+        """Return the rest, after the last response."""
+        if self._held:  # an extended first response of some length is hardly a coincidence
+            self._settle(cumulative=self._grown > 0 and len(self._seen.strip()) > 2, certain=False)
+        self._prompt = ""  # the text held back is no echo, but an answer that begins like the prompt
+        return self._new(at_end=True)
 
-    def _decided(self) -> bool:
-        """Look at the last response: does it repeat those before it?"""
-        before = _whole_characters(self._kept[-2] if len(self._kept) > 1 else self._seen)
-        last = self._kept[-1]
+    def _detect(self) -> bool:
+        """Compare the last response with the one before; return whether the reading is now known."""
+        before = _whole_characters(self._held[-2] if len(self._held) > 1 else self._seen)
+        last = self._held[-1]
         if not last.startswith(before):
-            self._settle(cumulative=False, sure=True)
+            self._settle(cumulative=False, certain=True)
             return True
         self._grown += bool(before.strip()) and len(last) > len(before)
         if self._grown < 2:
             return False
-        self._settle(cumulative=True, sure=len(before) > _SURE)
+        self._settle(cumulative=True, certain=len(before) > _CERTAIN_LENGTH)
         return True
 
-    def _settle(self, *, cumulative: bool, sure: bool) -> None:
-        kept, self._kept, self._cumulative = self._kept, [], cumulative
-        if sure:
-            self._habit.cumulative = cumulative
-        for text in kept:
+    def _settle(self, *, cumulative: bool, certain: bool) -> None:
+        held, self._held, self._cumulative = self._held, [], cumulative
+        if certain:
+            self._style.cumulative = cumulative
+        for text in held:
             self._append(text)
 
     def _append(self, text: str) -> None:
@@ -99,10 +101,10 @@ class Growth:
         elif len(text) >= self._shown:
             self._seen = text
 
-    def _new(self, *, whole: bool = False) -> str:
-        """What can be given out of the text so far."""
+    def _new(self, *, at_end: bool = False) -> str:
+        """Return the text that was not returned before and is certain to be part of the answer."""
         seen = self._seen
-        if self._cumulative and not whole:  # half a character: the next response has all of it
+        if self._cumulative and not at_end:  # half a character: the next response has all of it
             seen = _whole_characters(seen)
         if self._prompt:
             if len(seen) < len(self._prompt) and self._prompt.startswith(seen):
@@ -115,8 +117,8 @@ class Growth:
         return new
 
 
-#: After so many characters of text that is repeated, it is no chance.
-_SURE = 8
+#: A repetition of more characters than this is no coincidence.
+_CERTAIN_LENGTH = 8
 
 
 def _whole_characters(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A tokenizer at this side of the wire, for servers that do not count: a tokenizer.json, or any object."""
+"""A local tokenizer, for servers that do not count tokens: a tokenizer.json, or any object with `encode`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import Any
 
 from ...errors import ConfigError, InvalidArgument, MissingDependency
 
-__all__ = ["LocalTokens"]
+__all__ = ["LocalTokenizer"]
 
 
-class LocalTokens:
-    """Counts and spells tokens as a model does.
+class LocalTokenizer:
+    """Encodes and decodes the tokens of a model.
 
     Args:
-        tokenizer: A tokenizer.json, a directory that holds one, or an object with ``encode(text)`` (of
-            transformers or tokenizers, or your own), and ``decode(ids, skip_special_tokens=…)`` if `decode`
-            is needed.
+        tokenizer: A tokenizer.json, its directory, or an object with ``encode(text)`` (from transformers or
+            tokenizers, or any other), and ``decode(ids, skip_special_tokens=…)`` if `decode` is used.
 
     Raises:
         InvalidArgument: It is none of these.
-        ConfigError: The file cannot be used.
-        MissingDependency: A file is given and the package tokenizers is missing.
+        ConfigError: The file cannot be read as a tokenizer.
+        MissingDependency: It is a file, and the package tokenizers is not installed.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -43,22 +42,22 @@ class LocalTokens:
         self._encode: Callable[..., Any] = tokenizer.encode
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt, with a BOS if that is the model's habit, but never two."""
+        """Return the token ids of a prompt, with a BOS if the model's tokenizer adds one, but never two."""
         ids = _ids(self._encode(text.removeprefix(self._bos)))
         bos = self.special("<BOS>")
         return bos + ids if self._bos and text.startswith(self._bos) and ids[:1] != bos else ids
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        """The text of token ids."""
+        """Return the text of token ids."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
 
     @property
     def decodes(self) -> bool:
-        """Whether it can `decode`; an object that only counts cannot."""
+        """Whether it can `decode`; an object that has only `encode` cannot."""
         return callable(getattr(self._tokenizer, "decode", None))
 
     def special(self, word: str) -> list[int]:
-        """Ids of a special token; <BOS> and <EOS> are the model's own; [] when there is none."""
+        """Return the ids of a special token, [] if there is none; '<BOS>' and '<EOS>' are the model's own."""
         token = {"<BOS>": self._bos, "<EOS>": self._eos}.get(word, word)
         if not token:
             return []
@@ -71,29 +70,29 @@ class LocalTokens:
     def _load(self, path: Path) -> Any:
         file = path / "tokenizer.json" if path.is_dir() else path
         try:
-            from tokenizers import Tokenizer  # here: who has a tokenizer of his own needs no package
+            from tokenizers import Tokenizer  # here: other tokenizers need no package
         except ModuleNotFoundError as error:
             raise MissingDependency.of("tokenizers", "triton") from error
         if not file.is_file():
             raise ConfigError(
-                f"tokenizer={str(path)!r}: there is no such file or directory with a tokenizer.json"
+                f"tokenizer={str(path)!r}: no such file, and no directory with a tokenizer.json"
             )
         settings = file.with_name("tokenizer_config.json")
         try:
             found: Any = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-            told = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+            config = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
         except Exception as error:  # the tokenizers package raises plain Exception
             raise ConfigError(f"tokenizer={str(path)!r}: {error}") from error
         found.no_truncation()
         found.no_padding()
-        self._bos, self._eos = (_text(told.get(name)) for name in ("bos_token", "eos_token"))
-        if told.get("add_bos_token") is True and self._bos:
+        self._bos, self._eos = (_text(config.get(name)) for name in ("bos_token", "eos_token"))
+        if config.get("add_bos_token") is True and self._bos:
             return _WithBOS(found, self._bos)
         return found
 
 
 class _WithBOS:
-    """A tokenizer whose BOS is told by its settings only."""
+    """A tokenizer whose BOS is named in tokenizer_config.json only."""
 
     def __init__(self, tokenizer: Any, bos: str) -> None:
         self._tokenizer, self._bos = tokenizer, tokenizer.token_to_id(bos)

@@ -1,19 +1,20 @@
-"""Who closes and who cancels, and when: what is told, and that nothing is sent after it."""
+"""Closing and cancelling at every moment of a call: what is raised, and that nothing is sent afterwards."""
 
 import asyncio
 import sys
 import threading
 
 from lagent_llms import AsyncTritonClient, TritonClient
-from lagent_llms.backends.triton.discovery import Located
-from lagent_llms.backends.triton.grpc_aio import _Channel
-from lagent_llms.backends.triton.grpc_sync import GRPCSource
+from lagent_llms.backends.triton.discovery import LazyConversation
+from lagent_llms.backends.triton.grpc_aio import _Channel as AsyncChannel
+from lagent_llms.backends.triton.grpc_cancel import AsyncPendingCancels
+from lagent_llms.backends.triton.grpc_sync import GRPCSource, _Channel
 
 HANGS = "[[tokens 9]] [[hang 1]]"
 
 
 async def test_a_cancellation_is_not_lost_when_the_stream_is_closed_too(peer):
-    """Before Python 3.11 nobody can tell the one from the other."""
+    """Before Python 3.11 a task cannot distinguish the two."""
     went_on = []
 
     async def read(stream):
@@ -50,22 +51,22 @@ async def test_closing_while_it_connects_opens_no_stream(peer, monkeypatch):
     async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
         stream = llm.stream_generate(HANGS)
 
-        async def closing(self, name):
+        async def closing(self, command):
             stream.close()
 
         opened = []
-        monkeypatch.setattr(_Channel, "wait_for_farewell", closing)
-        monkeypatch.setattr(_Channel, "stream", lambda self, request: opened.append(request))
-        monkeypatch.setattr(Located, "wait_for", 1)
+        monkeypatch.setattr(AsyncPendingCancels, "wait", closing)
+        monkeypatch.setattr(AsyncChannel, "stream", lambda self, message: opened.append(message))
+        monkeypatch.setattr(LazyConversation, "server_session", 1)
         assert [chunk async for chunk in stream] == []
         assert opened == []
 
 
 def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatch):
-    """The model is busy; who waits for the next try closes."""
+    """The model is busy; the caller closes while the client waits for its next attempt."""
     pausing = threading.Event()
-    pause = GRPCSource._pause
-    monkeypatch.setattr(GRPCSource, "_pause", lambda self, _: (pausing.set(), pause(self, 600))[1])
+    sleep = GRPCSource._sleep
+    monkeypatch.setattr(GRPCSource, "_sleep", lambda self, _: (pausing.set(), sleep(self, 600))[1])
     with TritonClient(peer.grpc, "trtllm-whole", max_retries=5) as llm:
         stream = llm.stream_generate("[[error 0 UNAVAILABLE]]")
         found = []
@@ -80,17 +81,17 @@ def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatc
 
 
 def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, monkeypatch):
-    """close() comes when the call is on its way and nobody can see it yet."""
+    """close() is called when the call has started and is not stored yet."""
     with TritonClient(peer.grpc, "trtllm-whole", max_retries=0) as llm:
         assert llm.dialect_found() == "trtllm"
-        call, calls = llm.transport.call, []
+        call, calls = _Channel.call, []
         stream = llm.stream_generate("[[first 3]]")
 
-        def closing(*args):
-            calls.append(call(*args))
+        def closing(self, *args):
+            calls.append(call(self, *args))
             stream.close()
             return calls[-1]
 
-        monkeypatch.setattr(llm.transport, "call", closing)
+        monkeypatch.setattr(_Channel, "call", closing)
         assert list(stream) == []
         assert calls[0].cancelled()

@@ -6,7 +6,7 @@ import pytest
 
 from lagent_llms import ConfigError, UnsupportedParameter
 from lagent_llms.backends.triton import InferRequest, OneModelDialect, TextReader, register_dialect
-from lagent_llms.backends.triton.grpc_messages import request_message
+from lagent_llms.backends.triton.grpc_messages import infer_message
 
 DIALECTS = {
     "trtllm-scripted": "trtllm",
@@ -133,7 +133,9 @@ def test_what_the_caller_adds_passes_through(make, peer, events, server):
 
 def test_priority_and_correlation_ids(make, peer, events):
     llm = make(peer.grpc, "trtllm-scripted")
-    message = request_message(InferRequest("m", (), parameters={"priority": 1, "depth": 2, "deep": True}))
+    message = infer_message(
+        InferRequest("m", (), request_parameters={"priority": 1, "depth": 2, "deep": True})
+    )
     found = {name: value.WhichOneof("parameter_choice") for name, value in message.parameters.items()}
     assert found == {"priority": "uint64_param", "depth": "int64_param", "deep": "bool_param"}
     llm.generate("hi", priority=1, session_id=77, sequence_end=False)
@@ -203,7 +205,7 @@ def test_a_third_party_registers_a_dialect(make, peer, events):
             return ("ignore_eos", "skip_special_tokens")
 
         def reader(self, request, model):
-            return TextReader(request, model, self.output, model.habit)
+            return TextReader(request, model, self.output, model.output_style)
 
     register_dialect(Label())
     try:

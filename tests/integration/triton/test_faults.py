@@ -337,10 +337,14 @@ def test_an_error_with_its_code_where_there_is_one(make, peer):
 
 
 def test_a_missing_input(make, peer, monkeypatch):
-    from lagent_llms.backends.triton.inputs import Inputs
+    from lagent_llms.backends.triton.inputs import RequestInputs
 
-    put = Inputs.put
-    monkeypatch.setattr(Inputs, "put", lambda self, name, *v: name != "text_input" or put(self, name, *v))
+    put = RequestInputs.put
+
+    def without_prompt(self, name, *values):
+        return name != "text_input" or put(self, name, *values)
+
+    monkeypatch.setattr(RequestInputs, "put", without_prompt)
     for server in (peer.grpc, peer.http):
         with pytest.raises(ServerError, match="expected .*inputs but got 1|input"):
             make(server, "trtllm-scripted", max_retries=0).generate("hi")

@@ -1,4 +1,4 @@
-"""What dialects of one model that takes a prompt and gives text share: four of the five. Pure."""
+"""Base of the dialects of a single model that takes a prompt and returns text. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from ....core.request import Request
 from ....params import PARAMETERS, GenerationParams, Parameter
 from ....schema import FinishReason, Piece, Usage
-from ..conversation import NEXT, Ask, Conversation, InferRequest, InferResponse, Open, Steps
+from ..conversation import READ_RESPONSE, Conversation, Infer, InferRequest, InferResponse, OpenStream, Steps
 from ..dialect import Model, unsupported
-from ..inputs import Inputs
-from ..text_delta import Growth, Habit
+from ..inputs import RequestInputs
+from ..text_delta import OutputStyle, TextDelta
 
 __all__ = [
     "OneModel",
@@ -21,7 +21,7 @@ __all__ = [
     "TextReader",
     "finish_reason_of",
     "optional_values",
-    "request_parameters",
+    "make_request_parameters",
 ]
 
 #: Parameters that need an input of the model, or are refused; each dialect handles the others itself.
@@ -37,42 +37,43 @@ _OPTIONAL = [
 
 
 class TextReader:
-    """Makes pieces of the responses to one request.
+    """Turns the responses to one request into pieces of the answer.
 
     Args:
-        request: What was asked.
-        model: Who answers.
+        request: The request.
+        model: The model that it was sent to.
         output: Name of the output with the text.
-        habit: How the text is told.
+        output_style: Whether responses are cumulative or echo the prompt.
 
     Attributes:
-        told_end: A response has said that it is the last one.
+        told_end: Whether a response has given a finish reason, and so was the last one.
     """
 
     told_end = False
 
-    def __init__(self, request: Request, model: Model, output: str, habit: Habit) -> None:
+    def __init__(self, request: Request, model: Model, output: str, output_style: OutputStyle) -> None:
         prompt = (request.prompt or "").removeprefix(model.bos)
         self._output = output
-        self._growth = Growth(habit, prompt)
-        self._prompt, self._tokens = prompt, model.tokens
-        self._most, self._stop_words = request.params.max_new_tokens, request.stop_words
-        self._texts: list[str] | None = None if model.tokens is None else []
+        self._delta = TextDelta(output_style, prompt)
+        self._prompt, self._tokenizer = prompt, model.tokenizer
+        self._max_new_tokens, self._stop_words = request.params.max_new_tokens, request.stop_words
+        self._texts: list[str] | None = None if model.tokenizer is None else []
 
     def feed(self, response: InferResponse) -> Piece | None:
-        """The piece that `response` brings; None when it brings nothing new."""
-        text = self._growth.feed(response.text(self._output))
+        """Return the piece in `response`, None if it has nothing new."""
+        text = self._delta.feed(response.text(self._output))
         return self._piece(text) if text else None
 
     def finish(self) -> Piece:
-        """The last piece, when all responses are there."""
-        piece = self._piece(self._growth.finish())
+        """Return the last piece, after the last response."""
+        piece = self._piece(self._delta.finish())
         piece.finish_reason = "stop"
-        if self._tokens is not None and self._texts is not None:  # the server does not count: we do
+        if self._tokenizer is not None and self._texts is not None:  # the server does not count tokens
             answer = "".join(self._texts)
-            counted = len(self._tokens.encode(answer)) - len(self._tokens.encode("")) if answer else 0
-            piece.usage, piece.n_tokens = Usage(len(self._tokens.encode(self._prompt)), counted), counted
-            piece.finish_reason = "length" if counted >= self._most else "stop"
+            encode = self._tokenizer.encode
+            count = len(encode(answer)) - len(encode("")) if answer else 0
+            piece.usage, piece.n_tokens = Usage(len(encode(self._prompt)), count), count
+            piece.finish_reason = "length" if count >= self._max_new_tokens else "stop"
         return piece
 
     def _piece(self, text: str) -> Piece:
@@ -83,57 +84,57 @@ class TextReader:
 
 @dataclass(frozen=True, slots=True)
 class OneModel:
-    """A conversation that is one request to one model.
+    """A conversation of one request to one model.
 
     Attributes:
-        request: What is sent.
-        decoupled: Whether the answer is a stream of responses.
-        model: Who is asked.
-        dialect: How.
-        asked: What the caller asked for.
+        request: The request to the model.
+        decoupled: Whether the responses are a stream.
+        model: The model.
+        dialect: Its dialect.
+        source: The caller's request.
     """
 
     request: InferRequest
     decoupled: bool
     model: Model
     dialect: OneModelDialect
-    asked: Request
+    source: Request
 
     @property
-    def wait_for(self) -> None:
-        """See `Conversation`: nothing."""
+    def server_session(self) -> None:
+        """See `Conversation`: none."""
 
     def reader(self) -> TextReader:
-        """A new reader of the answer."""
-        return self.dialect.reader(self.asked, self.model)
+        """Return a new reader of the responses."""
+        return self.dialect.reader(self.source, self.model)
 
     def steps(self) -> Steps:
         """See `Conversation`."""
         reader = self.reader()
         if self.decoupled:
-            yield Open(self.request)
-            while (response := (yield NEXT)) is not None:
+            yield OpenStream(self.request)
+            while (response := (yield READ_RESPONSE)) is not None:
                 if (piece := reader.feed(response)) is not None:
                     yield piece
-        elif (piece := reader.feed((yield Ask(self.request)))) is not None:
+        elif (piece := reader.feed((yield Infer(self.request)))) is not None:
             yield piece
         yield reader.finish()
 
-    def farewell(self) -> None:
-        """See `Conversation`: to cancel the call is enough."""
+    def cancel_request(self) -> None:
+        """See `Conversation`: cancelling the call is enough."""
 
 
 class OneModelDialect(ABC):
-    """A dialect of one model; a subclass names its inputs and fills them.
+    """A dialect of a single model; a subclass names the model's inputs and fills them.
 
     Attributes:
-        prompt: The input with the prompt.
-        output: The output with the text.
-        needs: Inputs a model must have beside the prompt to be of this dialect.
-        stream: The input that asks for a stream.
-        exclude: The input that keeps the prompt out of the answer.
-        stops: The input with the stop words.
-        optional: Our parameters -> the inputs that honour them, of which a model may have one.
+        prompt: Name of the input with the prompt.
+        output: Name of the output with the text.
+        needs: Further inputs that a model must have to fit this dialect.
+        stream: Name of the input that switches streaming on.
+        exclude: Name of the input that keeps the prompt out of the answer.
+        stops: Name of the input with the stop words.
+        optional: Parameter of this library -> alternative names of the input for it.
     """
 
     name: ClassVar[str]
@@ -154,49 +155,51 @@ class OneModelDialect(ABC):
 
     def conversation(self, request: Request, model: Model) -> Conversation:
         """See `Dialect.conversation`."""
-        inputs = Inputs(model.config)
+        inputs = RequestInputs(model.config)
         inputs.put(self.prompt, (request.prompt or "").removeprefix(model.bos))
         inputs.put(self.stream, request.options.stream and model.decoupled)
         inputs.put(self.exclude, True)
-        if request.stop_words:  # looked for at this side too, so a model without the input will do
+        if request.stop_words:  # a model may lack the input: the client looks for stop words too
             inputs.put(self.stops, *request.stop_words)
-        self._honour(request, inputs, model, self.fill(request, inputs, model))
-        sent = InferRequest(
+        self._fill_optional(request, inputs, model, self.fill(request, inputs, model))
+        infer_request = InferRequest(
             model.config.name,
             inputs.tensors,
-            id=request.options.request_id,
-            parameters=request_parameters(request, in_sequence=model.config.in_sequence),
+            request.options.request_id,
+            make_request_parameters(request, in_sequence=model.config.in_sequence),
         )
-        return OneModel(sent, model.decoupled, model, self, request)
+        return OneModel(infer_request, model.decoupled, model, self, request)
 
     @abstractmethod
-    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
-        """Put what only this dialect knows how to.
+    def fill(self, request: Request, inputs: RequestInputs, model: Model) -> Collection[str]:
+        """Set the inputs that are specific to this dialect.
 
         Returns:
-            Which of our parameters that takes care of; `optional` is looked up for the others.
+            The parameters of this library that are thereby honoured; `optional` is used for the others.
 
         Raises:
-            UnsupportedParameter: The model has no input for something that is asked.
+            UnsupportedParameter: The model has no input for a parameter.
         """
 
-    def _honour(self, request: Request, inputs: Inputs, model: Model, done: Collection[str]) -> None:
-        """Put all other parameters into the inputs that `optional` names, or refuse them."""
+    def _fill_optional(
+        self, request: Request, inputs: RequestInputs, model: Model, done: Collection[str]
+    ) -> None:
+        """Set the inputs that `optional` names for the parameters not in `done`; refuse those without one."""
         for row, value in optional_values(request):
             name, names = row.name, self.optional.get(row.name, ())
             if name in done or (row.is_no_op(value) and not inputs.has(*names)):
                 continue
             if not inputs.put(names, value):
-                need = f"it has no input {' or '.join(names)}" if names else ""
-                raise unsupported(self.name, model, name, value, need)
+                reason = f"it has no input {' or '.join(names)}" if names else ""
+                raise unsupported(self.name, model, name, value, reason)
 
     def reader(self, request: Request, model: Model) -> TextReader:
-        """What reads the responses to `request`."""
+        """Return a reader of the responses to `request`."""
         excluded = self.exclude in model.config.inputs
-        habit = model.habit
-        if excluded and habit.echo is None:
-            habit.echo = False
-        return TextReader(request, model, self.output, habit)
+        output_style = model.output_style
+        if excluded and output_style.echo is None:
+            output_style.echo = False
+        return TextReader(request, model, self.output, output_style)
 
 
 def optional_values(request: Request) -> Iterator[tuple[Parameter, Any]]:
@@ -207,10 +210,10 @@ def optional_values(request: Request) -> Iterator[tuple[Parameter, Any]]:
             yield row, value
 
 
-def request_parameters(
+def make_request_parameters(
     request: Request, *, in_sequence: bool, sequence_id: int | None = None
 ) -> dict[str, bool | int | float | str]:
-    """The parameters of a request: sequence, priority, and what the caller adds."""
+    """Return the request parameters: sequence, priority, and those the caller adds."""
     options = request.options
     parameters: dict[str, bool | int | float | str] = {}
     if in_sequence or not options.stateless:
@@ -224,7 +227,7 @@ def request_parameters(
 
 
 def finish_reason_of(word: str) -> FinishReason | None:
-    """What a server's finish reason means, None while it is not finished."""
+    """Return the finish reason that a server's word stands for, None if it is not finished."""
     return (
         "length" if word == "length" else "stop" if word in ("stop", "eos", "end_id", "stop_words") else None
     )

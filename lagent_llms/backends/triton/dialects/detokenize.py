@@ -1,33 +1,33 @@
-"""Token ids to text as they come, by asking the model `postprocessing`: never half a character. Pure."""
+"""Streamed token ids to text, by a local tokenizer or the model `postprocessing`. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from ..conversation import Ask, Command, InferRequest
+from ..conversation import Command, Infer, InferRequest
 from ..dialect import Model
-from ..inputs import Inputs
+from ..inputs import RequestInputs
 
-__all__ = ["POSTPROCESSING", "Detokenizing"]
+__all__ = ["POSTPROCESSING", "StreamDetokenizer"]
 
 POSTPROCESSING = "postprocessing"
-#: Most tokens one character is made of; more that end in U+FFFD do mean it.
-_LONGEST = 16
+#: Most tokens of one character; a longer run that ends in U+FFFD contains that character.
+_MAX_CHARACTER_TOKENS = 16
 
 
-class Detokenizing:
-    """The text of one answer.
+class StreamDetokenizer:
+    """Detokenizes one answer.
 
-    Only the new tokens are decoded, and those of a character that is not whole yet. The token before them is
-    sent along and left out of the text: after it a SentencePiece decoder keeps the space no text begins with.
+    Only new tokens are decoded, with those of an incomplete character before them. The token before these is
+    decoded too and its text removed: without it, a SentencePiece decoder would strip a leading space.
 
     Args:
-        model: Whose tokens they are.
-        skip_special_tokens: Whether special tokens leave no text.
+        model: The model that generated the tokens.
+        skip_special_tokens: Whether special tokens are omitted from the text.
 
     Attributes:
-        text: All text so far.
+        text: The text so far.
     """
 
     def __init__(self, model: Model, *, skip_special_tokens: bool) -> None:
@@ -38,21 +38,21 @@ class Detokenizing:
 
     @property
     def text(self) -> str:
-        """All text so far."""
+        """The text so far."""
         return "".join(self._parts)
 
     def feed(self, ids: Sequence[int]) -> Generator[Command, Any, str]:
-        """The text that `ids` complete, '' when it is only the beginning of a character."""
+        """Return the text that `ids` complete, '' if they end within a character."""
         if not ids:
             return ""
         self._held += ids
         text = yield from self._decode(self._held)
-        if text.endswith("\ufffd") and len(self._held) <= _LONGEST:
+        if text.endswith("\ufffd") and len(self._held) <= _MAX_CHARACTER_TOKENS:
             return ""
         return self._release(text)
 
     def finish(self) -> Generator[Command, Any, str]:
-        """The rest, when no more ids come: what was held back as it is."""
+        """Return the text of the ids that were held back."""
         if not self._held:
             return ""
         return self._release((yield from self._decode(self._held)))
@@ -63,13 +63,13 @@ class Detokenizing:
         return text
 
     def _decode(self, ids: list[int]) -> Generator[Command, Any, str]:
-        tokens = self._model.tokens
-        if tokens is not None:
-            before = tokens.decode(self._before, self._skip) if self._before else ""
-            return tokens.decode(self._before + ids, self._skip)[len(before) :]
-        inputs = Inputs(self._model.companions[POSTPROCESSING])
+        tokenizer = self._model.tokenizer
+        if tokenizer is not None:
+            before = tokenizer.decode(self._before, self._skip) if self._before else ""
+            return tokenizer.decode(self._before + ids, self._skip)[len(before) :]
+        inputs = RequestInputs(self._model.companions[POSTPROCESSING])
         inputs.put("TOKENS_BATCH", *self._before, *ids)
         inputs.put("sequence_length", len(self._before))
         inputs.put("skip_special_tokens", self._skip)
-        response = yield Ask(InferRequest(POSTPROCESSING, inputs.tensors))
+        response = yield Infer(InferRequest(POSTPROCESSING, inputs.tensors))
         return str(response.text("OUTPUT"))

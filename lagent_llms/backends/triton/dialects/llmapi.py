@@ -8,7 +8,7 @@ from ....core.request import Request
 from ....schema import Piece
 from ..conversation import InferResponse
 from ..dialect import Model
-from ..inputs import Inputs
+from ..inputs import RequestInputs
 from .base import OneModelDialect, TextReader, finish_reason_of
 from .sampling import sampling
 
@@ -19,33 +19,33 @@ _SAMPLING = {name: _PREFIX + name for name in ("temperature", "top_k", "top_p")}
 
 
 class LLMAPI(OneModelDialect):
-    """Sampling parameters have a prefix of their own, and the reason of the end is told on request."""
+    """Inputs of sampling parameters have a prefix; finish and stop reason are returned on request."""
 
     name = "llmapi"
     needs = (f"{_PREFIX}max_tokens",)
     stream = "streaming"
     exclude = f"{_PREFIX}exclude_input_from_output"
     stops = f"{_PREFIX}stop"
-    optional = {  # noqa: RUF012  (read only)
+    optional = {  # noqa: RUF012  (read-only)
         name: (f"{_PREFIX}{name}",)
         for name in ("repetition_penalty", "seed", "min_p", "ignore_eos", "skip_special_tokens")
     }
 
-    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+    def fill(self, request: Request, inputs: RequestInputs, model: Model) -> Collection[str]:
         """See `OneModelDialect.fill`."""
         inputs.put(f"{_PREFIX}max_tokens", request.params.max_new_tokens)
         inputs.update(sampling(request, model, self.name, _SAMPLING))
         inputs.put("return_finish_reason", True)
-        inputs.put("return_stop_reason", True)  # it leaves the stop word out of the text
+        inputs.put("return_stop_reason", True)  # the text does not contain the stop word
         return ()
 
     def reader(self, request: Request, model: Model) -> TextReader:
         """See `OneModelDialect.reader`."""
-        return _Reader(request, model, self.output, model.habit)
+        return _Reader(request, model, self.output, model.output_style)
 
 
 class _Reader(TextReader):
-    """Knows why the answer ended, where the model tells."""
+    """Reads finish and stop reason, where the model returns them."""
 
     _reason = _stop = ""
 

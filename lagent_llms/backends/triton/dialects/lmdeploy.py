@@ -7,7 +7,7 @@ from collections.abc import Collection
 from ....core.request import Request
 from ....protocols.special_tokens import looks_special
 from ..dialect import Model
-from ..inputs import Inputs
+from ..inputs import RequestInputs
 from .base import OneModelDialect, TextReader
 from .sampling import sampling
 
@@ -15,25 +15,25 @@ __all__ = ["DIALECT", "LMDeployPython"]
 
 
 class LMDeployPython(OneModelDialect):
-    """Its own names, four inputs that may not be left out, deltas, and never the prompt."""
+    """Own input names, four required inputs; responses hold new text only, without the prompt."""
 
     name = "lmdeploy"
     prompt = "prompt"
     output = "response"
     needs = ("max_tokens", "ignore_eos", "stream")
     stops = ""
-    optional = {  # noqa: RUF012  (read only)
+    optional = {  # noqa: RUF012  (read-only)
         "repetition_penalty": ("repetition_penalty",),
         "ignore_eos": ("ignore_eos",),
         "skip_special_tokens": ("skip_special_tokens",),
     }
 
-    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+    def fill(self, request: Request, inputs: RequestInputs, model: Model) -> Collection[str]:
         """See `OneModelDialect.fill`."""
         params = request.params
         inputs.put("max_tokens", params.max_new_tokens)
         inputs.update(sampling(request, model, self.name))
-        # It knows single tokens only; all words are looked for at this side too.
+        # The model supports single tokens only; the client looks for all stop words.
         words = [] if params.ignore_eos else [word for word in request.stop_words if looks_special(word)]
         if words:
             inputs.put("stop_words", *words)
@@ -41,7 +41,9 @@ class LMDeployPython(OneModelDialect):
 
     def reader(self, request: Request, model: Model) -> TextReader:
         """See `OneModelDialect.reader`."""
-        return TextReader(request, model, self.output, model.habit.otherwise(cumulative=False, echo=False))
+        return TextReader(
+            request, model, self.output, model.output_style.otherwise(cumulative=False, echo=False)
+        )
 
 
 DIALECT = LMDeployPython()

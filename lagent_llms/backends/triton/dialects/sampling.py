@@ -1,4 +1,4 @@
-"""Temperature, top_k and top_p as Triton's servers take them: 0 is greedy, None is no filter. Pure."""
+"""Temperature, top_k and top_p as inputs of a model: temperature=0 is greedy, top_k=None no filter. Pure."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ..dialect import Model, unsupported
 __all__ = ["sampling"]
 
 _DEFAULTS = GenerationParams()
-#: Values that ask for nothing.
-_NEUTRAL = {"temperature": 1, "top_k": None, "top_p": 1}
-_NAMES = {name: name for name in _NEUTRAL}
+#: Parameter -> the value that changes nothing.
+_NO_OP = {"temperature": 1, "top_k": None, "top_p": 1}
+_NAMES = {name: name for name in _NO_OP}
 
 
 def sampling(
     request: Request, model: Model, dialect: str, names: Mapping[str, str] = _NAMES
 ) -> dict[str, float | int]:
-    """Inputs that say how to draw tokens, and their values.
+    """Return input names and values for temperature, top_k and top_p.
 
-    For these servers top_k=1 is greedy, and top_k=0 no filter; a temperature of 0 means different things.
+    To these servers top_k=1 is greedy and top_k=0 is no filter; the meaning of a temperature of 0 differs.
 
     Args:
-        request: What is asked.
-        model: Who is asked.
+        request: The caller's request.
+        model: The model.
         dialect: Name of its dialect.
-        names: Our parameters -> its inputs.
+        names: Parameter of this library -> input.
 
     Raises:
-        UnsupportedParameter: The model has no input for a value that somebody chose.
+        UnsupportedParameter: The model has no input for a value that is neither a default nor a no-op.
     """
     params = request.params
     if params.temperature == 0:
@@ -38,10 +38,10 @@ def sampling(
             raise unsupported(dialect, model, "temperature", 0, f"it has no input {names['top_k']}")
         return {names["top_k"]: 1}
     values = {}
-    for ours, theirs in names.items():
-        value = getattr(params, ours)
-        if theirs in model.config.inputs:
-            values[theirs] = value or 0
-        elif value not in (_NEUTRAL[ours], getattr(_DEFAULTS, ours)):
-            raise unsupported(dialect, model, ours, value, f"it has no input {theirs}")
+    for parameter, name in names.items():
+        value = getattr(params, parameter)
+        if name in model.config.inputs:
+            values[name] = value or 0
+        elif value not in (_NO_OP[parameter], getattr(_DEFAULTS, parameter)):
+            raise unsupported(dialect, model, parameter, value, f"it has no input {name}")
     return values

@@ -9,7 +9,7 @@ import msgspec
 
 from ....core.request import Request
 from ..dialect import Model, unsupported
-from ..inputs import Inputs
+from ..inputs import RequestInputs
 from .base import OneModelDialect
 from .sampling import sampling
 
@@ -17,30 +17,30 @@ __all__ = ["DIALECT", "TensorRTLLM"]
 
 
 class TensorRTLLM(OneModelDialect):
-    """One tensor a parameter; the seed is `random_seed` until May 2025, `seed` after."""
+    """One tensor for each parameter; the seed is `random_seed` until May 2025, `seed` after."""
 
     name = "trtllm"
     needs = ("max_tokens",)
-    optional = {  # noqa: RUF012  (read only)
+    optional = {  # noqa: RUF012  (read-only)
         "repetition_penalty": ("repetition_penalty",),
         "seed": ("seed", "random_seed"),
         "min_p": ("min_p",),
         "skip_special_tokens": ("skip_special_tokens",),
     }
 
-    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+    def fill(self, request: Request, inputs: RequestInputs, model: Model) -> Collection[str]:
         """See `OneModelDialect.fill`."""
         params, done = request.params, set()
         inputs.put("max_tokens", params.max_new_tokens)
         inputs.update(sampling(request, model, self.name))
-        if params.ignore_eos and inputs.put("end_id", -1):  # no token is the end
+        if params.ignore_eos and inputs.put("end_id", -1):  # no token id is the end token
             done.add("ignore_eos")
         if params.response_format is not None:
             self._constrain(params.response_format, inputs, model)
             done.add("response_format")
         return done
 
-    def _constrain(self, response_format: Mapping[str, Any], inputs: Inputs, model: Model) -> None:
+    def _constrain(self, response_format: Mapping[str, Any], inputs: RequestInputs, model: Model) -> None:
         kind = response_format.get("type")
         has = inputs.has("guided_decoding_guide") and inputs.has("guided_decoding_guide_type")
         if has and kind == "json_object":

@@ -11,13 +11,13 @@ from ....core.request import Request
 from ....schema import FinishReason, Piece, TokenLogprob, Usage
 from ..conversation import InferResponse
 from ..dialect import Model, unsupported
-from ..inputs import Inputs
-from ..text_delta import Habit
+from ..inputs import RequestInputs
+from ..text_delta import OutputStyle
 from .base import OneModelDialect, TextReader, finish_reason_of
 
 __all__ = ["DIALECT", "VLLM"]
 
-#: Our names and those of vLLM's SamplingParams.
+#: Parameter of this library -> field of vLLM's SamplingParams.
 _FIELDS = {
     "max_new_tokens": "max_tokens",
     "temperature": "temperature",
@@ -32,26 +32,28 @@ _FIELDS = {
 
 
 class VLLM(OneModelDialect):
-    """All sampling parameters in one JSON; counts, reasons and log-probabilities on request."""
+    """All sampling parameters in one JSON; token counts, finish reason and log-probabilities on request."""
 
     name = "vllm"
     needs = ("sampling_parameters",)
 
-    def fill(self, request: Request, inputs: Inputs, model: Model) -> Collection[str]:
+    def fill(self, request: Request, inputs: RequestInputs, model: Model) -> Collection[str]:
         """See `OneModelDialect.fill`."""
         params, options = request.params, request.options
         sampling: dict[str, Any] = {
-            wire: value for ours, wire in _FIELDS.items() if (value := getattr(params, ours)) is not None
+            name: value
+            for parameter, name in _FIELDS.items()
+            if (value := getattr(params, parameter)) is not None
         }
         sampling["top_k"] = params.top_k or -1
         if request.stop_words:
-            # Left out of the text otherwise, and then nobody could tell which one it was.
+            # By default vLLM leaves the stop word out of the text, and the one that matched is unknown.
             sampling |= {"stop": list(request.stop_words), "include_stop_str_in_output": True}
         if options.adapter_name is not None:
             sampling["lora_name"] = options.adapter_name
         inputs.put("sampling_parameters", msgspec.json.encode(sampling).decode())
-        for wanted in ("finish_reason", "num_input_tokens", "num_output_tokens"):
-            inputs.put(f"return_{wanted}", True)
+        for name in ("finish_reason", "num_input_tokens", "num_output_tokens"):
+            inputs.put(f"return_{name}", True)
         if params.logprobs is not None and not inputs.put("return_logprobs", True):
             raise unsupported(self.name, model, "logprobs", params.logprobs, "no input for it")
         return {*_FIELDS, "adapter_name"}
@@ -59,14 +61,14 @@ class VLLM(OneModelDialect):
     def reader(self, request: Request, model: Model) -> TextReader:
         """See `OneModelDialect.reader`."""
         echo = None if self.exclude not in model.config.inputs else False
-        return _Reader(request, model, self.output, model.habit.otherwise(cumulative=False, echo=echo))
+        return _Reader(request, model, self.output, model.output_style.otherwise(cumulative=False, echo=echo))
 
 
 class _Reader(TextReader):
-    """Adds the counts, the reason of the end and log-probabilities to the text."""
+    """Adds token counts, finish reason and log-probabilities to the text."""
 
-    def __init__(self, request: Request, model: Model, output: str, habit: Habit) -> None:
-        super().__init__(request, model, output, habit)
+    def __init__(self, request: Request, model: Model, output: str, output_style: OutputStyle) -> None:
+        super().__init__(request, model, output, output_style)
         config = model.config
         self._counts = "num_output_tokens" in config.outputs and "return_num_output_tokens" in config.inputs
         self._top = request.params.logprobs
@@ -93,12 +95,12 @@ class _Reader(TextReader):
         piece = super().finish()
         if self._counts:
             piece.n_tokens, piece.usage = self._count, Usage(self._prompt_tokens, self._count)
-            piece.finish_reason = "length" if self._count >= self._most else "stop"
+            piece.finish_reason = "length" if self._count >= self._max_new_tokens else "stop"
         piece.finish_reason = self._reason or piece.finish_reason
         return piece
 
     def _logprob(self, row: dict[str, Any]) -> TokenLogprob:
-        """One token: the one that was drawn comes first, the others have a rank."""
+        """Read the log-probabilities at one token; the first is the sampled one, the others have ranks."""
         items = [(item["decoded_token"] or "", int(index), item["logprob"]) for index, item in row.items()]
         ranks = {int(index): item.get("rank") or len(row) for index, item in row.items()}
         best = sorted(items, key=lambda item: ranks[item[1]])

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lagent_llms.backends.triton.text_delta import Growth, Habit
+from lagent_llms.backends.triton.text_delta import OutputStyle, TextDelta
 
 WORDS = ["The", " capital", " of", " France", " is", " Paris", "."]
 PIECES = st.lists(st.text("ab \n你", max_size=4), max_size=12)
 
 
-def read(habit, responses, prompt=""):
-    growth = Growth(habit, prompt)
+def read(style, responses, prompt=""):
+    growth = TextDelta(style, prompt)
     return [*map(growth.feed, responses), growth.finish()]
 
 
@@ -23,20 +23,20 @@ def so_far(pieces):
 
 @given(PIECES)
 def test_deltas(pieces):
-    assert "".join(read(Habit(cumulative=False), pieces)) == "".join(pieces)
+    assert "".join(read(OutputStyle(cumulative=False), pieces)) == "".join(pieces)
 
 
 @given(PIECES)
 def test_cumulative(pieces):
-    assert "".join(read(Habit(cumulative=True), so_far(pieces))) == "".join(pieces)
+    assert "".join(read(OutputStyle(cumulative=True), so_far(pieces))) == "".join(pieces)
 
 
 @given(PIECES, st.text("ab \n", min_size=1, max_size=6), st.booleans())
 def test_an_echo_is_left_out(pieces, prompt, cumulative):
     echoed = [prompt, *pieces]
     responses = so_far(echoed) if cumulative else echoed
-    habit = Habit(cumulative=cumulative, echo=True)
-    assert "".join(read(habit, responses, prompt)) == "".join(pieces)
+    style = OutputStyle(cumulative=cumulative, echo=True)
+    assert "".join(read(style, responses, prompt)) == "".join(pieces)
 
 
 @given(st.lists(st.integers(0, 40), max_size=6))
@@ -45,21 +45,23 @@ def test_an_echo_in_any_pieces(cuts):
     text = prompt + "".join(WORDS)
     edges = sorted({0, len(text), *(cut for cut in cuts)})
     pieces = [text[a:b] for a, b in itertools.pairwise(edges)] if len(edges) > 1 else [text]
-    assert "".join(read(Habit(cumulative=False, echo=None), pieces, prompt)) == "".join(WORDS)
+    assert "".join(read(OutputStyle(cumulative=False, echo=None), pieces, prompt)) == "".join(WORDS)
 
 
 def test_an_answer_that_only_begins_like_the_prompt():
     for answer in ("What is", "What is it?", ""):
         pieces = [answer[:3], answer[3:]]
-        assert "".join(read(Habit(cumulative=False, echo=None), pieces, "What is the capital?")) == answer
+        assert (
+            "".join(read(OutputStyle(cumulative=False, echo=None), pieces, "What is the capital?")) == answer
+        )
 
 
 @pytest.mark.parametrize("responses", [WORDS, so_far(WORDS)], ids=["deltas", "cumulative"])
 def test_it_is_found_out_and_kept(responses):
-    habit = Habit()
-    assert "".join(read(habit, responses)) == "".join(WORDS)
-    assert habit.cumulative is (responses is not WORDS)
-    first = Growth(habit)
+    style = OutputStyle()
+    assert "".join(read(style, responses)) == "".join(WORDS)
+    assert style.cumulative is (responses is not WORDS)
+    first = TextDelta(style)
     assert first.feed(responses[0]) == "The"
     assert first.feed(responses[1]) == " capital"  # nothing is kept back any more
 
@@ -78,22 +80,22 @@ def test_it_is_found_out_and_kept(responses):
     ids=repr,
 )
 def test_deltas_that_look_like_repetitions(pieces):
-    assert "".join(read(Habit(), pieces)) == "".join(pieces)
+    assert "".join(read(OutputStyle(), pieces)) == "".join(pieces)
 
 
 def test_two_responses_of_some_length_that_repeat():
-    assert "".join(read(Habit(), ["The capital", "The capital of France."])) == "The capital of France."
+    assert "".join(read(OutputStyle(), ["The capital", "The capital of France."])) == "The capital of France."
 
 
 def test_half_a_character_is_completed_by_the_next_response():
     responses = ["你", "你\ufffd", "你\ufffd\ufffd", "你好", "你好！"]
-    steps = read(Habit(cumulative=True), responses)
+    steps = read(OutputStyle(cumulative=True), responses)
     assert steps == ["你", "", "", "好", "！", ""]
-    assert "".join(read(Habit(), responses)) == "你好！"
+    assert "".join(read(OutputStyle(), responses)) == "你好！"
 
 
 def test_a_long_stream_of_deltas_costs_no_more_at_its_end():
-    growth = Growth(Habit())
+    growth = TextDelta(OutputStyle())
     words = [f"t{n} " for n in range(100_000)]
     assert "".join(map(growth.feed, words)) == "".join(words)
     assert len(growth._seen) < 100

@@ -1,0 +1,245 @@
+"""What a conversation over gRPC does and when, retries and deadlines included. Pure: no I/O.
+
+`GRPCExchange` yields commands, and a driver (`grpc_sync`, `grpc_aio`) executes them and returns their
+outcomes. All decisions are made here, so sync and async cannot differ: the order of opening, limits, the
+meaning of a status, what is retried, when a stream is over, and what is sent to the server when the caller
+leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Generator
+from typing import Any, Generic, Protocol, TypeVar
+
+from ...core.deadline import Deadline
+from ...errors import LLMError, ServerError, StreamInterrupted
+from ...http.config import connect_timeout
+from ...http.retry import RetryPolicy, unreachable
+from ...params import Timeout
+from ...schema import Piece
+from .conversation import Infer, InferRequest, OpenStream, ReadResponse, UnaryCommand
+from .errors import call_error, closed_error, is_ambiguous_status
+from .grpc_commands import (
+    READ_MESSAGE,
+    CallFailure,
+    ChannelState,
+    DriverCommand,
+    SendCancel,
+    ServerLive,
+    Sleep,
+    UnaryCall,
+    WaitForCancel,
+)
+from .grpc_response import GRPCResponse, is_final
+
+__all__ = ["GRPCExchange", "Lookup"]
+
+#: Seconds for the server to confirm that it is live, after a status that leaves this open.
+LIVENESS_TIMEOUT = 0.5
+
+_log = logging.getLogger("lagent_llms.triton")
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Commands = Generator[DriverCommand, Any, T]
+
+
+class _Conversation(Protocol[T_co]):
+    """`Conversation`, or a `Lookup` that has a result."""
+
+    @property
+    def server_session(self) -> int | None: ...
+
+    def steps(self) -> Generator[Any, Any, T_co]: ...
+
+    def cancel_request(self) -> InferRequest | None: ...
+
+
+class Lookup(Generic[T]):
+    """Unary commands that are run once, for their result.
+
+    Args:
+        steps: Yields the commands and returns the result.
+    """
+
+    server_session = None
+
+    def __init__(self, steps: Generator[UnaryCommand, Any, T]) -> None:
+        self._steps = steps
+
+    def steps(self) -> Generator[UnaryCommand, Any, T]:
+        """Return the commands."""
+        return self._steps
+
+    def cancel_request(self) -> None:
+        """Return None: cancelling a call is enough."""
+
+
+class GRPCExchange(Generic[T]):
+    """One conversation on one channel.
+
+    Args:
+        conversation: What to run.
+        channel: The state of the channel that it runs on.
+        timeout: Limits, in seconds.
+        retry: What is retried before a piece of the answer has reached the caller; None retries nothing.
+
+    Attributes:
+        deadline: The limit for what is being waited for.
+        expired: Set by the driver when the deadline has cancelled the stream.
+        closed: Set by the driver when the caller has closed the exchange.
+        result: What the conversation returned, once `resume` has raised StopIteration.
+    """
+
+    result: T
+
+    def __init__(
+        self,
+        conversation: _Conversation[T],
+        channel: ChannelState,
+        timeout: Timeout,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self.deadline = Deadline(timeout)
+        self.expired = self.closed = False
+        self._conversation: _Conversation[T] | None = conversation
+        self._channel, self._timeout = channel, timeout
+        self._begun = False  # a piece has reached the caller
+        self._last: Any = None  # the stream's last ModelInferResponse
+        self._commands = self._run(conversation, retry or RetryPolicy(0))
+
+    def resume(self, outcome: object) -> DriverCommand:
+        """Take the outcome of the last command (None at first, and after a piece); return the next command.
+
+        Raises:
+            StopIteration: The conversation is complete.
+            LLMError: It has failed, or was closed.
+        """
+        if self.closed:
+            raise closed_error()
+        return self._commands.send(outcome)
+
+    def release(self) -> SendCancel | None:
+        """End the exchange; return what must be sent so that the server stops, None if nothing.
+
+        The driver cancels the stream in either case. Further calls return None.
+        """
+        self.closed = True
+        conversation, self._conversation = self._conversation, None
+        request = None if conversation is None else conversation.cancel_request()
+        with contextlib.suppress(ValueError):  # released by a finalizer while it runs; `resume` ends it
+            self._commands.close()
+        if conversation is None or request is None:
+            return None
+        return SendCancel(request, conversation.server_session)
+
+    def _run(self, conversation: _Conversation[T], retry: RetryPolicy) -> Commands[None]:
+        attempt = 0
+        while True:
+            try:
+                self.result = yield from self._attempt(conversation)
+                return
+            except LLMError as error:
+                seconds = None if self._begun or not _may_retry(error) else retry.pause(error, attempt)
+                if seconds is None:
+                    raise
+                failure = error
+            _log.info("retry in %.1f s: %s", seconds, failure)
+            yield from self._back_off(seconds)
+            attempt += 1
+
+    def _attempt(self, conversation: _Conversation[T]) -> Commands[T]:
+        steps, outcome = conversation.steps(), None
+        while True:
+            try:
+                command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            if isinstance(command, ReadResponse):
+                outcome = yield from self._read()
+            elif isinstance(command, Piece):
+                self._begun = True
+                self.deadline.piece_arrived()
+                outcome = yield command
+                self.deadline.wake()
+            elif isinstance(command, OpenStream):
+                outcome = yield from self._open(command, conversation)
+            else:
+                outcome = yield from self._call(command)
+
+    def _open(self, command: OpenStream, conversation: _Conversation[T]) -> Commands[LLMError | None]:
+        """Connect, wait for a pending cancel request of the same session, open the stream."""
+        if not self._channel.connected and self._timeout.connect is not None:
+            # A stream has no limit for its connection, so a call with that limit makes the connection first.
+            outcome = yield from self._call(ServerLive())
+            if isinstance(outcome, LLMError) and not self._channel.connected:
+                return outcome
+        if (session := conversation.server_session) is not None:
+            yield WaitForCancel(session, self.deadline.remaining())
+            if self.deadline.remaining() == 0:
+                return self.deadline.exceeded()
+        self.expired, self._last = False, None
+        failure = yield command
+        return None if failure is None else (yield from self._error(failure, begun=False))
+
+    def _read(self) -> Commands[GRPCResponse | LLMError | None]:
+        while True:
+            message = yield READ_MESSAGE
+            if message is None:
+                if self._last is not None and is_final(self._last):
+                    return None
+                return StreamInterrupted("the answer ended without its final marker")
+            if isinstance(message, CallFailure):
+                return (yield from self._error(message, begun=self._last is not None))
+            if message.error_message:
+                return ServerError(f"{self._channel.address}: {message.error_message}")
+            self._last = message.infer_response
+            if self._last.outputs:  # otherwise it only marks the end
+                return GRPCResponse(self._last)
+
+    def _call(self, command: UnaryCommand | ServerLive) -> Commands[Any]:
+        remaining = self.deadline.remaining()
+        if remaining == 0:
+            return self.deadline.exceeded()
+        # Only a model may take longer than a connection.
+        connect = None if isinstance(command, Infer) else self._timeout.connect
+        connecting = connect is not None and (remaining is None or connect < remaining)
+        outcome = yield UnaryCall(command, connect if connecting else remaining)
+        if not isinstance(outcome, CallFailure):
+            self._channel.connected = True
+            return outcome
+        if outcome.code == "DEADLINE_EXCEEDED" and not self.closed:
+            if connecting:
+                return connect_timeout(self._channel.address, connect)
+            if remaining is not None:  # otherwise it is the server's own limit
+                return self.deadline.exceeded()
+        return (yield from self._error(outcome, begun=False))
+
+    def _error(self, failure: CallFailure, *, begun: bool) -> Commands[LLMError]:
+        """Return the error for `failure`; an ambiguous status needs a liveness check."""
+        if self.expired:
+            return self.deadline.exceeded()
+        if self.closed:
+            return closed_error()
+        if failure.code is None:
+            return StreamInterrupted(f"the channel to {self._channel.address} is closed: {failure.details}")
+        alive = not is_ambiguous_status(failure.code)
+        if not alive:
+            alive = (yield UnaryCall(ServerLive(), LIVENESS_TIMEOUT)) is True
+        self._channel.connected = alive
+        return call_error(failure.code, failure.details, self._channel.address, alive=alive, begun=begun)
+
+    def _back_off(self, seconds: float) -> Commands[None]:
+        remaining = self.deadline.remaining_in_total()
+        if remaining is not None and remaining < seconds:
+            yield Sleep(remaining)
+            raise self.deadline.exceeded()
+        yield Sleep(seconds)
+        self.deadline.restart()
+
+
+def _may_retry(error: LLMError) -> bool:
+    """Return whether the request cannot have been processed: no connection, or refused by the server."""
+    return unreachable(error) or isinstance(error, ServerError)

@@ -1,0 +1,57 @@
+"""Dialects of a single model: what they need, send and refuse, and how they read the text."""
+
+from dataclasses import replace
+
+import pytest
+
+from lagent_llms import ConfigError, UnsupportedParameter
+from lagent_llms.backends.triton import Model, find_dialect
+from lagent_llms.backends.triton.http_messages import JSONResponse
+from lagent_llms.backends.triton.model_config import TritonModelConfig
+from lagent_llms.backends.triton.text_delta import OutputStyle
+from lagent_llms.testing import ScriptedLLM
+from tests.unit.backends.triton.models import CONFIG, SMALL, bare, request
+
+
+def test_what_a_dialect_needs():
+    model = Model(TritonModelConfig.from_json(CONFIG), decoupled=True)
+    assert find_dialect(model).name == "trtllm"
+    with pytest.raises(ConfigError, match="vllm would need input sampling_parameters"):
+        find_dialect(model, "vllm")
+    with pytest.raises(UnsupportedParameter, match="seed=1"):
+        find_dialect(model).conversation(request(seed=1), model)
+
+
+@pytest.mark.parametrize("dialect", SMALL)
+def test_how_tokens_are_drawn_is_never_dropped(dialect):
+    model = SMALL[dialect]
+    assert find_dialect(model, dialect).conversation(ScriptedLLM().prepare("hi", {}).request, model)
+    neutral = {"temperature": 1, "top_k": None, "top_p": 1}
+    assert find_dialect(model, dialect).conversation(ScriptedLLM(**neutral).prepare("hi", {}).request, model)
+    for given in ({"temperature": 0}, {"temperature": 0.5}, {"top_k": 1}, {"top_p": 0.1}):
+        (name,) = given
+        for asked in (ScriptedLLM(**given).prepare("hi", {}), ScriptedLLM().prepare("hi", given)):
+            with pytest.raises(UnsupportedParameter, match=f"{name}=.* no input"):
+                find_dialect(model, dialect).conversation(asked.request, model)
+
+
+VLLM = bare("sampling_parameters")
+LMDEPLOY = SMALL["lmdeploy"]
+
+
+@pytest.mark.parametrize(("dialect", "model"), [("vllm", VLLM), ("lmdeploy", LMDEPLOY)])
+@pytest.mark.parametrize(
+    ("style", "responses"),
+    [
+        ({"cumulative": None, "echo": None}, ["a", "ab", "abc"]),
+        ({"cumulative": True, "echo": None}, ["a", "aab", "aababc"]),
+        ({"cumulative": None, "echo": True}, ["hia", "ab", "abc"]),
+        ({"cumulative": True, "echo": True}, ["hia", "hiaab", "hiaababc"]),
+    ],
+)
+def test_what_the_user_says_about_the_text_holds(dialect, model, style, responses):
+    styled = replace(model, output_style=OutputStyle(**style))
+    reader = find_dialect(model, dialect).reader(request(), styled)
+    outputs = [JSONResponse({"text_output": text, "response": text}) for text in responses]
+    pieces = [piece for output in outputs if (piece := reader.feed(output)) is not None]
+    assert "".join(piece.text for piece in [*pieces, reader.finish()]) == "aababc"

@@ -1,0 +1,63 @@
+"""How the server's model is resolved, without a server."""
+
+import pytest
+
+from lagent_llms import ServerError
+from lagent_llms.backends.triton.conversation import GetModelConfig, Infer, ListModels
+from lagent_llms.backends.triton.discovery import Finder, ModelSelector
+from tests.unit.backends.triton.models import CONFIG
+
+
+def finder(name="llm", **wanted):
+    given = {
+        "dialect": None,
+        "bos": "",
+        "session_len": None,
+        "tokenizer": None,
+        "cumulative": None,
+        "echo": None,
+    }
+    return Finder(ModelSelector(name, **{**given, **wanted}))
+
+
+def test_a_model_is_found_once():
+    found = finder()
+    steps = found.find()
+    assert isinstance(next(steps), ListModels)
+    assert steps.send([{"name": "llm", "state": "READY"}]) == GetModelConfig("llm")
+    with pytest.raises(StopIteration) as end:
+        steps.send(CONFIG)
+    assert end.value.value.dialect.name == "trtllm"
+    assert end.value.value.model.output_style.cumulative is True  # the config says so
+    with pytest.raises(StopIteration):
+        next(found.find())
+
+
+def test_the_model_that_counts_is_looked_for_when_it_is_needed():
+    found = finder()
+    counting = found.tokenize("hi")
+    next(counting)
+    counting.send([{"name": "llm", "state": "READY"}, {"name": "preprocessing", "state": "READY"}])
+    assert counting.send(CONFIG) == GetModelConfig("preprocessing")
+    with pytest.raises(StopIteration) as none:
+        counting.throw(ServerError("no such model", status_code=404))
+    assert none.value.value is None
+    again = found.tokenize("hi")
+    assert next(again) == GetModelConfig("preprocessing")
+    query = {"name": "QUERY", "data_type": "TYPE_STRING", "dims": [1]}
+    assert again.send({"name": "preprocessing", "input": [query]}).request.model == "preprocessing"
+    assert isinstance(next(found.tokenize("hi")), Infer)  # and only once
+
+
+def test_of_several_versions_one_that_is_ready_will_do():
+    steps = finder().find()
+    next(steps)
+    entries = [
+        {"name": "llm", "state": "READY"},
+        {"name": "llm", "state": "UNAVAILABLE", "reason": "unloaded"},
+    ]
+    assert steps.send(entries) == GetModelConfig("llm")
+    other = finder().find()
+    next(other)
+    with pytest.raises(ServerError, match="not loaded"):
+        other.send([{"name": "llm"}])

@@ -1,0 +1,473 @@
+"""Every decision of a call over gRPC, without I/O: opening, limits, statuses, retries, cancelling."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from lagent_llms import (
+    AuthenticationError,
+    ConnectError,
+    LLMError,
+    NotFound,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+    Timeout,
+    TimeoutExceeded,
+)
+from lagent_llms.backends.triton import InferRequest, Model, find_dialect
+from lagent_llms.backends.triton.conversation import (
+    READ_RESPONSE,
+    GetModelConfig,
+    Infer,
+    ListModels,
+    OpenStream,
+)
+from lagent_llms.backends.triton.grpc_commands import (
+    READ_MESSAGE,
+    CallFailure,
+    ChannelState,
+    SendCancel,
+    ServerLive,
+    Sleep,
+    UnaryCall,
+    WaitForCancel,
+)
+from lagent_llms.backends.triton.grpc_exchange import LIVENESS_TIMEOUT, GRPCExchange, Lookup
+from lagent_llms.backends.triton.model_config import TritonModelConfig
+from lagent_llms.core import deadline
+from lagent_llms.http.retry import RetryPolicy
+from lagent_llms.schema import Piece
+from tests.unit.backends.triton.models import CONFIG, request
+
+NO_LIMITS = Timeout(connect=None, first_token=None, idle=None, total=None)
+REQUEST, STOP = InferRequest("llm", ()), InferRequest("llm", (), "stop")
+UNAVAILABLE = CallFailure("UNAVAILABLE", "no connection")
+CHECK = UnaryCall(ServerLive(), LIVENESS_TIMEOUT)
+
+
+class Conversation:
+    """Yields given commands; keeps their outcomes and counts its attempts."""
+
+    def __init__(self, *commands, session=None, cancel=None):
+        self.server_session, self._commands, self._cancel = session, commands, cancel
+        self.attempts, self.outcomes = 0, []
+
+    def steps(self):
+        self.attempts += 1
+        for command in self._commands:
+            self.outcomes.append((yield command))
+
+    def cancel_request(self):
+        return self._cancel
+
+
+def response(text="", *, final=False, error=""):
+    """A ModelStreamInferResponse, with one output if there is text."""
+    data = len(text.encode()).to_bytes(4, "little") + text.encode()
+    message = SimpleNamespace(
+        outputs=[SimpleNamespace(name="text_output", datatype="BYTES")] if text else [],
+        raw_output_contents=[data] if text else [],
+        parameters={"triton_final_response": SimpleNamespace(bool_param=final)},
+    )
+    return SimpleNamespace(error_message=error, infer_response=message)
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The time of all deadlines; a test sets `now[0]`."""
+    time = [1000.0]
+    monkeypatch.setattr(deadline.time, "monotonic", lambda: time[0])
+    init = deadline.Deadline.__init__
+    monkeypatch.setattr(
+        deadline.Deadline, "__init__", lambda self, timeout: init(self, timeout, lambda: time[0])
+    )
+    return time
+
+
+def make(*commands, timeout=NO_LIMITS, retries=0, connected=True, **given):
+    """A conversation and its exchange, whose backoffs take the shortest time allowed."""
+    conversation = Conversation(*commands, **given)
+    retry = RetryPolicy(retries, uniform=lambda low, high: low)
+    return conversation, GRPCExchange(conversation, ChannelState("host:1", connected), timeout, retry)
+
+
+def opened(**given):
+    """A conversation and its exchange, which has opened the stream and waits for the first message."""
+    conversation, exchange = make(OpenStream(REQUEST), READ_RESPONSE, Piece("a"), READ_RESPONSE, **given)
+    assert exchange.resume(None) == OpenStream(REQUEST)
+    assert exchange.resume(None) is READ_MESSAGE
+    return conversation, exchange
+
+
+# opening
+
+
+def test_the_connection_is_made_within_its_limit_before_the_stream_opens():
+    timeout = Timeout(connect=3, first_token=30, idle=30)
+    _, exchange = make(OpenStream(REQUEST), timeout=timeout, connected=False)
+    assert exchange.resume(None) == UnaryCall(ServerLive(), 3)
+    assert exchange.resume(True) == OpenStream(REQUEST)
+
+
+@pytest.mark.parametrize(("connect", "connected"), [(3, True), (None, False)])
+def test_a_connected_channel_and_one_without_a_connect_limit_open_at_once(connect, connected):
+    timeout = Timeout(connect=connect, first_token=30, idle=30)
+    _, exchange = make(OpenStream(REQUEST), timeout=timeout, connected=connected)
+    assert exchange.resume(None) == OpenStream(REQUEST)
+
+
+def test_one_exchange_connects_for_all_on_its_channel():
+    channel, timeout = ChannelState("host:1"), Timeout(connect=3)
+    first = GRPCExchange(Conversation(OpenStream(REQUEST)), channel, timeout)
+    assert first.resume(None).command == ServerLive()
+    first.resume(True)
+    assert GRPCExchange(Conversation(OpenStream(REQUEST)), channel, timeout).resume(None) == OpenStream(
+        REQUEST
+    )
+
+
+def test_no_connection_in_time_is_a_connect_timeout():
+    timeout = Timeout(connect=3, first_token=30, idle=30)
+    _, exchange = make(OpenStream(REQUEST), timeout=timeout, connected=False)
+    exchange.resume(None)
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume(CallFailure("DEADLINE_EXCEEDED", ""))
+    assert (caught.value.phase, caught.value.seconds) == ("connect", 3)
+
+
+def test_a_server_that_refuses_the_liveness_check_is_connected():
+    """It has answered, so the stream is opened; what it refuses there is the error to raise."""
+    _, exchange = make(OpenStream(REQUEST), timeout=Timeout(connect=3), connected=False)
+    exchange.resume(None)
+    assert exchange.resume(CallFailure("PERMISSION_DENIED", "")) == OpenStream(REQUEST)
+
+
+def test_a_pending_cancel_request_of_the_session_comes_first():
+    timeout = Timeout(connect=3, first_token=30, idle=30)
+    _, exchange = make(OpenStream(REQUEST), timeout=timeout, connected=False, session=7)
+    assert exchange.resume(None).command == ServerLive()
+    command = exchange.resume(True)
+    assert (type(command), command.session) == (WaitForCancel, 7)
+    assert 29 < command.timeout <= 30
+    assert exchange.resume(None) == OpenStream(REQUEST)
+
+
+def test_a_cancel_request_that_takes_too_long(now):
+    _, exchange = make(OpenStream(REQUEST), timeout=Timeout(connect=None, first_token=5), session=7)
+    assert exchange.resume(None) == WaitForCancel(7, 5)
+    now[0] += 5
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume(None)
+    assert caught.value.phase == "first_token"
+
+
+# unary calls
+
+
+@pytest.mark.parametrize("command", [GetModelConfig("llm"), ListModels()])
+def test_a_call_that_needs_no_model_has_the_limit_of_a_connection(command):
+    _, exchange = make(command, timeout=Timeout(connect=3, first_token=30, idle=30))
+    assert exchange.resume(None) == UnaryCall(command, 3)
+
+
+def test_a_model_has_the_time_of_the_first_token(now):
+    _, exchange = make(Infer(REQUEST), timeout=Timeout(connect=3, first_token=30, idle=30))
+    assert exchange.resume(None) == UnaryCall(Infer(REQUEST), 30)
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume(CallFailure("DEADLINE_EXCEEDED", ""))
+    assert caught.value.phase == "first_token"
+
+
+def test_the_shorter_limit_counts(now):
+    _, exchange = make(ListModels(), timeout=Timeout(connect=3, first_token=2))
+    assert exchange.resume(None) == UnaryCall(ListModels(), 2)
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume(CallFailure("DEADLINE_EXCEEDED", ""))
+    assert caught.value.phase == "first_token"
+
+
+def test_nothing_is_called_after_the_deadline(now):
+    _, exchange = make(ListModels(), Infer(REQUEST), timeout=Timeout(connect=None, total=4))
+    exchange.resume(None)
+    now[0] += 4
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume([])
+    assert caught.value.phase == "total"
+
+
+def test_a_deadline_of_the_servers_own_is_its_error():
+    _, exchange = make(Infer(REQUEST))
+    assert exchange.resume(None) == UnaryCall(Infer(REQUEST), None)
+    with pytest.raises(ServerError) as caught:
+        exchange.resume(CallFailure("DEADLINE_EXCEEDED", "queue"))
+    assert caught.value.status_code == 504
+
+
+def test_a_lookup_has_a_result_and_no_cancel_request():
+    def steps():
+        return (yield ListModels()) + ["more"]
+
+    exchange = GRPCExchange(Lookup(steps()), ChannelState("host:1"), NO_LIMITS)
+    assert exchange.resume(None) == UnaryCall(ListModels(), None)
+    with pytest.raises(StopIteration):
+        exchange.resume(["llm"])
+    assert exchange.result == ["llm", "more"]
+    assert exchange.release() is None
+
+
+# reading, and when a stream is over
+
+
+def test_responses_reach_the_conversation_up_to_the_final_marker():
+    conversation, exchange = opened()
+    assert exchange.resume(response("hi")) == Piece("a")
+    assert exchange.resume(None) is READ_MESSAGE
+    assert exchange.resume(response(final=True)) is READ_MESSAGE  # no outputs: nothing to hand on
+    with pytest.raises(StopIteration):
+        exchange.resume(None)
+    assert conversation.outcomes[1].text("text_output") == "hi"
+    assert conversation.outcomes[3] is None
+
+
+@pytest.mark.parametrize("messages", [[], [response("hi")]])
+def test_a_stream_without_final_marker_is_interrupted(messages):
+    _, exchange = opened()
+    for message in messages:
+        exchange.resume(message)
+        exchange.resume(None)
+    with pytest.raises(StreamInterrupted, match="without its final marker"):
+        exchange.resume(None)
+
+
+def test_an_error_in_the_stream_is_the_servers():
+    _, exchange = opened()
+    with pytest.raises(ServerError, match="host:1: it broke"):
+        exchange.resume(response(error="it broke"))
+
+
+def test_an_output_without_data():
+    message = response("hi")
+    message.infer_response.raw_output_contents.clear()
+    conversation, exchange = opened()
+    exchange.resume(message)
+    with pytest.raises(ServerError, match="no data for the output 'text_output'"):
+        conversation.outcomes[1].text("text_output")
+
+
+# statuses
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "status"),
+    [
+        ("INVALID_ARGUMENT", ServerError, 400),
+        ("UNAUTHENTICATED", AuthenticationError, 401),
+        ("PERMISSION_DENIED", AuthenticationError, 403),
+        ("NOT_FOUND", NotFound, 404),
+        ("ABORTED", ServerError, 409),
+        ("RESOURCE_EXHAUSTED", RateLimited, 429),
+        ("CANCELLED", ServerError, 499),
+        ("INTERNAL", ServerError, 500),
+        ("DATA_LOSS", ServerError, 500),
+        ("DEADLINE_EXCEEDED", ServerError, 504),
+    ],
+)
+def test_a_status_that_only_a_server_sends(code, error, status):
+    _, exchange = opened()
+    with pytest.raises(error) as caught:
+        exchange.resume(CallFailure(code, "words"))
+    assert (caught.value.status_code, caught.value.code) == (status, code)
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "UNIMPLEMENTED", "UNKNOWN"])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("live", [True, False, UNAVAILABLE])
+def test_an_ambiguous_status_is_resolved_by_a_liveness_check(code, begun, live):
+    _, exchange = opened()
+    if begun:
+        exchange.resume(response("hi"))
+        exchange.resume(None)
+    assert exchange.resume(CallFailure(code, "words")) == CHECK
+    expected = ServerError if live is True else StreamInterrupted if begun else ConnectError
+    with pytest.raises(expected):
+        exchange.resume(live)
+
+
+def test_a_server_that_is_gone_is_connected_again():
+    timeout = Timeout(connect=3)
+    _, exchange = opened(timeout=timeout, retries=1)
+    exchange.resume(UNAVAILABLE)
+    assert isinstance(exchange.resume(False), Sleep)
+    assert exchange.resume(None) == UnaryCall(ServerLive(), 3)
+
+
+def test_a_channel_that_was_closed_is_an_interruption():
+    _, exchange = opened()
+    with pytest.raises(StreamInterrupted, match="the channel to host:1 is closed"):
+        exchange.resume(CallFailure(None, "Channel closed!"))
+    _, exchange = make(OpenStream(REQUEST))
+    exchange.resume(None)
+    with pytest.raises(StreamInterrupted, match="is closed"):
+        exchange.resume(CallFailure(None, "Channel closed!"))
+
+
+# deadlines of a stream
+
+
+def test_an_expired_stream_is_a_timeout_of_its_phase(now):
+    timeout = Timeout(connect=None, first_token=5, idle=2)
+    _, exchange = opened(timeout=timeout)
+    assert exchange.deadline.remaining() == 5
+    now[0] += 5
+    exchange.expired = True
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume(CallFailure("CANCELLED", ""))
+    assert caught.value.phase == "first_token"
+    _, exchange = opened(timeout=timeout)
+    assert exchange.resume(response("hi")) == Piece("a")
+    now[0] += 60  # the caller reads slowly, which is not the server's time
+    assert exchange.deadline.remaining() is None
+    exchange.resume(None)
+    assert exchange.deadline.remaining() == 2
+    now[0] += 2
+    exchange.expired = True
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume(CallFailure("CANCELLED", ""))
+    assert caught.value.phase == "idle"
+
+
+# retries
+
+
+def test_an_attempt_is_repeated_after_a_backoff_until_a_piece_is_out():
+    conversation, exchange = opened(retries=2)
+    exchange.resume(UNAVAILABLE)
+    assert exchange.resume(False) == Sleep(0.25)
+    assert exchange.resume(None) == OpenStream(REQUEST)
+    assert exchange.resume(None) is READ_MESSAGE
+    assert exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "busy")) == Sleep(0.5)
+    exchange.resume(None)
+    exchange.resume(None)
+    assert conversation.attempts == 3
+    with pytest.raises(RateLimited):
+        exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "busy"))
+
+
+def test_nothing_is_repeated_once_a_piece_is_out():
+    conversation, exchange = opened(retries=5)
+    exchange.resume(response("hi"))
+    exchange.resume(None)
+    with pytest.raises(RateLimited):
+        exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "busy"))
+    assert conversation.attempts == 1
+
+
+@pytest.mark.parametrize("failure", [CallFailure("INVALID_ARGUMENT", ""), CallFailure(None, ""), None])
+def test_what_may_have_been_processed_is_not_repeated(failure):
+    conversation, exchange = opened(retries=5)
+    with pytest.raises(LLMError):
+        exchange.resume(failure)
+    assert conversation.attempts == 1
+
+
+def test_a_backoff_is_cut_at_the_total_limit(now):
+    timeout = Timeout(connect=None, first_token=30, total=0.1)
+    _, exchange = opened(timeout=timeout, retries=1)
+    assert exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "")) == Sleep(pytest.approx(0.1))
+    now[0] += 0.1
+    with pytest.raises(TimeoutExceeded) as caught:
+        exchange.resume(None)
+    assert caught.value.phase == "total"
+
+
+def test_a_backoff_restarts_the_limit_of_the_first_token(now):
+    _, exchange = opened(timeout=Timeout(connect=None, first_token=5), retries=1)
+    now[0] += 4
+    assert exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "")) == Sleep(0.25)
+    now[0] += 2
+    exchange.resume(None)
+    assert exchange.deadline.remaining() == 5
+
+
+# closing and cancelling
+
+
+def test_a_closed_exchange_gives_no_command():
+    _, exchange = opened()
+    exchange.closed = True
+    with pytest.raises(StreamInterrupted, match="was closed"):
+        exchange.resume(response("hi"))
+
+
+def test_the_failure_of_a_call_that_the_caller_closed_needs_no_liveness_check():
+    _, exchange = make(Infer(REQUEST))
+    exchange.resume(None)
+    exchange.closed = True
+    with pytest.raises(StreamInterrupted, match="was closed"):
+        exchange.resume(UNAVAILABLE)
+
+
+@pytest.mark.parametrize("session", [7, None])
+def test_a_release_gives_the_cancel_request_once(session):
+    conversation, exchange = opened() if session is None else make(OpenStream(REQUEST), session=session)
+    conversation._cancel = STOP
+    assert exchange.release() == SendCancel(STOP, session)
+    assert exchange.release() is None
+    with pytest.raises(StreamInterrupted):
+        exchange.resume(None)
+
+
+def test_without_a_cancel_request_cancelling_the_call_is_enough():
+    _, exchange = opened()
+    assert exchange.release() is None
+    assert exchange.closed
+
+
+def test_a_release_from_within_a_step_ends_it():
+    """A finalizer may run in the middle of a step, in the same thread."""
+    exchange = None
+
+    class Releasing(Conversation):
+        def steps(self):
+            exchange.release()
+            yield OpenStream(REQUEST)
+            raise AssertionError
+
+    exchange = GRPCExchange(Releasing(), ChannelState("host:1", connected=True), NO_LIMITS)
+    assert exchange.resume(None) == OpenStream(REQUEST)
+    with pytest.raises(StreamInterrupted, match="was closed"):
+        exchange.resume(None)
+
+
+# with a dialect
+
+
+def dialect_exchange(retries):
+    model = Model(TritonModelConfig.from_json(CONFIG), decoupled=True)
+    conversation = find_dialect(model).conversation(request(), model)
+    retry = RetryPolicy(retries, uniform=lambda low, high: low)
+    return GRPCExchange(conversation, ChannelState("host:1", connected=True), NO_LIMITS, retry)
+
+
+def test_an_answer_is_asked_for_again_until_it_has_begun():
+    exchange = dialect_exchange(1)
+    assert isinstance(exchange.resume(None), OpenStream)
+    exchange.resume(None)
+    exchange.resume(UNAVAILABLE)
+    assert isinstance(exchange.resume(False), Sleep)
+    assert isinstance(exchange.resume(None), OpenStream)
+    assert exchange.resume(None) is READ_MESSAGE
+    assert exchange.resume(response("a")) == Piece("a")
+    assert exchange.resume(None) is READ_MESSAGE
+    assert exchange.resume(UNAVAILABLE) == CHECK
+    with pytest.raises(StreamInterrupted):
+        exchange.resume(False)
+
+
+def test_a_broken_answer_is_not_asked_for_again():
+    exchange = dialect_exchange(5)
+    exchange.resume(None)
+    exchange.resume(None)
+    with pytest.raises(StreamInterrupted):
+        exchange.resume(None)

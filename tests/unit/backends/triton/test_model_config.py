@@ -1,0 +1,12 @@
+"""A model's config, as gRPC and HTTP send it."""
+
+from lagent_llms.backends.triton.model_config import TritonModelConfig
+from tests.unit.backends.triton.models import CONFIG
+
+
+def test_a_config_in_either_form():
+    config = TritonModelConfig.from_json(CONFIG)
+    assert (config.max_batch_size, config.decoupled) == (8, True)
+    assert str(config.inputs["pairs"]) == "pairs INT32[2, -1] optional"
+    assert config.inputs["text_input"].datatype == "BYTES"
+    assert config.settings == {"accumulate_tokens": "true"}
