@@ -19,7 +19,7 @@ from ...http.config import connect_timeout
 from ...http.retry import RetryPolicy, unreachable
 from ...params import Timeout
 from ...schema import Piece
-from .conversation import Infer, InferRequest, OpenStream, ReadResponse, UnaryCommand
+from .conversation import READ_RESPONSE, Infer, InferRequest, OpenStream, ReadResponse, UnaryCommand
 from .errors import call_error, closed_error, is_ambiguous_status
 from .grpc_commands import (
     READ_MESSAGE,
@@ -151,14 +151,21 @@ class GRPCExchange(Generic[T]):
             attempt += 1
 
     def _attempt(self, conversation: _Conversation[T]) -> Commands[T]:
-        steps, outcome = conversation.steps(), None
+        steps = conversation.steps()
+        outcome: object = None
         while True:
             try:
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             if isinstance(command, ReadResponse):
-                outcome = yield from self._read()
+                outcome = READ_RESPONSE
+                while outcome is READ_RESPONSE:
+                    message = yield READ_MESSAGE
+                    if isinstance(message, CallFailure):
+                        outcome = yield from self._error(message, begun=self._last is not None)
+                    else:
+                        outcome = self._response(message)
             elif isinstance(command, Piece):
                 self._begun = True
                 self.deadline.piece_arrived()
@@ -184,20 +191,16 @@ class GRPCExchange(Generic[T]):
         failure = yield command
         return None if failure is None else (yield from self._error(failure, begun=False))
 
-    def _read(self) -> Commands[GRPCResponse | LLMError | None]:
-        while True:
-            message = yield READ_MESSAGE
-            if message is None:
-                if self._last is not None and is_final(self._last):
-                    return None
-                return StreamInterrupted("the answer ended without its final marker")
-            if isinstance(message, CallFailure):
-                return (yield from self._error(message, begun=self._last is not None))
-            if message.error_message:
-                return ServerError(f"{self._channel.address}: {message.error_message}")
-            self._last = message.infer_response
-            if self._last.outputs:  # otherwise it only marks the end
-                return GRPCResponse(self._last)
+    def _response(self, message: Any) -> GRPCResponse | ReadResponse | LLMError | None:
+        """Return the outcome of reading `message`; READ_RESPONSE if it has no outputs."""
+        if message is None:
+            if self._last is not None and is_final(self._last):
+                return None
+            return StreamInterrupted("the answer ended without its final marker")
+        if message.error_message:
+            return ServerError(f"{self._channel.address}: {message.error_message}")
+        self._last = message.infer_response
+        return GRPCResponse(self._last) if self._last.outputs else READ_RESPONSE
 
     def _call(self, command: UnaryCommand | ServerLive) -> Commands[Any]:
         remaining = self.deadline.remaining()

@@ -13,7 +13,7 @@ _FINAL = "triton_final_response"
 
 
 class GRPCResponse:
-    """A ModelInferResponse as `InferResponse`; only the outputs that are asked for are decoded.
+    """A ModelInferResponse as `InferResponse`; outputs are decoded when they are read.
 
     Args:
         message: The ModelInferResponse.
@@ -26,23 +26,24 @@ class GRPCResponse:
 
     def text(self, name: str) -> str:
         """See `InferResponse.text`."""
-        _, data = self._output(name)
-        return data[4 : 4 + int.from_bytes(data[:4], "little")].decode("utf-8", "replace")
+        for index, output in enumerate(self._message.outputs):
+            if output.name == name:
+                data = self._data(index)
+                return data[4 : 4 + int.from_bytes(data[:4], "little")].decode("utf-8", "replace")
+        return ""
 
     def values(self, name: str, start: int = 0, stop: int | None = None) -> list[Any]:
         """See `InferResponse.values`."""
-        datatype, data = self._output(name)
-        return read_values(datatype, data, start, stop)
-
-    def _output(self, name: str) -> tuple[str, bytes]:
-        """Return datatype and raw data of an output; no data if the response has no such output."""
-        message = self._message
-        for index, output in enumerate(message.outputs):
+        for index, output in enumerate(self._message.outputs):
             if output.name == name:
-                if index >= len(message.raw_output_contents):
-                    raise ServerError(f"the server sent no data for the output {name!r}")
-                return output.datatype, message.raw_output_contents[index]
-        return "BYTES", b""
+                return read_values(output.datatype, self._data(index), start, stop)
+        return []
+
+    def _data(self, index: int) -> bytes:
+        try:
+            return self._message.raw_output_contents[index]  # type: ignore[no-any-return]
+        except IndexError as error:
+            raise ServerError(f"the server sent no data for output {index}") from error
 
 
 def is_final(message: Any) -> bool:

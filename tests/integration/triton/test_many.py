@@ -1,10 +1,12 @@
-"""Many streams at once on one channel, and a long one."""
+"""Many streams at once on one channel, a long one, several loops, threads and processes."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 from lagent_llms import AsyncTritonClient, TritonClient
-from tests.triton_peer import until
+from tests.triton_peer import ROOT, until
 
 MANY = 500
 
@@ -61,6 +63,30 @@ def test_threads_share_one_client(peer):
         assert llm.generate(prompts) == [f"n{number}" for number in range(200)]
 
 
+FORK = """
+import os, sys
+from lagent_llms import TritonClient
+
+llm = TritonClient(sys.argv[1], "trtllm-scripted")
+stream = llm.stream_generate("[[tokens 30]] [[slow 0.05]]")
+first = next(stream).delta
+child = os.fork()
+if child == 0:
+    answer = llm.generate("[[say child]]")
+    llm.close()
+    os._exit(0 if answer == "child" else 1)
+status = os.waitpid(child, 0)[1]
+print(status, first + "".join(chunk.delta for chunk in stream), llm.generate("[[say parent]]"))
+llm.close()
+"""
+
+
+def test_a_fork_uses_a_channel_of_its_own(peer):
+    command = [sys.executable, "-c", FORK, peer.grpc]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout == f"0 {''.join(f't{n} ' for n in range(30))} parent\n", done.stderr
+
+
 def test_a_long_answer(peer):
     words = 20_000
     with TritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=words) as llm:
@@ -69,11 +95,11 @@ def test_a_long_answer(peer):
 
 
 def test_nothing_is_left_running(peer):
-    """Threads end with the client, but for gRPC's own."""
+    """Threads end with the client, except gRPC's own."""
     with TritonClient(peer.grpc, "trtllm-scripted", timeout=0.5) as llm:
         assert llm.generate("[[say ok]]") == "ok"
         names = {thread.name for thread in threading.enumerate()}
-    assert names  # the thread of deadlines lives as long as there is one to watch
+    assert names  # the thread of deadlines runs as long as there is a deadline to watch
     for thread in threading.enumerate():
         if thread.name == "deadlines":
             thread.join(60)

@@ -251,8 +251,9 @@ def test_an_output_without_data():
     message.infer_response.raw_output_contents.clear()
     conversation, exchange = opened()
     exchange.resume(message)
-    with pytest.raises(ServerError, match="no data for the output 'text_output'"):
-        conversation.outcomes[1].text("text_output")
+    for read in (conversation.outcomes[1].text, conversation.outcomes[1].values):
+        with pytest.raises(ServerError, match="no data for output 0"):
+            read("text_output")
 
 
 # statuses
