@@ -11,13 +11,13 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; errors of this library end it with one clear line and exit status 1."""
+    """Run the command line; an `LLMError` prints one line to stderr and exits with status 1."""
     try:
         _app()
     except LLMError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe left: not our error; keep the exit quiet
+    except BrokenPipeError:  # the reader of the pipe exited, as in `| head`: exit as SIGPIPE would
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
@@ -35,7 +35,7 @@ def _app() -> None:
     from .serve import serve
 
     app = typer.Typer(
-        help="Chat with a model, serve it, look at prompts, check what can run here.",
+        help="Chat with a model, serve it, render prompts, check the installation.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

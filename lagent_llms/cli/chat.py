@@ -1,4 +1,4 @@
-"""`lagent-llms chat`: one answer, or a conversation with history."""
+"""`lagent-llms chat`: answer one question, or hold a conversation."""
 
 from __future__ import annotations
 
@@ -13,36 +13,44 @@ from ..core.base import BaseLLM
 from ..errors import InvalidArgument, LLMError
 from ..registry import find_backend
 from ..schema import Message
-from .terminal import parse_settings, print_stream, progress, read_input
+from .terminal import named_by_option, parse_settings, print_stream, progress, read_input
 
 __all__ = ["chat"]
 
-_HELP = "/reset forgets the conversation, /system TEXT sets the system prompt, /exit (or Ctrl-D) leaves."
+_HELP = "/reset clears the conversation, /system TEXT sets the system prompt, /exit (or Ctrl-D) exits."
 
 
 def chat(
     prompt: Annotated[
-        str | None, typer.Argument(help="The question. Without it: a piped stdin, or a conversation.")
+        str | None, typer.Argument(help="The question. Without it, stdin; at a terminal, a conversation.")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="A YAML or TOML file that says which backend.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Which of the file's profiles.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Randomness; 0 is greedy.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Nucleus sampling, above 0 to 1.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature; 0 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Nucleus sampling, in (0, 1].")] = None,
     top_k: Annotated[int | None, typer.Option(help="Keep this many most probable tokens.")] = None,
     min_p: Annotated[
-        float | None, typer.Option(help="Drop tokens below this share of the best one's.")
+        float | None, typer.Option(help="Drop tokens less probable than this times the best.")
     ] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="1.0 is no penalty.")] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Penalty on repeated tokens; 1.0 is none.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Makes sampling repeatable.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End the answer here; may be repeated.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Longest wait for the next piece, seconds.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="A stop word, which ends the answer; repeatable.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Longest wait for the next token, in seconds.")
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting of the backend: key=value.")
+        list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
     ] = None,
 ) -> None:
-    """Stream an answer of the configured model (the embedded one by default), or hold a conversation."""
+    """Stream the configured model's answer (by default the embedded model's), or hold a conversation."""
     given: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
@@ -54,28 +62,31 @@ def chat(
         "stop_words": stop or None,
         "timeout": timeout,
     }
-    asked = {name: value for name, value in given.items() if value is not None}
+    sampling = {name: value for name, value in given.items() if value is not None}
+    options = {name: f"--{name.replace('_', '-')}" for name in sampling} | {"stop_words": "--stop"}
     question = read_input(prompt)
     if question == "":
         raise InvalidArgument("the prompt is empty", argument="prompt")
-    with progress("loading the model") as say:
-        overrides = {**asked, **parse_settings(settings or ())}
+    with progress("loading the model") as show_step:
+        extra = parse_settings(settings or ())
+        overrides = {**sampling, **extra}
         kind = load_config(config, profile=profile)[0].get("type")
         if kind is not None and "progress" in find_backend(kind).constructor_names():
-            overrides["progress"] = say
-        llm = create_llm(config, profile=profile, **overrides)
+            overrides["progress"] = show_step
+        with named_by_option(options | {name: f"--set {name}" for name in extra}):
+            llm = create_llm(config, profile=profile, **overrides)
     with llm:
         if question is None:
-            _converse(llm, system)
+            _run_conversation(llm, system)
         else:
-            _answer_once(llm, [*_system(system), {"role": "user", "content": question}])
+            _answer(llm, [*_system_messages(system), {"role": "user", "content": question}])
 
 
-def _system(text: str | None) -> list[Message]:
+def _system_messages(text: str | None) -> list[Message]:
     return [{"role": "system", "content": text}] if text else []
 
 
-def _answer_once(llm: BaseLLM, messages: list[Message]) -> None:
+def _answer(llm: BaseLLM, messages: list[Message]) -> None:
     try:
         print_stream(llm.stream_text(messages))
     except KeyboardInterrupt:
@@ -83,12 +94,12 @@ def _answer_once(llm: BaseLLM, messages: list[Message]) -> None:
         raise typer.Exit(130) from None
 
 
-def _converse(llm: BaseLLM, system: str | None) -> None:
-    """Questions and answers until the user leaves. Ctrl-C stops an answer, not the program."""
+def _run_conversation(llm: BaseLLM, system: str | None) -> None:
+    """Read and answer questions until /exit or end of file. Ctrl-C stops an answer, not the program."""
     with contextlib.suppress(ModuleNotFoundError):
         import readline  # noqa: F401  (line editing and history for input())
     print(f"Chatting with {llm!r}. {_HELP}")
-    messages = _system(system)
+    messages = _system_messages(system)
     while True:
         try:
             line = input("\n> ").strip()
@@ -96,7 +107,7 @@ def _converse(llm: BaseLLM, system: str | None) -> None:
             print()
             return
         except KeyboardInterrupt:
-            print("\n(Ctrl-D leaves)")
+            print("\n(Ctrl-D exits)")
             continue
         command, _, argument = line.partition(" ")
         if not line:
@@ -105,18 +116,18 @@ def _converse(llm: BaseLLM, system: str | None) -> None:
             return
         if command == "/reset":
             messages = [message for message in messages if message["role"] == "system"]
-            print("(forgotten)")
+            print("(conversation cleared)")
         elif command == "/system":
-            messages = _system(argument)
-            print("(new system prompt, the conversation begins anew)")
+            messages = _system_messages(argument)
+            print("(new system prompt; conversation cleared)")
         elif command.startswith("/"):
             print(_HELP)
         else:
-            messages = _turn(llm, [*messages, {"role": "user", "content": line}])
+            messages = _answer_turn(llm, [*messages, {"role": "user", "content": line}])
 
 
-def _turn(llm: BaseLLM, messages: list[Message]) -> list[Message]:
-    """Answer the last message; returns the dialog with the answer, or without the question if it failed."""
+def _answer_turn(llm: BaseLLM, messages: list[Message]) -> list[Message]:
+    """Answer the last message; return the messages with the answer, or without the last one on an error."""
     stream = llm.stream_chat(messages)
     try:
         print_stream(chunk.delta for chunk in stream)

@@ -1,4 +1,4 @@
-"""`lagent-llms doctor`: which backends can run here, what is missing, and the command that brings it."""
+"""`lagent-llms doctor`: check which backends are installed, and how to install the others."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["doctor"]
 
 
 def doctor(
-    config: Annotated[str | None, typer.Option(help="Check this configuration too.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Which of the file's profiles.")] = None,
+    config: Annotated[str | None, typer.Option(help="A YAML or TOML file to check as well.")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
 ) -> None:
-    """Tell which backends can run here and how to install what is missing."""
+    """List the backends, their missing packages and the commands to install them."""
     console = Console()
     console.print(
         f"lagent_llms {__version__}, Python {platform.python_version()} ({sys.executable}), "
@@ -51,13 +51,13 @@ def doctor(
         console.print(f"[red]configuration:[/] {error}", highlight=False)
         raise typer.Exit(1) from None
     console.print(f"create_llm() makes: {settings.get('type')} ({where})", markup=False, highlight=False)
-    made = BACKENDS.get(str(settings.get("type")))
-    if made is not None and made.remote and not _missing(made):
-        _tell_models(console, settings)
+    configured = BACKENDS.get(str(settings.get("type")))
+    if configured is not None and configured.remote and not _missing(configured):
+        _print_models(console, settings)
 
 
-def _tell_models(console: Console, settings: Mapping[str, Any]) -> None:
-    """What the configured server serves; ends the command when it cannot be asked."""
+def _print_models(console: Console, settings: Mapping[str, Any]) -> None:
+    """Print the models of the configured server; exit with status 1 if the request fails."""
     try:
         llm: Any = create_llm(dict(settings), asynchronous=False)
         try:
@@ -76,7 +76,7 @@ def _missing(backend: Backend) -> list[str]:
 
 
 def _versions(backend: Backend) -> str:
-    """What the backend needs, with the versions that are here."""
+    """The packages the backend needs, with the installed versions."""
     missing = _missing(backend)
     needs = [
         package if package in missing else f"{package} {importlib.metadata.version(package)}"

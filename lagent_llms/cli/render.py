@@ -1,4 +1,4 @@
-"""`lagent-llms render`: the prompt a dialog becomes, character for character."""
+"""`lagent-llms render`: print the exact prompt for a list of messages."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ __all__ = ["render"]
 
 
 def render(
-    prompt: Annotated[
-        str | None, typer.Argument(help="The user's message. Without it: a piped stdin.")
-    ] = None,
+    prompt: Annotated[str | None, typer.Argument(help="The user's message. Without it, stdin.")] = None,
     template: Annotated[
-        str | None, typer.Option(help="A family name, a family file, or a model directory.")
+        str | None, typer.Option(help="A template family's name or file, or a model directory.")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="Take the meta_template of this configuration.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Which of the file's profiles.")] = None,
+    config: Annotated[str | None, typer.Option(help="A file whose meta_template to use.")] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     messages: Annotated[Path | None, typer.Option(help="A JSON file with a list of messages.")] = None,
-    generation_prompt: Annotated[bool, typer.Option(help="End with the assistant's header.")] = True,
+    generation_prompt: Annotated[
+        bool, typer.Option(help="End with the opening of the assistant's turn.")
+    ] = True,
     check: Annotated[
         Path | None,
-        typer.Option(help="Compare the named family with this model's own template."),
+        typer.Option(help="Compare a template family with this model directory's template."),
     ] = None,
 ) -> None:
-    """Show the assembled prompt, exactly as a model would get it.
+    """Print the prompt exactly as the model receives it.
 
-    With --check MODEL_DIR FAMILY: tell on generated dialogs whether the family still is the model's template.
+    With --check MODEL_DIR FAMILY, compare the family's prompts with those of the model's template, on
+    generated dialogs.
     """
     if check is not None:
         _check(check, prompt or template)
@@ -50,18 +51,19 @@ def render(
         dialog.append({"role": "user", "content": text})
     if not dialog:
         raise InvalidArgument(
-            "nothing to render: give a prompt, --messages, or a piped stdin", argument="prompt"
+            "nothing to render: give a prompt, --messages or --system, or pipe text to stdin",
+            argument="prompt",
         )
-    chosen = load_template(template or _configured(config, profile))
-    assert chosen is not None
-    sys.stdout.write(chosen.render(check_messages(dialog), add_generation_prompt=generation_prompt))
+    loaded = load_template(template or _configured_template(config, profile))
+    assert loaded is not None
+    sys.stdout.write(loaded.render(check_messages(dialog), add_generation_prompt=generation_prompt))
     if sys.stdout.isatty():
         print()
 
 
 def _check(model: Path, family: str | None) -> None:
     if family is None:
-        raise InvalidArgument("--check MODEL_DIR needs the name of a family", argument="prompt")
+        raise InvalidArgument("--check MODEL_DIR needs the name of a family as well", argument="prompt")
     report = check_template(model, family)
     print(report)
     if not report.ok:
@@ -70,15 +72,15 @@ def _check(model: Path, family: str | None) -> None:
 
 def _read_messages(path: Path) -> list[Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        messages = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(f"--messages {path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{path}: is no JSON: {error}") from error
-    return list(check_messages(found, str(path)))
+        raise ConfigError(f"--messages {path}: not JSON: {error}") from error
+    return list(check_messages(messages, str(path)))
 
 
-def _configured(config: str | None, profile: str | None) -> Any:
+def _configured_template(config: str | None, profile: str | None) -> Any:
     settings, _ = load_config(config, profile=profile)
-    # JAXPipeline takes the model's own template, and the embedded model's is lagent's internlm2.
+    # The default backend is JAXPipeline with the embedded model, whose template is internlm2-lagent.
     return settings.get("meta_template") or settings.get("path") or "internlm2-lagent"

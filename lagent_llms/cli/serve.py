@@ -1,4 +1,4 @@
-"""`lagent-llms serve`: an OpenAI-compatible server before any backend."""
+"""`lagent-llms serve`: serve any backend over an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ import typer
 
 from ..config import create_llm, load_config
 from ..errors import MissingDependency
-from .terminal import parse_settings, progress
+from .terminal import named_by_option, parse_settings, progress
 
 __all__ = ["serve"]
 
 
 def serve(
-    config: Annotated[str | None, typer.Option(help="A YAML or TOML file that says which backend.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Which of the file's profiles.")] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Its port; 0 takes a free one.")] = 2059,
-    model: Annotated[str | None, typer.Option(help="The name the model goes by.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 is every interface.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 2059,
+    model: Annotated[str | None, typer.Option(help="The model name that requests must give.")] = None,
     api_key: Annotated[
-        str | None, typer.Option(envvar="LAGENT_LLM_SERVE_KEY", help="Asked of every request.")
+        str | None, typer.Option(envvar="LAGENT_LLM_SERVE_KEY", help="The API key that requests must send.")
     ] = None,
-    max_requests: Annotated[int, typer.Option(min=1, help="More at once get 429.")] = 256,
-    max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 4 << 20,
+    max_requests: Annotated[int, typer.Option(min=1, help="Most concurrent requests; more get 429.")] = 256,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest request body, in bytes.")] = 4 << 20,
     origin: Annotated[
-        list[str] | None, typer.Option(help="Whose pages may call, beside those of this machine.")
+        list[str] | None, typer.Option(help="A CORS origin to allow beside localhost; repeatable.")
     ] = None,
-    pages: Annotated[bool, typer.Option(help="Whether there is a page to chat on, too.")] = True,
+    pages: Annotated[bool, typer.Option(help="Serve the chat and instruct pages.")] = True,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the backend: key=value.")
+        list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
     ] = None,
 ) -> None:
-    """Serve the configured model (the embedded one by default) over HTTP, until Ctrl-C."""
+    """Serve the configured model (by default the embedded one) over HTTP until Ctrl-C."""
     try:
         from ..serving.app import openai_app
         from ..serving.host import Host
@@ -45,18 +49,20 @@ def serve(
         from ..serving.pages.source import LLMSource
     except ModuleNotFoundError as error:
         raise MissingDependency.of(str(error.name), "server") from error
-    given, _ = load_config(config, profile=profile)
-    backend = given.get("type", "")
-    with progress("starting the model"):
-        llm = create_llm(config, profile=profile, asynchronous=True, **parse_settings(settings or ()))
+    loaded, _ = load_config(config, profile=profile)
+    backend = loaded.get("type", "")
+    overrides = parse_settings(settings or ())
+    with progress("starting the model"), named_by_option({name: f"--set {name}" for name in overrides}):
+        llm = create_llm(config, profile=profile, asynchronous=True, **overrides)
     name = model or _model_name(llm)
     limits = Limits(
         api_key=api_key or None, max_requests=max_requests, max_body=max_body, origins=origin or ()
     )
     app = openai_app(llm, name, limits)
     mount = PageMount(app, LLMSource(llm, name))
-    mount.prepare(wanted=pages)
-    server = Host(app, host, port)
+    mount.prepare(enabled=pages)
+    with named_by_option({"server_port": "--port"}):
+        server = Host(app, host, port)
     server.start()
     print(
         _banner(
@@ -65,26 +71,26 @@ def serve(
         flush=True,
     )
     _wait_for_signal()
-    mount.end()
+    mount.shutdown()
     server.stop()
 
 
 def _wait_for_signal() -> None:
-    """Return at Ctrl-C or SIGTERM; a second one ends the process as usual."""
-    told = threading.Event()
+    """Block until SIGINT or SIGTERM; a second signal ends the process at once."""
+    received = threading.Event()
 
-    def end(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
-        told.set()
+        received.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    while not told.wait(0.5):
+        signal.signal(number, handle)
+    while not received.wait(0.5):
         pass
 
 
 def _model_name(llm: object) -> str:
-    """The directory's name, a remote model's own, or 'default'."""
+    """The name of the model directory, the remote model's name, or 'default'."""
     path = getattr(llm, "path", None)
     if path is not None:
         return Path(path).name
@@ -94,7 +100,7 @@ def _model_name(llm: object) -> str:
 def _banner(url: str, model: str, backend: str, *, with_key: bool, pages: bool) -> str:
     key = "YOUR_KEY" if with_key else "none"
     header = f" -H 'Authorization: Bearer {key}'" if with_key else ""
-    page = f"\n  {url}/gradio_chat   to chat in a browser\n" if pages else ""
+    page = f"\n  {url}/gradio_chat   to chat in the browser\n" if pages else ""
     return f"""\
 listening on {url}   model {model!r} on {backend}
 {page}
@@ -105,4 +111,4 @@ listening on {url}   model {model!r} on {backend}
   client = OpenAI(base_url="{url}/v1", api_key="{key}")
   client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}])
 
-Ctrl-C ends it, once what runs is answered."""
+Ctrl-C stops the server after the running requests."""

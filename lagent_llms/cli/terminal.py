@@ -1,23 +1,26 @@
-"""What the commands share at the terminal: progress, streamed text, values of ``--set``."""
+"""Helpers of the commands: progress display, streamed output, input, and option values."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import InvalidArgument
 
-__all__ = ["parse_settings", "print_stream", "progress", "read_input"]
+__all__ = ["named_by_option", "parse_settings", "print_stream", "progress", "read_input"]
 
 
 @contextmanager
 def progress(message: str) -> Iterator[Callable[[str], None]]:
-    """A spinner on stderr while something slow runs; nothing at all when stderr is no terminal.
+    """Show a spinner on stderr; nothing if stderr is not a terminal.
+
+    Args:
+        message: What is running, such as "loading the model".
 
     Yields:
-        A function that says what is being done now.
+        A function that shows the current step.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -25,11 +28,11 @@ def progress(message: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
     with Console(stderr=True).status(message) as status:
-        yield lambda now: status.update(f"{message}: {now}")
+        yield lambda step: status.update(f"{message}: {step}")
 
 
 def print_stream(deltas: Iterable[str]) -> str:
-    """Print text as it comes, each piece at once, then a newline; returns all of it."""
+    """Print each piece of text at once, then a newline; return the whole text."""
     parts: list[str] = []
     for delta in deltas:
         parts.append(delta)
@@ -41,7 +44,7 @@ def print_stream(deltas: Iterable[str]) -> str:
 
 
 def read_input(argument: str | None) -> str | None:
-    """The text to work on: the argument; with none of it or ``-``, a piped stdin; None at a terminal."""
+    """Return `argument`; stdin if it is ``-`` or missing; None if it is missing at a terminal."""
     if argument not in (None, "-"):
         return argument
     if sys.stdin is None or (sys.stdin.isatty() and argument is None):
@@ -50,10 +53,10 @@ def read_input(argument: str | None) -> str | None:
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """``key=value`` pairs of ``--set``, the values read as YAML reads them.
+    """Parse the ``key=value`` pairs of ``--set``; values are YAML.
 
     Raises:
-        InvalidArgument: A pair without a ``=``.
+        InvalidArgument: A pair has no ``=`` or no key, or its value is not YAML.
     """
     import yaml
 
@@ -61,6 +64,26 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InvalidArgument(f"--set {pair!r}: expected key=value", argument="--set")
-        settings[key.strip().replace("-", "_")] = yaml.safe_load(value)
+            raise InvalidArgument(f"--set {pair}: expected key=value", argument="--set")
+        try:
+            settings[key.strip().replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InvalidArgument(f"--set {pair}: the value is not YAML", argument="--set") from error
     return settings
+
+
+@contextmanager
+def named_by_option(options: Mapping[str, str]) -> Iterator[None]:
+    """Name the command-line option instead of the parameter in an `InvalidArgument`.
+
+    Args:
+        options: Parameter name to option, such as ``{"stop_words": "--stop"}``.
+    """
+    try:
+        yield
+    except InvalidArgument as error:
+        option = options.get(error.argument)
+        if option is None:
+            raise
+        message = str(error).replace(error.argument, option, 1)
+        raise InvalidArgument(message, argument=error.argument) from error

@@ -1,1 +1,1 @@
-"""Models behind HTTP: OpenAI-style routes over any backend, and the server of JAX models."""
+"""HTTP servers: OpenAI-compatible routes over any backend, and `JAXServer`."""

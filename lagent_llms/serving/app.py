@@ -1,4 +1,4 @@
-"""The FastAPI application around routes: limits, CORS, errors in one form, /health."""
+"""The FastAPI application shared by all servers: limits, CORS, error responses, /health and /metrics."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from ..core.base import AsyncBaseLLM
 from ..errors import InvalidArgument, LLMError, UnsupportedParameter
 from .cross_site import LOCAL_ORIGIN
-from .disconnect import ClientGone
+from .disconnect import ClientDisconnected
 from .error_responses import error_body, error_headers, error_status
 from .limits import Limits, LimitsMiddleware
 from .metrics import Metrics, MetricsMiddleware
-from .openai.api import openai_routes
+from .openai.routes import openai_routes
 
 __all__ = ["make_app", "openai_app"]
 
@@ -31,13 +31,13 @@ def make_app(
     ready: Callable[[], bool] = lambda: True,
     stats: Callable[[], Any] | None = None,
 ) -> FastAPI:
-    """An application without routes but /health and /metrics.
+    """Make an application whose only routes are /health and /metrics.
 
     Args:
-        limits: What it lets through; None is the defaults.
-        on_end: Awaited when the server has answered what was running.
-        ready: Whether there is a model that answers.
-        stats: Counters of the engine behind it.
+        limits: Limits on requests; None takes the defaults of `Limits`.
+        on_end: Awaited at shutdown, after all running requests were answered.
+        ready: True while a model is loaded; /health answers 503 otherwise.
+        stats: Returns the engine's counters (`EngineStats`) for /metrics; None reports none.
     """
 
     @asynccontextmanager
@@ -50,36 +50,42 @@ def make_app(
     app.state.limits = limits = limits or Limits()
     metrics = Metrics(limits, stats)
     app.add_middleware(LimitsMiddleware, limits=limits)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)  # counts refusals, too
+    app.add_middleware(MetricsMiddleware, metrics=metrics)  # outside the limits: counts 401 and 429
     app.add_middleware(
         CORSMiddleware,
         allow_origin_regex=LOCAL_ORIGIN,
         allow_origins=limits.origins,
         allow_methods=["*"],
         allow_headers=["*"],
-    )  # outermost: a refusal must be readable by a page, too
-    app.add_exception_handler(LLMError, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    )  # outermost: a browser can read an error response only with CORS headers
+    app.add_exception_handler(LLMError, _llm_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StarletteHTTPException, _http_error)
-    app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(ClientDisconnected, _client_disconnected)
 
     @app.get("/health")
     async def health() -> Response:
         return JSONResponse({"status": "ok"}) if ready() else JSONResponse({"status": "down"}, 503)
 
-    app.get("/metrics", response_class=Response)(metrics.page)
+    app.get("/metrics", response_class=Response)(metrics.response)
     return app
 
 
 def openai_app(llm: AsyncBaseLLM, model: str, limits: Limits | None = None) -> FastAPI:
-    """An OpenAI-compatible face before `llm`, which is closed when the server ends."""
-    engine = getattr(llm, "engine", None)  # ours tells what it does; a remote one does not
+    """Make an OpenAI-compatible application over `llm`.
+
+    Args:
+        llm: The backend; the application closes it at shutdown.
+        model: The model name that requests must give.
+        limits: Limits on requests; None takes the defaults of `Limits`.
+    """
+    engine = getattr(llm, "engine", None)  # only a backend in this process has one
     app = make_app(limits, llm.aclose, stats=getattr(engine, "stats", None))
     app.include_router(openai_routes(llm, model))
     return app
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _llm_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, LLMError)
     status, code = error_status(error)
     param = None
@@ -91,14 +97,14 @@ async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse(error_body(status, str(error), code, param), status, error_headers(error))
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    field = ".".join(str(part) for part in first["loc"] if part != "body")
     message = "; ".join(
         f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]
     )
-    return JSONResponse(error_body(400, message, "invalid_request", place or None), 400)
+    return JSONResponse(error_body(400, message, "invalid_request", field or None), 400)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
@@ -106,5 +112,5 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return JSONResponse(error_body(error.status_code, str(error.detail)), error.status_code, error.headers)
 
 
-async def _gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it
+async def _client_disconnected(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # never sent: the connection is closed

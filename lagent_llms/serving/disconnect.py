@@ -1,4 +1,4 @@
-"""Run one generation for one HTTP request, and stop it when the client leaves."""
+"""Cancel a generation when the client of its HTTP request disconnects."""
 
 from __future__ import annotations
 
@@ -12,53 +12,52 @@ from ..params import Timeout
 if TYPE_CHECKING:
     from fastapi import Request
 
-__all__ = ["NO_TIMEOUT", "ClientGone", "call_keywords", "cancel_on_disconnect"]
+__all__ = ["NO_TIMEOUT", "ClientDisconnected", "call_keywords", "cancel_on_disconnect"]
 
 _T = TypeVar("_T")
 
-#: As long as the client waits: a step that is compiled first, and a place in the queue, take their time.
+#: No limit on the server's side: compiling a step and waiting for a slot can take minutes.
 NO_TIMEOUT = Timeout(first_token=None, idle=None)
 
 
 def call_keywords(llm: AsyncBaseLLM) -> dict[str, Any]:
-    """Keywords of every call for an HTTP client, over the defaults of `llm`.
+    """Keyword arguments of every call made for an HTTP client; they override the defaults of `llm`.
 
-    A call belongs to no session: one that the backend was told to keep open would be that of all clients.
-    An engine in this process is waited for as long as the client waits, unless it was given a limit; a remote
-    one keeps its own.
+    Calls are stateless, because a session kept open by default would be shared by all clients. The default
+    timeout is lifted for an engine in this process; an explicit one and that of a remote backend hold.
     """
-    always: dict[str, Any] = {"sequence_start": True, "sequence_end": True}
-    of_this_process = getattr(llm, "engine", None) is not None
-    return (
-        always | {"timeout": NO_TIMEOUT} if of_this_process and llm.options.timeout == Timeout() else always
-    )
+    keywords: dict[str, Any] = {"sequence_start": True, "sequence_end": True}
+    in_process = getattr(llm, "engine", None) is not None
+    if in_process and llm.options.timeout == Timeout():
+        keywords["timeout"] = NO_TIMEOUT
+    return keywords
 
 
-class ClientGone(Exception):
-    """The client has disconnected; nobody reads an answer."""
+class ClientDisconnected(Exception):
+    """The client disconnected before its response was ready."""
 
 
 async def cancel_on_disconnect(request: Request, work: Awaitable[_T]) -> _T:
-    """What `work` returns; it is cancelled when the client disconnects.
+    """Return the result of `work`; cancel it when the client disconnects.
 
-    The request's body must have been read.
+    The request body must have been read already.
 
     Raises:
-        ClientGone: The client left first.
+        ClientDisconnected: The client disconnected first.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    disconnected = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ClientGone
+            raise ClientDisconnected
         return task.result()
     finally:
-        for one in (task, gone):
-            one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        task.cancel()
+        disconnected.cancel()
+        await asyncio.gather(task, disconnected, return_exceptions=True)
 
 
-async def _disconnected(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""How an error of this library is told over HTTP: status, headers, and a body in OpenAI's form. Pure."""
+"""HTTP responses for errors: status, headers, and a body in OpenAI's format. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..errors import (
 
 __all__ = ["error_body", "error_headers", "error_status"]
 
-# The first class that fits decides.
+# (class, HTTP status, error code); the first matching class decides.
 _STATUS: tuple[tuple[type[LLMError], int, str], ...] = (
     (ContextLengthExceeded, 400, "context_length_exceeded"),
     (SessionOutOfLimit, 400, "context_length_exceeded"),
@@ -43,13 +43,13 @@ _STATUS: tuple[tuple[type[LLMError], int, str], ...] = (
     (LLMError, 500, "server_error"),
 )
 
-#: What a backend behind us says of a request that it cannot use: the client's fault, not the backend's.
-_REQUEST_FAULTS = (400, 413, 422)
+#: Statuses by which a remote backend rejects the request itself: answered with 400, not 502.
+_REJECTED_REQUEST = (400, 413, 422)
 
 
 def error_status(error: LLMError) -> tuple[int, str]:
-    """The HTTP status and the code that tell of `error`."""
-    if isinstance(error, ServerError) and error.status_code in _REQUEST_FAULTS:
+    """The HTTP status and the error code for `error`."""
+    if isinstance(error, ServerError) and error.status_code in _REJECTED_REQUEST:
         return 400, "context_length_exceeded" if isinstance(
             error, ContextLengthExceeded
         ) else "invalid_request"
@@ -57,14 +57,21 @@ def error_status(error: LLMError) -> tuple[int, str]:
 
 
 def error_headers(error: LLMError) -> dict[str, str]:
-    """Headers that belong to `error`: when to come back, for a full queue behind us."""
+    """Headers for `error`: ``Retry-After`` in seconds for a rate limit."""
     if isinstance(error, RateLimited):
         return {"Retry-After": str(max(1, round(error.retry_after or 1)))}
     return {}
 
 
 def error_body(status: int, message: str, code: str = "", param: str | None = None) -> dict[str, Any]:
-    """An error in OpenAI's form, which its clients know how to read."""
+    """The body of an error response, in OpenAI's format.
+
+    Args:
+        status: The HTTP status, which decides the error's ``type``.
+        message: Text for the client's user.
+        code: A machine-readable code; '' is null.
+        param: The request field at fault; None is null.
+    """
     kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(
         status, "invalid_request_error" if status < 500 else "server_error"
     )

@@ -1,4 +1,4 @@
-"""An application served from a thread of this process (forking after JAX has started hangs)."""
+"""Run an ASGI application in a thread of this process (a fork after JAX has started would deadlock)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["Host"]
 
 
 class Host:
-    """Serves `app` until `stop`.
+    """Serves `app` over HTTP from `start` to `stop`; also a context manager.
 
     Args:
         app: The ASGI application.
         host: The address to listen on.
-        port: Its port; 0 takes a free one.
-        log_level: Of uvicorn.
+        port: The port to listen on; 0 takes a free one.
+        log_level: uvicorn's log level.
 
     Attributes:
-        url: Where it can be reached from this machine.
+        url: The server's URL as seen from this machine.
     """
 
     def __init__(self, app: Any, host: str = "127.0.0.1", port: int = 0, log_level: str = "warning") -> None:
@@ -39,14 +39,14 @@ class Host:
 
     @property
     def running(self) -> bool:
-        """Whether requests are answered."""
+        """True while the server answers requests."""
         return self._thread is not None and self._thread.is_alive() and self._server.started
 
     def start(self) -> None:
-        """Listen, in a thread; returns when requests are answered.
+        """Start the server in a thread; return once it accepts connections.
 
         Raises:
-            ServerStartError: It cannot listen there.
+            ServerStartError: The server cannot listen on this address, or its startup failed.
         """
         check_free(*self._address)
         self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
@@ -54,21 +54,21 @@ class Host:
         while not self._server.started:
             self._thread.join(0.01)
             if not self._thread.is_alive() and not self._server.started:
-                raise ServerStartError(f"the server at {self.url} did not start; its log tells why")
+                raise ServerStartError(f"the server at {self.url} did not start; see its log for the reason")
 
     def wait(self) -> None:
-        """Return when the server has ended; Ctrl-C may come meanwhile."""
+        """Block until the server has stopped; Ctrl-C interrupts the wait."""
         while self._thread is not None and self._thread.is_alive():
             self._thread.join(0.5)
 
     def stop(self) -> None:
-        """Finish what runs, take nothing new, and end. May be called twice."""
+        """Refuse new requests, finish the running ones and stop. May be called twice."""
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.suppress(SystemExit):  # uvicorn's word for "cannot listen"; it has logged the reason
+        with contextlib.suppress(SystemExit):  # uvicorn could not listen, and logged why
             self._server.run()
 
     def __enter__(self) -> Host:

@@ -1,4 +1,4 @@
-"""What stands before the routes: the key, the size of a body, and how many requests may be there at once."""
+"""Checks before the routes: the API key, the size of a request body, the number of concurrent requests."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[Any, _Receive, _Send], Awaitable[None]]
 
-#: Where the pages are. A browser asks for their key itself, as a password (any name will do).
+#: Paths of the pages. They take the API key as the password of HTTP basic authentication, with any user name.
 PAGE_PATHS = ("/gradio_chat", "/gradio_instruct", "/favicon.ico")
 
-#: Answered without a key, so that a supervisor needs none.
-_OPEN_PATHS = frozenset({"/health"})
+#: Paths that need no API key, so that a health check works without one.
+_KEYLESS_PATHS = frozenset({"/health"})
 
 
 @dataclass
 class Limits:
-    """What a server lets through.
+    """Limits on the requests to one server, and the count of those in flight.
 
     Attributes:
-        api_key: What ``Authorization: Bearer …`` must hold; None asks for nothing.
-        max_body: Most bytes of a request's body.
-        body_seconds: Longest wait for the whole of it.
-        max_requests: Most requests being answered or waiting at once; more get 429. Prompts of a list count.
-        retry_after: Seconds that a refused client is asked to wait.
-        origins: Whose pages may call, beside those of this machine ('https://example.org', or '*').
-        in_flight: How many are there now.
+        api_key: The key that ``Authorization: Bearer …`` must hold; None accepts every request.
+        max_body: Largest request body, in bytes.
+        body_seconds: Longest time for a request body to arrive, in seconds.
+        max_requests: Most requests running or waiting at once; further ones get 429. A request with a list of
+            prompts counts once per prompt.
+        retry_after: The ``Retry-After`` header of a 429, in seconds.
+        origins: CORS origins allowed beside localhost, such as 'https://example.org'; '*' allows all.
+        in_flight: Number of requests running or waiting now.
     """
 
     api_key: str | None = None
@@ -56,62 +57,62 @@ class Limits:
     in_flight: int = 0
 
     @contextmanager
-    def counting(self, prompts: int) -> Iterator[None]:
-        """Count a request of several prompts, which has been counted once, as so many requests.
+    def weigh(self, n_prompts: int) -> Iterator[None]:
+        """Raise the running request's weight from 1 to the number of its prompts.
 
         Raises:
-            InvalidArgument: They are more than can ever be there.
-            RateLimited: They are more than can be there now.
+            InvalidArgument: The list has more prompts than `max_requests`.
+            RateLimited: The list has more prompts than there are free places now.
         """
-        if prompts > self.max_requests:
+        if n_prompts > self.max_requests:
             raise InvalidArgument(
-                f"prompt: {prompts} prompts: allowed are {self.max_requests} at once", argument="prompt"
+                f"prompt: {n_prompts} prompts: allowed are {self.max_requests} at once", argument="prompt"
             )
-        more = prompts - 1
+        more = n_prompts - 1
         if self.in_flight + more > self.max_requests:
-            raise RateLimited(self.full(), code="queue_full", retry_after=self.retry_after)
+            raise RateLimited(self.queue_full(), code="queue_full", retry_after=self.retry_after)
         self.in_flight += more
         try:
             yield
         finally:
             self.in_flight -= more
 
-    def full(self) -> str:
-        """What a client is told that came too late."""
-        return f"{self.in_flight} requests are here already"
+    def queue_full(self) -> str:
+        """The message of a 429."""
+        return f"the queue is full: {self.in_flight} of {self.max_requests} requests are running or waiting"
 
 
 class LimitsMiddleware:
-    """Enforces `Limits`. Plain ASGI, so that a route still hears of a client that disconnects."""
+    """Enforces `Limits`. Plain ASGI, so that routes still receive ``http.disconnect``."""
 
     def __init__(self, app: _App, limits: Limits) -> None:
         self._app, self._limits = app, limits
 
     async def __call__(self, scope: Any, receive: _Receive, send: _Send) -> None:
-        """Answer one request, or refuse it."""
+        """Pass a request on, or answer it with an error response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        if (refusal := self._refusal(scope, headers)) is not None:
-            await refusal(scope, receive, send)
+        if (response := self._error_response(scope, headers)) is not None:
+            await response(scope, receive, send)
             return
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         self._limits.in_flight += 1
         try:
-            await self._app(scope, self._counted(receive), send)
+            await self._app(scope, self._limited(receive), send)
         finally:
             self._limits.in_flight -= 1
 
-    def _refusal(self, scope: Any, headers: dict[bytes, bytes]) -> JSONResponse | None:
+    def _error_response(self, scope: Any, headers: dict[bytes, bytes]) -> JSONResponse | None:
         limits = self._limits
-        if limits.api_key is not None and scope["path"] not in _OPEN_PATHS:
+        if limits.api_key is not None and scope["path"] not in _KEYLESS_PATHS:
             is_page = scope["path"].startswith(PAGE_PATHS)
-            given = _key(headers.get(b"authorization", b""), b"basic" if is_page else b"bearer")
+            given = _api_key(headers.get(b"authorization", b""), b"basic" if is_page else b"bearer")
             if not hmac.compare_digest(given, limits.api_key.encode()):
-                body = error_body(401, "a wrong or no API key", "invalid_api_key")
+                body = error_body(401, "the API key is missing or wrong", "invalid_api_key")
                 scheme = 'Basic realm="The password is the API key", charset="UTF-8"' if is_page else "Bearer"
                 return JSONResponse(body, 401, {"WWW-Authenticate": scheme})
         if (refused := cross_site_refusal(scope["method"], headers, limits.origins)) is not None:
@@ -121,38 +122,40 @@ class LimitsMiddleware:
         if length.isdigit() and int(length) > limits.max_body:
             return JSONResponse(error_body(413, self._too_large(), "body_too_large"), 413)
         if scope["method"] == "POST" and limits.in_flight >= limits.max_requests:
-            body = error_body(429, limits.full(), "queue_full")
+            body = error_body(429, limits.queue_full(), "queue_full")
             return JSONResponse(body, 429, {"Retry-After": str(limits.retry_after)})
         return None
 
-    def _counted(self, receive: _Receive) -> _Receive:
-        """`receive`, for bodies that do not tell their length or do not come."""
-        left = self._limits.max_body
-        patience = Deadline(Timeout(first_token=None, idle=None, total=self._limits.body_seconds))
-        whole = False
+    def _limited(self, receive: _Receive) -> _Receive:
+        """Wrap `receive` to limit the size and the time of bodies sent without a Content-Length."""
+        bytes_left = self._limits.max_body
+        deadline = Deadline(Timeout(first_token=None, idle=None, total=self._limits.body_seconds))
+        complete = False
 
-        async def counted() -> _Message:
-            nonlocal left, whole
-            if whole:  # what comes now is that the client leaves; that may take as long as the answer
+        async def limited() -> _Message:
+            nonlocal bytes_left, complete
+            if complete:  # the next message is http.disconnect, which comes at any time
                 return await receive()
             try:
-                message = await patience.wait(receive())
+                message = await deadline.wait(receive())
             except TimeoutExceeded as error:
-                raise HTTPException(408, f"the body did not come within {error.seconds:g} s") from None
-            whole = not message.get("more_body", False)
-            left -= len(message.get("body", b""))
-            if left < 0:
+                raise HTTPException(
+                    408, f"the request body did not arrive within {error.seconds:g} s"
+                ) from None
+            complete = not message.get("more_body", False)
+            bytes_left -= len(message.get("body", b""))
+            if bytes_left < 0:
                 raise HTTPException(413, self._too_large())
             return message
 
-        return counted
+        return limited
 
     def _too_large(self) -> str:
-        return f"the body is too large: allowed are {self._limits.max_body} bytes"
+        return f"the request body is too large: allowed are {self._limits.max_body} bytes"
 
 
-def _key(authorization: bytes, scheme: bytes) -> bytes:
-    """The key of an Authorization header of that scheme; b"" when there is none."""
+def _api_key(authorization: bytes, scheme: bytes) -> bytes:
+    """The key in an Authorization header with `scheme`; b"" if there is none."""
     kind, _, given = authorization.partition(b" ")
     if kind.lower() != scheme:
         return b""

@@ -1,4 +1,4 @@
-"""Figures of a running server: GET /metrics for Prometheus, and what /status tells of the machine."""
+"""Metrics of a running server: Prometheus counters for /metrics, cores and memory for /status."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from prometheus_client.registry import Collector
 from ..errors import LLMError
 from .limits import Limits
 
-__all__ = ["Metrics", "MetricsMiddleware", "cores", "memory"]
+__all__ = ["Metrics", "MetricsMiddleware", "available_cores", "memory_usage"]
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+#: Histogram buckets, in seconds.
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class _Stats(Protocol):
+    """The counters of `EngineStats`."""
+
     slots_in_use: int
     waiting: int
     requests_served: int
@@ -32,38 +35,46 @@ class _Stats(Protocol):
 
 
 class Metrics:
-    """Counters of one application.
+    """Prometheus metrics of one application.
 
     Args:
-        limits: Knows how many requests are there.
-        stats: Counters of the engine behind it, where there is one.
+        limits: Holds the number of requests in flight.
+        stats: Returns the engine's counters; None for a backend without an engine in this process.
     """
 
     def __init__(self, limits: Limits, stats: Callable[[], Any] | None = None) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        requests = Counter("lagent_requests", "Requests answered", ["route", "status"], registry=None)
+        requests = Counter("lagent_requests", "Answered requests", ["route", "status"], registry=None)
         seconds = Histogram(
-            "lagent_request_seconds", "Until the answer's end", ["route"], registry=None, buckets=_SECONDS
+            "lagent_request_seconds",
+            "Time to the response's end",
+            ["route"],
+            registry=None,
+            buckets=_BUCKETS,
         )
         first_byte = Histogram(
-            "lagent_first_byte_seconds", "Until its first byte", ["route"], registry=None, buckets=_SECONDS
+            "lagent_first_byte_seconds",
+            "Time to its first byte",
+            ["route"],
+            registry=None,
+            buckets=_BUCKETS,
         )
-        in_flight = Gauge("lagent_requests_in_flight", "Requests answered or waiting now", registry=None)
-        for figure in (requests, seconds, first_byte, in_flight):
-            self.registry.register(figure)
+        in_flight = Gauge("lagent_requests_in_flight", "Requests running or waiting now", registry=None)
+        for metric in (requests, seconds, first_byte, in_flight):
+            self.registry.register(metric)
         self.requests, self.seconds, self.first_byte = requests, seconds, first_byte
         in_flight.set_function(lambda: limits.in_flight)
         if stats is not None:
             self.registry.register(_EngineCollector(stats))
 
-    def page(self) -> Response:
-        """What GET /metrics answers."""
+    def response(self) -> Response:
+        """The response to GET /metrics."""
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class _EngineCollector(Collector):
-    """The engine's counters, read when somebody asks."""
+    """The engine's counters, read at each request for /metrics."""
 
     def __init__(self, stats: Callable[[], _Stats]) -> None:
         self._stats = stats
@@ -71,20 +82,20 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             stats = self._stats()
-        except LLMError:  # the engine is closed
+        except LLMError:  # closed, or not loaded
             return
-        yield GaugeMetricFamily("lagent_slots_in_use", "Requests being computed", stats.slots_in_use)
-        yield GaugeMetricFamily("lagent_requests_waiting", "Requests without a slot", stats.waiting)
-        yield CounterMetricFamily("lagent_generations", "Generations that ended", stats.requests_served)
+        yield GaugeMetricFamily("lagent_slots_in_use", "Requests decoding now", stats.slots_in_use)
+        yield GaugeMetricFamily("lagent_requests_waiting", "Requests waiting for a slot", stats.waiting)
+        yield CounterMetricFamily("lagent_generations", "Finished generations", stats.requests_served)
         yield CounterMetricFamily("lagent_prompt_tokens", "Prompt tokens", stats.prompt_tokens)
         yield CounterMetricFamily(
-            "lagent_cached_prompt_tokens", "Prompt tokens that were reused", stats.cached_prompt_tokens
+            "lagent_cached_prompt_tokens", "Prompt tokens taken from the cache", stats.cached_prompt_tokens
         )
-        yield CounterMetricFamily("lagent_completion_tokens", "Tokens generated", stats.completion_tokens)
+        yield CounterMetricFamily("lagent_completion_tokens", "Generated tokens", stats.completion_tokens)
 
 
 class MetricsMiddleware:
-    """Counts requests and their times. Plain ASGI, as `LimitsMiddleware` is."""
+    """Counts requests and measures their times. Plain ASGI, as `LimitsMiddleware` is."""
 
     def __init__(self, app: Any, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -92,39 +103,39 @@ class MetricsMiddleware:
     async def __call__(
         self, scope: Any, receive: Any, send: Callable[[MutableMapping[str, Any]], Awaitable[None]]
     ) -> None:
-        """Pass one request on."""
+        """Pass a request on and record its status and times."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, first = time.perf_counter(), 499, None  # 499: the client left before an answer
+        started, status, first_byte = time.perf_counter(), 499, None  # 499: the client disconnected first
 
-        async def watched(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, first
+        async def observed(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, first_byte
             if message["type"] == "http.response.start":
                 status = message["status"]
-            elif first is None and message.get("body"):
-                first = time.perf_counter() - began
+            elif first_byte is None and message.get("body"):
+                first_byte = time.perf_counter() - started
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, observed)
         finally:
-            # The route's pattern and not the path, of which clients could make up any number.
+            # The route's pattern, not the path: clients could create any number of label values.
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
-            if first is not None:
-                self._metrics.first_byte.labels(route).observe(first)
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
+            if first_byte is not None:
+                self._metrics.first_byte.labels(route).observe(first_byte)
 
 
-def cores() -> int | None:
-    """How many cores this process may use, or the machine has where the platform does not tell (macOS)."""
-    may_use = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else ()
-    return len(may_use) or psutil.cpu_count()
+def available_cores() -> int | None:
+    """Cores this process may use; all of the machine's where the platform has no affinity (macOS)."""
+    affinity = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else ()
+    return len(affinity) or psutil.cpu_count()
 
 
-def memory() -> dict[str, Any]:
-    """Bytes of this process, of the machine, and of JAX's devices where they tell."""
+def memory_usage() -> dict[str, Any]:
+    """Memory of this process, the machine and JAX's devices, in bytes; None for devices that report none."""
     machine = psutil.virtual_memory()
     devices = sys.modules["jax"].local_devices() if "jax" in sys.modules else []
     return {

@@ -1,4 +1,4 @@
-"""For tests: a model that says what it is told, and (in `.conformance`) the promises every backend keeps."""
+"""Test tools: a model with scripted answers, and (in `.conformance`) the conformance tests for backends."""
 
 from .scripted import AsyncScriptedLLM, Script, ScriptedLLM
 

@@ -1,6 +1,6 @@
-"""A scripted model for tests: it yields given pieces through the real base classes.
+"""A model with scripted answers, run through the real base classes.
 
-Use it to test an agent loop without a model, or a failure that a real server cannot be made to produce.
+Use it to test an agent loop without a model, or failures that a real server cannot be made to produce.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncScriptedLLM", "Script", "ScriptedLLM"]
 
-#: An answer: whole, or its pieces. A number is a pause in seconds, an exception is raised.
+#: An answer: its whole text, or its pieces. A number is a pause in seconds; an exception is raised.
 Script = str | Sequence[str | float | Exception]
 
 
@@ -30,14 +30,15 @@ class _ScriptedCore(LLMCore):
     """A model that answers from a script.
 
     Args:
-        script: The answer to every request, or a function that gives the answer to a request.
-        finish_reason: The finish reason of every answer; None ends it without one, as a dead server does.
-        meta_template: As for every backend.
-        **kwargs: As for every backend.
+        script: The answer to every request, or a function from a request to its answer.
+        finish_reason: The finish reason of every answer; None ends the stream without one, as a server that
+            crashes does.
+        meta_template: The chat template, as for every backend.
+        **kwargs: Further arguments of every backend.
 
     Attributes:
-        requests: Every request that was opened.
-        open: Number of answers that are running.
+        requests: The requests received so far.
+        open: Number of answers running now.
     """
 
     unsupported_parameters = frozenset({"response_format"})
@@ -68,13 +69,13 @@ class _ScriptedCore(LLMCore):
         with self._lock:
             self.open -= 1
 
-    def _words(self, text: str) -> list[int]:
-        """One token for each character."""
+    def _token_ids(self, text: str) -> list[int]:
+        """One token per character."""
         return [ord(char) for char in text]
 
 
 class _Steps:
-    """The pieces of one scripted answer; shared by both sources."""
+    """The steps of one scripted answer, shared by the synchronous and the asynchronous source."""
 
     def __init__(self, core: _ScriptedCore, request: Request) -> None:
         self._core = core
@@ -101,18 +102,18 @@ class _Steps:
             return Piece(step, n_tokens=self._n_tokens)
         return None
 
-    def waits(self, pause: float) -> Iterator[float]:
-        """The sleeps, in seconds, that make up `pause`.
+    def sleeps(self, pause: float) -> Iterator[float]:
+        """Yield sleep times in seconds until `pause` has passed or the source is closed.
 
         Raises:
-            TimeoutExceeded: The call's timeout passes first.
+            TimeoutExceeded: The caller's timeout passed first.
         """
         end = time.monotonic() + pause
-        while (left := end - time.monotonic()) > 0 and not self.closed.is_set():
-            remaining = self._deadline.remaining()
-            if remaining == 0:
+        while (pause_left := end - time.monotonic()) > 0 and not self.closed.is_set():
+            timeout_left = self._deadline.remaining()
+            if timeout_left == 0:
                 raise self._deadline.exceeded()
-            yield left if remaining is None else min(left, remaining)
+            yield pause_left if timeout_left is None else min(pause_left, timeout_left)
 
     def close(self) -> None:
         if not self.closed.is_set():
@@ -128,7 +129,7 @@ class _Source(_Steps):
                 break
             if isinstance(step, Piece):
                 return step
-            for seconds in self.waits(step):
+            for seconds in self.sleeps(step):
                 self.closed.wait(seconds)
         raise StopIteration
 
@@ -141,7 +142,7 @@ class _AsyncSource(_Steps):
                 break
             if isinstance(step, Piece):
                 return step
-            for seconds in self.waits(step):
+            for seconds in self.sleeps(step):
                 await asyncio.sleep(seconds)
         raise StopAsyncIteration
 
@@ -153,14 +154,14 @@ class ScriptedLLM(_ScriptedCore, BaseLLM):
         return _Source(self, request)
 
     def _tokenize(self, text: str) -> list[int]:
-        return self._words(text)
+        return self._token_ids(text)
 
 
 class AsyncScriptedLLM(_ScriptedCore, AsyncBaseLLM):
-    """`ScriptedLLM`, called with await."""
+    """The asynchronous twin of `ScriptedLLM`."""
 
     async def _open(self, request: Request) -> _AsyncSource:
         return _AsyncSource(self, request)
 
     async def _tokenize(self, text: str) -> list[int]:
-        return self._words(text)
+        return self._token_ids(text)

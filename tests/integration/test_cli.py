@@ -1,4 +1,4 @@
-"""The command as a user types it, in a pipe and at a terminal."""
+"""The `lagent-llms` command, in a pipe and at a terminal."""
 
 import os
 import pty
@@ -59,15 +59,20 @@ def test_a_configuration(tmp_path):
     ("args", "message"),
     [
         (["chat", "hi", "--config", "nowhere.yaml"], "error: nowhere.yaml: cannot be read"),
-        (["chat", "hi", "--temperature", "-1"], "error: temperature=-1.0: allowed is a number of 0 or more"),
+        (
+            ["chat", "hi", "--temperature", "-1"],
+            "error: --temperature=-1.0: allowed is a number of 0 or more",
+        ),
         (["chat", "hi", "--set", "temprature=1"], "did you mean 'temperature'"),
         (["chat", "hi", "--set", "x"], "expected key=value"),
+        (["chat", "hi", "--set", "top_p=2"], "error: --set top_p=2: allowed is"),
+        (["chat", "hi", "--set", "x=[1"], "error: --set x=[1: the value is not YAML"),
         (["chat", ""], "error: the prompt is empty"),
         (["render", "hi", "--template", "internlm3"], "internlm2"),
         (["render"], "nothing to render"),
     ],
 )
-def test_errors_are_one_clear_line(args, message):
+def test_errors_are_one_line(args, message):
     done = run(*args, stdin="" if args == ["render"] else None)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -114,7 +119,7 @@ def test_doctor():
     assert "create_llm() makes: JAXPipeline" in done.stdout
 
 
-def test_a_reader_that_leaves():
+def test_a_closed_pipe():
     done = subprocess.run(
         f"{sys.executable} -c 'from lagent_llms.cli import main; main()' chat 'Count from 1 to 60.'"
         " | head -c 4",
@@ -138,18 +143,18 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            # Tests that run in the background are born with SIGINT ignored, and would hand that on.
+            # A background process ignores SIGINT, and its children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(slave)
         self.seen = ""
 
     def until(self, pattern, seconds=60):
-        """Read until `pattern` has been printed; what stood there up to its end is gone from `seen`."""
+        """Read until `pattern` is printed; return the output up to its end and remove it from `seen`."""
         end = time.monotonic() + seconds
         while not (match := re.search(pattern, self.seen)):
             ready, _, _ = select.select([self._master], [], [], max(0, end - time.monotonic()))
-            assert ready, f"{pattern!r} did not come; there is {self.seen!r}"
+            assert ready, f"{pattern!r} was not printed; the output is {self.seen!r}"
             try:
                 self.seen += os.read(self._master, 65536).decode(errors="replace")
             except OSError:
@@ -191,7 +196,7 @@ def test_a_conversation_with_history(terminal):
     chat.type("What is my name?\n")
     assert "Your name is Alice" in chat.until("\n> ")
     chat.type("/reset\n")
-    chat.until("forgotten")
+    chat.until("cleared")
     chat.until("> ")
     chat.type("What is my name?\n")
     assert "Your name is Alice" not in chat.until("\n> ")
@@ -207,8 +212,8 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal):
     chat.interrupt()
     chat.until(r"\(stopped\)")
     chat.until("> ")
-    time.sleep(1)  # readline loses an interrupt that comes while it draws the prompt
+    time.sleep(1)  # readline loses an interrupt during its prompt
     chat.interrupt()
-    chat.until("Ctrl-D leaves")
+    chat.until("Ctrl-D exits")
     chat.type("/exit\n")
     assert chat.process.wait(20) == 0

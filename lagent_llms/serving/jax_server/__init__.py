@@ -1,1 +1,1 @@
-"""`JAXServer`: a JAX model behind HTTP, with the routes of the seed."""
+"""`JAXServer`: a JAX model served over HTTP, with EasyDeL's routes and methods."""

@@ -1,4 +1,4 @@
-"""Rows of token ids continued by an engine, as a generation function would."""
+"""Continue a padded batch of token ids with the engine, as a generation function does."""
 
 from __future__ import annotations
 
@@ -9,36 +9,44 @@ import numpy as np
 
 from ...jax_engine import Engine, SamplingParams, TokenEvent
 
-__all__ = ["continue_rows"]
+__all__ = ["generate_batch"]
 
 
-def continue_rows(engine: Engine, input_ids: Any, attention_mask: Any, params: SamplingParams) -> Any:
-    """New tokens of each row, (B, max_new_tokens) int32; what comes after an end token is that token.
+def generate_batch(engine: Engine, input_ids: Any, attention_mask: Any, params: SamplingParams) -> Any:
+    """Generate new tokens for each row; after a row's end token its padding is an end token.
 
     Args:
-        engine: Computes the rows together.
+        engine: Decodes the rows together.
         input_ids: Token ids (B, T), padded on either side.
-        attention_mask: 1 where a token is real, (B, T).
+        attention_mask: 1 for a token, 0 for padding, (B, T).
         params: How to decode.
+
+    Returns:
+        Token ids, (B, ``params.max_new_tokens``) int32.
     """
-    rows = [
+    prompts = [
         np.asarray(ids)[np.asarray(mask) > 0] for ids, mask in zip(input_ids, attention_mask, strict=True)
     ]
-    events: list[queue.SimpleQueue[TokenEvent]] = [queue.SimpleQueue() for _ in rows]
-    handles = [engine.submit(row.tolist(), params, told.put) for row, told in zip(rows, events, strict=True)]
-    found = np.full((len(rows), params.max_new_tokens), min(engine.tokenizer.eos_ids, default=0), np.int32)
+    queues: list[queue.SimpleQueue[TokenEvent]] = [queue.SimpleQueue() for _ in prompts]
+    handles = [
+        engine.submit(prompt.tolist(), params, events.put)
+        for prompt, events in zip(prompts, queues, strict=True)
+    ]
+    new_ids = np.full(
+        (len(prompts), params.max_new_tokens), min(engine.tokenizer.eos_ids, default=0), np.int32
+    )
     try:
-        for row, told in enumerate(events):
-            place = 0
+        for row, events in enumerate(queues):
+            length = 0
             while True:
-                event = told.get()
+                event = events.get()
                 if event.error is not None:
                     raise event.error
-                found[row, place : place + len(event.token_ids)] = event.token_ids
-                place += len(event.token_ids)
+                new_ids[row, length : length + len(event.token_ids)] = event.token_ids
+                length += len(event.token_ids)
                 if event.finish_reason is not None:
                     break
     finally:
         for handle in handles:
             handle.cancel()
-    return found
+    return new_ids

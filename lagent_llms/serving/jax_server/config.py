@@ -1,4 +1,4 @@
-"""`JAXServerConfig`: the 24 attributes of a JAX server's configuration, checked."""
+"""`JAXServerConfig`: the 24 validated attributes of a JAX server's configuration."""
 
 from __future__ import annotations
 
@@ -18,34 +18,33 @@ class JAXServerConfig:
 
     Attributes:
         host: The address to listen on.
-        port: Its port; 0 takes a free one.
-        instruct_format: How an instruction is written, with ``{system}`` and ``{instruct}``.
-        chat_format: How one earlier exchange is written, with ``{prompt}`` and ``{assistant}``.
-        system_prefix: Put before the system message.
-        system: The system message of a request that brings none.
-        prompt_prefix_instruct: Put before the prompt of an instruction.
-        prompt_postfix_instruct: Put after it.
-        prompt_prefix_chat: Put before the prompt of a chat.
-        prompt_postfix_chat: Put after it.
-        chat_prefix: Put before a whole chat.
-        contains_auto_format: Whether the model is looked at for a format of its own: formats that are all
-            left at their defaults give way to its chat template, if it has one. False keeps them as they are.
-        max_length: Most tokens of a prompt and its answer together. The default gives way to a model that was
-            made for less; another value must fit the model.
-        max_new_tokens: Most tokens of an answer, which ends at `max_length` at the latest.
-        max_compile_tokens: Most tokens decoded between two steps of a stream.
-        temperature: Randomness of a request that says nothing; 0 is greedy.
-        top_p: Nucleus sampling, above 0 to 1.
+        port: The port to listen on; 0 takes a free one.
+        instruct_format: Format of an instruction prompt, with ``{system}`` and ``{instruct}``.
+        chat_format: Format of one earlier turn and its answer, with ``{prompt}`` and ``{assistant}``.
+        system_prefix: Text before the system message.
+        system: The system message of requests without one.
+        prompt_prefix_instruct: Text before the prompt of an instruction.
+        prompt_postfix_instruct: Text after the prompt of an instruction.
+        prompt_prefix_chat: Text before the newest prompt of a chat.
+        prompt_postfix_chat: Text after the newest prompt of a chat.
+        chat_prefix: Text before the whole chat.
+        contains_auto_format: True takes the formats from the model's chat template, if it has one and all
+            formats are at their defaults; False keeps the formats of this configuration.
+        max_length: Most tokens of a prompt and its answer together. The default is lowered to the model's
+            context length; any other value must not exceed it.
+        max_new_tokens: Most tokens of an answer.
+        max_compile_tokens: Most tokens decoded per step of a stream.
+        temperature: Sampling temperature of requests without one; 0 is greedy.
+        top_p: Nucleus sampling, in (0, 1].
         top_k: Keep this many most probable tokens; None is no filter.
-        logging: Whether requests are logged.
+        logging: True logs requests.
         mesh_axes_names: Names of the device mesh's axes.
-        mesh_axes_shape: Its shape; -1 is all remaining devices.
+        mesh_axes_shape: Shape of the device mesh; -1 is all remaining devices.
         dtype: 'fp16', 'bf16', 'fp32' or their long names; fp16 computes in fp32 on a CPU.
-        seed: What the seeds of requests that bring none are drawn from, in the order in which they come:
-            asked the same from its start on, a server answers the same; two equal requests differ. None is
-            the system's randomness.
-        use_prefix_tokenizer: Whether prompts of generation functions are padded on the left to a few widths,
-            each of which is compiled once; False compiles every length. Our engine pads nothing.
+        seed: Seed of the generator from which requests without a seed draw theirs, in the order of their
+            arrival: a run is repeatable, and two equal requests still differ. None seeds it from the system.
+        use_prefix_tokenizer: True pads the prompts of generation functions on the left to powers of two, so
+            that few shapes are compiled; False compiles every length. The library's own engine pads nothing.
     """
 
     host: str = "0.0.0.0"
@@ -82,19 +81,22 @@ class JAXServerConfig:
             seed=self.seed,
         )
         for name, check in _CHECKS.items():
-            fits, allowed = check
-            if not fits(value := getattr(self, name)):
+            is_valid, allowed = check
+            if not is_valid(value := getattr(self, name)):
                 raise InvalidArgument(f"{name}={value!r}: allowed is {allowed}", argument=name)
         _check_format("instruct_format", self.instruct_format, ("system", "instruct"))
         _check_format("chat_format", self.chat_format, ("prompt", "assistant"))
 
     @classmethod
     def of(cls, config: object = None) -> JAXServerConfig:
-        """A configuration from None (the defaults), a dict of updates, or any object with the attributes.
+        """Make a configuration.
+
+        Args:
+            config: None for the defaults, a dict of changes to them, or an object with any of the attributes.
 
         Raises:
-            ConfigError: A key that is no attribute.
-            InvalidArgument: A value that cannot be used.
+            ConfigError: A key is not an attribute, or `config` has none of them.
+            InvalidArgument: A value has the wrong type or is out of range.
         """
         if isinstance(config, JAXServerConfig):
             return replace(config)
@@ -102,43 +104,46 @@ class JAXServerConfig:
         if config is None:
             return cls()
         if not isinstance(config, Mapping):
-            found = {name: getattr(config, name) for name in names if hasattr(config, name)}
-            if not found:
+            values = {name: getattr(config, name) for name in names if hasattr(config, name)}
+            if not values:
                 raise ConfigError(
                     f"config={config!r}: allowed is None, a dict, or an object with attributes such as 'port'"
                 )
-            return cls(**found)
-        if stray := [key for key in config if key not in names]:
-            raise ConfigError(f"config: unknown key {stray[0]!r}{nearest(str(stray[0]), names)}")
+            return cls(**values)
+        if unknown := [key for key in config if key not in names]:
+            raise ConfigError(f"config: unknown key {unknown[0]!r}{nearest(str(unknown[0]), names)}")
         return cls(**config)
 
 
-def _is_whole(value: Any, low: int, high: float = float("inf")) -> bool:
+def _is_integer(value: Any, low: int, high: float = float("inf")) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _is_list(value: Any, kind: type) -> bool:
+def _is_list_of(kind: type, value: Any) -> bool:
     return (
         isinstance(value, Sequence) and not isinstance(value, str) and all(type(one) is kind for one in value)
     )
 
 
 _Check = tuple[Callable[[Any], bool], str]
-_TEXT: _Check = (lambda value: isinstance(value, str), "a text")
-_FLAG: _Check = (lambda value: isinstance(value, bool), "True or False")
-_COUNT: _Check = (lambda value: _is_whole(value, 1), "an integer of 1 or more")
+_STRING: _Check = (lambda value: isinstance(value, str), "a string")
+_BOOL: _Check = (lambda value: isinstance(value, bool), "True or False")
+_COUNT: _Check = (lambda value: _is_integer(value, 1), "an integer of 1 or more")
 
-#: What `GenerationParams` does not check.
+#: Attributes that `GenerationParams` does not validate: (check, allowed values).
 _CHECKS: dict[str, _Check] = {
-    "host": (lambda value: isinstance(value, str) and bool(value), "an address such as '127.0.0.1'"),
-    "port": (lambda value: _is_whole(value, 0, 65535), "an integer from 0 to 65535"),
-    **dict.fromkeys(("system_prefix", "system", "chat_prefix"), _TEXT),
-    **dict.fromkeys(("prompt_prefix_instruct", "prompt_postfix_instruct"), _TEXT),
-    **dict.fromkeys(("prompt_prefix_chat", "prompt_postfix_chat", "dtype"), _TEXT),
-    **dict.fromkeys(("contains_auto_format", "logging", "use_prefix_tokenizer"), _FLAG),
+    "host": (
+        lambda value: isinstance(value, str) and bool(value),
+        "an address such as '127.0.0.1'",
+    ),
+    "port": (lambda value: _is_integer(value, 0, 65535), "an integer from 0 to 65535"),
+    **dict.fromkeys(("system_prefix", "system", "chat_prefix"), _STRING),
+    **dict.fromkeys(("prompt_prefix_instruct", "prompt_postfix_instruct"), _STRING),
+    **dict.fromkeys(("prompt_prefix_chat", "prompt_postfix_chat", "dtype"), _STRING),
+    **dict.fromkeys(("contains_auto_format", "logging", "use_prefix_tokenizer"), _BOOL),
     **dict.fromkeys(("max_length", "max_compile_tokens"), _COUNT),
-    "mesh_axes_names": (lambda value: _is_list(value, str), "a list of names"),
-    "mesh_axes_shape": (lambda value: _is_list(value, int), "a list of integers"),
+    "mesh_axes_names": (lambda value: _is_list_of(str, value), "a list of names"),
+    "mesh_axes_shape": (lambda value: _is_list_of(int, value), "a list of integers"),
 }
 
 
@@ -147,4 +152,6 @@ def _check_format(name: str, text: Any, keys: tuple[str, ...]) -> None:
         text.format(**dict.fromkeys(keys, ""))
     except (AttributeError, KeyError, IndexError, ValueError) as error:
         allowed = " and ".join(f"{{{key}}}" for key in keys)
-        raise InvalidArgument(f"{name}={text!r}: allowed is a text with {allowed}", argument=name) from error
+        raise InvalidArgument(
+            f"{name}={text!r}: allowed is a string with {allowed}", argument=name
+        ) from error

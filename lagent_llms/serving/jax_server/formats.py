@@ -1,38 +1,39 @@
-"""A model's own chat template as the formats of a `JAXServerConfig`. Pure."""
+"""Convert a chat template into the formats of a `JAXServerConfig`. Pure."""
 
 from __future__ import annotations
 
 from ...errors import LLMError
 from ...templates import ChatTemplate
 
-__all__ = ["own_formats"]
+__all__ = ["formats_of"]
 
+# Private-use characters that stand for the messages in rendered prompts.
 _SYSTEM, _FIRST, _ANSWER, _SECOND = "\ue000\ue001\ue002\ue003"
 
 
-def own_formats(template: ChatTemplate) -> dict[str, str]:
-    """The format attributes that write what `template` writes; {} when no such formats can.
+def formats_of(template: ChatTemplate) -> dict[str, str]:
+    """The format attributes that produce the same prompts as `template`; {} if none can.
 
-    ``chat_with_system`` is among them: what stands before a chat that has a system message.
+    The result also has ``chat_with_system``, the format of the text before a chat with a system message.
     """
     user, answer = {"role": "user", "content": _FIRST}, {"role": "assistant", "content": _ANSWER}
     second = {"role": "user", "content": _SECOND}
     try:
         head, tail = template.render([user]).split(_FIRST)
         instruct = _with_system(template, user)
-        grown = template.render([user, answer, second, answer, user])
+        two_answers = template.render([user, answer, second, answer, user])
         before, _, rest = template.render([user, answer, second]).partition(_FIRST)
         middle, _, rest = rest.partition(_ANSWER)
         between, after = rest.split(_SECOND)
         with_system, _ = instruct.split(_FIRST)
-    except (LLMError, ValueError):  # a second turn is not allowed, or something is written twice
+    except (LLMError, ValueError):  # the template refuses a second turn, or repeats a message
         return {}
-    # What begins each turn: the longest end that all openings of a turn have in common.
-    ends = (head[start:] for start in range(len(head) + 1))
-    opening = next(end for end in ends if between.endswith(end) and with_system.endswith(end))
+    # The opening of each turn: the longest common suffix of the texts before a user message.
+    suffixes = (head[start:] for start in range(len(head) + 1))
+    opening = next(text for text in suffixes if between.endswith(text) and with_system.endswith(text))
     prefix, closing = head.removesuffix(opening), between.removesuffix(opening)
     turns = f"{opening}{_FIRST}{middle}{_ANSWER}{closing}", f"{opening}{_SECOND}{middle}{_ANSWER}{closing}"
-    if (before, after) != (head, tail) or grown != "".join((prefix, *turns, opening, _FIRST, tail)):
+    if (before, after) != (head, tail) or two_answers != "".join((prefix, *turns, opening, _FIRST, tail)):
         return {}
     return {
         "instruct_format": _format(instruct, {_SYSTEM: "system", _FIRST: "instruct"}),
@@ -45,18 +46,18 @@ def own_formats(template: ChatTemplate) -> dict[str, str]:
 
 
 def _with_system(template: ChatTemplate, user: dict[str, str]) -> str:
-    """A prompt with a system message; in the user's turn where the template has no place for it."""
+    """Render a system message; put it into the user's turn if the template drops or refuses it."""
     try:
-        written = template.render([{"role": "system", "content": _SYSTEM}, user])
+        rendered = template.render([{"role": "system", "content": _SYSTEM}, user])
     except LLMError:
-        written = ""
+        rendered = ""
     joined = {**user, "content": f"{_SYSTEM}\n\n{user['content']}"}
-    return written if _SYSTEM in written else template.render([joined])
+    return rendered if _SYSTEM in rendered else template.render([joined])
 
 
 def _format(text: str, names: dict[str, str]) -> str:
-    """`text` for ``str.format``, with a field where each mark is."""
+    """Convert `text` to a format string, with a field in place of each placeholder character."""
     text = text.replace("{", "{{").replace("}", "}}")
-    for mark, name in names.items():
-        text = text.replace(mark, f"{{{name}}}")
+    for placeholder, name in names.items():
+        text = text.replace(placeholder, f"{{{name}}}")
     return text

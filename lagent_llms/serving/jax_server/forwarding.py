@@ -1,4 +1,4 @@
-"""The half of `JAXServer` that answers: raw prompts, instructions, chats, whole and step by step."""
+"""The part of `JAXServer` that generates: raw prompts, instructions and chats, whole or streamed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ...backends.jax.pipeline import AsyncJAXPipeline, JAXPipeline
 from ...errors import LLMError
 from ...jax_engine import Engine, EngineStats, FunctionEngine
 from ..disconnect import NO_TIMEOUT
-from ..openai.api import openai_routes
-from ..openai.models import check_max_new_tokens
-from .native_models import ChatRequest, InstructRequest, checked
-from .native_routes import DOWN
+from ..openai.routes import openai_routes
+from ..openai.schemas import check_max_new_tokens
 from .process_stream import ProcessStream
 from .prompts import Prompts
+from .routes import DOWN
+from .schemas import ChatRequest, InstructRequest, validated
 from .threads import close_on_disconnect
 
 __all__ = ["Forwarding"]
 
 
 class Forwarding(Prompts):
-    """Answers with `engine`.
+    """Generates with `engine`.
 
     Attributes:
-        engine: What answers; None as long as there is nothing.
-        app: Gets the OpenAI-style routes once there is an engine.
-        number_of_served_request_until_last_up_time: Requests answered since it was made.
+        engine: Decodes requests; None while no model is loaded.
+        app: The FastAPI application; has the OpenAI-compatible routes once a model is loaded.
+        number_of_served_request_until_last_up_time: Number of `forward_…` calls answered so far.
     """
 
     app: FastAPI
@@ -39,10 +39,10 @@ class Forwarding(Prompts):
 
     @property
     def ready(self) -> bool:
-        """Whether there is a model that answers."""
+        """True while a model is loaded."""
         try:
             self._stats()
-        except LLMError:  # there is none, or it is closed
+        except LLMError:  # no engine, or a closed one
             return False
         return True
 
@@ -54,20 +54,20 @@ class Forwarding(Prompts):
         *,
         temperature: float | None = None,
     ) -> ProcessStream:
-        """Continue `string` as it is, without any format.
+        """Continue `string`, without applying any format.
 
         Args:
             string: The prompt.
-            greedy: Take the most probable token each time.
-            max_new_tokens: Most tokens of the answer; None is the configuration's.
-            temperature: Randomness; None is the configuration's.
+            greedy: True takes the most probable token at each step.
+            max_new_tokens: Most tokens of the answer; None takes the configuration's.
+            temperature: Sampling temperature; None takes the configuration's.
 
         Returns:
-            An iterator of (text so far, tokens so far); assigned to two names it is the last such pair.
+            An iterator of (text so far, tokens so far); unpacked into two names, the last such pair.
 
         Raises:
             InvalidArgument: A value is out of range.
-            LLMError: There is no model.
+            LLMError: No model is loaded.
         """
         if not self.ready:
             raise LLMError("the server is down: it has no model")
@@ -88,7 +88,7 @@ class Forwarding(Prompts):
         max_new_tokens: int | None = None,
         temperature: float | None = None,
     ) -> ProcessStream:
-        """Answer an instruction step by step, for the instruct page. Arguments as for `stream_chat`."""
+        """Stream the answer to an instruction, for the instruct page; arguments as for `stream_chat`."""
         string = self.format_instruct(prompt, system)
         return self.process(string, greedy, max_new_tokens, temperature=temperature)
 
@@ -102,41 +102,57 @@ class Forwarding(Prompts):
         *,
         system: str | None = None,
     ) -> ProcessStream:
-        """Answer a chat step by step, for the chat page.
+        """Stream the answer to a chat, for the chat page.
 
         Args:
             prompt: The new turn.
             history: Earlier (prompt, answer) pairs.
-            greedy: Take the most probable token each time.
-            max_new_tokens: Most tokens of the answer; None is the configuration's.
-            temperature: Randomness; None is the configuration's.
-            system: The system message; None is the configuration's.
+            greedy: True takes the most probable token at each step.
+            max_new_tokens: Most tokens of the answer; None takes the configuration's.
+            temperature: Sampling temperature; None takes the configuration's.
+            system: The system message; None takes the configuration's.
+
+        Returns:
+            See `process`.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            LLMError: No model is loaded.
         """
         string = self.format_chat(prompt, history, system)
         return self.process(string, greedy, max_new_tokens, temperature=temperature)
 
     def forward_instruct(self, data: InstructRequest) -> dict[str, Any]:
-        """What POST /instruct answers."""
+        """Answer POST /instruct: a dict of input, response and tokens_used."""
         return self._forward(self.format_instruct(data.prompt, data.system), data.greedy, data.temperature)
 
     def forward_chat(self, data: ChatRequest) -> dict[str, Any]:
-        """What POST /chat answers."""
+        """Answer POST /chat: a dict of input, response and tokens_used."""
         return self._forward(self.format_chat(data.prompt, data.history), data.greedy, data.temperature)
 
     def forward_instruct_non_api(
         self, prompt: str, system: str | None = None, greedy: bool = False
     ) -> dict[str, Any]:
-        """`forward_instruct` without HTTP."""
-        return self.forward_instruct(checked(InstructRequest, prompt=prompt, system=system, greedy=greedy))
+        """Call `forward_instruct` without HTTP.
+
+        Raises:
+            InvalidArgument: A value has the wrong type or is out of range.
+        """
+        return self.forward_instruct(validated(InstructRequest, prompt=prompt, system=system, greedy=greedy))
 
     def forward_chat_non_api(
         self, prompt: str, history: Sequence[Sequence[str]] | None = None, greedy: bool = False
     ) -> dict[str, Any]:
-        """`forward_chat` without HTTP."""
-        pairs = None if history is None else [list(pair) for pair in history]
-        return self.forward_chat(checked(ChatRequest, prompt=prompt, history=pairs, greedy=greedy))
+        """Call `forward_chat` without HTTP.
 
-    def _answer_with(self, engine: Engine | FunctionEngine) -> None:
+        Raises:
+            InvalidArgument: A value has the wrong type or is out of range.
+        """
+        pairs = None if history is None else [list(pair) for pair in history]
+        return self.forward_chat(validated(ChatRequest, prompt=prompt, history=pairs, greedy=greedy))
+
+    def _use_engine(self, engine: Engine | FunctionEngine) -> None:
+        """Answer requests with `engine`; add the OpenAI-compatible routes."""
         self.engine, self._funcs_generated = engine, True
         config = self.config
         defaults: dict[str, Any] = {
@@ -148,7 +164,7 @@ class Forwarding(Prompts):
             "meta_template": getattr(engine.tokenizer, "template", None),
         }
         self._pipeline = JAXPipeline(engine=engine, **defaults)
-        self._use_own_format(self._pipeline.template)
+        self._use_template_formats(self._pipeline.template)
         self.app.include_router(openai_routes(AsyncJAXPipeline(engine=engine, **defaults), engine.path.name))
 
     def _stats(self) -> EngineStats:
@@ -159,6 +175,6 @@ class Forwarding(Prompts):
     def _forward(self, string: str, greedy: bool | None, temperature: float | None) -> dict[str, Any]:
         if not self.ready:
             return dict(DOWN)
-        response, used = self.process(string, greedy, None, temperature=temperature).result()
+        response, tokens_used = self.process(string, greedy, None, temperature=temperature).result()
         self.number_of_served_request_until_last_up_time += 1
-        return {"input": string, "response": response, "tokens_used": used}
+        return {"input": string, "response": response, "tokens_used": tokens_used}

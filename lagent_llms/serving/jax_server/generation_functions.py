@@ -1,7 +1,7 @@
-"""Functions that continue prompts with a model of any kind, known only by what it can do.
+"""Generation functions for a model of another library, chosen by the methods the model has.
 
-A model has ``generate(input_ids, …)``, as those of EasyDeL and transformers' Flax have, or is called for
-logits. Its parameters are given with each call: as ``params=``, to ``apply``, or merged into an nnx module.
+A model has ``generate(input_ids, …)``, as those of EasyDeL and transformers' Flax do, or is called for
+logits. Each call passes its parameters: as ``params=``, to ``apply``, or merged into an nnx module.
 """
 
 from __future__ import annotations
@@ -20,54 +20,56 @@ from jax import lax
 from ...errors import InvalidArgument
 from ...jax_engine.sampling import SampleRows, choose
 
-__all__ = ["accepted_names", "default_params", "generation_functions"]
+__all__ = ["accepted_arguments", "default_params", "generation_functions"]
 
-#: (parameters, input_ids, attention_mask) -> new tokens (B, chunk); ours also take how to sample.
+#: (parameters, input_ids, attention_mask) -> new token ids (B, chunk); may take sampling keywords as well.
 GenerateFunction = Callable[..., Any]
 
-_SETTINGS = 16  # compiled variants of one model's `generate` that are kept
+#: Compiled variants of a model's `generate` kept, one per combination of sampling settings.
+_MAX_COMPILED = 16
 
 
 def generation_functions(model: Any, tokenizer: Any, chunk: int) -> tuple[GenerateFunction, GenerateFunction]:
-    """A sampling and a greedy function that give `chunk` new tokens a call.
+    """Make the sampling and the greedy generation function of a model.
 
     Args:
-        model: See the module.
-        tokenizer: Knows ``eos_token_id``, ``pad_token_id`` and ``bos_token_id``.
-        chunk: Tokens a call.
+        model: A model with ``generate`` or ``apply``, or a callable one; see the module's docstring.
+        tokenizer: Has ``eos_token_id``; ``pad_token_id`` and ``bos_token_id`` are optional.
+        chunk: New tokens per call.
 
     Raises:
-        InvalidArgument: The model has neither ``generate`` nor ``apply`` and cannot be called.
+        InvalidArgument: The model has neither ``generate`` nor ``apply`` and is not callable.
     """
-    bind = _binder(model)
+    bind = _make_bind(model)
     if callable(getattr(model, "generate", None)):
-        return _by_generate(bind, model, tokenizer, chunk)
+        return _from_generate(bind, model, tokenizer, chunk)
     if not callable(model) and not callable(getattr(model, "apply", None)):
         raise InvalidArgument(
-            f"model={type(model).__name__}: allowed is one with `generate`, or called for logits",
+            f"model={type(model).__name__}: allowed is a model with `generate` or `apply`, "
+            "or a callable that returns logits",
             argument="model",
         )
-    return _by_logits(bind, tokenizer, chunk)
+    return _from_logits(bind, tokenizer, chunk)
 
 
 def default_params(model: Any) -> Any:
-    """The parameters that a model carries itself; None when it carries none."""
-    nnx = _nnx_of(model)
+    """The parameters stored in the model itself; None if it stores none."""
+    nnx = _nnx_module(model)
     return getattr(model, "params", None) if nnx is None else nnx.state(model)
 
 
-def accepted_names(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
-    """Names of the arguments of `function`, and whether it takes any other by keyword."""
-    parameters = inspect.signature(function).parameters.values()
+def accepted_arguments(function: Callable[..., Any]) -> tuple[frozenset[str], bool]:
+    """The argument names of `function`, and True if it has ``**kwargs`` as well."""
+    arguments = inspect.signature(function).parameters.values()
     names = frozenset(
-        item.name for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
+        item.name for item in arguments if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)
     )
-    return names, any(item.kind is item.VAR_KEYWORD for item in parameters)
+    return names, any(item.kind is item.VAR_KEYWORD for item in arguments)
 
 
 @dataclass(frozen=True)
-class _Config:
-    """What transformers' GenerationConfig would say, where transformers is not installed."""
+class _GenerationConfig:
+    """Replaces transformers' GenerationConfig where transformers is not installed."""
 
     max_new_tokens: int
     eos_token_id: Any
@@ -81,7 +83,7 @@ class _Config:
 
 
 class _Sampling(NamedTuple):
-    """How one call samples."""
+    """The sampling settings of one call."""
 
     temperature: float
     top_p: float
@@ -89,8 +91,8 @@ class _Sampling(NamedTuple):
     prng_key: Any
 
 
-def _with_keywords(sampled: Callable[[Any, Any, Any, _Sampling], Any]) -> GenerateFunction:
-    """`sampled` as it is called: the server gives a function what its signature names."""
+def _with_keywords(sample: Callable[[Any, Any, Any, _Sampling], Any]) -> GenerateFunction:
+    """Give `sample` named keywords: the server passes the settings that a function's signature names."""
 
     def generate(
         parameters: Any,
@@ -102,20 +104,23 @@ def _with_keywords(sampled: Callable[[Any, Any, Any, _Sampling], Any]) -> Genera
         top_k: int | None,
         prng_key: Any,
     ) -> Any:
-        return sampled(parameters, input_ids, attention_mask, _Sampling(temperature, top_p, top_k, prng_key))
+        return sample(parameters, input_ids, attention_mask, _Sampling(temperature, top_p, top_k, prng_key))
 
     return generate
 
 
-def _nnx_of(model: Any) -> Any:
-    """flax.nnx, if `model` is one of its modules (then it is imported already)."""
+def _nnx_module(model: Any) -> Any:
+    """Return flax.nnx if `model` is an nnx module (flax is then already imported), else None."""
     nnx = sys.modules.get("flax.nnx")
     return nnx if nnx is not None and isinstance(model, nnx.Module) else None
 
 
-def _binder(model: Any) -> Callable[[Any], Any]:
-    """From parameters to the model that has them; other than nnx modules get them with each call."""
-    nnx = _nnx_of(model)
+def _make_bind(model: Any) -> Callable[[Any], Any]:
+    """Make a function from parameters to a model that holds them.
+
+    It returns models that are not nnx modules unchanged: their parameters are passed to each call.
+    """
+    nnx = _nnx_module(model)
     if nnx is None:
         return lambda parameters: model
     graph, state = nnx.split(model)
@@ -123,30 +128,32 @@ def _binder(model: Any) -> Callable[[Any], Any]:
     def bind(parameters: Any) -> Any:
         if isinstance(parameters, nnx.State):
             return nnx.merge(graph, nnx.merge_state(state, parameters))
-        own = jax.tree.map(lambda leaf: leaf, state)  # nested dicts of arrays
-        nnx.replace_by_pure_dict(own, parameters)
-        return nnx.merge(graph, own)
+        copied = jax.tree.map(lambda leaf: leaf, state)
+        nnx.replace_by_pure_dict(copied, parameters)  # nested dicts of arrays
+        return nnx.merge(graph, copied)
 
     return bind
 
 
-def _given(
-    function: Callable[..., Any], offered: dict[str, Any], free: tuple[str, ...] = ()
+def _select(
+    function: Callable[..., Any], available: dict[str, Any], optional: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """What of `offered` the function names, and those of `free` also when it takes any keyword."""
-    names, takes_any = accepted_names(function)
-    return {name: value for name, value in offered.items() if name in names or (takes_any and name in free)}
+    """Select the arguments that `function` names; those in `optional` also if it has ``**kwargs``."""
+    names, has_kwargs = accepted_arguments(function)
+    return {
+        name: value for name, value in available.items() if name in names or (has_kwargs and name in optional)
+    }
 
 
-def _by_generate(
+def _from_generate(
     bind: Callable[[Any], Any], model: Any, tokenizer: Any, chunk: int
 ) -> tuple[GenerateFunction, GenerateFunction]:
-    of_params = () if _nnx_of(model) is not None else ("params",)
+    params_argument = () if _nnx_module(model) is not None else ("params",)
     eos, pad = tokenizer.eos_token_id, getattr(tokenizer, "pad_token_id", None)
     special = {"eos_token_id": eos, "pad_token_id": eos if pad is None else pad}
     special["bos_token_id"] = getattr(tokenizer, "bos_token_id", None)
 
-    @lru_cache(maxsize=_SETTINGS)
+    @lru_cache(maxsize=_MAX_COMPILED)
     def compiled(**settings: Any) -> GenerateFunction:
         config = _generation_config(max_new_tokens=chunk, **special, **settings)
 
@@ -154,58 +161,63 @@ def _by_generate(
         def run(parameters: Any, input_ids: Any, attention_mask: Any, prng_key: Any) -> Any:
             bound = bind(parameters)
             plain = {"max_new_tokens": chunk, **special, **settings}
-            offered = {
+            available = {
                 "attention_mask": attention_mask,
                 "params": parameters,
                 "generation_config": config,
                 "prng_key": prng_key,
             }
-            free = ("attention_mask", "generation_config", *of_params)
-            given = _given(bound.generate, offered, free)
-            if "generation_config" not in given:
-                given |= _given(bound.generate, plain)
-            found = bound.generate(input_ids, **given)
-            return getattr(found, "sequences", found)[:, input_ids.shape[1] :]
+            optional = ("attention_mask", "generation_config", *params_argument)
+            keywords = _select(bound.generate, available, optional)
+            if "generation_config" not in keywords:
+                keywords |= _select(bound.generate, plain)
+            output = bound.generate(input_ids, **keywords)
+            return getattr(output, "sequences", output)[:, input_ids.shape[1] :]
 
         return run
 
-    def sampled(parameters: Any, input_ids: Any, attention_mask: Any, how: _Sampling) -> Any:
-        run = compiled(do_sample=True, temperature=how.temperature, top_p=how.top_p, top_k=how.top_k or 0)
-        return run(parameters, input_ids, attention_mask, how.prng_key)
+    def sample(parameters: Any, input_ids: Any, attention_mask: Any, sampling: _Sampling) -> Any:
+        settings = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k or 0,
+        }
+        run = compiled(do_sample=True, **settings)
+        return run(parameters, input_ids, attention_mask, sampling.prng_key)
 
     def greedy(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
         return compiled(do_sample=False)(parameters, input_ids, attention_mask, jax.random.PRNGKey(0))
 
-    return _with_keywords(sampled), greedy
+    return _with_keywords(sample), greedy
 
 
 def _generation_config(**settings: Any) -> Any:
     try:
         from transformers import GenerationConfig
     except ModuleNotFoundError:
-        return _Config(**settings)
+        return _GenerationConfig(**settings)
     return GenerationConfig(num_beams=1, **settings)  # type: ignore[no-untyped-call]
 
 
 def _logits(bound: Any, parameters: Any, ids: Any, mask: Any) -> Any:
-    """The logits (B, T, V) of a model that is called for them."""
+    """Call a model for its logits, (B, T, V)."""
     call = bound if inspect.isroutine(bound) else type(bound).__call__
-    names, _ = accepted_names(call)
+    names, _ = accepted_arguments(call)
     extra = {"attention_mask": mask} if "attention_mask" in names else {}
     if "params" in names:
-        found = bound(ids, params=parameters, **extra)
+        output = bound(ids, params=parameters, **extra)
     elif callable(getattr(bound, "apply", None)):
-        found = bound.apply(parameters, ids, **extra)
+        output = bound.apply(parameters, ids, **extra)
     else:
-        found = bound(ids, **extra)
-    found = getattr(found, "logits", found)
-    return found[0] if isinstance(found, tuple) else found
+        output = bound(ids, **extra)
+    output = getattr(output, "logits", output)
+    return output[0] if isinstance(output, tuple) else output
 
 
-def _by_logits(
+def _from_logits(
     bind: Callable[[Any], Any], tokenizer: Any, chunk: int
 ) -> tuple[GenerateFunction, GenerateFunction]:
-    ends = jnp.atleast_1d(jnp.array(tokenizer.eos_token_id))
+    eos_ids = jnp.atleast_1d(jnp.array(tokenizer.eos_token_id))
 
     @partial(jax.jit, static_argnames="greedy")
     def run(
@@ -213,36 +225,37 @@ def _by_logits(
     ) -> Any:
         bound = bind(parameters)
         rows, width = input_ids.shape
-        # Prompts begin at 0: pads on the right change nothing for a causal model, whatever it knows of masks.
+        # Roll prompts to the left edge: padding on the right does not affect a causal model, masked or not.
         ids = jax.vmap(jnp.roll)(input_ids, -jnp.argmax(attention_mask, axis=1))
         ids = jnp.pad(ids, ((0, 0), (0, chunk)))
         lengths = attention_mask.sum(axis=1)
-        places = jnp.arange(width + chunk)
+        positions = jnp.arange(width + chunk)
 
-        def go_on(state: Any) -> Any:
+        def unfinished(state: Any) -> Any:
             return (state[0] < chunk) & ~jnp.all(state[2])
 
         def step(state: Any) -> Any:
             index, ids, done = state
-            mask = (places < (lengths + index)[:, None]).astype(jnp.int32)
-            scores = _logits(bound, parameters, ids, mask)
-            last = jnp.take_along_axis(scores, (lengths + index - 1)[:, None, None], axis=1)[:, 0]
-            sample = None if greedy else _sample_rows(settings, prng_key, rows, last.shape[-1])
-            token = choose(last.astype(jnp.float32), sample, jnp.full(rows, index))
+            mask = (positions < (lengths + index)[:, None]).astype(jnp.int32)
+            logits = _logits(bound, parameters, ids, mask)
+            last = jnp.take_along_axis(logits, (lengths + index - 1)[:, None, None], axis=1)[:, 0]
+            sample_rows = None if greedy else _sample_rows(settings, prng_key, rows, last.shape[-1])
+            token = choose(last.astype(jnp.float32), sample_rows, jnp.full(rows, index))
             ids = ids.at[jnp.arange(rows), lengths + index].set(token)
-            return index + 1, ids, done | jnp.any(token[:, None] == ends, axis=1)
+            return index + 1, ids, done | jnp.any(token[:, None] == eos_ids, axis=1)
 
-        _, ids, _ = lax.while_loop(go_on, step, (0, ids, jnp.zeros(rows, bool)))
+        _, ids, _ = lax.while_loop(unfinished, step, (0, ids, jnp.zeros(rows, bool)))
         return jax.vmap(lambda row, start: lax.dynamic_slice(row, (start,), (chunk,)))(ids, lengths)
 
-    def sampled(parameters: Any, input_ids: Any, attention_mask: Any, how: _Sampling) -> Any:
-        settings = (jnp.float32(how.temperature), jnp.float32(how.top_p), jnp.int32(how.top_k or 1 << 30))
-        return run(parameters, input_ids, attention_mask, settings, how.prng_key, greedy=False)
+    def sample(parameters: Any, input_ids: Any, attention_mask: Any, sampling: _Sampling) -> Any:
+        top_k = jnp.int32(sampling.top_k or 1 << 30)
+        settings = (jnp.float32(sampling.temperature), jnp.float32(sampling.top_p), top_k)
+        return run(parameters, input_ids, attention_mask, settings, sampling.prng_key, greedy=False)
 
     def greedy(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
         return run(parameters, input_ids, attention_mask, None, None, greedy=True)
 
-    return _with_keywords(sampled), greedy
+    return _with_keywords(sample), greedy
 
 
 def _sample_rows(settings: Any, prng_key: Any, rows: int, vocab: int) -> SampleRows:

@@ -58,7 +58,7 @@ class ProcessStream(Iterator[tuple[str, int]]):
         while (step := next(self, None)) is not None:
             self._last = step
         if self._stream.completion is None:
-            raise StreamInterrupted("closed before its answer was complete", partial=self._last[0])
+            raise StreamInterrupted("the stream was closed before its end", partial=self._last[0])
         return self._last
 
     def close(self) -> None:

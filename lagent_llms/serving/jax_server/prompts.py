@@ -1,4 +1,4 @@
-"""How requests to a `JAXServer` become prompts: the formats of its configuration, each open to overriding."""
+"""Format the prompts of a `JAXServer` as its configuration says; each method may be overridden."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InvalidArgument
 from .config import JAXServerConfig
-from .formats import own_formats
+from .formats import formats_of
 
 if TYPE_CHECKING:
     from ...templates import ChatTemplate
@@ -17,17 +17,17 @@ __all__ = ["Prompts"]
 
 
 class Prompts:
-    """Formats prompts as `config` says.
+    """The prompt formatting of `JAXServer`.
 
     Attributes:
-        config: The formats.
+        config: Holds the formats.
     """
 
     config: JAXServerConfig
     _chat_with_system: str | None = None
 
     def format_instruct(self, prompt: str, system: str | None = None) -> str:
-        """The whole prompt of an instruction; without a system message it is the configuration's."""
+        """Format an instruction; ``system=None`` takes the configuration's system message."""
         config = self.config
         return config.instruct_format.format(
             instruct=config.prompt_prefix_instruct + prompt + config.prompt_postfix_instruct,
@@ -37,35 +37,44 @@ class Prompts:
     def format_chat(
         self, prompt: str, history: Sequence[Sequence[str]] | None = None, system: str | None = None
     ) -> str:
-        """The whole prompt of a chat; without a system message it is the configuration's."""
-        config = self.config
-        told = config.system if system is None else system
-        before = config.chat_prefix
-        if told and self._chat_with_system is not None:
-            before = self._chat_with_system.format(system=config.system_prefix + told)
-        elif told:
-            before += config.system_prefix + told
-        past = self.process_chat_history(list(history or ()))
-        return before + past + config.prompt_prefix_chat + prompt + config.prompt_postfix_chat
+        """Format a chat.
 
-    def process_chat_history(self, history: Sequence[Sequence[str]]) -> str:
-        """Earlier (prompt, answer) pairs as text.
+        Args:
+            prompt: The new turn.
+            history: Earlier (prompt, answer) pairs.
+            system: The system message; None takes the configuration's.
 
         Raises:
-            InvalidArgument: An entry that is no pair of texts.
+            InvalidArgument: A `history` entry is not a pair of strings.
+        """
+        config = self.config
+        system = config.system if system is None else system
+        before = config.chat_prefix
+        if system and self._chat_with_system is not None:
+            before = self._chat_with_system.format(system=config.system_prefix + system)
+        elif system:
+            before += config.system_prefix + system
+        earlier_turns = self.process_chat_history(list(history or ()))
+        return before + earlier_turns + config.prompt_prefix_chat + prompt + config.prompt_postfix_chat
+
+    def process_chat_history(self, history: Sequence[Sequence[str]]) -> str:
+        """Format earlier (prompt, answer) pairs with `chat_format`.
+
+        Raises:
+            InvalidArgument: An entry is not a pair of strings.
         """
         for index, pair in enumerate(history):
-            if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(one, str) for one in pair):
+            if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
                 raise InvalidArgument(
-                    f"history[{index}]={str(pair)[:80]}: allowed is a (prompt, answer) pair of texts",
+                    f"history[{index}]={str(pair)[:80]}: allowed is a (prompt, answer) pair of strings",
                     argument="history",
                 )
-        return "".join(self.config.chat_format.format(prompt=one[0], assistant=one[1]) for one in history)
+        return "".join(self.config.chat_format.format(prompt=pair[0], assistant=pair[1]) for pair in history)
 
-    def _use_own_format(self, template: ChatTemplate | None) -> None:
-        """Take the model's own format, if the configuration leaves it open and the model has one."""
+    def _use_template_formats(self, template: ChatTemplate | None) -> None:
+        """Take the formats of the model's chat template, if it has one and the configuration allows it."""
         config, defaults = self.config, JAXServerConfig()
-        formats = own_formats(template) if template is not None and config.contains_auto_format else {}
+        formats = formats_of(template) if template is not None and config.contains_auto_format else {}
         self._chat_with_system = formats.pop("chat_with_system", None)
         if all(getattr(config, name) == getattr(defaults, name) for name in formats):
             self.config = replace(config, **formats)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`JAXServer`: a JAX model behind /instruct, /chat and /status, and behind OpenAI-style routes."""
+"""`JAXServer`: serves a JAX model at /instruct, /chat, /status and the OpenAI-compatible routes."""
 
 from __future__ import annotations
 
@@ -18,40 +18,43 @@ from ...jax_engine import Engine, FunctionEngine, ModelConfig, check_dtype
 from ..app import make_app
 from ..host import Host
 from ..limits import Limits
-from ..metrics import cores, memory
+from ..metrics import available_cores, memory_usage
 from ..pages.mount import PageMount
 from ..pages.source import PageDefaults
 from .config import JAXServerConfig
 from .foreign_model import ForeignModel
 from .forwarding import Forwarding
 from .generation_functions import default_params
-from .native_routes import native_routes
 from .partitioning import check_shapes, read_params
-from .threads import Threads
+from .routes import native_routes
+from .threads import LazyThreadPool
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..pages.pages import Page
+    from ..pages.page import Page
 
 __all__ = ["JAXServer"]
 
 
 class JAXServer(Forwarding, ForeignModel):
-    """A JAX model, with or without HTTP before it. Made by `load` or `load_from_params`.
+    """A JAX model, used in process or served over HTTP. Made by `load` or `load_from_params`.
 
-    Every ``forward_…`` method, `process_chat_history` and `configure_generate_functions` may be overridden;
-    the routes call them.
+    The ``forward_…`` methods, `process_chat_history` and `configure_generate_functions` may be overridden.
 
     Args:
-        engine: What answers; None as long as there is nothing, and every answer is ``{"status": "down"}``.
-        config: None, a dict of updates, or an object with the attributes of `JAXServerConfig`.
-        limits: What the HTTP server lets through.
+        engine: Decodes requests; with None every response is ``{"status": "down"}``.
+        config: None, a dict of changes, or an object with the attributes of `JAXServerConfig`.
+        limits: Limits on HTTP requests; None takes the defaults of `Limits`.
 
     Attributes:
-        config: How it listens, formats and decodes.
-        app: The FastAPI application, to which routes may be added before `fire`.
-        number_of_served_request_until_last_up_time: Requests answered since it was made.
+        config: The configuration.
+        app: The FastAPI application; routes may be added before `fire`.
+        number_of_served_request_until_last_up_time: Number of `forward_…` calls answered so far.
+
+    Raises:
+        ConfigError: `config` has an unknown key, or is not a configuration.
+        InvalidArgument: A value of the configuration is out of range.
     """
 
     def __init__(
@@ -63,39 +66,39 @@ class JAXServer(Forwarding, ForeignModel):
     ) -> None:
         self.config = JAXServerConfig.of(config)
         self.number_of_served_request_until_last_up_time = 0
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._host: Host | None = None
         limits = limits or Limits()
-        threads = Threads(limits.max_requests)
-        self.app = make_app(limits, threads.end, ready=lambda: self.ready, stats=self._stats)
+        threads = LazyThreadPool(limits.max_requests)
+        self.app = make_app(limits, threads.shutdown, ready=lambda: self.ready, stats=self._stats)
         self.app.include_router(native_routes(self, threads))
         if engine is not None:
-            self._answer_with(engine)
+            self._use_engine(engine)
         self._pages = PageMount(self.app, self)
 
     @property
     def page_defaults(self) -> PageDefaults:
-        """What the pages' advanced options say at first."""
+        """Initial values of the pages' advanced options."""
         config = self.config
-        most = min(config.max_new_tokens, config.max_length)
-        return PageDefaults(config.system, config.temperature, most, most)
+        max_new_tokens = min(config.max_new_tokens, config.max_length)
+        return PageDefaults(config.system, config.temperature, max_new_tokens, max_new_tokens)
 
     @property
     def name(self) -> str:
-        """What the model is called; 'no model' when there is none."""
+        """The model's name; 'no model' if none is loaded."""
         return "no model" if self.engine is None else self.engine.path.name
 
     @cached_property
     def gradio_app_chat(self) -> Page:
-        """The chat page, to be launched alone; the HTTP server has it at /gradio_chat."""
-        from ..pages.pages import chat_page
+        """The chat page, to launch without the HTTP server, which serves it at /gradio_chat."""
+        from ..pages.page import chat_page
 
         return chat_page(self)
 
     @cached_property
     def gradio_app_instruct(self) -> Page:
-        """The instruct page, to be launched alone; the HTTP server has it at /gradio_instruct."""
-        from ..pages.pages import instruct_page
+        """The instruct page, to launch without the HTTP server, which serves it at /gradio_instruct."""
+        from ..pages.page import instruct_page
 
         return instruct_page(self)
 
@@ -112,21 +115,24 @@ class JAXServer(Forwarding, ForeignModel):
         *,
         limits: Limits | None = None,
     ) -> JAXServer:
-        """Load a Hugging Face model directory, or a checkpoint of EasyDeL with the model it is for.
+        """Load a Hugging Face model directory, or an EasyDeL checkpoint for `model`.
 
         Args:
-            path: The directory (None is the embedded model), or the checkpoint's file with `model`.
-            model: See `load_from_params`; the arguments up to `init_shape` belong to it.
-            tokenizer: Its tokenizer.
-            config_model: Its configuration.
-            add_params_field: Whether the model wants its parameters as ``{"params": …}``.
-            config: None, a dict of updates, or an object with the attributes of `JAXServerConfig`.
-            init_shape: (batch, length) with which the model tells the shapes of its parameters.
-            limits: What the HTTP server lets through.
+            path: The directory, or with `model` the checkpoint file; None loads the embedded model.
+            model: A model of another library, as in `load_from_params`; None for a directory. The arguments
+                `tokenizer`, `config_model`, `add_params_field` and `init_shape` are used only with a `model`.
+            tokenizer: The model's tokenizer.
+            config_model: The model's configuration.
+            add_params_field: True passes the parameters to the model as ``{"params": …}``.
+            config: None, a dict of changes, or an object with the attributes of `JAXServerConfig`.
+            init_shape: (batch size, length) for ``model.init_weights``, to check the checkpoint's shapes.
+            limits: Limits on HTTP requests; None takes the defaults of `Limits`.
 
         Raises:
-            ModelLoadError: The model cannot be loaded.
-            InvalidArgument: A value of the configuration cannot be used.
+            ModelLoadError: The model or the checkpoint cannot be loaded.
+            ConfigError: `config` has an unknown key, or is not a configuration.
+            InvalidArgument: A value of the configuration is out of range, or `tokenizer` or `config_model`
+                was given without a `model`.
         """
         settings = JAXServerConfig.of(config)
         if model is not None:
@@ -137,17 +143,18 @@ class JAXServer(Forwarding, ForeignModel):
             )
         if tokenizer is not None or config_model is not None:
             raise InvalidArgument(
-                "tokenizer and config_model belong to a model, and model is None: a Hugging Face directory "
+                "tokenizer and config_model need a model, but model=None: a Hugging Face directory "
                 "has its own",
                 argument="model",
             )
         directory = Path(path) if path is not None else EMBEDDED_MODEL
-        limit = ModelConfig.from_directory(directory).max_positions
+        context_len = ModelConfig.from_directory(directory).max_positions
         if settings.max_length == JAXServerConfig.max_length:
-            settings = replace(settings, max_length=min(limit, settings.max_length))
-        elif settings.max_length > limit:
+            settings = replace(settings, max_length=min(context_len, settings.max_length))
+        elif settings.max_length > context_len:
             raise InvalidArgument(
-                f"max_length={settings.max_length}: the model was made for at most {limit} tokens",
+                f"max_length={settings.max_length}: allowed is at most {context_len} (tokens), "
+                "the model's context length",
                 argument="max_length",
             )
         engine = Engine.load(
@@ -173,59 +180,64 @@ class JAXServer(Forwarding, ForeignModel):
         *,
         limits: Limits | None = None,
     ) -> JAXServer:
-        """Serve a model of another library, known by what it can do.
+        """Load a model of another library.
 
         Args:
-            model: Has ``generate`` (as EasyDeL's and transformers' Flax models), or is called for logits.
-            config_model: Its configuration; ``get_partition_rules()`` says how parameters are split.
-            config: None, a dict of updates, or an object with the attributes of `JAXServerConfig`.
-            tokenizer: A tokenizer in the form of transformers'.
-            params: Its parameters, taken as they are; None takes those the model carries.
-            add_params_field: Whether the model wants them as ``{"params": …}``; nnx modules do not.
-            limits: What the HTTP server lets through.
+            model: Has ``generate`` (as EasyDeL's and transformers' Flax models), or returns logits if called.
+            config_model: The model's configuration; its ``get_partition_rules()`` decides how parameters are
+                split over the mesh. None replicates them.
+            config: None, a dict of changes, or an object with the attributes of `JAXServerConfig`.
+            tokenizer: A tokenizer with transformers' interface.
+            params: The model's parameters; None takes those stored in the model.
+            add_params_field: True passes the parameters to the model as ``{"params": …}``; ignored for nnx
+                modules.
+            limits: Limits on HTTP requests; None takes the defaults of `Limits`.
 
         Raises:
-            InvalidArgument: The model cannot generate, or something it needs is missing.
+            ConfigError: `config` has an unknown key, or is not a configuration.
+            InvalidArgument: The model cannot generate, or its tokenizer or parameters are missing.
         """
-        own = default_params(model)
-        given = own if params is None else params
-        if given is None or tokenizer is None:
+        stored = default_params(model)
+        params = stored if params is None else params
+        if params is None or tokenizer is None:
             missing = "tokenizer" if tokenizer is None else "params"
-            raise InvalidArgument(f"{missing}=None: the model needs one, and carries none", argument=missing)
-        wrap = add_params_field and not hasattr(own, "flat_state")
+            raise InvalidArgument(
+                f"{missing}=None: the model stores no {missing}, so this argument is needed", argument=missing
+            )
+        wrap = add_params_field and not hasattr(stored, "flat_state")
         server = cls(None, config, limits=limits)
-        server.shard_params({"params": given} if wrap else given, config_model)
-        server._answer_with(server._foreign_engine(model, tokenizer))
+        server.shard_params({"params": params} if wrap else params, config_model)
+        server._use_engine(server._foreign_engine(model, tokenizer))
         return server
 
     def status(self) -> dict[str, Any]:
-        """What GET /status answers."""
+        """Answer GET /status: configuration, devices, cores, memory in bytes, counters, uptime in seconds."""
         stats = self._stats() if self.ready else None
         return {
             "config": asdict(self.config),
             "devices": [str(device) for device in jax.local_devices()],
             "number_of_backends": jax.local_device_count(),
-            "cores_in_use": cores(),
+            "cores_in_use": available_cores(),
             "status": "Ready" if self.ready else "down",
             "number_of_served_request_until_last_up_time": self.number_of_served_request_until_last_up_time,
             "number_of_served_prompts": stats.requests_served if stats is not None else 0,
             "tokens": stats.completion_tokens if stats is not None else 0,
-            "memory": memory(),
-            "uptime": time.monotonic() - self._began,
+            "memory": memory_usage(),
+            "uptime": time.monotonic() - self._started_at,
         }
 
     def fire(self, *, pages: bool = True) -> None:
-        """Start the HTTP server, in a thread; returns when it answers.
+        """Start the HTTP server in a thread; return once it accepts connections.
 
         Args:
-            pages: Whether /gradio_chat and /gradio_instruct are there, too.
+            pages: True serves /gradio_chat and /gradio_instruct as well.
 
         Raises:
-            MissingDependency: Pages are wanted and gradio is not installed.
-            ServerStartError: It cannot listen there.
+            MissingDependency: `pages` is True and gradio is not installed.
+            ServerStartError: The server cannot listen on the configured address.
         """
         if self._host is None:
-            self._pages.prepare(wanted=pages)
+            self._pages.prepare(enabled=pages)
             level = "info" if self.config.logging else "warning"
             host = Host(self.app, self.config.host, self.config.port, level)
             host.start()
@@ -233,18 +245,18 @@ class JAXServer(Forwarding, ForeignModel):
 
     @property
     def url(self) -> str | None:
-        """Where the HTTP server can be reached; None when it does not run."""
+        """The HTTP server's URL; None while it is stopped."""
         return None if self._host is None else self._host.url
 
     def end(self) -> None:
-        """Stop the HTTP server, once what runs is answered; `fire` may be called again."""
+        """Answer the running requests, then stop the HTTP server; `fire` may start it again."""
         if self._host is not None:
-            self._pages.end()
+            self._pages.shutdown()
             self._host.stop()
             self._host = None
 
     def close(self) -> None:
-        """`end`, and free the model."""
+        """Stop the HTTP server and free the model."""
         self.end()
         self._funcs_generated = False
         if self.engine is not None:

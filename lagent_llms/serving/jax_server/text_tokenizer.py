@@ -1,4 +1,4 @@
-"""A tokenizer in the form of transformers' as the engine wants one."""
+"""Adapt a tokenizer with transformers' interface to the engine's."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from ...templates.jinja import TOKENS, JinjaTemplate
 
 __all__ = ["TextTokenizer"]
 
-#: Most tokens that one character is made of; more that end in U+FFFD do mean it.
-_LONGEST = 16
+#: Most tokens that one character takes; a longer run that still decodes to U+FFFD is taken as that character.
+_MAX_TOKENS_PER_CHARACTER = 16
 
 
 class TextTokenizer:
-    """Text to token ids and back with `inner`.
+    """Converts text to token ids and back with `inner`.
 
     Args:
         inner: Has ``encode(text, add_special_tokens=…)``, ``decode(ids, skip_special_tokens=…)`` and
-            ``eos_token_id``; ``bos_token``, ``bos_token_id`` and ``all_special_ids`` if there are any.
+            ``eos_token_id``; ``bos_token``, ``bos_token_id`` and ``all_special_ids`` are optional.
 
     Attributes:
-        bos_token: Text of the beginning-of-sequence token, None when there is none.
-        eos_ids: Tokens that end an answer.
-        pad_id: What prompts are padded with.
-        template: The model's own chat template, None when it has none.
+        bos_token: Text of the beginning-of-sequence token; None if there is none.
+        add_bos: True if ``encode(add_bos=True)`` puts that token first.
+        eos_ids: Ids of the tokens that end an answer.
+        pad_id: Id of the padding token.
+        template: The model's chat template; None if it has none.
 
     Raises:
-        InvalidArgument: `inner` has no end token, or is no tokenizer.
+        InvalidArgument: `inner` is not a tokenizer, or has no end token.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -40,15 +41,15 @@ class TextTokenizer:
                 argument="tokenizer",
             )
         if eos is None:
-            raise InvalidArgument("tokenizer: it has no end token (eos_token)", argument="tokenizer")
+            raise InvalidArgument("tokenizer: it has no end token (eos_token_id)", argument="tokenizer")
         self._inner = inner
         self.bos_token: str | None = getattr(inner, "bos_token", None)
         self._bos_id: int | None = getattr(inner, "bos_token_id", None)
         self.eos_ids = frozenset([eos] if isinstance(eos, int) else eos)
         pad = getattr(inner, "pad_token_id", None)
         self.pad_id: int = min(self.eos_ids) if pad is None else pad
-        begins = list(inner.encode("a", add_special_tokens=True))[:1] == [self._bos_id]
-        self.add_bos = self._bos_id is not None and begins
+        starts_with_bos = list(inner.encode("a", add_special_tokens=True))[:1] == [self._bos_id]
+        self.add_bos = self._bos_id is not None and starts_with_bos
         source = getattr(inner, "chat_template", None)
         self.template = None if not source else self._template(source)
 
@@ -62,44 +63,46 @@ class TextTokenizer:
         return [self._bos_id, *ids] if add_bos and self.add_bos and self._bos_id is not None else ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """The text of token ids."""
+        """Convert token ids to text."""
         return str(self._inner.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
-    def stream(self, skip_special_tokens: bool = False) -> _Stream:
-        """A new incremental decoder, whose pieces add up to what `decode` gives."""
+    def stream(self, skip_special_tokens: bool = False) -> _IncrementalDecoder:
+        """Make an incremental decoder; its pieces add up to the result of `decode`."""
         special = getattr(self._inner, "all_special_ids", ()) if skip_special_tokens else ()
-        return _Stream(partial(self.decode, skip_special_tokens=skip_special_tokens), frozenset(special))
+        return _IncrementalDecoder(
+            partial(self.decode, skip_special_tokens=skip_special_tokens), frozenset(special)
+        )
 
 
-class _Stream:
-    """Decodes each token together with those of the piece before, whose text is then cut off.
+class _IncrementalDecoder:
+    """Decodes each token together with those of the previous piece, then cuts off that piece's text.
 
-    What ends in half a character is held.
+    Text that ends in an incomplete character is held back.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str], skipped: frozenset[int]) -> None:
-        self._decode, self._skipped = decode, skipped
-        self._before: list[int] = []
+    def __init__(self, decode: Callable[[list[int]], str], skipped_ids: frozenset[int]) -> None:
+        self._decode, self._skipped_ids = decode, skipped_ids
+        self._previous: list[int] = []
         self._new: list[int] = []
 
     def feed(self, ids: Iterable[int]) -> str:
-        """The text that `ids` complete."""
-        return "".join(self._feed(token) for token in ids if token not in self._skipped)
+        """Add tokens; return the text they complete."""
+        return "".join(self._feed(token) for token in ids if token not in self._skipped_ids)
 
     def flush(self) -> str:
-        """The rest, when no more ids come."""
-        return self._release(self._text())
+        """Return the text held back; call it after the last token."""
+        return self._release(self._new_text())
 
     def _feed(self, token: int) -> str:
         self._new.append(token)
-        text = self._text()
-        held = text.endswith("\N{REPLACEMENT CHARACTER}") and len(self._new) < _LONGEST
+        text = self._new_text()
+        held = text.endswith("\N{REPLACEMENT CHARACTER}") and len(self._new) < _MAX_TOKENS_PER_CHARACTER
         return "" if held else self._release(text)
 
-    def _text(self) -> str:
-        return self._decode(self._before + self._new)[len(self._decode(self._before)) :]
+    def _new_text(self) -> str:
+        return self._decode(self._previous + self._new)[len(self._decode(self._previous)) :]
 
     def _release(self, text: str) -> str:
         if self._new:
-            self._before, self._new = self._new, []
+            self._previous, self._new = self._new, []
         return text

@@ -1,4 +1,4 @@
-"""Blocking work for an HTTP request, in a thread; what it generates ends when the client leaves."""
+"""Run the blocking ``forward_…`` methods in threads; a disconnect stops the generations they started."""
 
 from __future__ import annotations
 
@@ -14,84 +14,89 @@ from fastapi import Request
 
 from ..disconnect import cancel_on_disconnect
 
-__all__ = ["Threads", "answer_in_thread", "close_on_disconnect"]
+__all__ = ["LazyThreadPool", "close_on_disconnect", "run_in_thread"]
 
 
-class Threads:
-    """Threads that are made when they are needed, and end when the server does.
+class LazyThreadPool:
+    """A thread pool that is created on first use, again after a shutdown.
 
     Args:
-        most: How many at once.
+        max_workers: Most threads at once.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._pool: ThreadPoolExecutor | None = None
+    def __init__(self, max_workers: int) -> None:
+        self._max_workers = max_workers
+        self._executor: ThreadPoolExecutor | None = None
 
     @property
-    def pool(self) -> ThreadPoolExecutor:
-        """Where to run something."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._most, thread_name_prefix="forward")
-        return self._pool
+    def executor(self) -> ThreadPoolExecutor:
+        """The running pool."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._max_workers, thread_name_prefix="forward")
+        return self._executor
 
-    async def end(self) -> None:
-        """Let the threads go that have nothing to do; new ones are made when they are needed again."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
+    async def shutdown(self) -> None:
+        """End the threads, each once its work is done; does not wait for them."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
 
 
 class _Closable(Protocol):
     def close(self) -> None:
-        """Stop; from any thread, and more than once."""
+        """Stop the generation; callable from any thread and more than once."""
 
 
 class _OpenStreams:
-    """The streams of one request."""
+    """The streams opened while one request is answered; closed together with it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: list[_Closable] = []
-        self._let_go = False
+        self._streams: list[_Closable] = []
+        self._closed = False
 
     def add(self, stream: _Closable) -> None:
         with self._lock:
-            self._held.append(stream)
-            gone = self._let_go
-        if gone:
+            self._streams.append(stream)
+            closed = self._closed
+        if closed:
             stream.close()
 
     def close(self) -> None:
         with self._lock:
-            self._let_go = True
-        for stream in self._held:
+            self._closed = True
+        for stream in self._streams:
             stream.close()
 
 
-_current: contextvars.ContextVar[_OpenStreams | None] = contextvars.ContextVar("leash", default=None)
+_open_streams: contextvars.ContextVar[_OpenStreams | None] = contextvars.ContextVar(
+    "open_streams", default=None
+)
 
 
 def close_on_disconnect(stream: _Closable) -> None:
-    """`stream` ends with the request it is for; does nothing outside of `answer_in_thread`."""
-    leash = _current.get()
-    if leash is not None:
-        leash.add(stream)
+    """Close `stream` when the current request ends; does nothing outside `run_in_thread`."""
+    streams = _open_streams.get()
+    if streams is not None:
+        streams.add(stream)
 
 
-async def answer_in_thread(request: Request, threads: Threads, work: Callable[[Any], Any], data: Any) -> Any:
-    """What ``work(data)`` returns; `work` may also be an ``async def``.
+async def run_in_thread(
+    request: Request, threads: LazyThreadPool, function: Callable[[Any], Any], data: Any
+) -> Any:
+    """Return ``function(data)``, called in a thread, or awaited if `function` is an ``async def``.
 
     Raises:
-        ClientGone: The client left first; what `work` was generating has been stopped.
+        ClientDisconnected: The client disconnected first; the generations started here are stopped.
     """
-    leash = _OpenStreams()
-    _current.set(leash)  # a request has a context of its own
+    streams = _OpenStreams()
+    _open_streams.set(streams)  # each request has a context of its own
     try:
-        if inspect.iscoroutinefunction(work):
-            return await cancel_on_disconnect(request, work(data))
+        if inspect.iscoroutinefunction(function):
+            return await cancel_on_disconnect(request, function(data))
         context = contextvars.copy_context()
-        running = asyncio.get_running_loop().run_in_executor(threads.pool, context.run, work, data)
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(threads.executor, context.run, function, data)
         return await cancel_on_disconnect(request, running)
     finally:
-        leash.close()
+        streams.close()

@@ -1,1 +1,1 @@
-"""The chat and instruct pages, made with gradio."""
+"""The chat and instruct pages, built with gradio."""

@@ -1,4 +1,4 @@
-"""Puts the pages on a server's application when it starts, and takes them off when it ends."""
+"""Mount the pages on a server's application while it runs."""
 
 from __future__ import annotations
 
@@ -16,86 +16,90 @@ from .source import PageSource
 __all__ = ["PageMount"]
 
 
-#: A page asks nobody but its server, whatever a model writes into it: an image's address could tell a secret.
-_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'"
+#: A page fetches from its own server only: an image's address in a model's answer could leak a secret.
+_CONTENT_SECURITY_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'"
 
 
 class PageMount:
-    """The pages of one server, there while its application runs.
+    """The pages of one server, mounted during its application's lifespan.
 
-    They are built at each start, because gradio binds them to the event loop, and because whoever serves
-    nothing should not wait for gradio's import.
+    The pages are built at each start, because gradio binds them to the event loop, and importing gradio takes
+    seconds that a server without pages should not spend.
+
+    Args:
+        app: The server's application, whose lifespan is extended.
+        source: Answers the requests made on the pages.
     """
 
     def __init__(self, app: FastAPI, source: PageSource) -> None:
-        self._wanted = True
+        self._enabled = True
         self._source = source
         self._loop: asyncio.AbstractEventLoop | None = None
         self._routes: list[BaseRoute] = []
-        self._inner = app.router.lifespan_context
+        self._app_lifespan = app.router.lifespan_context
         app.router.lifespan_context = self._lifespan
 
-    def prepare(self, *, wanted: bool) -> None:
-        """Load gradio, if pages are wanted at the next start.
+    def prepare(self, *, enabled: bool) -> None:
+        """Decide whether the next start mounts the pages; import gradio if it does.
 
         Raises:
             MissingDependency: gradio is not installed.
         """
-        self._wanted = wanted
-        if wanted:
-            from . import pages as _  # noqa: F401
+        self._enabled = enabled
+        if enabled:
+            from . import page as _  # noqa: F401
 
-    def end(self) -> None:
-        """Let running answers finish, and free the connections that open pages hold.
+    def shutdown(self) -> None:
+        """Wait for the running generations, then close the connections that open pages hold.
 
-        Without it a server waits, when it ends, for every open page to be closed.
+        Otherwise uvicorn's shutdown would wait until every page is closed.
         """
-        pages: list[Any] = [
+        apps: list[Any] = [
             route.app.app
             for route in self._routes
-            if isinstance(route, Mount) and isinstance(route.app, _Guarded)
+            if isinstance(route, Mount) and isinstance(route.app, _PolicyMiddleware)
         ]
-        for page in pages:
-            page.get_blocks().answers.drain()
-        for page in pages:
+        for app in apps:
+            app.get_blocks().generations.drain()
+        for app in apps:
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(page.stop_event.set)
+                self._loop.call_soon_threadsafe(app.stop_event.set)
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[Any]:
-        async with self._inner(app) as state:
-            if not self._wanted:
+        async with self._app_lifespan(app) as state:
+            if not self._enabled:
                 yield state
                 return
-            from .pages import mount_pages  # here, so that gradio is loaded by who serves pages only
+            from .page import mount_pages  # not at the top: it imports gradio
 
-            # An application of their own first, whose lifespan starts and ends gradio's.
+            # gradio extends the lifespan of the application it is mounted on, so it gets one of its own.
             holder = FastAPI(openapi_url=None)
-            holder.user_middleware = app.user_middleware  # by which gradio knows to leave CORS to `app`
+            holder.user_middleware = app.user_middleware  # gradio then leaves CORS to the one of `app`
             mount_pages(holder, self._source)
             for route in holder.routes:
                 if isinstance(route, Mount):
-                    route.app = _Guarded(route.app)
+                    route.app = _PolicyMiddleware(route.app)
             self._loop, self._routes = asyncio.get_running_loop(), holder.routes
             async with holder.router.lifespan_context(holder):
                 app.router.routes.extend(self._routes)
                 try:
                     yield state
                 finally:
-                    app.router.routes[:] = [one for one in app.router.routes if one not in self._routes]
+                    app.router.routes[:] = [route for route in app.router.routes if route not in self._routes]
                     self._routes = []
 
 
-class _Guarded:
-    """A page that sends the policy with all it sends."""
+class _PolicyMiddleware:
+    """Adds the ``Content-Security-Policy`` header to every response of a page."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def with_policy(message: Any) -> None:
+        async def send_with_policy(message: Any) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Content-Security-Policy"] = _POLICY
+                MutableHeaders(scope=message)["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
             await send(message)
 
-        await self.app(scope, receive, with_policy)
+        await self.app(scope, receive, send_with_policy)

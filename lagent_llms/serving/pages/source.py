@@ -1,4 +1,4 @@
-"""Who answers on the pages: a `JAXServer`, or any backend behind an `LLMSource`."""
+"""The source of the pages' answers: a `JAXServer`, or any backend wrapped in an `LLMSource`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from ...core.base import AsyncBaseLLM
 from ...core.streams import AsyncStream
 from ..disconnect import call_keywords
 
-__all__ = ["LLMSource", "PageDefaults", "PageSource", "Pair", "Pairs"]
+__all__ = ["LLMSource", "PageDefaults", "PageSource", "TextUpdate", "TextUpdates"]
 
-#: (text so far, tokens so far if known), as `JAXServer.process` gives them.
-Pair = tuple[str, "int | None"]
-Pairs = Iterable[tuple[str, int]] | AsyncIterator[Pair]
+#: (text so far, tokens so far; None if unknown), as `JAXServer.process` yields them.
+TextUpdate = tuple[str, "int | None"]
+TextUpdates = Iterable[tuple[str, int]] | AsyncIterator[TextUpdate]
 
 
 @dataclass(frozen=True)
 class PageDefaults:
-    """What the advanced options say at first.
+    """Initial values of a page's advanced options.
 
     Attributes:
         system: The system prompt; '' is none.
-        temperature: Randomness.
+        temperature: Sampling temperature.
         max_new_tokens: Most tokens of an answer.
-        most_new_tokens: The highest value of that.
+        max_new_tokens_limit: The largest value of `max_new_tokens` that a visitor can choose.
     """
 
     system: str
     temperature: float
     max_new_tokens: int
-    most_new_tokens: int
+    max_new_tokens_limit: int
 
 
 class PageSource(Protocol):
-    """Answers what is asked on the pages."""
+    """Answers the requests made on the pages."""
 
     @property
     def name(self) -> str:
-        """What the model is called."""
+        """The model's name, shown on the pages."""
 
     @property
     def page_defaults(self) -> PageDefaults:
-        """What the advanced options say at first."""
+        """Initial values of the advanced options."""
 
     def stream_chat(
         self,
@@ -54,8 +54,8 @@ class PageSource(Protocol):
         temperature: float | None = None,
         *,
         system: str | None = None,
-    ) -> Pairs:
-        """Answer a chat; see `JAXServer.stream_chat`."""
+    ) -> TextUpdates:
+        """Stream the answer to a chat; see `JAXServer.stream_chat`."""
 
     def stream_instruct(
         self,
@@ -64,16 +64,16 @@ class PageSource(Protocol):
         greedy: bool | None = False,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
-    ) -> Pairs:
-        """Answer an instruction; see `JAXServer.stream_instruct`."""
+    ) -> TextUpdates:
+        """Stream the answer to an instruction; see `JAXServer.stream_instruct`."""
 
 
 class LLMSource:
-    """Any backend, for the pages.
+    """Serves any backend on the pages.
 
     Args:
-        llm: Who answers; its template writes the prompts.
-        name: What the model is called.
+        llm: The backend; its template formats the prompts.
+        name: The model's name, shown on the pages.
     """
 
     def __init__(self, llm: AsyncBaseLLM, name: str) -> None:
@@ -83,11 +83,10 @@ class LLMSource:
     @property
     def page_defaults(self) -> PageDefaults:
         """See `PageSource`."""
-        usual = self._llm.params.max_new_tokens
-        most = max(
-            usual, self._llm.context_len or usual
-        )  # of a remote model only the usual is known to be right
-        return PageDefaults("", self._llm.params.temperature, usual, most)
+        max_new_tokens = self._llm.params.max_new_tokens
+        # The context length of a remote model may be unknown; only the default is then known to be valid.
+        limit = max(max_new_tokens, self._llm.context_len or max_new_tokens)
+        return PageDefaults("", self._llm.params.temperature, max_new_tokens, limit)
 
     def stream_chat(
         self,
@@ -98,15 +97,15 @@ class LLMSource:
         temperature: float | None = None,
         *,
         system: str | None = None,
-    ) -> AsyncIterator[Pair]:
+    ) -> AsyncIterator[TextUpdate]:
         """See `PageSource`."""
         messages = [{"role": "system", "content": system}] if system else []
-        for asked, answered in history or ():
-            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        for user, assistant in history or ():
+            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
         messages.append({"role": "user", "content": prompt})
-        given = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature}
-        known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        return _Pairs(self._llm.stream_chat(messages, **known, **call_keywords(self._llm)))
+        options = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature}
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return _StreamUpdates(self._llm.stream_chat(messages, **given, **call_keywords(self._llm)))
 
     def stream_instruct(
         self,
@@ -115,18 +114,18 @@ class LLMSource:
         greedy: bool | None = False,
         max_new_tokens: int | None = None,
         temperature: float | None = None,
-    ) -> AsyncIterator[Pair]:
+    ) -> AsyncIterator[TextUpdate]:
         """See `PageSource`."""
         return self.stream_chat(prompt, None, greedy, max_new_tokens, temperature, system=system)
 
 
-class _Pairs(AsyncIterator[Pair]):
-    """What the pages read of a stream."""
+class _StreamUpdates(AsyncIterator[TextUpdate]):
+    """Text and token count of each chunk of a stream."""
 
     def __init__(self, stream: AsyncStream) -> None:
         self._stream = stream
 
-    async def __anext__(self) -> Pair:
+    async def __anext__(self) -> TextUpdate:
         _, text, n_tokens = await self._stream.__anext__()
         return text, n_tokens
 

@@ -1,4 +1,4 @@
-"""How the pages look: theme, style sheet, icon. Everything comes from this machine, fonts included."""
+"""Theme, style sheet and icon of the pages; all are served locally, fonts included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-__all__ = ["ICON", "looks"]
+__all__ = ["ICON", "theme_options"]
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
@@ -21,15 +21,15 @@ ICON = (
 )
 
 
-def looks() -> dict[str, Any]:
-    """Arguments of `gradio.mount_gradio_app` and of ``launch``."""
+def theme_options() -> dict[str, Any]:
+    """Keyword arguments for `gradio.mount_gradio_app` and `gradio.Blocks.launch`."""
     arguments: dict[str, Any] = {
         "theme": _theme(),
-        "css_paths": Path(__file__).with_name("pages.css"),
+        "css_paths": Path(__file__).with_name("page.css"),
         "footer_links": [],
     }
     if "run_history" in inspect.signature(gr.mount_gradio_app).parameters:  # older releases keep no history
-        arguments["run_history"] = False  # a dialog ends when its page is closed
+        arguments["run_history"] = False  # dialogs are private and must not outlive the page
     return arguments
 
 

@@ -1,7 +1,7 @@
-"""The promises every backend keeps, as a test suite to run against any backend (needs pytest).
+"""Conformance tests: the requirements on every backend, as a pytest suite for any backend.
 
-A `BackendUnderTest` makes the backend, a fixture `subject` gives it, and a subclass of `Conformance`
-is the suite::
+Subclass `BackendUnderTest` to make the backend, return it from a fixture named `subject`, and subclass
+`Conformance` to collect the tests::
 
     from lagent_llms.testing.conformance import Conformance, BackendUnderTest
 
@@ -16,7 +16,7 @@ is the suite::
     class TestMyLLM(Conformance):
         pass
 
-``pytest -p lagent_llms.testing.conformance.table --promises FILE`` writes the table of promises.
+``pytest -p lagent_llms.testing.conformance.table --promises FILE`` writes a table of the outcomes.
 """
 
 import pytest
@@ -24,7 +24,7 @@ import pytest
 for _name in ("answers", "requirement", "sessions", "streams"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
-from .answers import Answers, Batches, Parameters  # noqa: E402  (rewritten from here on)
+from .answers import Answers, Batches, Parameters  # noqa: E402  (after the registration above)
 from .backend import BackendUnderTest  # noqa: E402
 from .calling import Caller  # noqa: E402
 from .requirement import ConformanceTests, requirement  # noqa: E402
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class Conformance(Answers, Parameters, Batches, Streams, StopWords, Sessions):
-    """All promises. Subclass it in a test file with a fixture `subject`."""
+    """All conformance tests. Subclass it in a test file that has a fixture `subject`."""
 
 
 _FORMER_NAMES = {"Promises": ConformanceTests, "Subject": BackendUnderTest, "promise": requirement}

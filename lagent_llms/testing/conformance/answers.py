@@ -1,4 +1,4 @@
-"""ConformanceTests about whole answers, parameters and batches."""
+"""Conformance tests of whole answers, parameters and batches."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Answers", "Batches", "Parameters"]
 
 
 class Answers(ConformanceTests):
-    """ConformanceTests about one answer."""
+    """Tests of one answer."""
 
-    @requirement("chat answers messages, complete tells all about the answer")
+    @requirement("chat answers messages; complete returns the same answer with its metadata")
     def test_complete(self) -> None:
         llm = self.make()
         answer = llm.complete(self.subject.question)
@@ -30,7 +30,7 @@ class Answers(ConformanceTests):
         assert answer.finish_reason == "stop"
         assert answer.usage.completion_tokens > 2
         assert answer.usage.prompt_tokens > 2
-        assert len(answer.token_ids) in (0, answer.usage.completion_tokens)  # not every server tells
+        assert len(answer.token_ids) in (0, answer.usage.completion_tokens)  # not every server reports them
 
     @requirement("generate takes the prompt as it is")
     def test_generate(self) -> None:
@@ -76,8 +76,8 @@ class Answers(ConformanceTests):
         llm = self.make(**given, timeout=1e-6)
         with pytest.raises(LLMError) as caught:
             llm.chat(self.subject.question)
-        shown = "".join((repr(llm.llm), str(llm.llm), str(caught.value), repr(caught.value)))
-        assert not [value for value in given.values() if str(value) in shown]
+        text = "".join((repr(llm.llm), str(llm.llm), str(caught.value), repr(caught.value)))
+        assert not [value for value in given.values() if str(value) in text]
 
     @requirement("the synchronous and the asynchronous class take the same arguments")
     def test_twins(self) -> None:
@@ -90,14 +90,14 @@ class Answers(ConformanceTests):
 
 
 class Parameters(ConformanceTests):
-    """ConformanceTests about parameters: honoured or refused, never dropped."""
+    """Tests of parameters: honoured or refused, never dropped."""
 
     @requirement("max_new_tokens is exact")
     def test_max_new_tokens(self) -> None:
         answer = self.make().complete(self.subject.long_question, max_new_tokens=7)
         assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 7)
 
-    @requirement("ignore_eos goes on after the end token", needs="ignore_eos")
+    @requirement("ignore_eos continues after the end token", needs="ignore_eos")
     def test_ignore_eos(self) -> None:
         answer = self.make().complete(self.subject.question, ignore_eos=True, max_new_tokens=40)
         assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 40)
@@ -123,8 +123,8 @@ class Parameters(ConformanceTests):
 
     def _only_the_best_token(self, **parameter: float) -> None:
         llm = self.make()
-        free = {"temperature": 2.0, "top_k": None, "top_p": 1}
-        assert llm.chat(self.subject.question, **{**free, **parameter}) == llm.chat(self.subject.question)
+        sampling = {"temperature": 2.0, "top_k": None, "top_p": 1}
+        assert llm.chat(self.subject.question, **{**sampling, **parameter}) == llm.chat(self.subject.question)
 
     @requirement("repetition_penalty makes repeating less likely", needs="repetition_penalty")
     def test_repetition_penalty(self) -> None:
@@ -132,7 +132,9 @@ class Parameters(ConformanceTests):
         plain = llm.chat(self.subject.long_question)
         assert llm.chat(self.subject.long_question, repetition_penalty=8.0) != plain
 
-    @requirement("logprobs tells the log-probability of each token and the best others", needs="logprobs")
+    @requirement(
+        "logprobs returns the log-probability of each token and of its best alternatives", needs="logprobs"
+    )
     def test_logprobs(self) -> None:
         llm = self.make_for("logprobs")
         answer = llm.complete(self.subject.question, logprobs=3)
@@ -147,8 +149,8 @@ class Parameters(ConformanceTests):
     @requirement("response_format is honoured or refused", needs="response_format")
     def test_response_format(self) -> None:
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-        asked = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-        self.make_for("response_format").chat(self.subject.question, response_format=asked)
+        json_schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        self.make_for("response_format").chat(self.subject.question, response_format=json_schema)
 
     @requirement("stream=False gives the same answer in one piece", needs="stream")
     def test_without_streaming(self) -> None:
@@ -167,7 +169,7 @@ class Parameters(ConformanceTests):
         assert (asdict(llm.llm.params), asdict(llm.llm.options)) == before
         assert llm.complete(self.subject.long_question).text == plain.text
 
-    @requirement("bad input is refused before anything is sent, by name")
+    @requirement("invalid input is refused before anything is sent, with the argument's name")
     def test_bad_input(self) -> None:
         llm = self.make()
         with pytest.raises(UnknownParameter, match="did you mean 'temperature'"):
@@ -184,7 +186,7 @@ class Parameters(ConformanceTests):
 
 
 class Batches(ConformanceTests):
-    """ConformanceTests about several inputs at once."""
+    """Tests of several inputs at once."""
 
     QUESTIONS = (
         "What is the capital of France?",
@@ -214,27 +216,27 @@ class Batches(ConformanceTests):
         again = pickle.loads(pickle.dumps(caught.value))
         assert (again.index, str(again)) == (1, str(caught.value))
 
-    @requirement("a batch may be larger than what is answered at once")
+    @requirement("a batch may be larger than the number of concurrent requests")
     def test_large_batches(self) -> None:
         llm = self.make()
         assert llm.chat([self.subject.question] * 40) == [llm.chat(self.subject.question)] * 40
 
-    @requirement("the inputs of a batch are answered at once, not one after the other")
+    @requirement("the inputs of a batch run concurrently")
     def test_concurrency(self) -> None:
         if self.subject.running() is None:
             self.outcome = "not seen"
             return
         llm = self.make(ignore_eos=self.honours("ignore_eos"))
-        assert any(self._most_at_once(llm, length) > 1 for length in (100, 300, 900))
+        assert any(self._max_concurrency(llm, length) > 1 for length in (100, 300, 900))
 
-    def _most_at_once(self, llm: Caller, length: int) -> int:
-        """How many of a batch were seen running together, with answers of `length` tokens."""
+    def _max_concurrency(self, llm: Caller, length: int) -> int:
+        """Most generations seen running together during a batch with answers of `length` tokens."""
         dialogs = [self.subject.long_question] * 8
-        calling = threading.Thread(target=llm.chat, args=(dialogs,), kwargs={"max_new_tokens": length})
-        calling.start()
-        most = 0
-        while calling.is_alive() and most < 2:
-            most = max(most, self.subject.running() or 0)
+        thread = threading.Thread(target=llm.chat, args=(dialogs,), kwargs={"max_new_tokens": length})
+        thread.start()
+        maximum = 0
+        while thread.is_alive() and maximum < 2:
+            maximum = max(maximum, self.subject.running() or 0)
             time.sleep(0.005)
-        calling.join()
-        return most
+        thread.join()
+        return maximum

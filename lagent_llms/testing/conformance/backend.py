@@ -1,4 +1,4 @@
-"""What the promises are tested on: how to make the backend under test, and what to ask it."""
+"""`BackendUnderTest`: how the conformance tests make a backend, and which questions they ask it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ __all__ = ["BackendUnderTest"]
 
 
 def user(text: str) -> list[Message]:
-    """A dialog of one message."""
+    """A list of one user message."""
     return [{"role": "user", "content": text}]
 
 
 class BackendUnderTest(ABC):
-    """A backend under test. Any model will do that gives the same answer to the same greedy request.
+    """Makes the backend under test, with any model that repeats its answer to a repeated greedy request.
 
     Attributes:
-        name: What the backend is called in reports; the class's name unless said.
-        defaults: Arguments of every object that is made; what a test asks for comes before them.
+        name: The backend's name in reports; '' takes the name of the class.
+        defaults: Arguments for every object; those of a test override them.
         question: Messages with a short answer of at least three words.
         long_question: Messages with an answer of 30 tokens or more.
         multibyte_question: Messages with an answer outside ASCII.
-        patience: Longest wait, in seconds, for a generation to be stopped at the engine or server.
-        secrets: Arguments that hold a secret, of which nothing may be shown; the backend need not take them.
-        arguments_for: Arguments that a parameter takes to be honoured, by the parameter's name: a backend
-            may have another way for it (``{'logprobs': {'meta_template': None}}``).
+        patience: Longest wait for a generation to stop at the engine or server, in seconds.
+        secrets: Constructor arguments that hold a secret, which no repr and no error may show; those that the
+            backend does not take are skipped.
+        arguments_for: Parameter name to the constructor arguments without which the backend does not support
+            the parameter, such as ``{'logprobs': {'meta_template': None}}``.
     """
 
     name: str = ""
@@ -43,10 +44,15 @@ class BackendUnderTest(ABC):
 
     @abstractmethod
     def make(self, asynchronous: bool, **kwargs: Any) -> BaseLLM | AsyncBaseLLM:
-        """A new object of the backend, or of its asynchronous twin, with these arguments."""
+        """Make an object of the backend, or of its asynchronous twin.
+
+        Args:
+            asynchronous: True makes the asynchronous twin.
+            **kwargs: Constructor arguments.
+        """
 
     def running(self) -> int | None:
-        """How many generations are going on at the engine or server right now; None when nobody can tell."""
+        """Number of generations running at the engine or server now; None if it cannot be measured."""
         return None
 
     def __str__(self) -> str:

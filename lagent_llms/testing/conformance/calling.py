@@ -1,4 +1,4 @@
-"""One way to call a backend, synchronous or not, so that every promise is written once for both."""
+"""`Caller`: call a synchronous or an asynchronous backend in the same way, from synchronous tests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from ...schema import StreamChunk
 
 __all__ = ["Caller"]
 
-#: Nothing a promise asks for takes longer than this, in seconds.
-PATIENCE = 120
+#: Longest time of one call, in seconds.
+CALL_TIMEOUT = 120
 
 
 class Caller:
-    """Calls `llm`; an asynchronous one on an event loop in a thread of its own.
+    """Calls `llm` synchronously; an asynchronous backend runs on an event loop in a thread of its own.
 
-    Methods that are not written here are those of `llm`, called to their end.
+    All other methods are those of `llm`; coroutines are run to their end.
+
+    Args:
+        llm: The backend.
+
+    Attributes:
+        llm: The backend.
+        asynchronous: True if `llm` is asynchronous.
     """
 
     def __init__(self, llm: BaseLLM | AsyncBaseLLM) -> None:
@@ -34,7 +41,7 @@ class Caller:
             self._thread.start()
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_TIMEOUT)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.llm, name)
@@ -44,7 +51,7 @@ class Caller:
 
     @contextmanager
     def stream(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Iterator[Any]]:
-        """An iterator over what a streaming method yields; left early, the stream is closed."""
+        """Iterate over the items of a streaming method; leaving the context closes the stream."""
         stream = getattr(self.llm, method)(*args, **kwargs)
         if not self.asynchronous:
             yield stream
@@ -65,12 +72,12 @@ class Caller:
         self._run(stream.aclose())
 
     def chunks(self, method: str, *args: Any, **kwargs: Any) -> list[StreamChunk]:
-        """Everything a streaming method yields."""
+        """All items of a streaming method."""
         with self.stream(method, *args, **kwargs) as stream:
             return list(stream)
 
     def forget_stream(self, *args: Any, **kwargs: Any) -> None:
-        """Take one step of ``stream_chat`` and let go of it, without closing it."""
+        """Read one chunk of ``stream_chat``, then drop the stream without closing it."""
         if not self.asynchronous:
             next(self.llm.stream_chat(*args, **kwargs))
             return
@@ -81,33 +88,33 @@ class Caller:
         self._run(step())
 
     def give_up_waiting(self, *args: Any, **kwargs: Any) -> None:
-        """Give up ``stream_chat`` while it is waited for: cancel the task, or close it from elsewhere."""
-        begun = threading.Event()
+        """Stop ``stream_chat`` during a read: cancel the task, or close the stream from another thread."""
+        started = threading.Event()
         if self.asynchronous:
 
             async def read() -> None:
                 async for _ in self.llm.stream_chat(*args, **kwargs):
-                    begun.set()
+                    started.set()
 
-            reading = asyncio.run_coroutine_threadsafe(read(), self._loop)
-            assert begun.wait(PATIENCE)
-            reading.cancel()
+            read_task = asyncio.run_coroutine_threadsafe(read(), self._loop)
+            assert started.wait(CALL_TIMEOUT)
+            read_task.cancel()
             return
         stream = self.llm.stream_chat(*args, **kwargs)
 
-        def drain() -> None:
+        def read_all() -> None:
             for _ in stream:
-                begun.set()
+                started.set()
 
-        reader = threading.Thread(target=drain, daemon=True)
+        reader = threading.Thread(target=read_all, daemon=True)
         reader.start()
-        assert begun.wait(PATIENCE)
+        assert started.wait(CALL_TIMEOUT)
         stream.close()
-        reader.join(PATIENCE)
-        assert not reader.is_alive(), "the reader still waits for a closed stream"
+        reader.join(CALL_TIMEOUT)
+        assert not reader.is_alive(), "the reading thread is still blocked after close()"
 
     def shut(self) -> None:
-        """Close the backend; ``close()`` or ``await aclose()``."""
+        """Close the backend, with ``close()`` or ``await aclose()``."""
         if self.asynchronous:
             self._run(self.llm.aclose())
         else:

@@ -1,4 +1,4 @@
-"""A promise: a test, the sentence it proves, and the parameter it takes."""
+"""`requirement` and `ConformanceTests`: a test per requirement, its outcome, and the backend under test."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from ...core.llm import LLMCore
 from ...errors import UnsupportedParameter
 from .backend import BackendUnderTest
-from .calling import PATIENCE, Caller
+from .calling import CALL_TIMEOUT, Caller
 
 __all__ = ["ConformanceTests", "Make", "requirement", "wait_until"]
 
 _Test = TypeVar("_Test", bound=Callable[..., None])
 
-#: A value of each parameter that asks for something, to see it refused.
-ASKING: dict[str, Any] = {
+#: A value of each parameter that is not a no-op, to test that the backend refuses it.
+EFFECTIVE_VALUES: dict[str, Any] = {
     "adapter_name": "x",
     "ignore_eos": True,
     "logprobs": 1,
@@ -37,45 +37,52 @@ ASKING: dict[str, Any] = {
 
 
 class Make(Protocol):
-    """Makes callers of the backend under test, which end with the test."""
+    """Makes callers of the backend under test; they are closed after the test."""
 
     def __call__(self, **kwargs: Any) -> Caller:
-        """A caller of a new object with these arguments, greedy unless they say otherwise."""
+        """Make a caller of a new object with these constructor arguments, greedy by default."""
 
 
 def requirement(sentence: str, *, needs: str | None = None) -> Callable[[_Test], _Test]:
-    """Mark a test as the proof of a promise.
+    """Mark a test as the test of a requirement.
 
     Args:
-        sentence: The promise, for reports.
-        needs: The parameter it is about. A backend that declares it unsupported keeps the promise by
-            refusing it before anything is sent.
+        sentence: The requirement, for reports.
+        needs: The parameter that the requirement is about. A backend that declares it unsupported passes by
+            raising `UnsupportedParameter` before it sends anything.
     """
 
     def decorate(test: _Test) -> _Test:
         @functools.wraps(test)
-        def proof(self: ConformanceTests, *args: Any, **kwargs: Any) -> None:
+        def checked(self: ConformanceTests, *args: Any, **kwargs: Any) -> None:
             if needs is None or self.honours(needs):
                 try:
                     return test(self, *args, **kwargs)
-                except UnsupportedParameter as refusal:  # the model or server behind it cannot
-                    if refusal.parameter != needs:
+                except UnsupportedParameter as error:  # this model or server does not support it
+                    if error.parameter != needs:
                         raise
                     self.outcome = "refused"
                     return None
             with pytest.raises(UnsupportedParameter, match=needs):
-                self.make().chat(self.subject.question, **{needs: ASKING[needs]})
+                self.make().chat(self.subject.question, **{needs: EFFECTIVE_VALUES[needs]})
             self.outcome = "refused"
             return None
 
-        proof.__doc__ = proof.requirement = sentence  # type: ignore[attr-defined]
-        return proof  # type: ignore[return-value]
+        checked.__doc__ = checked.requirement = sentence  # type: ignore[attr-defined]
+        return checked  # type: ignore[return-value]
 
     return decorate
 
 
 class ConformanceTests:
-    """What every group of promises stands on. The fixture `subject` is the user's."""
+    """Base class of the test groups; its fixtures use the fixture `subject`.
+
+    Attributes:
+        subject: The backend under test.
+        make: Makes a caller of the backend, synchronous and asynchronous in turn.
+        make_twin: Makes a caller of the other of the two classes.
+        outcome: 'kept', 'refused' or 'not seen'; reported if the test passes.
+    """
 
     subject: BackendUnderTest
     make: Make
@@ -87,8 +94,8 @@ class ConformanceTests:
         made: list[Caller] = []
 
         def make(asynchronous: bool = request.param, **kwargs: Any) -> Caller:
-            patient = {"temperature": 0, "max_new_tokens": 64, "timeout": PATIENCE}
-            arguments = {**patient, **subject.defaults, **kwargs}
+            base = {"temperature": 0, "max_new_tokens": 64, "timeout": CALL_TIMEOUT}
+            arguments = {**base, **subject.defaults, **kwargs}
             made.append(Caller(subject.make(asynchronous, **arguments)))
             return made[-1]
 
@@ -98,15 +105,15 @@ class ConformanceTests:
         for caller in made:
             caller.close()
         if sentence := getattr(request.function, "requirement", None):
-            told = {"promise": sentence, "subject": str(subject), "outcome": self.outcome}
-            request.node.user_properties += told.items()
+            properties = {"requirement": sentence, "subject": str(subject), "outcome": self.outcome}
+            request.node.user_properties += properties.items()
 
     def honours(self, parameter: str) -> bool:
-        """Whether the backend does not declare `parameter` unsupported."""
+        """True unless the backend declares `parameter` unsupported."""
         return parameter not in type(self.make().llm).unsupported_names()
 
     def make_for(self, parameter: str, **kwargs: Any) -> Caller:
-        """A caller of an object made so that `parameter` is honoured."""
+        """Make a caller of an object that supports `parameter`; see `BackendUnderTest.arguments_for`."""
         return self.make(**{**self.subject.arguments_for.get(parameter, {}), **kwargs})
 
     def prompt(self, llm: LLMCore) -> str:
@@ -115,19 +122,19 @@ class ConformanceTests:
         return llm.template.render(messages) if llm.template is not None else str(messages[-1]["content"])
 
     def nothing_runs(self) -> bool:
-        """Whether the engine or server has nothing to do any more, soon; not seen where nobody can tell."""
+        """True once the engine or server is idle, within `patience`; if unknown, True with 'not seen'."""
         if self.subject.running() is None:
             self.outcome = "not seen"
             return True
         return wait_until(lambda: not self.subject.running(), self.subject.patience)
 
     def something_runs(self) -> bool:
-        """Whether it has something to do, or nobody can tell."""
+        """True if exactly one generation runs, or if unknown."""
         return self.subject.running() in (None, 1)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    """Whether `condition` comes true in time."""
+    """Poll `condition` until it is true or the time is over; return its last value."""
     end = time.monotonic() + seconds
     while not (true := condition()) and time.monotonic() < end:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""ConformanceTests about sessions."""
+"""Conformance tests of sessions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["Sessions"]
 
 TURNS = ("My name is Alice.", "What is the capital of France?", "What is my name?")
 OPEN: dict[str, Any] = {"sequence_start": True, "sequence_end": False}
-GO_ON: dict[str, Any] = {"sequence_start": False, "sequence_end": False}
+CONTINUE: dict[str, Any] = {"sequence_start": False, "sequence_end": False}
 CLOSE: dict[str, Any] = {"sequence_start": False, "sequence_end": True}
 
 
 class Sessions(ConformanceTests):
-    """ConformanceTests about dialogs the backend remembers."""
+    """Tests of sessions."""
 
-    def in_one_piece(self, llm: Any, turns: tuple[str, ...] = TURNS) -> str:
-        """The last answer of a dialog that is told from its beginning at every turn."""
+    def answer_without_session(self, llm: Any, turns: tuple[str, ...] = TURNS) -> str:
+        """The last answer of a dialog whose whole history is sent at every turn."""
         dialog: list[Message] = []
         for text in turns:
             dialog += user(text)
@@ -34,43 +34,43 @@ class Sessions(ConformanceTests):
     @requirement("the turns of a session are one dialog")
     def test_turns(self) -> None:
         llm = self.make()
-        for text, asked in zip(TURNS, (OPEN, GO_ON, CLOSE), strict=True):
-            answer = llm.chat(user(text), session_id=5, **asked)
-        assert answer == self.in_one_piece(llm)
+        for text, options in zip(TURNS, (OPEN, CONTINUE, CLOSE), strict=True):
+            answer = llm.chat(user(text), session_id=5, **options)
+        assert answer == self.answer_without_session(llm)
 
-    @requirement("sessions hold in streams")
+    @requirement("sessions work in streams")
     def test_streams(self) -> None:
         llm = self.make()
-        for text, asked in zip(TURNS, (OPEN, GO_ON, CLOSE), strict=True):
-            *_, last = llm.chunks("stream_chat", user(text), session_id=6, **asked)
-        assert last.text == self.in_one_piece(llm)
+        for text, options in zip(TURNS, (OPEN, CONTINUE, CLOSE), strict=True):
+            *_, last = llm.chunks("stream_chat", user(text), session_id=6, **options)
+        assert last.text == self.answer_without_session(llm)
 
     @requirement("a closed or unknown session is refused")
     def test_closed(self) -> None:
         llm = self.make()
         llm.chat(self.subject.question, session_id=5, **OPEN)
         llm.chat(self.subject.question, session_id=5, **CLOSE)
-        for stranger in (5, 77):
+        for session_id in (5, 77):
             with pytest.raises(SessionClosed):
-                llm.chat(self.subject.question, session_id=stranger, **GO_ON)
+                llm.chat(self.subject.question, session_id=session_id, **CONTINUE)
 
     @requirement("a cancelled turn leaves the session as it was")
     def test_cancelled_turns(self) -> None:
         llm = self.make()
         llm.chat(user(TURNS[0]), session_id=7, **OPEN)
-        with llm.stream("stream_chat", user("My name is Bob."), session_id=7, **GO_ON) as stream:
+        with llm.stream("stream_chat", user("My name is Bob."), session_id=7, **CONTINUE) as stream:
             next(iter(stream))
         answer = llm.chat(user(TURNS[2]), session_id=7, **CLOSE)
-        assert answer == self.in_one_piece(llm, (TURNS[0], TURNS[2]))
+        assert answer == self.answer_without_session(llm, (TURNS[0], TURNS[2]))
 
     @requirement("a turn that fails leaves the session as it was")
     def test_failed_turns(self) -> None:
         llm = self.make()
         llm.chat(user(TURNS[0]), session_id=8, **OPEN)
-        with pytest.raises(Exception):  # noqa: B017  (whichever it is)
-            llm.chat(self.subject.long_question, session_id=8, timeout=1e-6, **GO_ON)
+        with pytest.raises(Exception):  # noqa: B017  (any error)
+            llm.chat(self.subject.long_question, session_id=8, timeout=1e-6, **CONTINUE)
         answer = llm.chat(user(TURNS[2]), session_id=8, **CLOSE)
-        assert answer == self.in_one_piece(llm, (TURNS[0], TURNS[2]))
+        assert answer == self.answer_without_session(llm, (TURNS[0], TURNS[2]))
 
     @requirement("two calls at once on one open session are refused")
     def test_busy(self) -> None:
@@ -78,7 +78,7 @@ class Sessions(ConformanceTests):
         with llm.stream("stream_chat", self.subject.long_question, session_id=9, **OPEN) as stream:
             next(iter(stream))
             with pytest.raises(SessionBusy):
-                llm.chat(self.subject.question, session_id=9, **GO_ON)
+                llm.chat(self.subject.question, session_id=9, **CONTINUE)
 
     @requirement("session_len is checked before anything is sent")
     def test_session_len(self) -> None:
@@ -88,7 +88,7 @@ class Sessions(ConformanceTests):
         llm.chat(self.subject.question, session_id=10, **OPEN)
         with pytest.raises(SessionOutOfLimit, match=f"session_len={limit}"):
             for _ in range(4):
-                llm.chat(self.subject.question, session_id=10, **GO_ON)
+                llm.chat(self.subject.question, session_id=10, **CONTINUE)
         long = [*self.subject.question * 8]
         chunks = llm.chunks("stream_chat", long, session_id=10, on_error="status", **CLOSE)
         assert [tuple(chunk) for chunk in chunks] == [(ModelStatusCode.SESSION_OUT_OF_LIMIT, "", None)]
@@ -99,11 +99,11 @@ class Sessions(ConformanceTests):
         expected = llm.chat(self.subject.question)
         assert llm.chat([self.subject.question] * 6, session_id=4) == [expected] * 6
 
-    @requirement("prompts make sessions too: the new prompt follows what was said")
+    @requirement("generate continues sessions too: the new prompt follows the history")
     def test_prompts(self) -> None:
         llm = self.make(max_new_tokens=12)
         prompt = self.prompt(llm.llm)
         first = llm.complete(prompt, session_id=11, **OPEN)
         second = llm.generate(" And then", session_id=11, **CLOSE)
-        whole = prompt + first.text + (first.stop_word or "") + " And then"
-        assert second == llm.generate(whole)
+        history = prompt + first.text + (first.stop_word or "") + " And then"
+        assert second == llm.generate(history)

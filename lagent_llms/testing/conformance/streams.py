@@ -1,4 +1,4 @@
-"""ConformanceTests about streams and stop words."""
+"""Conformance tests of streams and stop words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["StopWords", "Streams"]
 
 
 class Streams(ConformanceTests):
-    """ConformanceTests about answers that come piece by piece."""
+    """Tests of streamed answers."""
 
     @requirement("the chunks of a stream add up to the answer")
     @pytest.mark.parametrize("which", ["question", "long_question", "multibyte_question"])
@@ -44,7 +44,7 @@ class Streams(ConformanceTests):
         for _, text, _ in self.make().chunks("stream_chat", self.subject.multibyte_question):
             assert "\N{REPLACEMENT CHARACTER}" not in text
 
-    @requirement("stream_generate and stream_text say the same as stream_chat")
+    @requirement("stream_generate and stream_text yield the same text as stream_chat")
     def test_other_streams(self) -> None:
         llm = self.make()
         question, prompt = self.subject.question, self.prompt(llm.llm)
@@ -63,12 +63,12 @@ class Streams(ConformanceTests):
             assert self.something_runs()
         assert self.nothing_runs()
 
-    @requirement("a stream nobody holds any more stops the generation")
+    @requirement("dropping the last reference to a stream stops the generation")
     def test_forgetting(self) -> None:
         self._endless().forget_stream(self.subject.long_question)
         assert self.nothing_runs()
 
-    @requirement("cancelling who waits for a stream stops the generation")
+    @requirement("cancelling a pending read of a stream stops the generation")
     def test_cancelling(self) -> None:
         llm = self._endless()
         expected = llm.chat(self.subject.question, max_new_tokens=8)
@@ -76,7 +76,7 @@ class Streams(ConformanceTests):
         assert self.nothing_runs()
         assert llm.chat(self.subject.question, max_new_tokens=8) == expected
 
-    @requirement("timeouts hold in streams, and stop the generation; their errors pickle")
+    @requirement("timeouts apply to streams and stop the generation; their errors pickle")
     def test_timeouts(self) -> None:
         llm = self.make()
         with pytest.raises(TimeoutExceeded) as caught:
@@ -111,9 +111,9 @@ class Streams(ConformanceTests):
 
 
 class StopWords(ConformanceTests):
-    """ConformanceTests about stop words, whatever pieces an answer comes in."""
+    """Tests of stop words, however an answer is split into chunks."""
 
-    @requirement("a stop word never shows, nor the beginning of one; the answer tells which it was")
+    @requirement("no chunk holds a stop word or the beginning of one; the answer reports the stop word")
     def test_never_shown(self) -> None:
         llm = self.make()
         text = llm.chat(self.subject.question)
@@ -134,7 +134,7 @@ class StopWords(ConformanceTests):
         expected = text[: min(text.index(word) for word in words)]
         assert llm.chat(self.subject.question, stop_words=words) == expected
 
-    @requirement("what only looks like a stop word is shown")
+    @requirement("text that only begins like a stop word is kept")
     def test_flushed(self) -> None:
         llm = self.make()
         text = llm.chat(self.subject.question)

@@ -1,4 +1,4 @@
-"""A page of a `JAXServer` in a real Chromium, handled as its reader does."""
+"""Open and operate a page in a real Chromium."""
 
 import contextlib
 import subprocess
@@ -8,8 +8,8 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[3]
 PHONE, DESKTOP = (390, 844), (1280, 800)
-#: Milliseconds that anything may take; every wait ends as soon as it can.
-PATIENCE = 120_000
+#: Longest wait of one step, in milliseconds.
+TIMEOUT = 120_000
 
 
 @contextlib.contextmanager
@@ -27,15 +27,19 @@ def chromium():
 
 
 class Reader:
-    """One open page; `complaints` is what its console says, `elsewhere` what it fetched from other hosts.
+    """One open page.
 
     Args:
-        browser: Where it is opened.
-        url: Its address.
-        size: Width and height of the window.
-        dark: Whether the reader prefers dark colours.
-        sharp: Whether the screen has two pixels where others have one.
-        password: What is typed when the browser asks for one.
+        browser: The browser.
+        url: The page's URL.
+        size: Width and height of the window, in pixels.
+        dark: True prefers the dark colour scheme.
+        sharp: True doubles the pixel density.
+        password: The password for HTTP basic authentication; None sends none.
+
+    Attributes:
+        complaints: Errors and warnings of the page's console.
+        elsewhere: URLs that the page fetched from other hosts.
     """
 
     def __init__(self, browser, url, size=DESKTOP, *, dark=False, sharp=False, password=None):
@@ -48,7 +52,7 @@ class Reader:
             http_credentials={"username": "me", "password": password} if password else None,
         )
         self.page = page = self.context.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         self.complaints, self.elsewhere = [], []
         home = "/".join(url.split("/")[:3])
         page.on(
@@ -67,27 +71,27 @@ class Reader:
             self.elsewhere.append(url)
 
     def ask(self, text):
-        """Write `text` and press Submit; does not wait for the answer."""
+        """Enter `text` and press Submit; do not wait for the answer."""
         self.page.fill("#prompt textarea", text)
         self.page.click("#submit")
 
     def answer(self, text):
-        """Ask, wait for the end, and return the answer."""
+        """Submit `text`, wait for the end and return the answer."""
         self.forget_note()
         self.ask(text)
         self.note()
         return self.said()
 
     def forget_note(self):
-        """Mark the note that is there as old, so that `note` waits for the next one."""
+        """Mark the current note as old, so that `note` waits for the next one."""
         self.page.evaluate("document.querySelectorAll('#note p').forEach(p => p.classList.add('old'))")
 
     def note(self):
-        """The next note, which tells that an answer has ended."""
+        """Wait for the next note, which marks the end of an answer."""
         return self.page.wait_for_selector("#note p:not(.old, .running)").inner_text()
 
     def said(self):
-        """The text of the newest answer; '' when there is none."""
+        """The text of the newest answer; '' if there is none."""
         return self.page.evaluate(
             """() => {
                 const box = document.querySelector('#answer textarea')
@@ -98,7 +102,7 @@ class Reader:
         )
 
     def several_lengths(self, how_many=4, longer=0):
-        """Lengths of the answer while it is being written, each longer than the one before."""
+        """Lengths of the growing answer, in characters, each larger than the one before."""
         lengths = [longer]
         while len(lengths) <= how_many:
             self.page.wait_for_function(
@@ -126,11 +130,11 @@ class Reader:
             self.page.press(f"#{name} input[type=number]", "Tab")
 
     def overflow(self):
-        """Pixels by which the page is wider than the window."""
+        """Width of the page beyond the window, in pixels."""
         return self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
     def settle(self):
-        """Wait until nothing moves, with the pointer and the focus nowhere."""
+        """Remove pointer and focus, and wait for all animations to end."""
         self.page.mouse.move(0, 0)
         self.page.evaluate("document.activeElement.blur()")
         self.page.wait_for_function("document.getAnimations().every(one => one.playState != 'running')")

@@ -1,4 +1,4 @@
-"""One engine, one server before it, and a look at what runs on it."""
+"""Shared fixtures: one engine, one server over it, and polling."""
 
 import time
 
@@ -28,7 +28,7 @@ def wait_until():
     def wait(condition, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, "it did not come about"
+            assert time.monotonic() < end, "the condition did not come true in time"
             time.sleep(0.02)
 
     return wait

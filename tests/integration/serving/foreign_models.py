@@ -1,4 +1,4 @@
-"""Small models as other libraries have them, and what they would say."""
+"""Small models with the interfaces of other libraries, and their expected answers."""
 
 import types
 
@@ -11,12 +11,12 @@ VOCAB, WIDTH = 1024, 16
 
 
 def mixed(hidden):
-    """A causal mix of places: each sees the mean of those up to it."""
+    """A causal mix of positions: the mean of the hidden states up to each."""
     return jnp.cumsum(hidden, axis=1) / jnp.arange(1, hidden.shape[1] + 1)[:, None]
 
 
 def continued(logits, input_ids, mask, count, temperature, key):
-    """Left-padded prompts and `count` new tokens each, in the form of transformers' Flax `generate`."""
+    """Continue left-padded prompts by `count` tokens; return what transformers' Flax `generate` does."""
     rows, width = input_ids.shape
     lengths = mask.sum(axis=1)
     ids = jnp.pad(jax.vmap(jnp.roll)(input_ids, lengths - width), ((0, 0), (0, count)))
@@ -31,7 +31,7 @@ def continued(logits, input_ids, mask, count, temperature, key):
 
 
 class Called(nnx.Module):
-    """An nnx module that is called for logits."""
+    """An nnx module that returns logits when called."""
 
     def __init__(self, rngs):
         self.embed = nnx.Embed(VOCAB, WIDTH, rngs=rngs)
@@ -44,7 +44,7 @@ class Called(nnx.Module):
 
 
 class Generating(Called):
-    """An nnx module with a `generate` of its own that takes plain settings."""
+    """An nnx module with a `generate` that takes plain settings."""
 
     def generate(self, input_ids, attention_mask, max_new_tokens, do_sample, temperature=1.0, prng_key=None):
         temperature = temperature if do_sample else None
@@ -62,7 +62,7 @@ class _Network(linen.Module):
 
 
 class Pretrained:
-    """As EasyDeL's and transformers' Flax models: parameters come with each call."""
+    """A model like EasyDeL's and transformers' Flax models: parameters are passed to each call."""
 
     def __init__(self):
         self.module = _Network()
@@ -87,7 +87,7 @@ class Pretrained:
 
 
 def greedy(logits, ids, count, ends):
-    """What a model says after `ids`, token by token, and why it stops."""
+    """The greedy continuation of `ids`, computed token by token, and its finish reason."""
     ids, new = list(ids), []
     while len(new) < count:
         token = int(logits(jnp.array([ids]))[0, -1].argmax())

@@ -1,4 +1,4 @@
-"""`lagent-llms serve` as a user starts it, called by the openai package, LangChain and curl."""
+"""`lagent-llms serve`, called by the openai package, LangChain, smolagents and curl."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ ANSWER = "The capital of France is Paris."
 
 @contextlib.contextmanager
 def serving(*arguments):
-    """The address that ``lagent-llms serve`` says it listens on, and its whole greeting."""
+    """The URL that ``lagent-llms serve`` listens on, and its whole banner."""
     command = [*SERVE, "--port", "0", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         lines = []
@@ -43,10 +43,10 @@ def jax():
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory):
-    """The same command before a remote backend: lmdeploy's own api_server."""
+    """The same command over a remote backend: lmdeploy's own api_server."""
     file = tmp_path_factory.mktemp("remote") / "llm.yaml"
     with lmdeploy_peer.api_server() as peer:
-        # Tools are written by our template: lmdeploy's needs a parser of its own for them.
+        # Our template formats the tools: lmdeploy's own needs a tool parser configured.
         named = f"type: LMDeployClient\nurl: {peer.url}\nmodel_name: {lmdeploy_peer.NAME}\n"
         file.write_text(f"{named}meta_template: internlm2-lagent\n")
         with serving("--config", str(file), "--model", "embedded") as found:
@@ -60,59 +60,59 @@ def url(request):
 
 @pytest.fixture(scope="module")
 def python():
-    """The Python where other people's clients and agents are installed."""
+    """The Python of the environment with third-party clients and agents."""
     subprocess.run(["sh", str(ROOT / "scripts/peer"), "openai-clients"], check=True)
     return ROOT / ".venv-openai-clients/bin/python"
 
 
 @pytest.mark.parametrize("framework", ["langchain", "smolagents"])
-def test_an_agent_of_another_framework_with_a_tool(url, python, framework):
+def test_an_agent_of_another_framework(url, python, framework):
     script = ROOT / "examples" / f"{framework}_agent.py"
-    told = subprocess.run(
+    done = subprocess.run(
         [python, script, "What is 231 * 17?", "--url", f"{url}/v1"],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert told.returncode == 0, told.stderr
-    assert "3927" in told.stdout
-    assert told.stdout.strip().endswith("231 * 17 = 3927.")
+    assert done.returncode == 0, done.stderr
+    assert "3927" in done.stdout
+    assert done.stdout.strip().endswith("231 * 17 = 3927.")
 
 
 def test_the_openai_package_and_langchain(url, python):
     script = ROOT / "tests/peers/openai-clients/ask.py"
-    told = subprocess.run(
+    done = subprocess.run(
         [python, script, f"{url}/v1", "embedded"], capture_output=True, text=True, timeout=300
     )
-    assert told.returncode == 0, told.stderr
-    answers = json.loads(told.stdout)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
     assert answers.pop("models") == ["embedded"]
     assert set(answers.values()) == {ANSWER}
 
 
-def test_curl_as_the_greeting_says(url, request):
+def test_the_curl_command_of_the_banner(url, request):
     kind = "jax" if url == request.getfixturevalue("jax")[0] else "remote"
-    greeting = request.getfixturevalue(kind)[1]
-    command = greeting[greeting.index("  curl") : greeting.index("\n\n  from openai")]
+    banner = request.getfixturevalue(kind)[1]
+    command = banner[banner.index("  curl") : banner.index("\n\n  from openai")]
     command = command.replace("curl", "curl -s").replace('"messages"', '"temperature": 0, "messages"')
-    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert json.loads(told.stdout)["choices"][0]["message"]["content"] == ANSWER
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == ANSWER
 
 
-def test_the_openai_example_of_the_greeting(jax):
-    """The lines it prints run as they are."""
+def test_the_openai_example_of_the_banner(jax):
+    """The printed lines run unchanged."""
     subprocess.run(["sh", str(ROOT / "scripts/peer"), "openai-clients"], check=True)
-    greeting = jax[1]
-    lines = greeting[greeting.index("  from openai") : greeting.index("\n\nCtrl-C")]
+    banner = jax[1]
+    lines = banner[banner.index("  from openai") : banner.index("\n\nCtrl-C")]
     code = (
         textwrap.dedent(lines).replace("client.chat", "print(client.chat", 1) + ".choices[0].message.content)"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [ROOT / ".venv-openai-clients/bin/python", "-c", code], capture_output=True, text=True, check=False
     )
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.strip()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 def refused(*arguments):
@@ -122,12 +122,12 @@ def refused(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "99999"], "99999"),
+        (["--port", "99999"], "--port=99999"),
         (["--config", "/no/such/file.yaml"], "no/such/file"),
         (["--set", "temprature=1"], "did you mean 'temperature'"),
     ],
 )
-def test_what_cannot_be_served_is_told_in_a_line(arguments, message):
+def test_errors_are_one_line(arguments, message):
     code = "from lagent_llms.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, "serve", *arguments],
@@ -141,7 +141,7 @@ def test_what_cannot_be_served_is_told_in_a_line(arguments, message):
     assert "Traceback" not in done.stderr
 
 
-def test_two_of_one_port_are_told():
+def test_a_port_in_use_is_reported():
     with serving() as (url, _):
         port = url.rpartition(":")[2]
         done = refused("--port", port)

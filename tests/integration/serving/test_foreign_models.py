@@ -1,4 +1,4 @@
-"""`JAXServer` over models of other libraries: nnx, linen, EasyDeL's and transformers' ways."""
+"""`JAXServer` with models of other libraries: nnx, linen, and the interfaces of EasyDeL and transformers."""
 
 import copy
 import functools
@@ -65,7 +65,7 @@ def served(request, tokenizer):
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
-def test_greedy_is_what_the_model_says(served, tokenizer, count):
+def test_greedy_equals_the_model_s_argmax(served, tokenizer, count):
     server, logits = served
     expected, _ = greedy(logits, tokenizer.encode(PROMPT), count, {tokenizer.eos_token_id})
     text, n_tokens = server.process(PROMPT, greedy=True, max_new_tokens=count).result()
@@ -73,7 +73,7 @@ def test_greedy_is_what_the_model_says(served, tokenizer, count):
     assert text == tokenizer.decode(expected)
 
 
-def test_steps_of_an_answer(served):
+def test_a_stream_yields_one_step_per_chunk(served):
     server, _ = served
     pairs = list(server.process(PROMPT, greedy=True, max_new_tokens=20))
     assert len(pairs) >= 3
@@ -81,8 +81,7 @@ def test_steps_of_an_answer(served):
     assert all(later[0].startswith(earlier[0]) for earlier, later in zip(pairs, pairs[1:], strict=False))
 
 
-def test_an_end_token_anywhere_ends_the_answer(served, tokenizer):
-    """Not only as a chunk's last token."""
+def test_an_end_token_inside_a_chunk_ends_the_answer(served, tokenizer):
     server, logits = served
     third = greedy(logits, tokenizer.encode(PROMPT), 3, {tokenizer.eos_token_id})[0][2]
     ending = copy.deepcopy(tokenizer)
@@ -117,7 +116,7 @@ def test_temperature_is_honoured(served):
     assert ask(server, "/instruct", cold)[2] == ask(server, "/instruct", first)[2]
 
 
-def test_requests_take_turns(served):
+def test_concurrent_requests(served):
     server, _ = served
     expected = server.process(PROMPT, True).result()
     found = []
@@ -131,7 +130,7 @@ def test_requests_take_turns(served):
     assert found == [expected] * 8
 
 
-def test_what_generation_functions_cannot_do_is_refused(served):
+def test_unsupported_parameters_are_refused(served):
     server, _ = served
     model = type(server.model).__name__
     status, _, answer = ask(server, "/v1/completions", {"model": model, "prompt": "a", "logprobs": 2})
@@ -140,7 +139,7 @@ def test_what_generation_functions_cannot_do_is_refused(served):
         server.process("word " * 200).result()
 
 
-def test_generate_takes_and_gives_rows_of_ids(served, tokenizer):
+def test_generate_continues_a_batch(served, tokenizer):
     server, logits = served
     ids = tokenizer.encode(PROMPT)
     rows, mask = np.array([ids, ids]), np.ones((2, len(ids)), np.int32)
@@ -151,8 +150,8 @@ def test_generate_takes_and_gives_rows_of_ids(served, tokenizer):
     assert np.asarray(server.generate(server.params, rows, mask)).shape == (2, 8)
 
 
-def test_generation_functions_of_ones_own(tokenizer):
-    """EasyDeL's example, as its documentation has it."""
+def test_an_override_of_configure_generate_functions(tokenizer):
+    """The example of EasyDeL's documentation."""
 
     class Mine(JAXServer):
         def configure_generate_functions(self, model, tokenizer):
@@ -166,7 +165,7 @@ def test_generation_functions_of_ones_own(tokenizer):
             tokenizer.truncation_side = "right"
             self.tokenizer = copy.deepcopy(tokenizer)
 
-            def made(**settings):
+            def make(**settings):
                 @functools.partial(jax.jit, in_shardings=(self.rules, Ps(), Ps()), out_shardings=(Ps()))
                 def generate(parameters, input_ids, attention_mask):
                     input_ids = jax.lax.with_sharding_constraint(input_ids, Ps(("dp", "fsdp")))
@@ -188,15 +187,15 @@ def test_generation_functions_of_ones_own(tokenizer):
 
                 return generate
 
-            self.greedy_generate_function = made(do_sample=False)
-            self.generate_function = made(do_sample=True, top_p=self.config.top_p, top_k=self.config.top_k)
+            self.greedy_generate_function = make(do_sample=False)
+            self.generate_function = make(do_sample=True, top_p=self.config.top_p, top_k=self.config.top_k)
             self._funcs_generated = True
 
     server, logits = of_pretrained(copy.deepcopy(tokenizer), Mine)
     with server:
         expected, _ = greedy(logits, tokenizer.encode(PROMPT), 20, {tokenizer.eos_token_id})
         assert server.process(PROMPT, greedy=True).result() == (tokenizer.decode(expected), len(expected))
-        assert server.process(PROMPT).result()[1] > 0  # the temperature the functions were made with
+        assert server.process(PROMPT).result()[1] > 0  # with the configuration's temperature
         with pytest.raises(UnsupportedParameter, match="takes no temperature"):
             server.process(PROMPT, temperature=2.0).result()
 
@@ -235,7 +234,7 @@ def test_a_checkpoint_of_easydel(tokenizer, tmp_path):
         JAXServer.load(**{**arguments, "path": tmp_path / "gone"})
 
 
-def test_what_is_missing_is_told(tokenizer):
+def test_missing_arguments_are_reported(tokenizer):
     model = Called(nnx.Rngs(0))
     with pytest.raises(InvalidArgument, match="tokenizer"):
         JAXServer.load_from_params(model=model, config=CONFIG)

@@ -19,7 +19,7 @@ def server():
     server.close()
 
 
-def test_process_in_both_forms(server):
+def test_process_iterated_and_as_a_result(server):
     pairs = list(server.process(string="hello my name is", greedy=True, max_new_tokens=8))
     text, count = server.process(string="hello my name is", greedy=True, max_new_tokens=8).result()
     assert pairs[-1] == (text, count)
@@ -29,7 +29,7 @@ def test_process_in_both_forms(server):
     assert text == reference.generate("hello my name is")
 
 
-def test_instruct_over_http_is_instruct_without(server):
+def test_instruct_is_the_same_over_http_and_in_process(server):
     asked = {"prompt": "Say hello.", "system": "Be brief.", "greedy": True}
     status, _, answer = ask(server, "/instruct", asked)
     assert status == 200
@@ -42,7 +42,7 @@ def test_a_missing_system_is_not_the_text_none(server):
     assert "None" not in server.forward_instruct_non_api("Hi", None, True)["input"]
 
 
-def test_chat_over_http_is_chat_without(server):
+def test_chat_is_the_same_over_http_and_in_process(server):
     history = [["hello", "Hi."]]
     status, _, answer = ask(server, "/chat", {"prompt": "Who are you?", "history": history, "greedy": True})
     assert status == 200
@@ -83,14 +83,14 @@ def test_status_counts(server):
         ("/chat", {"prompt": "Hi", "history": [["a", "b", "c"]]}),
     ],
 )
-def test_bad_input_is_told_and_the_server_goes_on(server, path, body):
+def test_invalid_input_is_400_and_the_server_stays_up(server, path, body):
     status, _, answer = ask(server, path, body)
     assert status == 400
     assert answer["error"]["message"]
     assert ask(server, "/instruct", {"prompt": "Hi", "greedy": True})[0] == 200
 
 
-def test_an_override_answers(server):
+def test_the_route_calls_an_override(server):
     class Mine(JAXServer):
         def forward_instruct(self, data):
             return {"mine": data.prompt}
@@ -115,7 +115,7 @@ def test_a_configuration_from_none_a_dict_or_an_object():
         JAXServerConfig(instruct_format="{nothing}")
 
 
-def test_generate_takes_and_gives_rows_of_ids(server):
+def test_generate_continues_a_batch(server):
     tokenizer = server.engine.tokenizer
     prompts = [tokenizer.encode(text, add_bos=True) for text in ("hello my name is", "Once upon a")]
     width = max(map(len, prompts))

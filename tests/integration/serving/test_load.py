@@ -1,4 +1,4 @@
-"""Many requests at once, bodies that do not come, clients that leave: nobody is stalled, nothing is held."""
+"""Concurrency, incomplete bodies and disconnecting clients: no request stalls and no resource leaks."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ from .test_openai_api import ANSWER, ENDLESS, QUESTION, ask, chat, events
 
 
 def in_threads(work, items):
-    """What `work` returns for each item, all at once."""
+    """Call `work` for every item concurrently; return the results."""
     found = [None] * len(items)
 
     def run(index, item):
@@ -32,7 +32,7 @@ def in_threads(work, items):
 
 
 def opened(server, path, body):
-    """A connection whose request was sent, and its answer not read."""
+    """A connection that has sent a request and not read the response."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     return connection
@@ -52,29 +52,29 @@ def test_far_more_requests_than_slots(server, engine):
 
 
 def test_requests_share_their_steps(server, engine, monkeypatch):
-    """Eight answers cost hardly more calls of the model than one."""
+    """Eight answers take hardly more decoding steps than one."""
     runner = engine._worker._runner
-    rows = []
+    batch_sizes = []
     decode = runner.decode
-    monkeypatch.setattr(runner, "decode", lambda batch: rows.append(len(batch)) or decode(batch))
+    monkeypatch.setattr(runner, "decode", lambda batch: batch_sizes.append(len(batch)) or decode(batch))
     body = {**ENDLESS, "max_tokens": 200}
     answers = in_threads(lambda _: ask(server, "/v1/completions", body)[2], range(8))
     assert {answer["usage"]["completion_tokens"] for answer in answers} == {200}
-    assert max(rows) == 8
-    assert sum(rows) / len(rows) > 4
+    assert max(batch_sizes) == 8
+    assert sum(batch_sizes) / len(batch_sizes) > 4
 
 
 def test_a_short_answer_does_not_wait_for_long_ones(server, engine, wait_until):
     long = [opened(server, "/v1/completions", ENDLESS) for _ in range(7)]
     wait_until(lambda: engine.stats().slots_in_use == 7)
     assert chat(server)[2]["choices"][0]["message"]["content"] == ANSWER
-    assert engine.stats().slots_in_use == 7  # they were running all the time
+    assert engine.stats().slots_in_use == 7  # the long ones never paused
     for connection in long:
         connection.close()
     wait_until(lambda: engine.stats().slots_in_use == 0)
 
 
-def test_a_conversation_computes_only_what_is_new(server):
+def test_a_conversation_computes_only_its_new_tokens(server):
     messages = [{"role": "user", "content": "My name is Alice, and my favourite colour is green."}]
     first = chat(server, messages=messages)[2]
     messages += [first["choices"][0]["message"], {"role": "user", "content": "What is my name?"}]
@@ -84,7 +84,7 @@ def test_a_conversation_computes_only_what_is_new(server):
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] >= known - 2
 
 
-def test_a_megabyte_is_refused_and_stalls_nobody(server):
+def test_a_megabyte_prompt_is_refused_and_stalls_no_stream(server):
     with_stream = opened(server, "/v1/completions", {**ENDLESS, "max_tokens": 1500, "stream": True})
     huge = {"model": "embedded", "prompt": "word " * 200_000}
     refusals = in_threads(lambda _: ask(server, "/v1/completions", huge), range(3))
@@ -98,14 +98,14 @@ def test_a_megabyte_is_refused_and_stalls_nobody(server):
 
 @pytest.fixture
 def strict(engine):
-    """A server that waits for nobody, and takes little."""
+    """A server with low limits."""
     limits = Limits(max_body=1000, body_seconds=0.5, max_requests=2)
     with Host(openai_app(AsyncJAXPipeline(engine=engine, temperature=0), "embedded", limits)) as host:
         yield host, limits
 
 
-def spoken(host, data, *more):
-    """The status line that answers bytes."""
+def status_line(host, data, *more):
+    """Send raw bytes; return the status line of the response."""
     address = (urlsplit(host.url).hostname, urlsplit(host.url).port)
     with socket.create_connection(address, timeout=60) as connection:
         for part in (data, *more):
@@ -116,30 +116,30 @@ def spoken(host, data, *more):
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
-def test_a_body_that_stops_halfway_is_not_waited_for(strict, wait_until):
+def test_an_incomplete_body_times_out(strict, wait_until):
     host, limits = strict
-    assert b" 408 " in spoken(host, HEAD + b'Content-Length: 500\r\n\r\n{"model": ')
+    assert b" 408 " in status_line(host, HEAD + b'Content-Length: 500\r\n\r\n{"model": ')
     wait_until(lambda: limits.in_flight == 0)
     assert chat(host)[0] == 200
 
 
-def test_a_body_without_a_length_is_limited_as_well(strict):
+def test_a_chunked_body_is_limited_as_well(strict):
     host, _ = strict
     chunk = b"190\r\n" + b"x" * 400 + b"\r\n"
-    assert b" 413 " in spoken(host, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk, chunk, chunk)
+    assert b" 413 " in status_line(host, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk, chunk, chunk)
     assert chat(host)[0] == 200
 
 
-def test_what_is_no_http_is_400(strict):
+def test_bytes_that_are_not_http_are_400(strict):
     host, _ = strict
-    assert b" 400 " in spoken(host, b"hello\r\n\r\n")
+    assert b" 400 " in status_line(host, b"hello\r\n\r\n")
     assert chat(host)[0] == 200
 
 
 @pytest.fixture(scope="module")
 def native(engine):
     server = JAXServer(engine, {"host": "127.0.0.1", "port": 0, "max_new_tokens": 1500})
-    # Nothing ends these answers before their limit: the model does not know the format.
+    # A format that the model does not know: its answers run to the token limit.
     server.config.instruct_format = "{system}{instruct}"
     server.fire()
     yield server
@@ -165,25 +165,25 @@ def test_forty_native_requests_at_once(native, engine):
     assert len({answer["response"] for _, _, answer in answers}) == 1
 
 
-def test_leaving_clients_leave_nothing(server, engine, wait_until):
-    """A hundred streams, each left after its first bytes."""
+def test_disconnecting_clients_leak_nothing(server, engine, wait_until):
+    """A hundred streams, each closed after its first bytes."""
     threads = threading.active_count()
 
     body = {"model": "embedded", "messages": QUESTION, "ignore_eos": True, "max_tokens": 2000, "stream": True}
 
-    def leave(_):
+    def disconnect(_):
         connection = opened(server, "/v1/chat/completions", body)
         connection.getresponse().read(10)
         connection.close()
 
     for _ in range(4):
-        in_threads(leave, range(25))
+        in_threads(disconnect, range(25))
     wait_until(lambda: engine.stats().slots_in_use + engine.stats().waiting == 0)
     wait_until(lambda: threading.active_count() <= threads)
     assert chat(server)[2]["choices"][0]["message"]["content"] == ANSWER
 
 
-def test_the_end_finishes_what_runs_and_fire_begins_anew(engine, wait_until):
+def test_end_finishes_running_requests_and_fire_restarts(engine, wait_until):
     server = JAXServer(engine, {"host": "127.0.0.1", "port": 0})
     server.fire()
     first = server.url

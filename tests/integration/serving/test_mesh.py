@@ -1,4 +1,4 @@
-"""A server on a mesh of several (virtual) devices answers what it answers on one."""
+"""A server on a mesh of several virtual devices gives the same answers as on one device."""
 
 import json
 import os
@@ -58,8 +58,8 @@ def expected():
 @pytest.mark.parametrize(
     ("shape", "part", "cache"),
     [
-        ((1, -1, 1), 1 / 4, 1),  # the default: parameters split over all devices
-        ((1, 1, 3), 1 / 3, 1 / 3),  # three heads of keys and values
+        ((1, -1, 1), 1 / 4, 1),  # the default: all devices on "fsdp"
+        ((1, 1, 3), 1 / 3, 1 / 3),  # three key-value heads
         ((2, 2, 1), 1 / 2, 1 / 2),
     ],
 )
@@ -84,15 +84,15 @@ from lagent_llms import JAXServer
 
 with JAXServer.load(config={"max_length": 256, "mesh_axes_shape": (1, -1, 1)}) as server:
     assert jax.device_count() == 4 and jax.local_device_count() == 2
-    with open(sys.argv[3], "w") as told:  # not stdout: XLA's threads write there, too
+    with open(sys.argv[3], "w") as answers:  # not stdout: XLA's threads write there as well
         for question in ("What is the capital of France?", "What is 2 + 3?")[int(sys.argv[2]):]:
-            print(server.forward_instruct_non_api(question, None, True)["response"], file=told)
+            print(server.forward_instruct_non_api(question, None, True)["response"], file=answers)
     jax.experimental.multihost_utils.sync_global_devices("the end")
 """
 
 
-def test_every_host_of_a_job_serves_on_its_own(expected, tmp_path):
-    """Two processes of one jax.distributed job, each asked something else."""
+def test_every_host_of_a_job_serves_independently(expected, tmp_path):
+    """Two processes of one jax.distributed job, with different requests."""
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     coordinator = f"127.0.0.1:{check_port('127.0.0.1', 0)}"
     answers = [tmp_path / "first", tmp_path / "second"]
@@ -106,8 +106,8 @@ def test_every_host_of_a_job_serves_on_its_own(expected, tmp_path):
         )
         for number, file in enumerate(answers)
     ]
-    told = [host.communicate(timeout=400)[0] for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], told
+    outputs = [host.communicate(timeout=400)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
     first, second = (file.read_text().splitlines() for file in answers)
     assert first[0] == expected["response"]
     assert first[1:] == second != []

@@ -1,4 +1,4 @@
-"""What a server tells of itself: /metrics, /status, /health, and a server that is down."""
+"""/metrics, /status and /health, servers without a model, and invalid configurations."""
 
 import gc
 import threading
@@ -15,7 +15,7 @@ from .test_openai_api import ENDLESS, ask, chat
 LOCAL = {"host": "127.0.0.1", "port": 0}
 
 
-def figures(server):
+def metrics(server):
     status, headers, text = ask(server, "/metrics")
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=")
@@ -25,34 +25,34 @@ def figures(server):
 
 def test_metrics(server, wait_until):
     chat(server)
-    before = figures(server)
+    before = metrics(server)
     answer = chat(server)[2]
     chat(server, max_tokens=-1)
-    after = figures(server)
+    after = metrics(server)
 
-    def grown(name):
+    def increase(name):
         return after[name] - before.get(name, 0)
 
     route = '{route="/v1/chat/completions"'
-    assert grown(f'lagent_requests_total{route},status="200"}}') == 1
-    assert grown(f'lagent_requests_total{route},status="400"}}') == 1
-    assert grown(f"lagent_request_seconds_count{route}}}") == 2
-    assert grown(f"lagent_first_byte_seconds_count{route}}}") == 2
-    assert grown("lagent_completion_tokens_total") == answer["usage"]["completion_tokens"]
-    assert grown("lagent_prompt_tokens_total") == answer["usage"]["prompt_tokens"]
+    assert increase(f'lagent_requests_total{route},status="200"}}') == 1
+    assert increase(f'lagent_requests_total{route},status="400"}}') == 1
+    assert increase(f"lagent_request_seconds_count{route}}}") == 2
+    assert increase(f"lagent_first_byte_seconds_count{route}}}") == 2
+    assert increase("lagent_completion_tokens_total") == answer["usage"]["completion_tokens"]
+    assert increase("lagent_prompt_tokens_total") == answer["usage"]["prompt_tokens"]
     assert after["process_resident_memory_bytes"] > 1 << 20
     running = opened(server, "/v1/completions", ENDLESS)
-    wait_until(lambda: figures(server)["lagent_slots_in_use"] == 1)
-    assert figures(server)["lagent_requests_in_flight"] == 1
+    wait_until(lambda: metrics(server)["lagent_slots_in_use"] == 1)
+    assert metrics(server)["lagent_requests_in_flight"] == 1
     running.close()
-    wait_until(lambda: figures(server)["lagent_slots_in_use"] == 0)
+    wait_until(lambda: metrics(server)["lagent_slots_in_use"] == 0)
 
 
-def test_paths_that_do_not_exist_make_no_figures(server):
+def test_unknown_paths_share_one_metric(server):
     for number in range(20):
         assert ask(server, f"/nothing/{number}")[0] == 404
     assert "/nothing" not in ask(server, "/metrics")[2]
-    assert figures(server)['lagent_requests_total{route="other",status="404"}'] == 20
+    assert metrics(server)['lagent_requests_total{route="other",status="404"}'] == 20
 
 
 def test_status(engine):
@@ -72,7 +72,7 @@ def test_status(engine):
     server.end()
 
 
-def test_cores_where_the_platform_knows_no_affinity(engine, monkeypatch):
+def test_cores_on_a_platform_without_affinity(engine, monkeypatch):
     monkeypatch.delattr(psutil.Process, "cpu_affinity")
     assert JAXServer(engine, LOCAL).status()["cores_in_use"] == psutil.cpu_count()
 
@@ -112,7 +112,7 @@ def test_a_seed_repeats_a_run_and_not_an_answer():
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({"port": 70000}, "port=70000"),
         ({"port": "2059"}, "port='2059'"),
@@ -126,24 +126,24 @@ def test_a_seed_repeats_a_run_and_not_an_answer():
         ({"mesh_axes_shape": (64, 1, 1)}, "devices"),
         ({"logging": "yes"}, "logging='yes'"),
         ({"seed": -1}, "seed=-1"),
-        ({"chat_format": "{nobody}"}, "chat_format"),
+        ({"chat_format": "{unknown}"}, "chat_format"),
         ({"contains_auto_format": None}, "contains_auto_format=None"),
     ],
 )
-def test_a_wrong_configuration_fails_before_anything_is_loaded(config, told, monkeypatch):
+def test_an_invalid_configuration_fails_before_the_model_is_loaded(config, message, monkeypatch):
     monkeypatch.setattr("lagent_llms.jax_engine.engine.load_weights", None)
-    with pytest.raises(InvalidArgument, match=told):
+    with pytest.raises(InvalidArgument, match=message):
         JAXServer.load(config=config)
 
 
 @pytest.mark.parametrize("config", [5, "port", object()])
-def test_what_is_no_configuration(config):
+def test_objects_that_are_not_a_configuration(config):
     with pytest.raises(ConfigError):
         JAXServerConfig.of(config)
 
 
-def test_the_limit_of_the_model_is_told():
-    """The default of 2048 gives way to a shorter model."""
+def test_max_length_and_max_new_tokens():
+    """The default `max_length` of 2048 can be lowered, and limits `max_new_tokens`."""
     with JAXServer.load(config={**LOCAL, "max_length": 64}) as server:
         assert server.engine.max_len == server.config.max_length == 64
         _, count = server.process("Once upon a time", greedy=True).result()
@@ -153,7 +153,7 @@ def test_the_limit_of_the_model_is_told():
     assert JAXServerConfig().max_length == 2048
 
 
-def test_bad_arguments_in_python_are_told(engine):
+def test_invalid_arguments_in_python(engine):
     server = JAXServer(engine, LOCAL)
     with pytest.raises(InvalidArgument, match="prompt"):
         server.forward_instruct_non_api("")

@@ -1,4 +1,4 @@
-"""The OpenAI-style routes over real HTTP, spoken to byte by byte."""
+"""The OpenAI-compatible routes over real HTTP."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ ANSWER = "The capital of France is Paris."
 
 
 def ask(server, path, body=None, headers=None, method=None):
-    """Status, headers and JSON (or text) of one request; `body` is sent as JSON unless it is bytes."""
+    """Send a request; return status, headers, and JSON or text. `body` is sent as JSON unless it is bytes."""
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
     data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     sent = {"Content-Type": "application/json", **(headers or {})}
@@ -82,7 +82,7 @@ def test_logprobs(server):
     assert all(len(item["top_logprobs"]) == 2 and item["logprob"] <= 0 for item in content)
 
 
-def test_logprobs_come_with_the_tokens_of_a_stream(server):
+def test_each_chunk_of_a_stream_has_its_logprobs(server):
     chunks = events(chat(server, logprobs=True, top_logprobs=2, stream=True)[2])
     found = [chunk["choices"][0].get("logprobs") for chunk in chunks]
     assert sum(map(bool, found[:-1])) >= 2  # not all with the last one
@@ -91,7 +91,7 @@ def test_logprobs_come_with_the_tokens_of_a_stream(server):
     assert [item["token"] for item in content] == [item["token"] for item in whole]
 
 
-def test_which_stop_word_ended_it(server):
+def test_stop_reason_is_the_stop_word(server):
     for stream in (False, True):
         answer = chat(server, stop=["Rome", " Paris"], stream=stream)[2]
         choice = (events(answer)[-1] if stream else answer)["choices"][0]
@@ -99,7 +99,7 @@ def test_which_stop_word_ended_it(server):
     assert chat(server)[2]["choices"][0]["stop_reason"] in (None, "<|im_end|>")
 
 
-def test_completions_say_what_the_pipeline_says(server, engine):
+def test_completions_equal_those_of_the_pipeline(server, engine):
     prompts = ["Once upon a time", "The sun is"]
     expected = JAXPipeline(engine=engine, temperature=0, max_new_tokens=12).generate(prompts)
     body = {"model": "embedded", "prompt": prompts, "max_tokens": 12, "temperature": 0}
@@ -111,7 +111,7 @@ def test_completions_say_what_the_pipeline_says(server, engine):
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "message"),
     [
         (b"{no json", 400, "JSON"),
         (b"\xff\xfe", 400, ""),
@@ -120,10 +120,18 @@ def test_completions_say_what_the_pipeline_says(server, engine):
         ({"model": "embedded", "messages": []}, 400, "messages"),
         ({"model": "embedded", "messages": [{"content": "hello"}]}, 400, "role"),
         ({"model": "other", "messages": QUESTION}, 404, "other"),
-        ({"model": "embedded", "messages": QUESTION, "max_tokens": -1}, 400, "max_new_tokens"),
+        ({"model": "embedded", "messages": QUESTION, "max_tokens": -1}, 400, "max_tokens=-1"),
         ({"model": "embedded", "messages": QUESTION, "max_tokens": "many"}, 400, "max_tokens"),
-        ({"model": "embedded", "messages": QUESTION, "max_tokens": 10**9}, 400, "1 to 2048"),
-        ({"model": "embedded", "messages": QUESTION, "max_completion_tokens": 4000}, 400, "1 to 2048"),
+        (
+            {"model": "embedded", "messages": QUESTION, "max_tokens": 10**9},
+            400,
+            "max_tokens=1000000000: allowed are 1 to 2048",
+        ),
+        (
+            {"model": "embedded", "messages": QUESTION, "max_completion_tokens": 4000},
+            400,
+            "max_completion_tokens=4000",
+        ),
         ({"model": "embedded", "messages": [*QUESTION, 5]}, 400, "messages"),
         ([], 400, ""),
         ({"model": "embedded", "messages": QUESTION, "temperature": -1}, 400, "temperature"),
@@ -141,15 +149,21 @@ def test_completions_say_what_the_pipeline_says(server, engine):
         ({"model": "embedded", "messages": QUESTION, "tools": [{"type": "\ud83d"}]}, 400, "half a char"),
         ({"model": "embedded", "messages": QUESTION, "tool_choice": "\ud83d"}, 400, "half a char"),
         ({"model": "embedded", "messages": QUESTION, "stop": ["\ud83d"]}, 400, "half a char"),
+        ({"model": "embedded", "messages": QUESTION, "stop": [""]}, 400, "stop=['']"),
+        (
+            {"model": "embedded", "messages": QUESTION, "logprobs": True, "top_logprobs": 21},
+            400,
+            "top_logprobs=21",
+        ),
         ({"model": "embedded", "messages": QUESTION, "user": "\ud83d", "n": "\ud83d"}, 400, "n="),
         ({"model": "embedded\ud83d", "messages": QUESTION}, 400, "model"),
         ({"model": "embedded", "messages": QUESTION, "\ud83d": 1}, 400, "unicode"),
     ],
 )
-def test_bad_input_is_told_and_the_server_goes_on(server, body, status, told):
+def test_invalid_input_is_refused_and_the_server_stays_up(server, body, status, message):
     got, _, answer = ask(server, "/v1/chat/completions", body)
     assert got == status
-    assert told in answer["error"]["message"]
+    assert message in answer["error"]["message"]
     assert ask(server, "/health")[0] == 200
     assert chat(server)[2]["choices"][0]["message"]["content"] == ANSWER
 
@@ -158,7 +172,7 @@ def test_a_refused_stream_has_the_right_status(server):
     assert chat(server, stream=True, messages=[{"role": "user", "content": "word " * 20_000}])[0] == 400
 
 
-def test_a_half_sent_body_holds_nothing(server, engine):
+def test_a_half_sent_body_blocks_nothing(server, engine):
     host, port = urlsplit(server.url).hostname, urlsplit(server.url).port
     with socket.create_connection((host, port)) as half:
         half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
@@ -169,7 +183,7 @@ ENDLESS = {"model": "embedded", "prompt": "Once upon a time", "ignore_eos": True
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_its_slot(server, engine, wait_until, stream):
+def test_a_client_that_disconnects_frees_its_slot(server, engine, wait_until, stream):
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
     body = json.dumps({**ENDLESS, "stream": stream})
     served = engine.stats().completion_tokens
@@ -180,7 +194,7 @@ def test_a_client_that_leaves_frees_its_slot(server, engine, wait_until, stream)
     assert engine.stats().completion_tokens - served < 2000
 
 
-def test_a_full_queue_and_a_key_and_the_end(engine, wait_until):
+def test_api_key_full_queue_and_shutdown(engine, wait_until):
     limits = Limits(api_key="secret", max_requests=1)
     key = {"Authorization": "Bearer secret"}
     host = Host(openai_app(AsyncJAXPipeline(engine=engine, temperature=0), "embedded", limits))
@@ -196,7 +210,7 @@ def test_a_full_queue_and_a_key_and_the_end(engine, wait_until):
     status, headers, _ = ask(host, "/v1/completions", body, key)
     assert status == 429
     assert int(headers["retry-after"]) >= 1
-    host.stop()  # what runs is finished
+    host.stop()  # finishes the running request
     first.join()
     status, _, answer = got[0]
     assert status == 200
@@ -204,7 +218,7 @@ def test_a_full_queue_and_a_key_and_the_end(engine, wait_until):
     assert not host.running
 
 
-def test_only_pages_of_this_machine_may_call(server):
+def test_cors_allows_localhost_only_by_default(server):
     asked = {"Access-Control-Request-Method": "POST"}
     _, headers, _ = ask(
         server, "/v1/models", headers={**asked, "Origin": "http://localhost:3000"}, method="OPTIONS"
@@ -216,7 +230,7 @@ def test_only_pages_of_this_machine_may_call(server):
     assert "access-control-allow-origin" not in headers
 
 
-def test_pages_of_others_may_call_if_they_are_named(engine):
+def test_cors_allows_the_origins_of_the_limits(engine):
     limits = Limits(origins=["https://example.org"])
     with Host(openai_app(AsyncJAXPipeline(engine=engine), "embedded", limits)) as host:
         for origin, allowed in (

@@ -1,4 +1,4 @@
-"""The pages in a real browser, on the embedded model: asked, streamed, stopped, cleared, closed."""
+"""The pages in a real browser, on the embedded model: submit, stream, stop, clear, close."""
 
 import base64
 import subprocess
@@ -32,7 +32,7 @@ $$x^2$$
 
 
 class Talkative(JAXServer):
-    """Goes on after the end of an answer, until it has all its tokens."""
+    """Ignores end tokens: every answer has all its tokens."""
 
     def process(self, string, greedy=False, max_new_tokens=None, *, temperature=None):
         if "break down" in string:
@@ -54,23 +54,23 @@ class Talkative(JAXServer):
 
 
 class Endless(Talkative):
-    """Begins again when it has all its tokens: whoever presses Stop has all the time they need."""
+    """Restarts each answer at its end, so that a test can press Stop at any time."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.begun = []
 
     def begin(self, string, max_new_tokens):
-        self.begun.append(Again(lambda: super(Endless, self).begin(string, max_new_tokens)))
+        self.begun.append(Restarting(lambda: super(Endless, self).begin(string, max_new_tokens)))
         return self.begun[-1]
 
     def at_rest(self):
-        """Whether all are closed; between two answers of one the engine has nothing to do, either."""
+        """True if all answers are closed and the engine is idle, which it is between two answers as well."""
         return all(one.closed for one in self.begun) and self.engine.stats().slots_in_use == 0
 
 
-class Again:
-    """One answer after the other, until it is closed."""
+class Restarting:
+    """One answer after the other until it is closed."""
 
     def __init__(self, begin):
         self.begin, self.stream, self.closed = begin, begin(), False
@@ -123,7 +123,7 @@ def endless():
 
 @pytest.fixture
 def opened(browser):
-    """Opens pages; none of them may complain or call a foreign host."""
+    """Opens pages; fails the test if one logs errors or fetches from another host."""
     readers = []
 
     def opened(server, page, *args, **kwargs):
@@ -157,7 +157,7 @@ def test_an_instruction(server, opened):
     assert instruct.page.input_value("#prompt textarea") == "What is the capital of Norway?"
 
 
-def test_the_pages_lead_to_each_other(server, opened):
+def test_the_pages_link_to_each_other(server, opened):
     reader = opened(server, "chat")
     reader.page.click("nav >> text=Instruct")
     reader.page.wait_for_url("**/gradio_instruct/")
@@ -178,7 +178,7 @@ def test_advanced_options(server, opened, page):
 
 
 @pytest.mark.parametrize("page", ["chat", "instruct"])
-def test_an_answer_is_seen_growing_and_stop_stops_the_engine(endless, opened, wait_until, page):
+def test_an_answer_grows_and_stop_stops_the_engine(endless, opened, wait_until, page):
     reader, engine = opened(endless, page), endless.engine
     reader.ask("Tell me a story.")
     lengths = reader.several_lengths()
@@ -209,7 +209,7 @@ def test_clear_empties_the_page_and_stops_the_engine(endless, opened, wait_until
     reader.page.wait_for_selector("#submit:not([disabled])")
     assert reader.page.input_value("#prompt textarea") == ""
     assert reader.page.inner_text("#note").strip() == ""
-    reader.ask("Tell me a story.")  # it goes on working
+    reader.ask("Tell me a story.")  # the page still works
     reader.several_lengths(2)
     reader.page.click("#stop")
     reader.note()
@@ -226,7 +226,7 @@ def test_closing_the_page_stops_the_engine(endless, browser, wait_until):
     assert endless.engine.stats().completion_tokens == written
 
 
-def test_readers_do_not_stop_each_other(endless, opened, wait_until):
+def test_visitors_do_not_stop_each_other(endless, opened, wait_until):
     first, second = opened(endless, "chat"), opened(endless, "chat")
     first.ask("Tell me a story.")
     second.ask("Tell me another story.")
@@ -242,18 +242,18 @@ def test_readers_do_not_stop_each_other(endless, opened, wait_until):
 
 
 @pytest.mark.parametrize("page", ["chat", "instruct"])
-def test_what_cannot_be_answered_is_told(server, opened, page):
+def test_an_invalid_message_is_reported(server, opened, page):
     reader = opened(server, page)
     reader.answer("  ")
     assert reader.note().startswith("Write a")
     too_long = "word " * 5000
     reader.answer(too_long)
     assert "too long" in reader.note()
-    assert reader.page.input_value("#prompt textarea").strip() == too_long.strip()  # nothing written is lost
+    assert reader.page.input_value("#prompt textarea").strip() == too_long.strip()  # the text is kept
     assert "Paris" in reader.answer("What is the capital of France?")
 
 
-def test_a_fault_in_the_middle_keeps_what_arrived(endless, opened, caplog):
+def test_a_fault_during_an_answer_keeps_the_text(endless, opened, caplog):
     reader = opened(endless, "chat")
     assert reader.answer("Please break down.") == "Half an ans"
     assert "could not answer" in reader.note()
@@ -261,16 +261,16 @@ def test_a_fault_in_the_middle_keeps_what_arrived(endless, opened, caplog):
     assert reader.page.is_enabled("#submit")
 
 
-def test_what_a_model_writes_reaches_no_other_host(endless, browser):
+def test_an_answer_cannot_fetch_from_another_host(endless, browser):
     reader = Reader(browser, f"{endless.url}/gradio_chat")
     reader.answer("Show everything.")
     assert reader.page.wait_for_selector("#answer .bot-row code, #answer .bot-row pre").is_visible()
     reader.page.wait_for_selector("#answer .bot-row .katex")
     assert reader.page.title() != "taken"
     assert reader.page.query_selector("#answer img")
-    (told,) = reader.complaints
-    assert "evil.example" in told
-    assert "blocked" in told
+    (complaint,) = reader.complaints
+    assert "evil.example" in complaint
+    assert "blocked" in complaint
     assert reader.elsewhere == []
     reader.close()
 
@@ -291,7 +291,7 @@ def test_nothing_is_wider_than_the_window(server, opened, page, size, dark):
     assert shade < 150 if dark else shade > 600
 
 
-def test_the_end_waits_for_answers_and_not_for_pages(browser):
+def test_end_waits_for_generations_and_not_for_open_pages(browser):
     server = Talkative.load(config=config(max_compile_tokens=8, max_new_tokens=300))
     server.fire()
     reader = Reader(browser, f"{server.url}/gradio_chat")
@@ -304,7 +304,7 @@ def test_the_end_waits_for_answers_and_not_for_pages(browser):
     assert not ending.is_alive()
     assert server.url is None
     reader.close()
-    server.fire()  # and begins anew
+    server.fire()  # a restart
     reader = Reader(browser, f"{server.url}/gradio_chat")
     reader.ask("Tell me a story.")
     assert reader.note() == "300 tokens"
@@ -331,8 +331,8 @@ def test_the_served_backend_has_a_page(server, browser, tmp_path, backend):
     file = tmp_path / "llm.yaml"
     settings = f"url: {server.url}\nmodel_name: embedded\n" if backend == "LMDeployClient" else ""
     file.write_text(f"type: {backend}\ntemperature: 0\nmax_new_tokens: 40\n{settings}")
-    with serving("--config", str(file), "--model", "embedded") as (url, greeting):
-        assert f"{url}/gradio_chat" in greeting
+    with serving("--config", str(file), "--model", "embedded") as (url, banner):
+        assert f"{url}/gradio_chat" in banner
         reader = Reader(browser, f"{url}/gradio_chat")
         assert reader.answer("What is the capital of France?") == "The capital of France is Paris."
         assert "Nora" in reader.answer("My name is Nora.")
@@ -343,16 +343,16 @@ def test_the_served_backend_has_a_page(server, browser, tmp_path, backend):
         reader.page.wait_for_selector("#submit:not([disabled])")
         reader.option("system", "You are Luna, a helpful assistant.")
         assert "Luna" in reader.answer("Who are you?")
-    reader.close()  # only now: the server has ended although the page was open
+    reader.close()  # only now: the server stopped although the page was open
 
 
-def test_a_key_is_asked_for_as_a_password(server, browser):
+def test_the_api_key_is_the_password_of_a_page(server, browser):
     locked = JAXServer(server.engine, config(max_new_tokens=50), limits=Limits(api_key="pass:wörd"))
     locked.fire()
     for headers in ({}, {"Authorization": "Basic !"}, {"Authorization": "Basic bWU6d3Jvbmc="}):
-        status, told, _ = ask(locked, "/gradio_chat/", headers=headers)
+        status, response_headers, _ = ask(locked, "/gradio_chat/", headers=headers)
         assert status == 401
-        assert told["www-authenticate"].startswith("Basic")
+        assert response_headers["www-authenticate"].startswith("Basic")
     sent = base64.b64encode("me:pass:wörd".encode()).decode()
     assert ask(locked, "/status", headers={"Authorization": f"Basic {sent}"})[0] == 401  # pages only
     reader = Reader(browser, f"{locked.url}/gradio_chat", password="pass:wörd")

@@ -1,4 +1,4 @@
-"""Lists of prompts to /v1/completions: bounded, and all of them end with the request."""
+"""Lists of prompts to /v1/completions: limits, failures, disconnects."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def completions(host, prompts):
     return ask(host, "/v1/completions", {"model": "model", "prompt": prompts})
 
 
-def test_a_prompt_that_fails_ends_the_others():
+def test_a_failing_prompt_cancels_the_others():
     def script(request):
         return [0.2, LLMError("broken")] if request.prompt == "bad" else ["x", 600.0, "y"]
 
@@ -28,7 +28,7 @@ def test_a_prompt_that_fails_ends_the_others():
         assert llm.open == 0
 
 
-def test_an_empty_prompt_is_refused_before_any_is_answered():
+def test_an_empty_prompt_is_refused_before_generation():
     llm = AsyncScriptedLLM()
     with Host(openai_app(llm, "model")) as host:
         status, _, answer = completions(host, ["hello", ""])
@@ -37,12 +37,12 @@ def test_an_empty_prompt_is_refused_before_any_is_answered():
     assert llm.requests == []
 
 
-def test_no_more_at_once_than_the_backend_allows():
-    most = 0
+def test_concurrency_is_limited_by_the_backend():
+    maximum = 0
 
     def script(request):
-        nonlocal most
-        most = max(most, llm.open + 1)
+        nonlocal maximum
+        maximum = max(maximum, llm.open + 1)
         return [0.01, f"<{request.prompt}>"]
 
     llm = AsyncScriptedLLM(script, max_concurrency=4)
@@ -50,19 +50,19 @@ def test_no_more_at_once_than_the_backend_allows():
     with Host(openai_app(llm, "model")) as host:
         _, _, answer = completions(host, prompts)
     assert [choice["text"] for choice in answer["choices"]] == [f"<{prompt}>" for prompt in prompts]
-    assert most == 4
+    assert maximum == 4
 
 
 @pytest.fixture
 def limited():
-    """A server with room for five; it is long silent when it is asked to wait."""
+    """A server for at most five requests; the prompt "wait" blocks for minutes."""
     limits = Limits(max_requests=5, retry_after=3)
     llm = AsyncScriptedLLM(lambda request: [600.0] if request.prompt == "wait" else "ok", timeout=3600)
     with Host(openai_app(llm, "model", limits)) as host:
         yield host, llm, limits
 
 
-def test_a_list_that_never_fits_is_refused(limited, wait_until):
+def test_a_list_over_the_limit_is_refused(limited, wait_until):
     host, llm, limits = limited
     assert completions(host, ["hi"] * 5)[0] == 200
     status, _, answer = completions(host, ["hi"] * 6)
@@ -72,7 +72,7 @@ def test_a_list_that_never_fits_is_refused(limited, wait_until):
     wait_until(lambda: limits.in_flight == 0)
 
 
-def test_each_prompt_of_a_list_has_its_place_in_the_queue(limited, wait_until):
+def test_each_prompt_of_a_list_counts_as_a_request(limited, wait_until):
     host, llm, limits = limited
     running = opened(host, "/v1/completions", {"model": "model", "prompt": ["wait"] * 3})
     wait_until(lambda: limits.in_flight == llm.open == 3)

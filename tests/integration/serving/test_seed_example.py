@@ -1,4 +1,4 @@
-"""EasyDeL's documented flow, as its users have it: host a model, ask it, use it without hosting."""
+"""The examples of EasyDeL's documentation: host a model, call it, use it without hosting."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lagent_llms import JAXServer
-from lagent_llms.serving.jax_server.native_models import InstructRequest
+from lagent_llms.serving.jax_server.schemas import InstructRequest
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,29 +40,29 @@ if __name__ == "__main__":
 
 @contextlib.contextmanager
 def hosted():
-    """The address of a server that a script of its own hosts."""
+    """The URL of a server run by a script in another process."""
     with subprocess.Popen(
         [sys.executable, "-c", HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         try:
             yield process.stdout.readline().strip()
         finally:
-            process.stdin.close()  # the script ends
+            process.stdin.close()  # ends the script
             process.wait(60)
 
 
-def test_requests_of_the_requests_package():
+def test_the_examples_with_requests():
     subprocess.run(["sh", str(ROOT / "scripts/peer"), "openai-clients"], check=True)
     with hosted() as url:
-        told = subprocess.run(
+        done = subprocess.run(
             [ROOT / ".venv-openai-clients/bin/python", ROOT / "tests/peers/openai-clients/native.py", url],
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
         )
-    assert told.returncode == 0, told.stderr
-    found = json.loads(told.stdout)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
     for kind, parts in (
         ("instruct", ["generate short and useful response", "can you code a simple neural network"]),
         (

@@ -1,4 +1,4 @@
-"""The suite of promises: a sound backend passes it, and each fault is found by the proof of its promise."""
+"""The conformance tests: a correct backend passes, and each fault fails the test of its requirement."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from lagent_llms.testing.conformance.table import read_table, write_table
 
-# A model of one token a character that counts on from the length of its prompt.
+# A model with one token per character; its answer counts on from the sum of the prompt's code points.
 TOY = """
 import asyncio, threading, time
 import pytest

@@ -1,4 +1,4 @@
-"""A model's chat template as the formats of a JAX server: what they write is what the template writes."""
+"""A chat template converted to a JAX server's formats: both produce the same prompts."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from lagent_llms.serving.jax_server.config import JAXServerConfig
 from lagent_llms.serving.jax_server.prompts import Prompts
 from lagent_llms.templates import available_templates, load_template
 
-NONE = {"easydel-instruct"}  # knows a single turn
+SINGLE_TURN = {"easydel-instruct"}
 
 
 class Server(Prompts):
     def __init__(self, template, **config):
         self.config = JAXServerConfig(**config)
-        self._use_own_format(template)
+        self._use_template_formats(template)
 
 
 def user(text):
@@ -24,30 +24,32 @@ def assistant(text):
     return {"role": "assistant", "content": text}
 
 
-FAMILIES = [name for name in available_templates() if name not in NONE]
+FAMILIES = [name for name in available_templates() if name not in SINGLE_TURN]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_prompts_are_the_template_s(name):
+def test_prompts_equal_those_of_the_template(name):
     template = load_template(name)
     server = Server(template)
     history = [["one {x}", "1"], ["two", "2"]]
     dialog = [user("one {x}"), assistant("1"), user("two"), assistant("2"), user("three {")]
     assert server.format_chat("three {", history) == template.render(dialog)
     assert server.format_chat("hi") == template.render([user("hi")])
-    told = server.format_instruct("What is {this}?", "Be brief.")
-    assert told.index("Be brief.") < told.index("What is {this}?")
+    instruct = server.format_instruct("What is {this}?", "Be brief.")
+    assert instruct.index("Be brief.") < instruct.index("What is {this}?")
     try:
-        whole = template.render([{"role": "system", "content": "Be brief."}, *dialog])
-    except TemplateError:  # no place for it: it stands in the user's turn
-        whole = ""
-    if 0 <= whole.find("Be brief.") < whole.find("one {x}"):  # some leave it out, some move it to the end
-        assert server.format_chat("three {", history, "Be brief.") == whole
+        expected = template.render([{"role": "system", "content": "Be brief."}, *dialog])
+    except TemplateError:  # the template refuses it: it goes into the user's turn
+        expected = ""
+    if (
+        0 <= expected.find("Be brief.") < expected.find("one {x}")
+    ):  # some templates drop it, some move it to the end
+        assert server.format_chat("three {", history, "Be brief.") == expected
     else:
         assert "Be brief." in server.format_chat("three {", history, "Be brief.")
 
 
-def test_formats_of_the_configuration_win():
+def test_changed_formats_replace_the_template():
     template = load_template("internlm2")
     server = Server(template, instruct_format="{system}|{instruct}")
     assert server.format_instruct("a", "b") == "b|a"
@@ -57,12 +59,12 @@ def test_formats_of_the_configuration_win():
     assert Server(None).config == JAXServerConfig()
 
 
-def test_a_template_of_a_single_turn_leaves_the_formats_alone():
-    for name in NONE:
+def test_a_single_turn_template_changes_no_format():
+    for name in SINGLE_TURN:
         assert Server(load_template(name)).config == JAXServerConfig()
 
 
-def test_the_default_system_message_is_the_configuration_s():
+def test_the_default_system_message_comes_from_the_configuration():
     server = Server(load_template("internlm2"), system="You are Luna.", system_prefix="!")
     assert "system\n!You are Luna.<|im_end|>" in server.format_chat("hi")
     assert "system\n!You are Luna.<|im_end|>" in server.format_instruct("hi")

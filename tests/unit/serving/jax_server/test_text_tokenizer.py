@@ -1,4 +1,4 @@
-"""Text of foreign tokenizers as it comes: whole characters, and no token is decoded again and again."""
+"""Incremental decoding with a foreign tokenizer: whole characters, in linear time."""
 
 import pytest
 
@@ -8,7 +8,7 @@ END = 256
 
 
 class Bytes:
-    """A token is a byte, as in the vocabularies that cut characters most."""
+    """A byte-level tokenizer: one token per byte."""
 
     eos_token_id = END
     all_special_ids = (END,)
@@ -47,7 +47,7 @@ def test_special_tokens_are_skipped(size):
 
 
 @pytest.mark.parametrize("size", [1, 32])
-def test_what_is_no_character_is_given_up_soon_and_decoded_seldom(size):
+def test_invalid_bytes_are_released_in_linear_time(size):
     count = 4000
     found, decoded = pieces([0xFF] * count, size)
     assert "".join(found) == "\N{REPLACEMENT CHARACTER}" * count

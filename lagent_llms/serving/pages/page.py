@@ -1,4 +1,4 @@
-"""The pages of a server: /gradio_chat and /gradio_instruct."""
+"""Build the gradio pages and mount them at /gradio_chat and /gradio_instruct."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fastapi import Response
 
 from ...errors import MissingDependency
 from ..limits import PAGE_PATHS
-from .answers import Answers, pairs_of
-from .source import PageSource, Pairs
+from .generations import Generations, history_pairs
+from .source import PageSource, TextUpdates
 
 try:
     import gradio as gr
 
-    from .controls import Controls, visitor
-    from .theme import ICON, looks
+    from .controls import Controls, visitor_id
+    from .theme import ICON, theme_options
 except ModuleNotFoundError as error:
     raise MissingDependency.of(str(error.name), "server") from error
 
@@ -30,41 +30,41 @@ CHAT_PATH, INSTRUCT_PATH, _ICON_PATH = PAGE_PATHS
 
 
 class Page(gr.Blocks):
-    """A page in this project's looks, mounted on a server or launched alone.
+    """A page with this project's theme, mounted on a server or launched on its own.
 
     Attributes:
-        answers: Those that run for its visitors.
+        generations: The running generations of its visitors.
     """
 
     def __init__(self, title: str) -> None:
         super().__init__(analytics_enabled=False, title=title, fill_width=True)
-        self.answers = Answers()
+        self.generations = Generations()
 
     def launch(self, *args: Any, **kwargs: Any) -> Any:
-        """Serve the page alone; the arguments are those of `gradio.Blocks.launch`.
+        """Serve this page alone; arguments and result are those of `gradio.Blocks.launch`.
 
         In a script it returns on Ctrl-C, or at once with ``prevent_thread_lock=True``. ``share=True`` needs
-        the internet.
+        internet access.
         """
-        return super().launch(*args, **{**looks(), **kwargs})
+        return super().launch(*args, **{**theme_options(), **kwargs})
 
 
 def mount_pages(app: FastAPI, source: PageSource) -> None:
-    """Put both pages on `app`, which must not be served yet."""
+    """Mount both pages on `app`, before its lifespan starts."""
     app.get(_ICON_PATH, include_in_schema=False)(_icon)
     for path, build in ((CHAT_PATH, chat_page), (INSTRUCT_PATH, instruct_page)):
         page = build(source, links=True)
         gr.mount_gradio_app(
-            app, page, path, ssr_mode=False, mcp_server=False, enable_monitoring=False, **looks()
+            app, page, path, ssr_mode=False, mcp_server=False, enable_monitoring=False, **theme_options()
         )
 
 
 def chat_page(source: PageSource, *, links: bool = False) -> Page:
-    """The chat page of `source`.
+    """Build the chat page.
 
     Args:
-        source: Who answers.
-        links: Whether the page leads to the other one, which is there when both are mounted.
+        source: Answers the requests.
+        links: True adds links between the pages, for when both are mounted.
     """
     page = Page(f"Chat · {source.name}")
     with page, gr.Column(elem_id="page", elem_classes="chat"):
@@ -79,7 +79,7 @@ def chat_page(source: PageSource, *, links: bool = False) -> Page:
             placeholder="## What would you like to know?\nEnter sends, Shift + Enter begins a new line.",
         )
         controls = Controls(source.page_defaults)
-        controls.put_note()
+        controls.add_note()
         prompt = gr.Textbox(
             elem_id="prompt",
             label="Message",
@@ -88,8 +88,8 @@ def chat_page(source: PageSource, *, links: bool = False) -> Page:
             max_lines=8,
             autofocus=True,
         )
-        controls.put_buttons()
-        controls.put_options()
+        controls.add_buttons()
+        controls.add_options()
 
         async def answer(
             request: gr.Request,
@@ -97,35 +97,36 @@ def chat_page(source: PageSource, *, links: bool = False) -> Page:
             messages: list[dict[str, Any]],
             system: str,
             greedy: bool,
-            most: int,
+            max_new_tokens: int,
             temperature: float,
         ) -> AsyncIterator[tuple[Any, ...]]:
-            asked = {"role": "user", "content": text}
+            user_message = {"role": "user", "content": text}
             if not text.strip():
-                yield gr.skip(), gr.skip(), *controls.refused("Write a message first.")
+                yield gr.skip(), gr.skip(), *controls.rejected("Write a message first.")
                 return
-            yield "", [*messages, asked], *controls.running()
+            yield "", [*messages, user_message], *controls.running()
 
-            def start() -> Pairs:
-                history = pairs_of(messages)
-                return source.stream_chat(text, history, greedy, most, temperature, system=system.strip())
+            def start() -> TextUpdates:
+                return source.stream_chat(
+                    text, history_pairs(messages), greedy, max_new_tokens, temperature, system=system.strip()
+                )
 
-            async for step in page.answers.stream(visitor(request), start):
-                said = [{"role": "assistant", "content": step.text}] if step.text else []
-                shown: list[dict[str, Any]] = [*messages, asked, *said]
-                if step.state == "cleared":
+            async for progress in page.generations.stream(visitor_id(request), start):
+                reply = [{"role": "assistant", "content": progress.text}] if progress.text else []
+                shown: list[dict[str, Any]] = [*messages, user_message, *reply]
+                if progress.state == "cleared":
                     shown = []
-                if step.state == "failed" and not said:  # nothing was said: the question goes back
-                    yield text, messages, *controls.at(step)
+                if progress.state == "failed" and not reply:  # put the text back into the box, to be edited
+                    yield text, messages, *controls.updated(progress)
                 else:
-                    yield gr.skip(), shown, *controls.at(step)
+                    yield gr.skip(), shown, *controls.updated(progress)
 
-        controls.wire(page, page.answers, answer, prompt, chatbot, empty=[])
+        controls.connect(page, page.generations, answer, prompt, chatbot, empty=[])
     return page
 
 
 def instruct_page(source: PageSource, *, links: bool = False) -> Page:
-    """The instruct page of `source`; see `chat_page`."""
+    """Build the instruct page; arguments as for `chat_page`."""
     page = Page(f"Instruct · {source.name}")
     with page, gr.Column(elem_id="page", elem_classes="instruct"):
         _header("Instruct", source.name, links)
@@ -138,7 +139,7 @@ def instruct_page(source: PageSource, *, links: bool = False) -> Page:
             autofocus=True,
         )
         controls = Controls(source.page_defaults)
-        controls.put_buttons()
+        controls.add_buttons()
         response = gr.Textbox(
             elem_id="answer",
             label="Response",
@@ -148,25 +149,31 @@ def instruct_page(source: PageSource, *, links: bool = False) -> Page:
             interactive=False,
             buttons=["copy"],
         )
-        controls.put_note()
-        controls.put_options()
+        controls.add_note()
+        controls.add_options()
 
         async def answer(
-            request: gr.Request, text: str, _: str, system: str, greedy: bool, most: int, temperature: float
+            request: gr.Request,
+            text: str,
+            _: str,
+            system: str,
+            greedy: bool,
+            max_new_tokens: int,
+            temperature: float,
         ) -> AsyncIterator[tuple[Any, ...]]:
             if not text.strip():
-                yield gr.skip(), gr.skip(), *controls.refused("Write an instruction first.")
+                yield gr.skip(), gr.skip(), *controls.rejected("Write an instruction first.")
                 return
             yield gr.skip(), "", *controls.running()
 
-            def start() -> Pairs:
-                return source.stream_instruct(text, system.strip(), greedy, most, temperature)
+            def start() -> TextUpdates:
+                return source.stream_instruct(text, system.strip(), greedy, max_new_tokens, temperature)
 
-            async for step in page.answers.stream(visitor(request), start):
-                shown = "" if step.state == "cleared" else step.text
-                yield gr.skip(), shown, *controls.at(step)
+            async for progress in page.generations.stream(visitor_id(request), start):
+                shown = "" if progress.state == "cleared" else progress.text
+                yield gr.skip(), shown, *controls.updated(progress)
 
-        controls.wire(page, page.answers, answer, prompt, response, empty="")
+        controls.connect(page, page.generations, answer, prompt, response, empty="")
     return page
 
 

@@ -1,10 +1,11 @@
-"""How long a server waits for its own engine: as long as the client does, unless it was given a limit."""
+"""A server lifts the default timeout for its own engine, and keeps an explicit one."""
 
 import time
 
 import pytest
 
-from lagent_llms import AsyncJAXPipeline, JAXServer, engine_source
+from lagent_llms import AsyncJAXPipeline, JAXServer
+from lagent_llms.core import callbacks
 from lagent_llms.core.deadline import Deadline
 from lagent_llms.jax_engine import FunctionEngine
 from lagent_llms.serving.app import openai_app
@@ -16,8 +17,8 @@ from .test_openai_api import ask
 PROMPT = {"model": "slow", "prompt": "hello"}
 
 
-class Hurried(Deadline):
-    """Limits run out a hundred times sooner: 30 s are 0.3 s."""
+class Accelerated(Deadline):
+    """Limits pass a hundred times faster: 30 s become 0.3 s."""
 
     def remaining(self):
         left = super().remaining()
@@ -26,8 +27,8 @@ class Hurried(Deadline):
 
 @pytest.fixture
 def slow(engine, monkeypatch):
-    """An engine whose only step takes longer than the limit that calls have by default."""
-    monkeypatch.setattr(engine_source, "Deadline", Hurried)
+    """An engine whose only step takes longer than the default timeout."""
+    monkeypatch.setattr(callbacks, "Deadline", Accelerated)
 
     def step(ids, params, seed):
         time.sleep(1)
@@ -38,7 +39,7 @@ def slow(engine, monkeypatch):
     slow.close()
 
 
-def test_a_jax_server_waits_for_its_first_step(slow):
+def test_a_jax_server_has_no_default_timeout(slow):
     server = JAXServer(slow, {"host": "127.0.0.1", "port": 0})
     server.fire(pages=False)
     for path, body in (("/instruct", {"prompt": "hello"}), ("/v1/completions", PROMPT)):
@@ -47,19 +48,19 @@ def test_a_jax_server_waits_for_its_first_step(slow):
     server.end()
 
 
-def test_so_do_the_routes_before_a_pipeline(slow):
+def test_the_routes_over_a_pipeline_have_no_default_timeout(slow):
     llm = AsyncJAXPipeline(engine=slow, meta_template="chatml")
     with Host(openai_app(llm, "slow")) as host:
         for stream in (False, True):
             assert ask(host, "/v1/completions", {**PROMPT, "stream": stream})[0] == 200
 
 
-async def test_so_do_the_pages(slow):
+async def test_the_pages_have_no_default_timeout(slow):
     llm = AsyncJAXPipeline(engine=slow, meta_template="chatml")
     assert [text async for text, _ in LLMSource(llm, "slow").stream_chat("hello")] == [""]
 
 
-def test_a_limit_that_was_given_is_kept(slow):
+def test_an_explicit_timeout_is_kept(slow):
     llm = AsyncJAXPipeline(engine=slow, meta_template="chatml", timeout=20)
     with Host(openai_app(llm, "slow")) as host:
         assert ask(host, "/v1/completions", PROMPT)[0] == 504

@@ -1,4 +1,4 @@
-"""The OpenAI-style routes before other backends: their errors, tools, and what they cannot count."""
+"""The OpenAI-compatible routes over other backends: errors, tools, sessions, /tokenize."""
 
 import json
 
@@ -24,7 +24,7 @@ TOOLS = [
 ]
 
 
-def before(llm):
+def serve(llm):
     return Host(openai_app(llm, "model"))
 
 
@@ -33,26 +33,26 @@ def chat(host, **fields):
 
 
 def test_a_backend_that_cannot_be_reached_is_502():
-    with before(AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)) as host:
+    with serve(AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)) as host:
         for stream in (False, True):
             status, _, answer = chat(host, stream=stream)
             assert (status, answer["error"]["code"]) == (502, "upstream_unreachable")
             assert answer["error"]["type"] == "server_error"
 
 
-def test_a_backend_that_is_silent_is_504():
-    with before(AsyncScriptedLLM([30.0] * 3, meta_template="chatml", timeout=0.2)) as host:
+def test_a_backend_that_times_out_is_504():
+    with serve(AsyncScriptedLLM([30.0] * 3, meta_template="chatml", timeout=0.2)) as host:
         for stream in (False, True):
             assert chat(host, stream=stream)[0] == 504
 
 
-def test_what_a_backend_says_is_passed_on():
+def test_the_status_of_a_backend_is_passed_on():
     def refuse(connection):
         connection.json({"error": {"message": "come later"}}, 429, Retry_After=7)
 
     with (
         ScriptedServer(refuse) as remote,
-        before(AsyncLMDeployClient(remote.url, "x", max_retries=0)) as host,
+        serve(AsyncLMDeployClient(remote.url, "x", max_retries=0)) as host,
     ):
         status, headers, _ = chat(host)
         assert (status, headers["retry-after"]) == (429, "7")
@@ -64,15 +64,15 @@ def test_a_request_that_a_backend_cannot_use_is_400():
 
     with ScriptedServer(refuse) as remote:
         llm = AsyncLMDeployClient(remote.url, "x", max_retries=0)
-        with before(llm) as host:
+        with serve(llm) as host:
             status, _, answer = chat(host)
     assert status == 400
     assert "purple tool" in answer["error"]["message"]
 
 
-def test_an_error_after_the_first_words_comes_in_the_stream():
+def test_an_error_after_the_first_chunk_comes_in_the_stream():
     script = ["The ", "capital", RateLimited("no more", retry_after=1)]
-    with before(AsyncScriptedLLM(script, meta_template="chatml")) as host:
+    with serve(AsyncScriptedLLM(script, meta_template="chatml")) as host:
         status, _, text = chat(host, stream=True)
         items = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line]
         assert status == 200
@@ -81,11 +81,11 @@ def test_an_error_after_the_first_words_comes_in_the_stream():
         assert "[DONE]" not in text
 
 
-def test_a_fault_of_the_backend_is_500_and_the_server_goes_on():
+def test_a_fault_of_the_backend_is_500_and_the_server_stays_up():
     def script(request):
         return [LLMError("broken")] if "France" in request.prompt else "fine"
 
-    with before(AsyncScriptedLLM(script, meta_template="chatml")) as host:
+    with serve(AsyncScriptedLLM(script, meta_template="chatml")) as host:
         status, _, answer = chat(host)
         assert (status, answer["error"]["message"]) == (500, "broken")
         answer = chat(host, messages=[{"role": "user", "content": "hi"}])[2]
@@ -96,9 +96,9 @@ CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_tools_are_the_template_s(stream):
+def test_the_template_formats_and_parses_tools(stream):
     llm = AsyncScriptedLLM(CALL, meta_template="qwen2.5")
-    with before(llm) as host:
+    with serve(llm) as host:
         status, _, answer = chat(host, tools=TOOLS, tool_choice="auto", stream=stream)
         assert status == 200
         if stream:
@@ -115,7 +115,7 @@ def test_tools_are_the_template_s(stream):
         assert "The weather of a city." in llm.requests[-1].prompt
         chat(host, tools=TOOLS, tool_choice="none")
         assert "The weather of a city." not in llm.requests[-1].prompt
-        # The conversation goes on as OpenAI's clients send it.
+        # The next turn, as OpenAI's clients send it.
         dialog = [
             *QUESTION,
             {"role": "assistant", "content": None, "tool_calls": [{"id": "call_0", **call}]},
@@ -125,17 +125,17 @@ def test_tools_are_the_template_s(stream):
         assert "Sunny." in llm.requests[-1].prompt
 
 
-def test_tools_without_a_place_and_a_choice_that_cannot_be_made_are_refused(engine):
-    with before(AsyncJAXPipeline(engine=engine, temperature=0, meta_template="chatml")) as host:
+def test_unsupported_tools_and_tool_choice_are_refused(engine):
+    with serve(AsyncJAXPipeline(engine=engine, temperature=0, meta_template="chatml")) as host:
         status, _, answer = chat(host, tools=TOOLS)
         assert (status, answer["error"]["code"]) == (400, "unsupported_parameter")
         status, _, answer = chat(host, tools=TOOLS, tool_choice="required")
         assert (status, answer["error"]["param"]) == (400, "tool_choice")
 
 
-def test_the_embedded_model_s_own_calls_are_found(engine):
+def test_tool_calls_of_the_embedded_model_are_parsed(engine):
     plugin = {"role": "system", "name": "plugin", "content": json.dumps([{"name": "calculator"}])}
-    with before(AsyncJAXPipeline(engine=engine, temperature=0)) as host:
+    with serve(AsyncJAXPipeline(engine=engine, temperature=0)) as host:
         asked = [plugin, {"role": "user", "content": "What is 231 * 17?"}]
         choice = chat(host, messages=asked)[2]["choices"][0]
         assert choice["finish_reason"] == "tool_calls"
@@ -143,9 +143,9 @@ def test_the_embedded_model_s_own_calls_are_found(engine):
 
 
 @pytest.mark.parametrize("sessions", [{"sequence_end": False}, {"sequence_start": False}])
-def test_clients_share_no_session_of_the_backend(sessions):
+def test_clients_share_no_session(sessions):
     llm = AsyncScriptedLLM("fine", meta_template="chatml", **sessions)
-    with before(llm) as host:
+    with serve(llm) as host:
         assert ask(host, "/tokenize", {"messages": QUESTION})[0] == 200
         for stream in (False, True):
             assert chat(host, stream=stream)[0] == 200
@@ -157,12 +157,12 @@ def test_clients_share_no_session_of_the_backend(sessions):
 
 def test_tokenize(engine):
     llm = AsyncJAXPipeline(engine=engine, temperature=0)
-    with before(llm) as host:
+    with serve(llm) as host:
         count = ask(host, "/tokenize", {"model": "model", "prompt": "hello"})[2]
         assert count["count"] == len(count["tokens"]) > 0
         assert count["max_model_len"] == engine.max_len
         asked = ask(host, "/tokenize", {"messages": QUESTION})[2]["count"]
         assert asked == chat(host)[2]["usage"]["prompt_tokens"]
         assert ask(host, "/tokenize", {})[0] == 400
-    with before(AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)) as host:
+    with serve(AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)) as host:
         assert ask(host, "/tokenize", {"messages": QUESTION})[0] == 400

@@ -1,4 +1,7 @@
-"""Answers in OpenAI's form: whole objects and the chunks of streams. Pure."""
+"""Response objects in OpenAI's format: whole completions and stream chunks. Pure.
+
+In every function, `envelope` holds the fields that all objects of one response share: id, created, model.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +10,30 @@ from typing import Any
 
 from ...schema import Completion, StreamChunk, TokenLogprob, Usage
 
-__all__ = ["chat_answer", "chat_chunks", "completion_answer", "completion_chunks", "usage_of"]
+__all__ = ["chat_chunks", "chat_response", "completion_chunks", "completion_response", "usage_of"]
 
-
-#: What OpenAI says for the logarithm of no probability at all: JSON has no infinity.
-_IMPOSSIBLE = -9999.0
+#: OpenAI's value for a token of probability 0: JSON has no infinity.
+_MIN_LOGPROB = -9999.0
 
 
 def usage_of(*usages: Usage | None) -> dict[str, Any] | None:
-    """The token counts of one or several answers together; None when the backend tells none."""
+    """The summed token counts of completions; None if the backend reported none."""
     known = [usage for usage in usages if usage is not None]
     if not known:
         return None
-    prompt = sum(usage.prompt_tokens for usage in known)
-    answer = sum(usage.completion_tokens for usage in known)
-    cached = sum(usage.cached_tokens or 0 for usage in known)
+    prompt_tokens = sum(usage.prompt_tokens for usage in known)
+    completion_tokens = sum(usage.completion_tokens for usage in known)
+    cached_tokens = sum(usage.cached_tokens or 0 for usage in known)
     return {
-        "prompt_tokens": prompt,
-        "completion_tokens": answer,
-        "total_tokens": prompt + answer,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens},
     }
 
 
-def chat_answer(base: dict[str, Any], completion: Completion) -> dict[str, Any]:
-    """The object that answers /v1/chat/completions."""
+def chat_response(envelope: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    """The response object of /v1/chat/completions."""
     message: dict[str, Any] = {"role": "assistant", "content": completion.text}
     if completion.reasoning:
         message["reasoning_content"] = completion.reasoning
@@ -44,11 +46,11 @@ def chat_answer(base: dict[str, Any], completion: Completion) -> dict[str, Any]:
         "stop_reason": completion.stop_word,
         "logprobs": _chat_logprobs(completion.logprobs),
     }
-    return {**base, "object": "chat.completion", "choices": [choice], "usage": usage_of(completion.usage)}
+    return {**envelope, "object": "chat.completion", "choices": [choice], "usage": usage_of(completion.usage)}
 
 
-def chat_chunks(base: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
-    """The objects of a chat stream that one step of ours comes to."""
+def chat_chunks(envelope: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
+    """The ``chat.completion.chunk`` objects for one `StreamChunk`."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": chunk.delta}] if first else []
     if not first and chunk.delta:
         deltas.append({"content": chunk.delta})
@@ -63,35 +65,35 @@ def chat_chunks(base: dict[str, Any], chunk: StreamChunk, *, first: bool) -> lis
         choices[-1]["logprobs"] = _chat_logprobs(chunk.logprobs)
     if end is not None:
         choices[-1] |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
-    return [{**base, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
+    return [{**envelope, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
 
 
-def completion_answer(base: dict[str, Any], completions: list[Completion]) -> dict[str, Any]:
-    """The object that answers /v1/completions."""
+def completion_response(envelope: dict[str, Any], completions: list[Completion]) -> dict[str, Any]:
+    """The response object of /v1/completions."""
     choices = [
         {
             "index": index,
             "text": completion.text,
             "finish_reason": completion.finish_reason,
             "stop_reason": completion.stop_word,
-            "logprobs": _logprobs(completion.logprobs),
+            "logprobs": _completion_logprobs(completion.logprobs),
         }
         for index, completion in enumerate(completions)
     ]
     usage = usage_of(*(completion.usage for completion in completions))
-    return {**base, "object": "text_completion", "choices": choices, "usage": usage}
+    return {**envelope, "object": "text_completion", "choices": choices, "usage": usage}
 
 
-def completion_chunks(base: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
-    """The objects of a completion stream that one step of ours comes to."""
+def completion_chunks(envelope: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
+    """The ``text_completion`` stream objects for one `StreamChunk`."""
     end = chunk.completion
     if not (chunk.delta or end or first):
         return []
     choice: dict[str, Any] = {"index": 0, "text": chunk.delta, "finish_reason": None}
-    choice["logprobs"] = _logprobs(chunk.logprobs)
+    choice["logprobs"] = _completion_logprobs(chunk.logprobs)
     if end is not None:
         choice |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
-    return [{**base, "object": "text_completion", "choices": [choice]}]
+    return [{**envelope, "object": "text_completion", "choices": [choice]}]
 
 
 def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
@@ -122,7 +124,7 @@ def _chat_logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
     return {"content": content, "refusal": None}
 
 
-def _logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
+def _completion_logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
     if not items:
         return None
     offsets, end = [], 0
@@ -138,4 +140,4 @@ def _logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:
 
 
 def _finite(logprob: float) -> float:
-    return logprob if logprob > _IMPOSSIBLE else _IMPOSSIBLE
+    return logprob if logprob > _MIN_LOGPROB else _MIN_LOGPROB

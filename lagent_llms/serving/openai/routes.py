@@ -1,0 +1,164 @@
+"""OpenAI-compatible routes over any `AsyncBaseLLM`, and vLLM's /tokenize."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from ...core.base import AsyncBaseLLM
+from ...core.streams import AsyncStream
+from ...errors import LLMError, NotFound, UnsupportedParameter
+from ...schema import Completion, StreamChunk
+from ..disconnect import call_keywords, cancel_on_disconnect
+from ..error_responses import error_body, error_status
+from ..limits import Limits
+from .responses import chat_chunks, chat_response, completion_chunks, completion_response, usage_of
+from .schemas import ChatCompletionRequest, CompletionRequest, TokenizeRequest
+
+__all__ = ["openai_routes"]
+
+#: `chat_chunks` or `completion_chunks`.
+_MakeChunks = Callable[..., list[dict[str, Any]]]
+
+
+def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
+    """Make the router.
+
+    Args:
+        llm: The backend.
+        model: Its model name; a request for another model gets 404.
+    """
+    router = APIRouter()
+    fixed = call_keywords(llm)
+    created = int(time.time())
+
+    @router.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model_card(model, created)]}
+
+    @router.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> dict[str, Any]:
+        _check_model(name, model)
+        return _model_card(model, created)
+
+    @router.post("/v1/completions")
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        _check_model(body.model, model)
+        prompts, keywords = body.prompts(), body.keywords(llm.context_len) | fixed
+        envelope = _envelope("cmpl", model)
+        if body.stream:
+            stream = llm.stream_generate(prompts[0], **keywords)
+            return await _stream_response(
+                request, stream, envelope, completion_chunks, usage=body.include_usage
+            )
+        limits: Limits = request.app.state.limits
+        with limits.weigh(len(prompts)):
+            completions = await cancel_on_disconnect(request, _complete_all(llm, prompts, keywords))
+        return JSONResponse(completion_response(envelope, completions))
+
+    @router.post("/v1/chat/completions")
+    async def chat(body: ChatCompletionRequest, request: Request) -> Response:
+        _check_model(body.model, model)
+        messages, keywords = body.text_messages(), body.keywords(llm.context_len) | fixed
+        envelope = _envelope("chatcmpl", model)
+        if body.stream:
+            stream = llm.stream_chat(messages, **keywords)
+            return await _stream_response(request, stream, envelope, chat_chunks, usage=body.include_usage)
+        completion: Completion = await cancel_on_disconnect(request, llm.complete(messages, **keywords))
+        return JSONResponse(chat_response(envelope, completion))
+
+    @router.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        _check_model(body.model or model, model)
+        tokens = await llm.tokenize(_prompt_to_tokenize(llm, body, fixed))
+        return {"tokens": tokens, "count": len(tokens), "max_model_len": llm.context_len}
+
+    return router
+
+
+async def _complete_all(llm: AsyncBaseLLM, prompts: list[str], keywords: dict[str, Any]) -> list[Completion]:
+    """Complete `prompts`, at most ``llm.max_concurrency`` at once; the first failure cancels the others."""
+    semaphore = asyncio.Semaphore(llm.max_concurrency)
+
+    async def complete(prompt: str) -> Completion:
+        async with semaphore:
+            return await llm.complete(prompt, **keywords)
+
+    tasks = [asyncio.ensure_future(complete(prompt)) for prompt in prompts]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _prompt_to_tokenize(llm: AsyncBaseLLM, body: TokenizeRequest, fixed: dict[str, Any]) -> str:
+    request = llm.prepare(body.inputs(), {"tools": body.tools, **fixed}).request
+    if request.prompt is None:
+        raise UnsupportedParameter(
+            "messages: cannot be tokenized here, because the remote server applies the chat template; "
+            "send prompt instead",
+            parameter="messages",
+        )
+    return request.prompt
+
+
+async def _stream_response(
+    request: Request, stream: AsyncStream, envelope: dict[str, Any], chunks: _MakeChunks, *, usage: bool
+) -> StreamingResponse:
+    """Respond with server-sent events, once the first chunk is there: an error before it sets the status."""
+    try:
+        first = await cancel_on_disconnect(request, stream.__anext__())
+    except BaseException:
+        stream.close()
+        raise
+    events = _events(first, stream, envelope, chunks, usage=usage)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+async def _events(
+    first: StreamChunk, stream: AsyncStream, envelope: dict[str, Any], chunks: _MakeChunks, *, usage: bool
+) -> AsyncIterator[str]:
+    try:
+        for item in chunks(envelope, first, first=True):
+            yield _event(item)
+        async for chunk in stream:
+            for item in chunks(envelope, chunk, first=False):
+                yield _event(item)
+        if usage and stream.completion is not None:
+            kind = "text_completion" if chunks is completion_chunks else "chat.completion.chunk"
+            yield _event(
+                {**envelope, "object": kind, "choices": [], "usage": usage_of(stream.completion.usage)}
+            )
+        yield "data: [DONE]\n\n"
+    except LLMError as error:  # the status was already sent: the error becomes the last event
+        status, code = error_status(error)
+        yield _event(error_body(status, str(error), code))
+    finally:
+        stream.close()
+
+
+def _event(item: dict[str, Any]) -> str:
+    return f"data: {json.dumps(item, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def _envelope(prefix: str, model: str) -> dict[str, Any]:
+    """The fields that all objects of one response share."""
+    return {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+
+
+def _model_card(model: str, created: int) -> dict[str, Any]:
+    return {"id": model, "object": "model", "created": created, "owned_by": "lagent_llms"}
+
+
+def _check_model(requested: str, model: str) -> None:
+    if requested != model:
+        raise NotFound(f"model={requested!r}: this server's only model is {model!r}", code="model_not_found")

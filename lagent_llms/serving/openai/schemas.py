@@ -1,0 +1,258 @@
+"""Request bodies of the OpenAI-compatible routes, converted to keyword arguments of `AsyncBaseLLM`. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ... import validators
+from ...errors import InvalidArgument
+
+__all__ = [
+    "ChatCompletionRequest",
+    "CompletionRequest",
+    "StreamOptions",
+    "TokenizeRequest",
+    "check_max_new_tokens",
+]
+
+_T = TypeVar("_T")
+
+#: Unsupported fields, accepted only with a value that changes nothing.
+_NO_OP: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "echo": (False,),
+    "suffix": ("",),
+    "modalities": (["text"],),
+}
+#: Fields that change no response; ignored.
+_IGNORED = frozenset(
+    (
+        *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "prediction", "verbosity"),
+        *("prompt_cache_key", "prompt_cache_retention", "safety_identifier"),
+    )
+)
+
+
+def _encodable(item: _T) -> _T:
+    """Refuse strings that UTF-8 cannot encode: half of a surrogate pair, such as a cut emoji."""
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object[error.start]!r} is half a character, which is no text") from None
+    return item
+
+
+#: An object passed on as it is, to the chat template or to a remote server.
+_PassedObject = Annotated[dict[str, Any], AfterValidator(_encodable)]
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's ``stream_options``."""
+
+    include_usage: bool = False
+
+
+class _GenerationRequest(BaseModel):
+    """Fields of both completion routes; those that OpenAI lacks have the names of `GenerationParams`."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    model: str = Field(min_length=1)
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    def _common_keywords(self, max_tokens: int | None) -> dict[str, Any]:
+        for name, value in (self.model_extra or {}).items():
+            if value is None or name in _IGNORED or value in _NO_OP.get(name, ()):
+                continue
+            if name in _NO_OP:
+                raise InvalidArgument(
+                    f"{name}={value!r} is not supported: allowed is {_NO_OP[name][0]!r}", argument=name
+                )
+            raise InvalidArgument(f"unknown field {name!r}", argument=name)
+        keywords = {
+            "max_new_tokens": max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            "seed": self.seed,
+            "stop_words": validators.stop_words("stop", self.stop or None),
+            "ignore_eos": self.ignore_eos,
+            "skip_special_tokens": self.skip_special_tokens,
+        }
+        given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
+        if "top_k" in self.model_fields_set:  # null means no filter, as vLLM's 0 and -1 do
+            given["top_k"] = self.top_k if self.top_k and self.top_k > 0 else None
+        return given
+
+    @property
+    def include_usage(self) -> bool:
+        """True if the last chunk of a stream reports the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class CompletionRequest(_GenerationRequest):
+    """The body of POST /v1/completions."""
+
+    prompt: str | list[str]
+    logprobs: int | None = None
+
+    def keywords(self, context_len: int | None = None) -> dict[str, Any]:
+        """Convert the fields to keyword arguments of `AsyncBaseLLM.complete`.
+
+        Args:
+            context_len: The upper limit of ``max_tokens``, in tokens; None is no limit.
+
+        Raises:
+            InvalidArgument: A field is unknown, unsupported or out of range.
+        """
+        check_max_new_tokens(self.max_tokens, context_len, field="max_tokens")
+        keywords = self._common_keywords(self.max_tokens)
+        return keywords if self.logprobs is None else {**keywords, "logprobs": self.logprobs}
+
+    def prompts(self) -> list[str]:
+        """The prompts, as a list of one or more.
+
+        Raises:
+            InvalidArgument: The list or a prompt is empty, or a stream has several prompts.
+        """
+        prompts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        if not prompts:
+            raise InvalidArgument("prompt: the list of prompts is empty", argument="prompt")
+        if "" in prompts:
+            raise InvalidArgument(f"prompt[{prompts.index('')}]: the prompt is empty", argument="prompt")
+        if self.stream and len(prompts) > 1:
+            raise InvalidArgument(
+                f"prompt: {len(prompts)} prompts with stream=true: allowed is one", argument="prompt"
+            )
+        return prompts
+
+
+class TokenizeRequest(BaseModel):
+    """The body of POST /tokenize: a prompt, or messages to which the chat template is applied."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[_PassedObject] | None = None
+    tools: list[_PassedObject] | None = None
+
+    def inputs(self) -> str | list[dict[str, Any]]:
+        """The prompt or the messages.
+
+        Raises:
+            InvalidArgument: Both fields were given, or neither.
+        """
+        given = [value for value in (self.prompt, self.messages) if value is not None]
+        if len(given) != 1:
+            raise InvalidArgument("give either prompt or messages", argument="prompt")
+        return given[0]
+
+
+class ChatCompletionRequest(_GenerationRequest):
+    """The body of POST /v1/chat/completions."""
+
+    messages: list[_PassedObject] = Field(min_length=1)
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[_PassedObject] | None = None
+    tool_choice: Annotated[str | dict[str, Any], AfterValidator(_encodable)] | None = None
+    response_format: _PassedObject | None = None
+
+    def keywords(self, context_len: int | None = None) -> dict[str, Any]:
+        """Convert the fields to keyword arguments of `AsyncBaseLLM.complete`.
+
+        Args:
+            context_len: The upper limit of ``max_tokens``, in tokens; None is no limit.
+
+        Raises:
+            InvalidArgument: A field is unknown, unsupported or out of range.
+        """
+        field = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        max_tokens: int | None = getattr(self, field)
+        check_max_new_tokens(max_tokens, context_len, field=field)
+        keywords = self._common_keywords(max_tokens)
+        if self.logprobs:
+            keywords["logprobs"] = validators.logprobs("top_logprobs", self.top_logprobs or 0)
+        elif self.top_logprobs:
+            raise InvalidArgument("top_logprobs: needs logprobs=true", argument="top_logprobs")
+        if self.tools and self.tool_choice != "none":
+            keywords["tools"] = self.tools
+        if self.tool_choice not in (None, "auto", "none"):
+            keywords["tool_choice"] = self.tool_choice
+        if self.response_format is not None and self.response_format.get("type") != "text":
+            keywords["response_format"] = self.response_format
+        return keywords
+
+    def text_messages(self) -> list[dict[str, Any]]:
+        """The messages, with each list of text parts joined to one string.
+
+        Raises:
+            InvalidArgument: A content part is not text.
+        """
+        return [
+            {**message, "content": _text(message.get("content"), i)}
+            for i, message in enumerate(self.messages)
+        ]
+
+
+def _text(content: Any, index: int) -> Any:
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise InvalidArgument(
+                f"messages[{index}].content: only text parts are allowed, got {part!r}"[:200],
+                argument="messages",
+            )
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def check_max_new_tokens(
+    value: int | None, context_len: int | None, *, field: str = "max_new_tokens"
+) -> None:
+    """Refuse a token limit that no prompt leaves room for.
+
+    A limit that fits the context but not the context after the prompt is accepted: the answer then ends with
+    the finish reason 'length'.
+
+    Args:
+        value: The most tokens to generate; None is always accepted.
+        context_len: The model's context length, in tokens; None is unknown.
+        field: The name in the error message.
+
+    Raises:
+        InvalidArgument: `value` is below 1 or above `context_len`.
+    """
+    if value is None:
+        return
+    if value < 1:
+        raise InvalidArgument(f"{field}={value}: allowed is an integer of 1 or more (tokens)", argument=field)
+    if context_len is not None and value > context_len:
+        raise InvalidArgument(
+            f"{field}={value}: allowed are 1 to {context_len}, the model's context length (tokens)",
+            argument=field,
+        )
