@@ -25,8 +25,8 @@ class Source:
     def __init__(self, request):
         self.request, self.n, self.deadline = request, 0, Deadline(request.options.timeout)
         number = sum(map(ord, request.prompt)) % 1000
-        said = "你好吗" if "你" in request.prompt else " ".join(map(str, range(number, number + 12)))
-        self.text = said + ("!" * 2000 if request.params.ignore_eos else "")
+        answer = "你好吗" if "你" in request.prompt else " ".join(map(str, range(number, number + 12)))
+        self.text = answer + ("!" * 2000 if request.params.ignore_eos else "")
         RUNNING.append(self)
 
     def piece(self):
@@ -80,7 +80,7 @@ class AsyncToy(Core, AsyncBaseLLM):
     async def _tokenize(self, text):
         return list(map(ord, text))
 
-class ToySubject(BackendUnderTest):
+class ToyUnderTest(BackendUnderTest):
     name = "Toy"
     patience = 0.5
     defaults = {{"meta_template": "chatml"}}
@@ -95,24 +95,25 @@ class TestToy(Conformance):
     @pytest.fixture
     def subject(self):
         RUNNING.clear()
-        return ToySubject()
+        return ToyUnderTest()
 """
 
 
-def broken_promises(fault, proofs, folder):
+def run_toy(fault, selection, folder):
+    """The broken requirements of the toy backend, and the table of all outcomes."""
     (folder / "test_toy.py").write_text(TOY.format(fault=fault), encoding="utf-8")
     table = folder / "promises.md"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "lagent_llms.testing.conformance.table"]
-    command += ["--promises", str(table), "-k", proofs, "test_toy.py"]
+    command += ["--promises", str(table), "-k", selection, "test_toy.py"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    promises = read_table(table.read_text(encoding="utf-8"))
-    broken = {promise for promise, row in promises.items() if row["Toy"] == "BROKEN"}
+    outcomes = read_table(table.read_text(encoding="utf-8"))
+    broken = {requirement for requirement, row in outcomes.items() if row["Toy"] == "BROKEN"}
     assert (done.returncode == 0) is not bool(broken), done.stdout
-    return broken, promises
+    return broken, outcomes
 
 
 @pytest.mark.parametrize(
-    ("fault", "proofs", "found"),
+    ("fault", "selection", "expected"),
     [
         ("no limit", "max_new_tokens or greedy", {"max_new_tokens is exact"}),
         ("half characters", "characters or tuples", {"no chunk holds half a character"}),
@@ -120,17 +121,17 @@ def broken_promises(fault, proofs, folder):
         ("drops the seed", "seed or greedy", {"seed makes sampling repeatable"}),
     ],
 )
-def test_each_fault_is_found(fault, proofs, found, tmp_path):
-    broken, promises = broken_promises(fault, proofs, tmp_path)
-    assert broken == found
-    assert len(promises) == 2  # the other one holds
+def test_each_fault_is_found(fault, selection, expected, tmp_path):
+    broken, outcomes = run_toy(fault, selection, tmp_path)
+    assert broken == expected
+    assert len(outcomes) == 2  # the other one holds
 
 
-def test_a_sound_backend_keeps_them_all(tmp_path):
-    broken, promises = broken_promises("", "test", tmp_path)
+def test_a_correct_backend_passes(tmp_path):
+    broken, outcomes = run_toy("", "test", tmp_path)
     assert not broken
-    assert len(promises) > 30
-    assert promises["seed makes sampling repeatable"]["Toy"] == "refused"
+    assert len(outcomes) > 30
+    assert outcomes["seed makes sampling repeatable"]["Toy"] == "refused"
 
 
 def test_a_table_is_read_as_it_was_written():
