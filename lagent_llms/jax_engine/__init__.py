@@ -1,9 +1,9 @@
-"""A decoder for Llama-family checkpoints in plain JAX that serves many requests at once."""
+"""Inference engine for Llama-family checkpoints in plain JAX, with continuous batching."""
 
 from .config import ModelConfig
 from .engine import Engine, Handle, check_dtype
 from .function_engine import FunctionEngine
-from .runner import TokenLogprobs
+from .model_runner import TokenLogprobs
 from .sampling import SamplingParams
 from .worker import EngineStats, TokenEvent
 

@@ -1,4 +1,4 @@
-"""Keep compiled graphs on disk, so that only the first start of a model pays for the compiler."""
+"""Persist compiled graphs on disk, so that only the first start of a model compiles them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def default_directory() -> Path:
 
 
 def enable_compile_cache(directory: str | os.PathLike[str] | Literal[False] | None) -> None:
-    """Turn JAX's persistent compile cache on, unless the user has set one up.
+    """Enable JAX's persistent compilation cache, unless one is configured already.
 
     Args:
-        directory: Where; None is `default_directory`, False leaves JAX as it is. A directory that cannot be
-            written is no error: JAX warns and compiles.
+        directory: Directory of the cache; None is `default_directory`, False leaves JAX unchanged. If the
+            directory is not writable, JAX warns and compiles without a cache.
     """
     config: Any = jax.config
     if directory is False or config.jax_compilation_cache_dir:
@@ -30,5 +30,5 @@ def enable_compile_cache(directory: str | os.PathLike[str] | Literal[False] | No
     config.update("jax_compilation_cache_dir", str(directory or default_directory()))
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # A compilation before this call may have settled that there is no cache.
+    # An earlier compilation may have made JAX decide that there is no cache.
     compilation_cache.reset_cache()

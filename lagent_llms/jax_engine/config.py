@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says about the network, checked and in one vocabulary."""
+"""Read and validate the network's configuration in a checkpoint's config.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import ModelLoadError
 
 __all__ = ["ARCHITECTURES", "ModelConfig", "Rope", "read_json"]
 
-#: The architectures this engine knows, as config.json names them.
+#: Supported architectures, as named in config.json.
 ARCHITECTURES = (
     "LlamaForCausalLM",
     "MistralForCausalLM",
@@ -28,10 +28,10 @@ _MODEL_TYPES = {name.removesuffix("ForCausalLM").lower(): name for name in ARCHI
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read a JSON object from a file.
 
     Raises:
-        ModelLoadError: The file cannot be read or holds no JSON object.
+        ModelLoadError: The file cannot be read or does not hold a JSON object.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -44,15 +44,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rope:
-    """Rotary position embedding.
+    """Rotary position embedding (arXiv 2104.09864).
 
     Attributes:
-        theta: Base of the geometric series of wave lengths.
+        theta: Base of the geometric series of wavelengths.
         kind: 'default', 'linear' or 'llama3'.
-        factor: How far positions are stretched ('linear', 'llama3').
-        low_freq_factor: Waves longer than original_length / this are stretched fully ('llama3').
-        high_freq_factor: Waves shorter than original_length / this are left alone ('llama3').
-        original_length: Context length of the training before stretching, in tokens ('llama3').
+        factor: Scaling factor of the wavelengths ('linear', 'llama3').
+        low_freq_factor: Wavelengths above original_length / this are scaled fully ('llama3').
+        high_freq_factor: Wavelengths below original_length / this are not scaled ('llama3').
+        original_length: Context length before scaling, in tokens ('llama3').
     """
 
     theta: float
@@ -64,14 +64,18 @@ class Rope:
 
     @classmethod
     def from_config(cls, data: Mapping[str, Any]) -> Rope:
-        """Read ``rope_parameters`` (transformers 5) or ``rope_theta`` and ``rope_scaling`` (before)."""
+        """Read ``rope_parameters`` (transformers 5), or ``rope_theta`` and ``rope_scaling`` (earlier).
+
+        Raises:
+            ModelLoadError: The RoPE variant is not supported.
+        """
         table = dict(data.get("rope_scaling") or {}) | dict(data.get("rope_parameters") or {})
         theta = float(table.get("rope_theta") or data.get("rope_theta") or 10000.0)
         kind = str(table.get("rope_type") or table.get("type") or "default")
         if float(table.get("partial_rotary_factor") or data.get("partial_rotary_factor") or 1.0) != 1.0:
             raise ModelLoadError("config.json: partial_rotary_factor other than 1 is not supported")
         if kind in ("default", "dynamic"):
-            # Dynamic NTK changes nothing within max_position_embeddings, and this engine never goes beyond.
+            # Dynamic NTK has no effect up to max_position_embeddings, the limit of this engine.
             return cls(theta)
         if kind == "linear":
             return cls(theta, kind, float(table["factor"]))
@@ -90,38 +94,38 @@ class Rope:
         )
 
     def inverse_frequencies(self, head_dim: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Radians per position of each pair of dimensions, ``(head_dim / 2,)``."""
+        """Radians per position of each pair of dimensions, (head_dim / 2,) float32."""
         frequencies = self.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
         if self.kind == "linear":
             frequencies = frequencies / self.factor
         elif self.kind == "llama3":
-            waves = 2 * math.pi / frequencies
+            wavelengths = 2 * math.pi / frequencies
             low, high = self.low_freq_factor, self.high_freq_factor
-            smooth = np.clip((self.original_length / waves - low) / (high - low), 0.0, 1.0)
+            smooth = np.clip((self.original_length / wavelengths - low) / (high - low), 0.0, 1.0)
             frequencies = (1 - smooth) * frequencies / self.factor + smooth * frequencies
         return frequencies.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and kinds of a network of the Llama family. Hashable, so that it can be static under jit.
+    """Hyperparameters of a network of the Llama family. Hashable, so that it can be static under jit.
 
     Attributes:
         architecture: One of `ARCHITECTURES`.
-        vocab_size: Rows of the embedding.
+        vocab_size: Number of rows of the embedding.
         hidden_size: Width of the residual stream.
-        intermediate_size: Width inside the MLP.
-        num_layers: Decoder layers.
-        num_heads: Query heads.
-        num_kv_heads: Key and value heads; each serves num_heads / num_kv_heads query heads.
-        head_dim: Width of one head.
-        max_positions: Longest context the model was made for, in tokens.
+        intermediate_size: Width of the MLP.
+        num_layers: Number of decoder layers.
+        num_heads: Number of query heads.
+        num_kv_heads: Number of key and value heads; each serves num_heads / num_kv_heads query heads.
+        head_dim: Dimension of one head.
+        max_positions: Longest context of the model, in tokens.
         norm_eps: Epsilon of every RMSNorm.
-        rope: Position embedding.
-        tied: The output projection is the embedding.
-        qk_norm: Queries and keys are normalised per head (Qwen3).
-        windows: For each layer how many positions back it looks, None for all of them.
-        bos_token_id: Beginning-of-sequence token, None when there is none.
+        rope: Rotary position embedding.
+        tied: True if the output projection is the embedding.
+        qk_norm: True if queries and keys are normalized per head (Qwen3).
+        windows: Sliding window of each layer in tokens, None for full attention.
+        bos_token_id: Beginning-of-sequence token, None if there is none.
         eos_token_ids: Tokens that end an answer.
     """
 
@@ -144,7 +148,7 @@ class ModelConfig:
 
     @property
     def group(self) -> int:
-        """Query heads per key-value head."""
+        """Number of query heads per key-value head."""
         return self.num_heads // self.num_kv_heads
 
     @classmethod
@@ -152,17 +156,21 @@ class ModelConfig:
         """Read ``config.json`` of a checkpoint directory.
 
         Raises:
-            ModelLoadError: There is none, or it describes a network this engine cannot run.
+            ModelLoadError: The file is missing, not valid, or the network is not supported.
         """
         if not path.is_dir():
-            raise ModelLoadError(f"{path} is no directory; expected a Hugging Face checkpoint")
+            raise ModelLoadError(f"{path} is not a directory; expected a Hugging Face checkpoint")
         if not (path / "config.json").is_file():
             raise ModelLoadError(f"{path}: there is no config.json")
         return cls.from_dict(read_json(path / "config.json"))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelConfig:
-        """The same from the contents of a config.json."""
+        """Convert the contents of a config.json.
+
+        Raises:
+            ModelLoadError: A key is missing or has a wrong value, or the network is not supported.
+        """
         architecture = _architecture(data)
         try:
             heads, hidden = int(data["num_attention_heads"]), int(data["hidden_size"])
@@ -187,11 +195,12 @@ class ModelConfig:
                 eos_token_ids=_token_ids(data.get("eos_token_id")),
             )
         except (KeyError, TypeError, ValueError) as error:
-            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise ModelLoadError(f"config.json: {what}") from error
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ModelLoadError(f"config.json: {reason}") from error
         if config.num_heads % config.num_kv_heads:
             raise ModelLoadError(
-                f"config.json: num_attention_heads={heads} is no multiple of num_key_value_heads={kv_heads}"
+                f"config.json: num_attention_heads={heads} is not a multiple of "
+                f"num_key_value_heads={kv_heads}"
             )
         return config
 
@@ -210,7 +219,7 @@ def _architecture(data: Mapping[str, Any]) -> str:
 
 
 def _windows(architecture: str, data: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
-    """The sliding window of each layer, by ``layer_types`` where the config has it."""
+    """Sliding window of each layer; ``layer_types`` has priority if the config has it."""
     window = data.get("sliding_window")
     if not window or (architecture.startswith("Qwen") and not data.get("use_sliding_window")):
         return (None,) * layers
@@ -221,7 +230,7 @@ def _windows(architecture: str, data: Mapping[str, Any], layers: int) -> tuple[i
 
 
 def _token_ids(value: int | list[int] | None) -> tuple[int, ...]:
-    """Token ids that a file gives as one number, a list, or not at all."""
+    """Convert a token id, a list of token ids or None."""
     if value is None:
         return ()
     return (value,) if isinstance(value, int) else tuple(value)

@@ -1,4 +1,4 @@
-"""The engine as its users see it: load a checkpoint, submit prompts from any thread, get tokens back."""
+"""`Engine`: load a checkpoint, submit prompts from any thread, receive tokens through callbacks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import jax.numpy as jnp
 from ..errors import InvalidArgument, LLMError
 from .compile_cache import enable_compile_cache
 from .config import ModelConfig
-from .runner import Runner
+from .model_runner import ModelRunner
 from .sampling import SamplingParams
 from .scheduler import check_prompt
-from .sharding import build_mesh, place
+from .sharding import build_mesh, shard
 from .tokenizer import Tokenizer
 from .weights import load_weights
-from .worker import EngineStats, OnEvent, Request, Worker
+from .worker import EngineJob, EngineStats, OnEvent, Worker
 
 __all__ = ["Engine", "Handle", "check_dtype"]
 
@@ -35,29 +35,29 @@ _DTYPES = {
     "fp16": "float16",
 }
 _DEFAULT_MAX_LEN = 4096
-_PIECE = 512
+_PREFILL_CHUNK = 512
 
 
 class Handle:
-    """One submitted request."""
+    """Handle of a submitted request."""
 
-    def __init__(self, worker: Worker, job: Request) -> None:
+    def __init__(self, worker: Worker, job: EngineJob) -> None:
         self._worker, self._job = worker, job
 
     def cancel(self) -> None:
-        """Stop generating; the slot is free after at most one decode chunk. Calling it again does nothing."""
+        """Stop the generation; its slot is free after at most one decode chunk. Idempotent."""
         self._worker.cancel(self._job)
 
 
 class Engine:
-    """A model that answers many requests at once. Made by `load`.
+    """Inference engine with continuous batching. Created by `load`.
 
     Attributes:
-        path: The checkpoint's directory.
+        path: Directory of the checkpoint.
         config: The network.
-        tokenizer: Text to token ids and back.
-        max_len: Tokens a prompt and its answer may have together.
-        max_slots: Requests computed at once; others wait.
+        tokenizer: Tokenizer of the checkpoint.
+        max_len: Longest prompt and answer together, in tokens.
+        max_slots: Largest number of requests in one batch; further requests wait.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Engine:
         path: Path,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        runner: Runner,
+        runner: ModelRunner,
         max_slots: int,
         max_len: int,
         seed: int | None = None,
@@ -75,7 +75,7 @@ class Engine:
         self.max_slots, self.max_len = max_slots, max_len
         self._seeds: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
         self._worker = Worker(runner, tokenizer.eos_ids, max_slots)
-        # Also runs when the interpreter exits; the worker knows nothing of this object.
+        # Also runs at interpreter exit; the worker holds no reference to this object.
         self._finalizer = weakref.finalize(self, self._worker.close)
 
     @classmethod
@@ -97,57 +97,57 @@ class Engine:
         """Load a Hugging Face checkpoint of the Llama family.
 
         Args:
-            path: Directory with config.json, safetensors and tokenizer.json.
+            path: Directory with config.json, safetensors files and tokenizer.json.
             dtype: 'float32', 'bfloat16' or 'float16', or 'fp32', 'bf16', 'fp16'. On a CPU float16 computes
                 in float32.
-            max_slots: Requests computed at once.
-            max_len: Tokens a prompt and its answer may have together; None is what the model was made for, at
-                most 4096.
-            decode_chunk: Most tokens of one request between two looks at the queue.
-            adapter: A PEFT LoRA adapter directory to merge into the weights.
-            mesh_axes_names: Axes of the device mesh; 'dp', 'fsdp' and 'mp' are used.
-            mesh_axes_shape: Their sizes; one may be -1, for the devices that are left.
-            seed: What the seeds of requests that bring none are drawn from, in the order in which they come;
-                None is the system's randomness.
-            cache_dir: Where compiled graphs are kept; None is the user's cache directory, False is nowhere. A
-                cache that the user has set up in JAX is used as it is.
-            progress: Called with a short text when something slow begins.
+            max_slots: Largest number of requests in one batch (default 8).
+            max_len: Longest prompt and answer together, in tokens; None is the model's
+                max_position_embeddings, at most 4096.
+            decode_chunk: Largest number of decode steps before new requests are admitted (default 8).
+            adapter: Directory of a PEFT LoRA adapter to merge into the weights.
+            mesh_axes_names: Names of the device mesh's axes; 'dp', 'fsdp' and 'mp' are used.
+            mesh_axes_shape: Sizes of the axes; one may be -1, for all remaining devices.
+            seed: Seed of the generator that seeds requests without a seed, in order of submission; None uses
+                the system's randomness.
+            cache_dir: Directory of the compilation cache; None is the user's cache directory, False turns the
+                cache off. A cache that is already configured in JAX stays as it is.
+            progress: Called with a message for each slow step.
 
         Raises:
-            ModelLoadError: The checkpoint is missing, damaged, or of a kind this engine does not know.
+            ModelLoadError: The checkpoint is missing, damaged or not supported.
             InvalidArgument: An argument is out of range.
         """
-        told = progress or (lambda _: None)
+        report = progress or (lambda _: None)
         directory = Path(path).expanduser()
         config = ModelConfig.from_directory(directory)
         max_len = _check_max_len(max_len, config)
         for name, value in (("max_slots", max_slots), ("decode_chunk", decode_chunk)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
-        kind = check_dtype(dtype)
+        array_type = check_dtype(dtype)
         enable_compile_cache(cache_dir)
         mesh = build_mesh(mesh_axes_names, mesh_axes_shape)
-        told("reading the tokenizer")
+        report("reading the tokenizer")
         tokenizer = Tokenizer(directory, config)
-        told("reading weights")
+        report("reading weights")
         weights = load_weights(
             directory,
             config,
-            kind,
+            array_type,
             None if adapter is None else Path(adapter).expanduser(),
-            lambda name, array: place(mesh, name, array),
+            lambda name, array: shard(mesh, name, array),
         )
-        runner = Runner(
+        runner = ModelRunner(
             config,
             weights,
             tuple(tokenizer.eos_ids),
             slots=max_slots,
             max_len=max_len,
-            chunk=decode_chunk,
-            piece=_PIECE,
-            dtype=kind,
+            max_steps=decode_chunk,
+            prefill_chunk=_PREFILL_CHUNK,
+            dtype=array_type,
             mesh=mesh,
-            progress=told,
+            progress=report,
         )
         return cls(directory, config, tokenizer, runner, max_slots, max_len, seed)
 
@@ -155,10 +155,10 @@ class Engine:
         """Queue a prompt and return at once.
 
         Args:
-            prompt_ids: Token ids, one or more.
-            params: How to decode. An answer that would go beyond `max_len` ends there with 'length'.
-            on_event: Called from the engine's thread with every news; it should return quickly. When it
-                raises, the request is cancelled.
+            prompt_ids: Token ids of the prompt, at least one.
+            params: Decoding parameters. An answer that reaches `max_len` ends with 'length'.
+            on_event: Called in the engine's thread with every event; it should return quickly. If it raises,
+                the request is cancelled.
 
         Raises:
             InvalidArgument: The prompt is empty or has ids outside the vocabulary.
@@ -174,12 +174,12 @@ class Engine:
             )
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
-        job = Request(prompt, params, seed, on_event, limit)
+        job = EngineJob(prompt, params, seed, on_event, limit)
         self._worker.submit(job)
         return Handle(self._worker, job)
 
     def stats(self) -> EngineStats:
-        """Counters since the engine was loaded.
+        """Counters of the engine.
 
         Raises:
             LLMError: The engine is closed.
@@ -189,7 +189,7 @@ class Engine:
         return self._worker.stats()
 
     def close(self) -> None:
-        """Stop; requests in flight end with an error event. May be called twice."""
+        """Stop the engine; unfinished requests get an error event. Idempotent."""
         self._finalizer()
 
     def __enter__(self) -> Engine:
@@ -202,10 +202,10 @@ class Engine:
 
 
 def check_dtype(dtype: str) -> jnp.dtype:
-    """The type that `dtype` means here.
+    """Convert the name of a type; 'float16' is float32 on a CPU.
 
     Raises:
-        InvalidArgument: It is none of those known.
+        InvalidArgument: The name is not one of those of `Engine.load`.
     """
     if dtype not in _DTYPES:
         raise InvalidArgument(f"dtype={dtype!r}: allowed are {', '.join(_DTYPES)}", argument="dtype")

@@ -1,6 +1,6 @@
-"""An engine over functions that know no cache and no batch: prompts take turns, a chunk of tokens each.
+"""`FunctionEngine`: the interface of `Engine` over a generation function without KV cache and batching.
 
-It has the face of `Engine`, so that everything above works with a model of any kind.
+Requests take turns, with a chunk of tokens each.
 """
 
 from __future__ import annotations
@@ -15,38 +15,40 @@ from typing import Any
 
 from ..errors import LLMError, UnsupportedParameter
 from .sampling import SamplingParams
-from .scheduler import Job, check_prompt
-from .worker import EngineStats, OnEvent, TokenEvent, cut
+from .scheduler import check_prompt
+from .worker import EngineJob, EngineStats, OnEvent, TokenEvent, truncate
 
 __all__ = ["FunctionEngine", "Step"]
 
 _log = logging.getLogger(__name__)
 
-#: A chunk of new tokens after the tokens given, from a seed; what comes after an end token is ignored.
+#: (token ids so far, parameters, seed) -> a chunk of new token ids; those after an end token are ignored.
 Step = Callable[[Sequence[int], SamplingParams, int], Sequence[int]]
-
-_Job = Job[OnEvent]
 
 
 class _Handle:
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: EngineJob) -> None:
         self._job = job
 
     def cancel(self) -> None:
-        """Stop; noticed at the job's next turn."""
+        """Stop the generation; takes effect at the job's next turn."""
         self._job.cancelled = True
 
 
 class FunctionEngine:
-    """Runs `step` in a thread of its own.
+    """An engine that runs a generation function in its own thread.
 
     Args:
-        name: What the model is called.
-        tokenizer: Text to token ids and back, as `Engine.tokenizer`.
-        step: Computes a chunk.
-        check: Refuses settings that `step` cannot honour.
-        max_len: Most tokens of a prompt and its answer together.
-        seed: As for `Engine.load`.
+        name: Name of the model.
+        tokenizer: Tokenizer with the interface of `Engine.tokenizer`.
+        step: Generates a chunk of tokens.
+        check: Raises `LLMError` for parameters that `step` does not support.
+        max_len: Longest prompt and answer together, in tokens.
+        seed: See `Engine.load`.
+
+    Attributes:
+        path: `name` as a path.
+        max_slots: 1.
     """
 
     max_slots = 1
@@ -67,7 +69,7 @@ class FunctionEngine:
         self._eos: frozenset[int] = tokenizer.eos_ids
         self._seeds: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
         self._changed = threading.Condition()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[EngineJob] = deque()
         self._closing = False
         self._busy = self._served = self._prompt = self._completion = 0
         self._thread = threading.Thread(target=self._run, name="generate-functions", daemon=True)
@@ -77,7 +79,7 @@ class FunctionEngine:
         """See `Engine.submit`.
 
         Raises:
-            UnsupportedParameter: A setting that generation functions do not know.
+            UnsupportedParameter: Generation functions do not support a parameter.
         """
         for name in ("repetition_penalty", "min_p", "ignore_eos", "logprobs"):
             if (value := getattr(params, name)) not in (
@@ -86,12 +88,13 @@ class FunctionEngine:
                 1.0 if name == "repetition_penalty" else 0,
             ):
                 raise UnsupportedParameter(
-                    f"a model with generation functions cannot honour {name}={value!r}", parameter=name
+                    f"a model with generation functions does not support {name}={value!r}", parameter=name
                 )
         self._check(params)
         prompt = check_prompt(prompt_ids, self.max_len)
         seed = self._seeds.getrandbits(62) if params.seed is None else params.seed
-        job = Job(prompt, params, seed, on_event, min(params.max_new_tokens, self.max_len - len(prompt)))
+        limit = min(params.max_new_tokens, self.max_len - len(prompt))
+        job = EngineJob(prompt, params, seed, on_event, limit)
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
@@ -101,7 +104,7 @@ class FunctionEngine:
         return _Handle(job)
 
     def stats(self) -> EngineStats:
-        """Counters since it was made.
+        """Counters of the engine.
 
         Raises:
             LLMError: The engine is closed.
@@ -113,7 +116,7 @@ class FunctionEngine:
         return EngineStats(self._busy, waiting, self._served, self._prompt, 0, self._completion)
 
     def close(self) -> None:
-        """Stop; requests in flight end with an error event. May be called twice."""
+        """Stop the engine; unfinished requests get an error event. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -122,13 +125,13 @@ class FunctionEngine:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            if not self._advance(job):
+            if not self._run_turn(job):
                 with self._changed:
                     self._jobs.append(job)
         for job in self._jobs:
-            self._tell(job, TokenEvent(error=LLMError("the engine was closed")))
+            self._emit(job, TokenEvent(error=LLMError("the engine was closed")))
 
-    def _next(self) -> _Job | None:
+    def _next(self) -> EngineJob | None:
         with self._changed:
             self._busy = 0
             while not (self._closing or self._jobs):
@@ -136,41 +139,42 @@ class FunctionEngine:
             self._busy = int(not self._closing)
             return None if self._closing else self._jobs.popleft()
 
-    def _advance(self, job: _Job) -> bool:
-        """One turn of a job; whether it was the last."""
+    def _run_turn(self, job: EngineJob) -> bool:
+        """Run one turn of a job; True if it was the last."""
         if job.cancelled:
             event = TokenEvent(finish_reason="cancelled")
         else:
             try:
-                event = self._accept(job, self._step([*job.prompt, *job.output], job.params, self._seed(job)))
+                tokens = self._step([*job.prompt, *job.output], job.params, self._seed(job))
+                event = self._append(job, tokens)
             except LLMError as error:
                 event = TokenEvent(error=error)
-            except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, the caller is told
-                told = LLMError(f"the generation function failed: {type(error).__name__}: {error}")
-                told.__cause__ = error
-                event = TokenEvent(error=told)
+            except Exception as error:  # noqa: BLE001 - becomes the error event of the request
+                failure = LLMError(f"the generation function failed: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+                event = TokenEvent(error=failure)
         ended = event.finish_reason is not None or event.error is not None
         self._served += ended
-        return not self._tell(job, event) or ended
+        return not self._emit(job, event) or ended
 
     @staticmethod
-    def _tell(job: _Job, event: TokenEvent) -> bool:
-        """Whether the caller took the news."""
+    def _emit(job: EngineJob, event: TokenEvent) -> bool:
+        """Call the request's callback; False if it raised."""
         try:
             job.payload(event)
-        except Exception:  # noqa: BLE001 - a caller's fault must not end the other requests
+        except Exception:  # noqa: BLE001 - an error in a callback must not end the other requests
             _log.exception("on_event of a request raised; the request is dropped")
             return False
         return True
 
     @staticmethod
-    def _seed(job: _Job) -> int:
+    def _seed(job: EngineJob) -> int:
         return (job.seed + len(job.output)) % (1 << 62)
 
-    def _accept(self, job: _Job, tokens: Sequence[int]) -> TokenEvent:
-        """Take new tokens until one ends the answer."""
-        new, end_token, reason = cut(tokens, job.limit - len(job.output), self._eos)
-        if not tokens:  # a function that gives nothing has nothing more to say
+    def _append(self, job: EngineJob, tokens: Sequence[int]) -> TokenEvent:
+        """Append new tokens to the answer until it ends."""
+        new, end_token, reason = truncate(tokens, job.limit - len(job.output), self._eos)
+        if not tokens:  # an empty chunk ends the answer
             reason = "stop"
         job.output.extend(new)
         self._completion += len(new)

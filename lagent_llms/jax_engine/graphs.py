@@ -1,4 +1,7 @@
-"""The two graphs that are compiled: a prefill of prompt pieces, and a chunk of decode steps."""
+"""The two compiled graphs: prefill of prompt chunks, and several decode steps.
+
+Shapes: B rows, T prompt tokens of a chunk, C decode steps, V vocabulary size.
+"""
 
 from __future__ import annotations
 
@@ -10,100 +13,137 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .config import ModelConfig
-from .model import Cache, ModelWeights, forward, logits, read_cache, write_cache
-from .sampling import Logprobs, choose, raw_logprobs
+from .model import KVCache, ModelWeights, compute_logits, forward, read_kv_cache, write_kv_cache
+from .sampling import Logprobs, compute_logprobs, sample
 
-__all__ = ["Inputs", "decode", "prefill"]
+__all__ = ["BatchInputs", "decode", "prefill"]
 
 
-class Inputs(NamedTuple):
-    """Per-row numbers of a call, (B, …): few arrays, because each one costs a transfer.
+class BatchInputs(NamedTuple):
+    """Per-row inputs of a call; few arrays, because each one costs a transfer.
 
     Attributes:
-        numbers: (B, 5) int32: slot, start, place, limit, stops at an end token.
-        sample: Sampling settings, None when every row is greedy.
+        numbers: (B, 5) int32: slot, number of cached tokens, number of generated tokens, largest number of
+            tokens to generate from now on, 1 if the row stops at an end token.
+        sampling: `SamplingTensors`; None if every row is greedy without a penalty.
     """
 
     numbers: Any
-    sample: Any
+    sampling: Any
 
 
-@partial(jax.jit, static_argnames=("config", "span", "wants"), donate_argnames=("cache",))
+@partial(jax.jit, static_argnames=("config", "history_len", "with_logprobs"), donate_argnames=("cache",))
 def prefill(
     weights: ModelWeights,
-    cache: Cache,
-    ids: Array,
-    sizes: Array,
-    inputs: Inputs,
+    cache: KVCache,
+    token_ids: Array,
+    lengths: Array,
+    inputs: BatchInputs,
     *,
     config: ModelConfig,
-    span: int,
-    wants: bool,
-) -> tuple[Cache, Array, Logprobs | None]:
-    """Compute prompt pieces (B, T) of which ``sizes`` (B,) tokens are real, and choose what follows."""
-    slots, starts, places = inputs.numbers[:, 0], inputs.numbers[:, 1], inputs.numbers[:, 2]
-    hidden, block = forward(
-        config, weights, ids, starts, read_cache(cache, slots, span, ids.shape[1]), span, 0
-    )
-    cache = write_cache(cache, block, slots, starts, span)
-    last = jnp.take_along_axis(hidden, sizes[:, None, None] - 1, axis=1)[:, 0]
-    scores = logits(weights, last)
-    tokens = choose(scores, inputs.sample, places)
-    return cache, tokens, raw_logprobs(scores, tokens) if wants else None
+    history_len: int,
+    with_logprobs: bool,
+) -> tuple[KVCache, Array, Logprobs | None]:
+    """Compute a chunk of each prompt and sample the token after it.
+
+    Args:
+        weights: Weights of the network.
+        cache: The KV cache; donated.
+        token_ids: (B, T) int32, padded at the end.
+        lengths: Number of tokens of each row without padding, (B,) int32.
+        inputs: Per-row inputs.
+        config: The network.
+        history_len: Number of cached positions to read.
+        with_logprobs: Compute log-probabilities.
+
+    Returns:
+        The KV cache, the sampled tokens (B,) and their log-probabilities.
+    """
+    slots, starts, num_generated = inputs.numbers[:, 0], inputs.numbers[:, 1], inputs.numbers[:, 2]
+    block = read_kv_cache(cache, slots, history_len, token_ids.shape[1])
+    hidden, block = forward(config, weights, token_ids, starts, block, history_len, 0)
+    cache = write_kv_cache(cache, block, slots, starts, history_len)
+    last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]
+    logits = compute_logits(weights, last)
+    tokens = sample(logits, inputs.sampling, num_generated)
+    return cache, tokens, compute_logprobs(logits, tokens) if with_logprobs else None
 
 
-@partial(jax.jit, static_argnames=("config", "eos", "span", "chunk", "wants"), donate_argnames=("cache",))
+@partial(
+    jax.jit,
+    static_argnames=("config", "eos", "history_len", "max_steps", "with_logprobs"),
+    donate_argnames=("cache",),
+)
 def decode(
     weights: ModelWeights,
-    cache: Cache,
-    last: Array,
+    cache: KVCache,
+    last_tokens: Array,
     steps: Array,
-    inputs: Inputs,
+    inputs: BatchInputs,
     *,
     config: ModelConfig,
     eos: tuple[int, ...],
-    span: int,
-    chunk: int,
-    wants: bool,
-) -> tuple[Cache, Array, Logprobs | None, Array]:
-    """Up to `steps` steps from the tokens `last` (B,), fewer when every row has ended; says how many."""
-    slots, starts, places, limits, stops = inputs.numbers.T
-    rows = last.shape[0]
-    ends = jnp.array(eos, jnp.int32)
+    history_len: int,
+    max_steps: int,
+    with_logprobs: bool,
+) -> tuple[KVCache, Array, Logprobs | None, Array]:
+    """Run up to `steps` decode steps, fewer if every row ends before.
 
-    def go_on(state: Any) -> Any:
+    Args:
+        weights: Weights of the network.
+        cache: The KV cache; donated.
+        last_tokens: Last token of each row, (B,) int32.
+        steps: Number of steps, at most `max_steps`; int32.
+        inputs: Per-row inputs.
+        config: The network.
+        eos: End tokens.
+        history_len: Number of cached positions to read.
+        max_steps: C.
+        with_logprobs: Compute log-probabilities.
+
+    Returns:
+        The KV cache, the sampled tokens (B, C) int32, their log-probabilities (each array with C as second
+        dimension), and the number of steps run.
+    """
+    slots, starts, num_generated, limits, stops = inputs.numbers.T
+    rows = last_tokens.shape[0]
+    end_tokens = jnp.array(eos, jnp.int32)
+
+    def is_unfinished(state: Any) -> Any:
         return (state[0] < steps) & ~jnp.all(state[2])
 
     def step(state: Any) -> Any:
-        index, tokens, done, block, seen, chosen, logprobs = state
-        hidden, block = forward(config, weights, tokens[:, None], starts, block, span, index)
-        scores = logits(weights, hidden[:, 0])
-        sample = inputs.sample and inputs.sample._replace(seen=seen)
-        tokens = choose(scores, sample, places + index).astype(jnp.int32)
-        done |= (jnp.any(tokens[:, None] == ends, axis=1) & (stops > 0)) | (index + 1 >= limits)
+        index, tokens, done, block, seen, generated, logprobs = state
+        hidden, block = forward(config, weights, tokens[:, None], starts, block, history_len, index)
+        logits = compute_logits(weights, hidden[:, 0])
+        sampling = inputs.sampling and inputs.sampling._replace(seen=seen)
+        tokens = sample(logits, sampling, num_generated + index).astype(jnp.int32)
+        done |= (jnp.any(tokens[:, None] == end_tokens, axis=1) & (stops > 0)) | (index + 1 >= limits)
         if seen is not None:
             seen = seen.at[jnp.arange(rows), tokens].set(True)
-        if wants:
+        if with_logprobs:
             logprobs = jax.tree.map(
                 lambda all_steps, new: lax.dynamic_update_index_in_dim(all_steps, new, index, 1),
                 logprobs,
-                raw_logprobs(scores, tokens),
+                compute_logprobs(logits, tokens),
             )
-        chosen = lax.dynamic_update_index_in_dim(chosen, tokens, index, 1)
-        return index + 1, tokens, done, block, seen, chosen, logprobs
+        generated = lax.dynamic_update_index_in_dim(generated, tokens, index, 1)
+        return index + 1, tokens, done, block, seen, generated, logprobs
 
     logprobs = None
-    if wants:
-        shapes = jax.eval_shape(raw_logprobs, jnp.zeros((rows, config.vocab_size)), last)
-        logprobs = jax.tree.map(lambda one: jnp.zeros((rows, chunk, *one.shape[1:]), one.dtype), shapes)
+    if with_logprobs:
+        shapes = jax.eval_shape(compute_logprobs, jnp.zeros((rows, config.vocab_size)), last_tokens)
+        logprobs = jax.tree.map(
+            lambda shape: jnp.zeros((rows, max_steps, *shape.shape[1:]), shape.dtype), shapes
+        )
     state = (
         jnp.int32(0),
-        last,
+        last_tokens,
         jnp.zeros(rows, bool),
-        read_cache(cache, slots, span, chunk),
-        inputs.sample.seen if inputs.sample else None,
-        jnp.zeros((rows, chunk), jnp.int32),
+        read_kv_cache(cache, slots, history_len, max_steps),
+        inputs.sampling.seen if inputs.sampling else None,
+        jnp.zeros((rows, max_steps), jnp.int32),
         logprobs,
     )
-    count, _, _, block, _, chosen, logprobs = lax.while_loop(go_on, step, state)
-    return write_cache(cache, block, slots, starts, span), chosen, logprobs, count
+    count, _, _, block, _, generated, logprobs = lax.while_loop(is_unfinished, step, state)
+    return write_kv_cache(cache, block, slots, starts, history_len), generated, logprobs, count

@@ -1,4 +1,4 @@
-"""Read a PEFT LoRA adapter directory and hand out what it adds to each weight of the base model."""
+"""Read a PEFT LoRA adapter and compute its update of each weight of the base model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _PREFIX = "base_model.model."
 
 
 class LoraAdapter:
-    """The low-rank updates of one adapter.
+    """Low-rank updates of one adapter (arXiv 2106.09685).
 
     Args:
         path: Directory with adapter_config.json and adapter_model.safetensors.
 
     Raises:
-        ModelLoadError: It is no LoRA adapter, or uses a feature that cannot be merged.
+        ModelLoadError: The directory does not hold a LoRA adapter, or the adapter uses a feature that cannot
+            be merged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,14 +44,14 @@ class LoraAdapter:
         if not (path / "adapter_model.safetensors").is_file():
             raise ModelLoadError(f"{path}: there is no adapter_model.safetensors")
         self._tensors = Tensors([path / "adapter_model.safetensors"])
-        self._left = {name.removeprefix(_PREFIX).rpartition(".lora_")[0] for name in self._tensors.names}
+        self._unused = {name.removeprefix(_PREFIX).rpartition(".lora_")[0] for name in self._tensors.names}
 
     def delta(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
-        """What is added to the weight `name` of `shape` (out, in), float32; None where nothing is."""
+        """Update of the weight `name` of `shape` (out, in), float32; None if the adapter has none."""
         module = name.removesuffix(".weight")
-        if module not in self._left:
+        if module not in self._unused:
             return None
-        self._left.discard(module)
+        self._unused.discard(module)
         first, second = (f"{_PREFIX}{module}.lora_{side}.weight" for side in "AB")
         rank = int(self._setting("rank_pattern", module, self._config["r"]))
         alpha = float(self._setting("alpha_pattern", module, self._config["lora_alpha"]))
@@ -60,16 +61,16 @@ class LoraAdapter:
         return scale * (up @ down)
 
     def check_used(self) -> None:
-        """Every update found its weight.
+        """Check that every update was requested by `delta`.
 
         Raises:
-            ModelLoadError: Some did not: the adapter belongs to another model.
+            ModelLoadError: The model has no weight for an update: the adapter belongs to another model.
         """
-        if self._left:
-            raise ModelLoadError(f"{self._path}: the model has no weight for {sorted(self._left)[0]!r}")
+        if self._unused:
+            raise ModelLoadError(f"{self._path}: the model has no weight for {sorted(self._unused)[0]!r}")
 
     def _setting(self, table: str, module: str, default: Any) -> Any:
-        """The value a pattern table gives a module: keys are regular expressions of the name's end."""
+        """Value for a module in a table whose keys are regular expressions for the end of its name."""
         for pattern, value in (self._config.get(table) or {}).items():
             if re.fullmatch(rf"(.*\.)?({pattern})", module):
                 return value

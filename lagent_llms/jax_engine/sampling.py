@@ -1,12 +1,14 @@
-"""Choose the next token of every row inside the compiled graph; each row has its own settings and randomness.
+"""Sample the next token of every row inside the compiled graph, with settings and a seed per row.
 
-The filters apply in the order of transformers: repetition penalty, temperature, top_k, top_p, min_p. A token
-is drawn by inverting the cumulative distribution at one uniform number, which depends on nothing but the
-row's seed and the token's place in the answer, so a request never feels its batch mates.
+The filters apply in the order of transformers: repetition penalty, temperature, top_k, top_p, min_p. Sampling
+inverts the cumulative distribution at one uniform number, which depends only on the row's seed and the number
+of tokens generated before, so the other rows of a batch do not influence the result.
 
-The usual filters need only the most probable tokens, and `lax.top_k` of a bounded number is cheap where
-sorting a vocabulary is not. Rows that need more (no filter, a large top_k, a top_p that those tokens do not
-fill) go over the whole vocabulary, where top_k and top_p are thresholds found by bisection.
+Usual settings need only the most probable tokens: `lax.top_k` with a fixed k is cheap, sorting the vocabulary
+is not. Rows that need more (no filter, a large top_k, a top_p that those tokens do not reach) use the full
+vocabulary, with the thresholds of top_k and top_p found by bisection.
+
+Shapes: B rows, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -20,30 +22,39 @@ from jax import Array, lax
 
 from ..params import GenerationParams
 
-__all__ = ["TOP_LOGPROBS", "Logprobs", "SampleRows", "SamplingParams", "choose", "penalise", "raw_logprobs"]
+__all__ = [
+    "TOP_LOGPROBS",
+    "Logprobs",
+    "SamplingParams",
+    "SamplingTensors",
+    "apply_repetition_penalty",
+    "compute_logprobs",
+    "sample",
+]
 
-#: Tokens that are looked at without going over the whole vocabulary.
+#: Number of most probable tokens to try before using the full vocabulary.
 _CANDIDATES = 64
-#: Alternatives that are computed when log-probabilities are asked for.
+#: Largest number of alternatives whose log-probabilities are computed.
 TOP_LOGPROBS = 20
-#: Halvings that find a float32 threshold exactly: one per bit.
+#: Bisection steps that find a float32 threshold exactly: one per bit.
 _BISECTIONS = 32
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How one request is decoded. The defaults ask for nothing: the model's own distribution.
+    """Decoding parameters of one request. The defaults sample from the model's own distribution.
 
     Attributes:
-        max_new_tokens: Most tokens to generate.
-        temperature: Divides the logits; 0 is greedy.
-        top_k: Keep this many most probable tokens; None is no filter.
-        top_p: Keep the most probable tokens that together reach this probability.
-        min_p: Drop tokens less probable than this times the most probable one.
-        repetition_penalty: Divides positive and multiplies negative logits of tokens already there.
-        seed: Makes sampling repeatable; None draws a new one.
-        ignore_eos: Go on after an end token.
-        logprobs: None for none; else how many alternatives to report for each token.
+        max_new_tokens: Largest number of tokens to generate.
+        temperature: Divisor of the logits; 0 is greedy.
+        top_k: Sample from this many most probable tokens; None is no filter.
+        top_p: Sample from the most probable tokens that together reach this probability.
+        min_p: Exclude tokens less probable than this fraction of the most probable one's probability.
+        repetition_penalty: Divides positive and multiplies negative logits of tokens in prompt and answer
+            (arXiv 1909.05858).
+        seed: Seed that makes sampling reproducible; None uses a random one.
+        ignore_eos: Continue after an end token.
+        logprobs: Number of alternatives to report per token; None reports no log-probabilities.
 
     Raises:
         InvalidArgument: A value is of the wrong type or out of range.
@@ -65,17 +76,17 @@ class SamplingParams:
             object.__setattr__(self, name, getattr(checked, name))
 
 
-class SampleRows(NamedTuple):
-    """Sampling settings of a batch, one entry a row: NumPy arrays on the way in, JAX arrays inside the graph.
+class SamplingTensors(NamedTuple):
+    """Sampling parameters of a batch, one entry per row; NumPy arrays on the host, JAX arrays in the graph.
 
     Attributes:
-        temperature: (B,), 0 is greedy.
-        top_k: (B,), the vocabulary's size where there is no filter.
-        top_p: (B,)
-        min_p: (B,)
-        penalty: (B,)
+        temperature: (B,) float32; 0 is greedy.
+        top_k: (B,) int32; V is no filter.
+        top_p: (B,) float32.
+        min_p: (B,) float32.
+        penalty: Repetition penalties, (B,) float32.
         key: Seeds, (B, 2) uint32.
-        seen: Tokens of prompt and answer so far, (B, vocabulary) bool; None when no row has a penalty.
+        seen: True for tokens of prompt and answer so far, (B, V) bool; None if no row has a penalty.
     """
 
     temperature: Any
@@ -88,12 +99,12 @@ class SampleRows(NamedTuple):
 
 
 class Logprobs(NamedTuple):
-    """Log-probabilities under the model itself, before any filter.
+    """Log-probabilities of the model's own distribution, before any filter.
 
     Attributes:
-        chosen: (B,)
-        top: The best, best first, (B, TOP_LOGPROBS).
-        top_ids: Their tokens.
+        chosen: Log-probability of the sampled token, (B,) float32.
+        top: Largest log-probabilities in descending order, (B, min(TOP_LOGPROBS, V)) float32.
+        top_ids: Their token ids, same shape, int32.
     """
 
     chosen: Any
@@ -101,87 +112,99 @@ class Logprobs(NamedTuple):
     top_ids: Any
 
 
-def raw_logprobs(scores: Array, tokens: Array) -> Logprobs:
-    """Log-probabilities of the chosen `tokens` (B,) and of the best ones, from logits (B, V)."""
-    every = jax.nn.log_softmax(scores)
-    top, top_ids = lax.top_k(every, min(TOP_LOGPROBS, scores.shape[1]))
-    return Logprobs(jnp.take_along_axis(every, tokens[:, None], axis=1)[:, 0], top, top_ids)
+def compute_logprobs(logits: Array, tokens: Array) -> Logprobs:
+    """Log-probabilities of the sampled `tokens` (B,) and of the most probable ones, from `logits` (B, V)."""
+    logprobs = jax.nn.log_softmax(logits)
+    top, top_ids = lax.top_k(logprobs, min(TOP_LOGPROBS, logits.shape[1]))
+    return Logprobs(jnp.take_along_axis(logprobs, tokens[:, None], axis=1)[:, 0], top, top_ids)
 
 
-def choose(scores: Array, rows: SampleRows | None, place: Array) -> Array:
-    """The next token of each row, (B,) int32.
+def sample(logits: Array, settings: SamplingTensors | None, num_generated: Array) -> Array:
+    """Sample the next token of each row.
 
     Args:
-        scores: Logits, (B, V) float32.
-        rows: Settings; None when every row is plainly greedy.
-        place: How many tokens each row has generated before, (B,).
+        logits: (B, V) float32.
+        settings: Sampling parameters; None if every row is greedy without a penalty.
+        num_generated: Number of tokens each row has generated before, (B,) int32.
+
+    Returns:
+        Token ids, (B,) int32.
     """
-    if rows is None:
-        return jnp.argmax(scores, axis=-1)
-    if rows.seen is not None:
-        scores = penalise(scores, rows.seen, rows.penalty)
-    greedy = jnp.argmax(scores, axis=-1)
-    scaled = scores / jnp.where(rows.temperature > 0, rows.temperature, 1.0)[:, None]
+    if settings is None:
+        return jnp.argmax(logits, axis=-1)
+    if settings.seen is not None:
+        logits = apply_repetition_penalty(logits, settings.seen, settings.penalty)
+    greedy = jnp.argmax(logits, axis=-1)
+    is_sampled = settings.temperature > 0
+    scaled = logits / jnp.where(is_sampled, settings.temperature, 1.0)[:, None]
     uniform = jax.vmap(
         lambda key, n: jax.random.uniform(jax.random.fold_in(jax.random.wrap_key_data(key), n))
-    )(rows.key, place)
-    drawn = _draw(scaled, uniform, rows.top_k, rows.top_p, rows.min_p, rows.temperature > 0)
-    return jnp.where(rows.temperature > 0, drawn, greedy)
+    )(settings.key, num_generated)
+    sampled = _sample_filtered(scaled, uniform, settings.top_k, settings.top_p, settings.min_p, is_sampled)
+    return jnp.where(is_sampled, sampled, greedy)
 
 
-def penalise(scores: Array, seen: Array, penalty: Array) -> Array:
-    """Logits (B, V) after the repetition penalty (B,) on the tokens `seen` (B, V)."""
+def apply_repetition_penalty(logits: Array, seen: Array, penalty: Array) -> Array:
+    """Apply the repetition penalty (B,) to the `logits` (B, V) of the tokens in `seen` (B, V) bool."""
     factor = penalty[:, None]
-    return jnp.where(seen, jnp.where(scores > 0, scores / factor, scores * factor), scores)
+    return jnp.where(seen, jnp.where(logits > 0, logits / factor, logits * factor), logits)
 
 
-def _draw(scores: Array, uniform: Array, top_k: Array, top_p: Array, min_p: Array, active: Array) -> Array:
-    """One token a row; rows that are not `active` get any."""
-    vocab = scores.shape[1]
+def _sample_filtered(
+    logits: Array, uniform: Array, top_k: Array, top_p: Array, min_p: Array, active: Array
+) -> Array:
+    """Sample one token per row, (B,); the result is arbitrary where `active` (B,) is False."""
+    vocab = logits.shape[1]
     width = min(_CANDIDATES, vocab)
-    top, ids = lax.top_k(scores, width)
-    total = jax.nn.logsumexp(scores, axis=-1)
+    top, ids = lax.top_k(logits, width)
+    log_total = jax.nn.logsumexp(logits, axis=-1)
     rank = jnp.arange(width)
-    in_k = rank < top_k[:, None]
-    limited = top_k <= width
-    norm = jnp.where(limited, jax.nn.logsumexp(jnp.where(in_k, top, -jnp.inf), axis=-1), total)
-    shares = jnp.where(in_k, jnp.exp(top - norm[:, None]), 0.0)
-    before = jnp.cumsum(shares, axis=-1) - shares
-    floor = min_p * shares[:, 0]
-    kept = (before < top_p[:, None]) & (shares >= floor[:, None])
-    enough = limited | (before[:, -1] + shares[:, -1] >= top_p) & (top_p < 1) & (top_k >= vocab)
-    enough |= (shares[:, -1] < floor) & (top_k >= vocab)
-    narrow = jnp.take_along_axis(ids, _invert(jnp.where(kept, shares, 0.0), uniform)[:, None], axis=1)[:, 0]
+    in_top_k = rank < top_k[:, None]
+    is_limited = top_k <= width
+    log_norm = jnp.where(is_limited, jax.nn.logsumexp(jnp.where(in_top_k, top, -jnp.inf), axis=-1), log_total)
+    probs = jnp.where(in_top_k, jnp.exp(top - log_norm[:, None]), 0.0)
+    preceding = jnp.cumsum(probs, axis=-1) - probs
+    min_prob = min_p * probs[:, 0]
+    kept = (preceding < top_p[:, None]) & (probs >= min_prob[:, None])
+    # True where the candidates include every token that the filters keep.
+    suffices = is_limited | (preceding[:, -1] + probs[:, -1] >= top_p) & (top_p < 1) & (top_k >= vocab)
+    suffices |= (probs[:, -1] < min_prob) & (top_k >= vocab)
+    index = _inverse_cdf(jnp.where(kept, probs, 0.0), uniform)
+    from_candidates = jnp.take_along_axis(ids, index[:, None], axis=1)[:, 0]
 
-    def wide() -> Array:
-        return jnp.where(enough, narrow, _draw_wide(scores, uniform, top_k, top_p, min_p))
+    def from_full_vocab() -> Array:
+        return jnp.where(suffices, from_candidates, _sample_full_vocab(logits, uniform, top_k, top_p, min_p))
 
-    drawn: Array = lax.cond(jnp.all(enough | ~active), lambda: narrow, wide)
-    return drawn
+    sampled: Array = lax.cond(jnp.all(suffices | ~active), lambda: from_candidates, from_full_vocab)
+    return sampled
 
 
-def _draw_wide(scores: Array, uniform: Array, top_k: Array, top_p: Array, min_p: Array) -> Array:
-    """One token a row, over the whole vocabulary."""
-    shares = jax.nn.softmax(scores, axis=-1)
+def _sample_full_vocab(logits: Array, uniform: Array, top_k: Array, top_p: Array, min_p: Array) -> Array:
+    """Sample one token per row from the full vocabulary, (B,)."""
+    probs = jax.nn.softmax(logits, axis=-1)
 
     def filtered() -> Array:
-        in_k = shares >= _threshold(shares, jnp.ones_like(shares), top_k.astype(jnp.float32))
-        left = jnp.where(in_k, shares, 0.0)
-        left = left / left.sum(axis=-1, keepdims=True)
+        in_top_k = probs >= _threshold(probs, jnp.ones_like(probs), top_k.astype(jnp.float32))
+        kept = jnp.where(in_top_k, probs, 0.0)
+        kept = kept / kept.sum(axis=-1, keepdims=True)
         # The last token of the nucleus is the one that reaches top_p; top_p = 1 keeps all.
-        limit = jnp.where(top_p[:, None] < 1, _threshold(left, left, top_p), 0.0)
-        return jnp.where(left >= limit, left, 0.0)
+        limit = jnp.where(top_p[:, None] < 1, _threshold(kept, kept, top_p), 0.0)
+        return jnp.where(kept >= limit, kept, 0.0)
 
-    left = lax.cond(jnp.any((top_k < scores.shape[1]) | (top_p < 1)), filtered, lambda: shares)
-    return _invert(jnp.where(left >= min_p[:, None] * left.max(axis=-1, keepdims=True), left, 0.0), uniform)
+    kept = lax.cond(jnp.any((top_k < logits.shape[1]) | (top_p < 1)), filtered, lambda: probs)
+    min_prob = min_p[:, None] * kept.max(axis=-1, keepdims=True)
+    return _inverse_cdf(jnp.where(kept >= min_prob, kept, 0.0), uniform)
 
 
-def _threshold(shares: Array, amounts: Array, goal: Array) -> Array:
-    """The largest share x such that the `amounts` of all tokens with share >= x reach `goal`, (B, 1).
+def _threshold(probs: Array, amounts: Array, goal: Array) -> Array:
+    """Largest x such that the `amounts` (B, V) of all tokens with `probs` (B, V) >= x reach `goal` (B,).
 
-    Shares are not negative, so their bits as integers have the same order and are bisected exactly.
+    Probabilities are not negative, so their bits as integers have the same order and can be bisected exactly.
+
+    Returns:
+        (B, 1) float32.
     """
-    bits = lax.bitcast_convert_type(shares, jnp.int32)
+    bits = lax.bitcast_convert_type(probs, jnp.int32)
 
     def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
@@ -189,13 +212,13 @@ def _threshold(shares: Array, amounts: Array, goal: Array) -> Array:
         reached = jnp.sum(jnp.where(bits >= middle[:, None], amounts, 0.0), axis=-1) >= goal
         return jnp.where(reached, middle, low), jnp.where(reached, high, middle)
 
-    start = (jnp.zeros(shares.shape[0], jnp.int32), jnp.full(shares.shape[0], 0x3F800001, jnp.int32))
+    start = (jnp.zeros(probs.shape[0], jnp.int32), jnp.full(probs.shape[0], 0x3F800001, jnp.int32))
     low, _ = lax.fori_loop(0, _BISECTIONS, halve, start)
     return lax.bitcast_convert_type(low, jnp.float32)[:, None]
 
 
-def _invert(weights: Array, uniform: Array) -> Array:
-    """The index where the cumulative weights (B, n) first exceed the `uniform` (B,) part of their sum."""
+def _inverse_cdf(weights: Array, uniform: Array) -> Array:
+    """Index (B,) where the cumulative `weights` (B, n) first exceed their sum times `uniform` (B,)."""
     cumulative = jnp.cumsum(weights, axis=-1)
     index = jnp.sum(cumulative <= uniform[:, None] * cumulative[:, -1:], axis=-1)
     return jnp.minimum(index, weights.shape[1] - 1)

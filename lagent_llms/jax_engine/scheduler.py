@@ -1,7 +1,7 @@
-"""Which request waits, which has which slot, what of an old KV cache it reuses: bookkeeping, no arrays.
+"""Schedule requests: queue, KV cache slots and prefix reuse. Bookkeeping only, no arrays.
 
-A slot remembers the tokens whose keys and values it holds, also after its request has finished. A new request
-takes over the part of them that its prompt begins with.
+A slot records the tokens whose keys and values it holds, also after its request has finished. A new request
+reuses the longest prefix of them that its prompt shares.
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ __all__ = ["Job", "Scheduler", "Slot", "check_prompt", "common_prefix"]
 
 Payload = TypeVar("Payload")
 
-#: A shorter common prefix is computed again: nothing is gained below the smallest prefill bucket.
-_SHORTEST_REUSE = 16
+#: Shorter prefixes are not reused: below the smallest prefill bucket that saves no time.
+_MIN_REUSED_TOKENS = 16
 
 
 def check_prompt(prompt: Sequence[int], max_len: int) -> list[int]:
-    """`prompt` as a list, once it leaves room for an answer.
+    """Check that a prompt leaves room for an answer.
+
+    Args:
+        prompt: Token ids.
+        max_len: Longest prompt and answer together, in tokens.
+
+    Returns:
+        The token ids as a list of int.
 
     Raises:
-        InvalidArgument: It is empty.
-        ContextLengthExceeded: It does not leave room.
+        InvalidArgument: The prompt is empty.
+        ContextLengthExceeded: The prompt has `max_len` tokens or more.
     """
     tokens = [int(token) for token in prompt]
     if not tokens:
@@ -41,7 +48,7 @@ def check_prompt(prompt: Sequence[int], max_len: int) -> list[int]:
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two sequences share at their beginning; by bisection, so mostly compared in C."""
+    """Length of the common prefix of two sequences; by bisection over slices, which compare in C."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2
@@ -54,13 +61,13 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 
 @dataclass(eq=False)
 class Slot:
-    """One place for a sequence in the KV cache.
+    """A slot of the KV cache, which holds one sequence.
 
     Attributes:
-        index: Its row in the cache.
-        tokens: The tokens whose keys and values are valid, from position 0 on.
-        last_used: Turn of the clock when a request last left it.
-        busy: A request has it.
+        index: Index of the slot in the cache.
+        tokens: Tokens whose keys and values are valid, from position 0 on.
+        last_used: Logical time of the last release.
+        busy: True while a request uses the slot.
     """
 
     index: int
@@ -71,18 +78,18 @@ class Slot:
 
 @dataclass(eq=False)
 class Job(Generic[Payload]):
-    """One request on its way.
+    """A request in the queue or in a slot.
 
     Attributes:
-        prompt: Token ids.
-        params: How to decode.
-        seed: What its randomness comes from.
-        payload: The caller's own; not looked at here.
-        limit: Most tokens it may generate, the context limit included.
-        output: Tokens generated.
-        slot: Its slot, None while it waits.
-        cached: Prompt tokens taken over from the slot.
-        cancelled: The caller wants no more.
+        prompt: Token ids of the prompt.
+        params: Decoding parameters.
+        seed: Seed of the sampling.
+        payload: Data of the caller; the scheduler does not use it.
+        limit: Largest number of tokens to generate, with the context limit taken into account.
+        output: Generated tokens.
+        slot: Slot of the request, None while it waits.
+        cached: Number of prompt tokens reused from the slot.
+        cancelled: True after the caller cancelled the request.
     """
 
     prompt: list[int]
@@ -96,26 +103,26 @@ class Job(Generic[Payload]):
     cancelled: bool = False
 
     @property
-    def missing(self) -> int:
-        """Prompt tokens that still have to be computed."""
-        return len(self.prompt) - len(self.held.tokens) if not self.output else 0
+    def num_uncomputed(self) -> int:
+        """Number of prompt tokens that are not computed yet."""
+        return len(self.prompt) - len(self.assigned_slot.tokens) if not self.output else 0
 
     @property
-    def held(self) -> Slot:
-        """Its slot, when it surely has one."""
+    def assigned_slot(self) -> Slot:
+        """Slot of a running request."""
         assert self.slot is not None
         return self.slot
 
 
 class Scheduler(Generic[Payload]):
-    """Queue and slots.
+    """The queue and the slots of the KV cache.
 
     Args:
-        slots: How many sequences the cache holds.
+        slots: Number of slots.
 
     Attributes:
         waiting: Jobs without a slot, oldest first.
-        running: Jobs with a slot, in the order in which they got it.
+        running: Jobs with a slot, in order of admission.
     """
 
     def __init__(self, slots: int) -> None:
@@ -126,56 +133,64 @@ class Scheduler(Generic[Payload]):
 
     @property
     def prefilling(self) -> list[Job[Payload]]:
-        """Running jobs whose prompt is not computed yet."""
-        return [job for job in self.running if job.missing]
+        """Running jobs whose prompt is not computed completely."""
+        return [job for job in self.running if job.num_uncomputed]
 
     @property
     def decoding(self) -> list[Job[Payload]]:
-        """Running jobs that have their first token."""
-        return [job for job in self.running if not job.missing]
+        """Running jobs that have generated their first token."""
+        return [job for job in self.running if not job.num_uncomputed]
 
     def admit(self) -> list[Job[Payload]]:
-        """Give free slots to waiting jobs, oldest first; the jobs that got one."""
+        """Assign free slots to waiting jobs, oldest first.
+
+        Returns:
+            The admitted jobs.
+        """
         admitted = []
         while self.waiting and (free := [slot for slot in self._slots if not slot.busy]):
             job = self.waiting.popleft()
-            slot, job.cached = self._choose(free, job.prompt)
+            slot, job.cached = self._select_slot(free, job.prompt)
             del slot.tokens[job.cached :]
             slot.busy, job.slot = True, slot
             self.running.append(job)
             admitted.append(job)
         return admitted
 
-    def drop(self, dropped: Callable[[Job[Payload]], bool]) -> list[Job[Payload]]:
-        """Take out all jobs, waiting or running, for which `dropped` holds; their slots are free at once."""
-        gone = [job for job in (*self.running, *self.waiting) if dropped(job)]
-        for job in gone:
+    def remove(self, predicate: Callable[[Job[Payload]], bool]) -> list[Job[Payload]]:
+        """Remove all jobs, waiting or running, for which `predicate` is true, and free their slots.
+
+        Returns:
+            The removed jobs.
+        """
+        removed = [job for job in (*self.running, *self.waiting) if predicate(job)]
+        for job in removed:
             if job.slot is None:
                 self.waiting.remove(job)
             else:
                 self.release(job)
-        return gone
+        return removed
 
     def release(self, job: Job[Payload]) -> None:
-        """Free the slot of a running job; what it holds stays for later prompts."""
+        """Free the slot of a running job; the slot's tokens stay for reuse by later prompts."""
         self._clock += 1
-        job.held.busy, job.held.last_used = False, self._clock
+        job.assigned_slot.busy, job.assigned_slot.last_used = False, self._clock
         self.running.remove(job)
 
-    def forget(self) -> None:
-        """The cache was lost: no slot holds anything any more."""
+    def invalidate_cache(self) -> None:
+        """Forget the tokens of all slots, after the KV cache was lost."""
         for slot in self._slots:
             slot.tokens.clear()
 
     @staticmethod
-    def _choose(free: list[Slot], prompt: list[int]) -> tuple[Slot, int]:
-        """The slot for a prompt and how many tokens it keeps; at least one token is left to compute.
+    def _select_slot(free: list[Slot], prompt: list[int]) -> tuple[Slot, int]:
+        """Select a slot for a prompt, and the number of its tokens to reuse; at least one is left to compute.
 
-        The longest common prefix wins, unless it would throw away more of a slot than it keeps while another
-        slot is empty: two conversations that share a system prompt both stay.
+        The slot with the longest common prefix wins, unless more than half of its tokens would be discarded
+        and another slot is empty: two conversations that share a system prompt then both stay cached.
         """
         shared = {slot.index: common_prefix(slot.tokens, prompt[:-1]) for slot in free}
-        shared = {index: length if length >= _SHORTEST_REUSE else 0 for index, length in shared.items()}
+        shared = {index: length if length >= _MIN_REUSED_TOKENS else 0 for index, length in shared.items()}
         best = max(free, key=lambda slot: (shared[slot.index], -slot.last_used))
         if 2 * shared[best.index] < len(best.tokens):
             best = next((slot for slot in free if not slot.tokens), best)

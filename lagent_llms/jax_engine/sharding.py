@@ -1,4 +1,4 @@
-"""Spread weights and cache over a device mesh; with a single device there is nothing to spread."""
+"""Shard weights and KV cache over a device mesh; a single device needs no mesh."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ..errors import InvalidArgument
 
-__all__ = ["CACHE", "build_mesh", "full_mesh", "place"]
+__all__ = ["KV_CACHE", "build_mesh", "full_mesh", "shard"]
 
-#: Name of the cache's arrays for `place`.
-CACHE = "cache"
+#: Name of the KV cache's arrays for `shard`.
+KV_CACHE = "kv_cache"
 
-#: Which mesh axis each dimension of an array is split over; what is not listed is held whole by every device.
+#: Mesh axis of each dimension of an array; None and unlisted arrays are replicated.
 _AXES: dict[str, tuple[str | None, ...]] = {
     "embed": (None, "fsdp"),
     "head": ("fsdp", "mp"),
@@ -28,23 +28,27 @@ _AXES: dict[str, tuple[str | None, ...]] = {
     "gate_up": ("fsdp", None, "mp"),
     "gate_up_bias": (None, "mp"),
     "down": ("mp", "fsdp"),
-    CACHE: ("dp", "mp", None, None),
+    KV_CACHE: ("dp", "mp", None, None),
 }
 
 
 def build_mesh(names: Sequence[str], shape: Sequence[int]) -> Mesh | None:
-    """`full_mesh`, or None when it is a single device."""
+    """Build a `full_mesh`; None if it has a single device."""
     mesh = full_mesh(names, shape)
     return mesh if mesh.size > 1 else None
 
 
 def full_mesh(names: Sequence[str], shape: Sequence[int]) -> Mesh:
-    """The mesh of `shape`, where -1 takes the devices that are left.
+    """Build a mesh over this host's devices.
+
+    Args:
+        names: Names of the axes.
+        shape: Sizes of the axes; one may be -1, for all remaining devices.
 
     Raises:
-        InvalidArgument: Names and shape do not match, or the shape does not fit the devices.
+        InvalidArgument: Names and shape do not match, or there are too few devices.
     """
-    devices = jax.local_devices()  # of this host: each serves requests of its own
+    devices = jax.local_devices()  # each host serves its own requests
     fixed = math.prod(size for size in shape if size != -1)
     if len(names) != len(shape) or len(set(names)) != len(names):
         raise InvalidArgument(
@@ -63,8 +67,15 @@ def full_mesh(names: Sequence[str], shape: Sequence[int]) -> Mesh:
     return Mesh(grid, tuple(names), axis_types=(AxisType.Auto,) * len(sizes))
 
 
-def place(mesh: Mesh | None, name: str, array: Any) -> jax.Array:
-    """Put the array of a weight field, or of the cache, on the device or over the mesh."""
+def shard(mesh: Mesh | None, name: str, array: Any) -> jax.Array:
+    """Transfer an array to the device, or shard it over the mesh.
+
+    Args:
+        mesh: The mesh; None is the default device.
+        name: Field of `LayerWeights` or `ModelWeights`, or `KV_CACHE`. A dimension that its mesh axis does
+            not divide is replicated.
+        array: NumPy or JAX array.
+    """
     if mesh is None:
         return jnp.asarray(array)
     axes = _AXES.get(name, ())
@@ -73,5 +84,5 @@ def place(mesh: Mesh | None, name: str, array: Any) -> jax.Array:
         for axis, size in zip(axes, array.shape, strict=False)
     ]
     sharding = NamedSharding(mesh, PartitionSpec(*spec))  # type: ignore[no-untyped-call]
-    spread: jax.Array = jax.device_put(array, sharding)
-    return spread
+    sharded: jax.Array = jax.device_put(array, sharding)
+    return sharded

@@ -1,4 +1,4 @@
-"""Named tensors of one or more safetensors files, with errors that say file and tensor."""
+"""Read tensors by name from one or more safetensors files; errors name file and tensor."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Tensors", "checkpoint_files"]
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """The safetensors files of a checkpoint directory: one file, or the shards its index lists.
+    """Find the safetensors files of a checkpoint: one file, or the shards listed in its index.
 
     Raises:
-        ModelLoadError: There are none, or a shard is missing.
+        ModelLoadError: There is no safetensors file, or a shard is missing.
     """
     if (single := path / "model.safetensors").is_file():
         return [single]
@@ -31,43 +31,46 @@ def checkpoint_files(path: Path) -> list[Path]:
         return shards
     if pickled := sorted(item.name for item in path.glob("*.bin")):
         raise ModelLoadError(
-            f"{path}: {pickled[0]} is a pickle, which is never loaded; convert it to safetensors "
+            f"{path}: {pickled[0]} is a pickle, which is not supported; convert it to safetensors "
             "(transformers: model.save_pretrained(directory))"
         )
     raise ModelLoadError(f"{path}: there is no model.safetensors and no model.safetensors.index.json")
 
 
 class Tensors:
-    """Lazy access to the tensors of `files` by name.
+    """Lazy access to the tensors of several files by name.
+
+    Args:
+        files: Paths of safetensors files.
 
     Raises:
-        ModelLoadError: A file is truncated or no safetensors file.
+        ModelLoadError: A file is damaged or not a safetensors file.
     """
 
     def __init__(self, files: Iterable[Path]) -> None:
-        self._where: dict[str, tuple[Path, Any]] = {}
+        self._handles: dict[str, tuple[Path, Any]] = {}
         for path in files:
             try:
                 handle: Any = safe_open(str(path), framework="numpy")
-                self._where.update(dict.fromkeys(handle.keys(), (path, handle)))
+                self._handles.update(dict.fromkeys(handle.keys(), (path, handle)))
             except (SafetensorError, OSError) as error:
-                raise ModelLoadError(f"{path}: damaged or no safetensors file: {error}") from error
+                raise ModelLoadError(f"{path}: damaged or not a safetensors file: {error}") from error
 
     @property
     def names(self) -> Iterable[str]:
         """Names of all tensors."""
-        return self._where.keys()
+        return self._handles.keys()
 
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """The tensor `name`, which has to have `shape`.
+        """Read the tensor `name` and check its `shape`.
 
         Raises:
-            ModelLoadError: It is missing, cannot be read, or has another shape.
+            ModelLoadError: The tensor is missing, cannot be read, or has another shape.
         """
-        if name not in self._where:
-            files = sorted({path.name for path, _ in self._where.values()})
+        if name not in self._handles:
+            files = sorted({path.name for path, _ in self._handles.values()})
             raise ModelLoadError(f"tensor {name!r} is missing from {', '.join(files)}")
-        path, handle = self._where[name]
+        path, handle = self._handles[name]
         try:
             tensor: np.ndarray[Any, Any] = handle.get_tensor(name)
         except (SafetensorError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint directory: text to ids and back, and which ids begin and end an answer."""
+"""The tokenizer of a checkpoint: encode, decode, and its BOS and end tokens."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["Tokenizer"]
 
 
 class Tokenizer:
-    """What `engine.tokenizer` is.
+    """Tokenizer of a checkpoint, a wrapper of ``tokenizers.Tokenizer``.
 
     Args:
-        path: Checkpoint directory with tokenizer.json and, where they exist, tokenizer_config.json,
+        path: Checkpoint directory with tokenizer.json and optionally tokenizer_config.json,
             special_tokens_map.json and generation_config.json.
-        config: The checkpoint's config, which knows the special ids when those files do not.
+        config: The checkpoint's configuration, for special token ids that those files do not have.
 
     Attributes:
-        bos_id: Beginning-of-sequence token, None when there is none.
-        bos_token: The same as text.
-        eos_ids: Tokens that end an answer.
-        add_bos: The model expects the beginning-of-sequence token before a text.
-        vocab_size: Number of tokens, the added ones included.
+        bos_id: Id of the beginning-of-sequence token, None if there is none.
+        bos_token: Text of the beginning-of-sequence token, None if there is none.
+        eos_ids: Ids of the tokens that end an answer.
+        add_bos: True if the model expects the beginning-of-sequence token before a text.
+        vocab_size: Number of tokens, including added ones.
 
     Raises:
-        ModelLoadError: There is no tokenizer.json or it cannot be read.
+        ModelLoadError: tokenizer.json is missing or cannot be read.
     """
 
     def __init__(self, path: Path, config: ModelConfig) -> None:
@@ -65,32 +65,32 @@ class Tokenizer:
         self._decoder: dict[str, Any] = json.loads(self._fast.to_str()).get("decoder") or {}
 
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
-        """Token ids of `text`; special tokens in it become their ids.
+        """Convert text to token ids; special tokens in the text become their ids.
 
         Args:
-            text: Any text.
-            add_bos: Begin with the beginning-of-sequence token, if the model expects one (`self.add_bos`). A
-                template that writes it itself asks for False.
+            text: Text.
+            add_bos: Prepend the beginning-of-sequence token if the model expects one (`self.add_bos`); False
+                (default) for templates that write it themselves.
         """
         ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
         return [self.bos_id, *ids] if add_bos and self.add_bos and self.bos_id is not None else ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """The text of token ids; ids outside the vocabulary are left out."""
+        """Convert token ids to text; ids outside the vocabulary are skipped."""
         return self._fast.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
     def stream(self, skip_special_tokens: bool = False) -> Detokenizer:
-        """A new incremental decoder, whose pieces add up to what `decode` gives."""
+        """Make an incremental decoder whose pieces, concatenated, equal the result of `decode`."""
         return Detokenizer(
             self._fast, self._decoder, self._special_ids if skip_special_tokens else frozenset()
         )
 
     def token_text(self, token_id: int) -> str:
-        """How the vocabulary spells one token; '' for an unknown id."""
+        """Vocabulary entry of a token id; '' for an unknown id."""
         return self._fast.id_to_token(token_id) or ""
 
     def token_id(self, token: str) -> int | None:
-        """The id of a token as the vocabulary spells it, None when there is none."""
+        """Id of a vocabulary entry, None if there is none."""
         index: int | None = self._fast.token_to_id(token)
         return index
 
@@ -106,7 +106,7 @@ class Tokenizer:
         generation: dict[str, Any],
         config: ModelConfig,
     ) -> frozenset[int]:
-        """The end tokens, from the file that transformers' generate would take them from."""
+        """End tokens, from the file with the highest priority in transformers' ``generate``."""
         value = generation.get("eos_token_id")
         if isinstance(value, int):
             return frozenset([value])

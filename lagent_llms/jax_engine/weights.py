@@ -1,4 +1,4 @@
-"""Turn a checkpoint directory into the arrays that `model` computes with."""
+"""Load the weights of a checkpoint into the layout of `model`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HostArray = np.ndarray[Any, Any]
 
 
 class _Reader:
-    """Weights of one checkpoint under its own names, adapter merged."""
+    """Tensors of a checkpoint by name, with the adapter merged."""
 
     def __init__(self, path: Path, adapter: LoraAdapter | None) -> None:
         self._tensors = Tensors(checkpoint_files(path))
@@ -38,19 +38,19 @@ class _Reader:
 
 
 def load_weights(
-    path: Path, config: ModelConfig, dtype: Any, adapter: Path | None, place: Callable[[str, HostArray], Any]
+    path: Path, config: ModelConfig, dtype: Any, adapter: Path | None, shard: Callable[[str, HostArray], Any]
 ) -> ModelWeights:
-    """Read all weights.
+    """Load all weights.
 
     Args:
         path: Checkpoint directory.
-        config: What its config.json says.
+        config: Configuration of the network.
         dtype: NumPy type of the arrays.
-        adapter: A PEFT LoRA directory to merge, or None.
-        place: Puts the array of a field (by its name in `LayerWeights` or `ModelWeights`) on the device.
+        adapter: Directory of a PEFT LoRA adapter to merge, or None.
+        shard: Transfers the array of a field (by its name in `LayerWeights` or `ModelWeights`) to the device.
 
     Raises:
-        ModelLoadError: Files or tensors are missing, misshaped or damaged.
+        ModelLoadError: Files or tensors are missing or damaged, or a tensor has the wrong shape.
     """
     lora = LoraAdapter(adapter) if adapter is not None else None
     reader = _Reader(path, lora)
@@ -58,7 +58,7 @@ def load_weights(
     layer = _internlm2_layer if internlm else _llama_layer
 
     def put(name: str, array: HostArray | None) -> Any:
-        return None if array is None else place(name, np.ascontiguousarray(array.astype(dtype, copy=False)))
+        return None if array is None else shard(name, np.ascontiguousarray(array.astype(dtype, copy=False)))
 
     vocab, hidden = config.vocab_size, config.hidden_size
     weights = ModelWeights(
@@ -81,13 +81,13 @@ def load_weights(
 
 
 def _llama_layer(reader: _Reader, config: ModelConfig, index: int) -> dict[str, HostArray | None]:
-    """One layer under the names of Llama, Mistral and Qwen."""
+    """Read one layer of Llama, Mistral or Qwen; field of `LayerWeights` to array."""
     prefix = f"model.layers.{index}."
     hidden, inner, dim = config.hidden_size, config.intermediate_size, config.head_dim
     kv, group = config.num_kv_heads, config.group
 
     def fused(kind: str, *tail: int) -> HostArray:
-        """q, k and v as (kv heads, group + 2, head_dim, …)."""
+        """Fuse q, k and v to (kv heads, group + 2, head_dim, *tail)."""
         q = reader.get(f"{prefix}self_attn.q_proj.{kind}", kv * group * dim, *tail)
         k = reader.get(f"{prefix}self_attn.k_proj.{kind}", kv * dim, *tail)
         v = reader.get(f"{prefix}self_attn.v_proj.{kind}", kv * dim, *tail)
@@ -120,7 +120,7 @@ def _llama_layer(reader: _Reader, config: ModelConfig, index: int) -> dict[str, 
 
 
 def _internlm2_layer(reader: _Reader, config: ModelConfig, index: int) -> dict[str, HostArray | None]:
-    """One layer under InternLM2's names; its wqkv is already grouped by key-value head."""
+    """Read one layer of InternLM2, whose wqkv is already grouped by key-value head."""
     prefix = f"model.layers.{index}."
     hidden, inner, dim = config.hidden_size, config.intermediate_size, config.head_dim
     kv, group = config.num_kv_heads, config.group

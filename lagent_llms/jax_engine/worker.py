@@ -1,7 +1,7 @@
-"""The engine's loop: take what was submitted, prefill, decode a chunk, tell the callers; over and over.
+"""The engine's loop: admit requests, prefill, decode a chunk, emit events.
 
-One cycle computes a bounded number of prompt tokens before running streams get their next chunk, so that a
-long prompt does not stall them.
+One iteration computes a bounded number of prompt tokens before it decodes, so that a long prompt does not
+stall running streams.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..errors import LLMError
-from .runner import Row, Runner, TokenLogprobs
+from .model_runner import BatchRow, ModelRunner, TokenLogprobs
 from .scheduler import Job, Scheduler
 
-__all__ = ["EngineStats", "OnEvent", "Request", "TokenEvent", "Worker", "cut"]
+__all__ = ["EngineJob", "EngineStats", "OnEvent", "TokenEvent", "Worker", "truncate"]
 
 _log = logging.getLogger(__name__)
 
-#: Prompt tokens, padding included, that are computed in one call and between two decode chunks.
+#: Largest number of prompt tokens, padding included, computed between two decode chunks.
 _PREFILL_TOKENS = 1024
 
 EndReason: TypeAlias = Literal["stop", "length", "cancelled"]
@@ -28,16 +28,16 @@ EndReason: TypeAlias = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """News of one request.
+    """Event of one request.
 
     Attributes:
         token_ids: New tokens, without the end token.
-        logprobs: One entry for each of them when asked for, else ().
-        finish_reason: Set on the last event, unless that is an error: 'stop' (an end token), 'length' or
-            'cancelled'.
-        end_token: The end token that came, with 'stop'.
-        error: What went wrong; no event comes after it.
-        cached_tokens: Prompt tokens whose keys and values were reused.
+        logprobs: Log-probabilities of each new token, () if not requested.
+        finish_reason: 'stop' (an end token), 'length' or 'cancelled' on the last event; None before, and on
+            an error.
+        end_token: The generated end token, with 'stop'.
+        error: Error that ended the request; the last event.
+        cached_tokens: Number of prompt tokens whose keys and values were reused.
     """
 
     token_ids: tuple[int, ...] = ()
@@ -53,12 +53,12 @@ class EngineStats:
     """Counters of an engine since it was loaded.
 
     Attributes:
-        slots_in_use: Requests being computed now.
-        waiting: Requests without a slot now.
-        requests_served: Requests that finished, however.
-        prompt_tokens: Tokens of all admitted prompts, the cached ones included.
-        cached_prompt_tokens: Those of them that were reused.
-        completion_tokens: Tokens delivered.
+        slots_in_use: Number of requests that have a slot now.
+        waiting: Number of requests without a slot now.
+        requests_served: Number of finished requests, including cancelled and failed ones.
+        prompt_tokens: Number of tokens of all admitted prompts, including reused ones.
+        cached_prompt_tokens: Number of reused prompt tokens.
+        completion_tokens: Number of generated tokens.
     """
 
     slots_in_use: int = 0
@@ -70,29 +70,29 @@ class EngineStats:
 
 
 OnEvent: TypeAlias = Callable[[TokenEvent], None]
-Request: TypeAlias = Job[OnEvent]
+EngineJob: TypeAlias = Job[OnEvent]
 
 
 class Worker:
-    """Runs in a thread of its own; every method but `run` may be called from any thread.
+    """The thread of an engine. Every method but `run` may be called from any thread.
 
     Args:
-        runner: The device side.
+        runner: Runs the model.
         eos_ids: End tokens.
-        slots: Sequences at once.
+        slots: Number of slots of the KV cache.
     """
 
-    def __init__(self, runner: Runner, eos_ids: frozenset[int], slots: int) -> None:
+    def __init__(self, runner: ModelRunner, eos_ids: frozenset[int], slots: int) -> None:
         self._runner, self._eos = runner, eos_ids
         self._scheduler: Scheduler[OnEvent] = Scheduler(slots)
         self._changed = threading.Condition()
-        self._inbox: list[Request] = []
+        self._submitted: list[EngineJob] = []
         self._closing = False
         self._served = self._prompt = self._cached = self._completion = 0
         self._thread = threading.Thread(target=self.run, name="jax-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Request) -> None:
+    def submit(self, job: EngineJob) -> None:
         """Queue a request.
 
         Raises:
@@ -101,17 +101,17 @@ class Worker:
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
-            self._inbox.append(job)
+            self._submitted.append(job)
             self._changed.notify()
 
-    def cancel(self, job: Request) -> None:
-        """Ask for the end of a request; it is noticed before the next chunk."""
+    def cancel(self, job: EngineJob) -> None:
+        """Cancel a request; takes effect before the next decode chunk."""
         with self._changed:
             job.cancelled = True
             self._changed.notify()
 
     def close(self) -> None:
-        """End the thread; requests in flight get an error event. May be called twice."""
+        """Stop the thread; unfinished requests get an error event. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -119,135 +119,151 @@ class Worker:
             self._thread.join(timeout=60)
 
     def stats(self) -> EngineStats:
-        """The counters now."""
+        """Current counters."""
         with self._changed:
-            waiting = len(self._inbox) + len(self._scheduler.waiting)
+            waiting = len(self._submitted) + len(self._scheduler.waiting)
         return EngineStats(
             len(self._scheduler.running), waiting, self._served, self._prompt, self._cached, self._completion
         )
 
     def run(self) -> None:
-        """The thread; however it ends, no request is left waiting."""
+        """Loop of the thread; when it ends, every unfinished request has an error event."""
         try:
-            while self._take():
+            while self._wait_for_work():
                 try:
-                    self._cycle()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
-                    if self._closing:  # the interpreter ends, and JAX with it
+                    self._step()
+                except Exception as error:  # noqa: BLE001 - becomes the error event of every request
+                    if self._closing:  # JAX fails while the interpreter exits
                         break
                     _log.exception("the engine failed; all its requests end with the error")
-                    self._fail(f"the engine failed: {type(error).__name__}: {error}", error)
-                    self._scheduler.forget()
-                    self._runner.reset()
+                    self._fail_all(f"the engine failed: {type(error).__name__}: {error}", error)
+                    self._scheduler.invalidate_cache()
+                    self._runner.reset_cache()
         finally:
             with self._changed:
                 self._closing = True
-            self._fail("the engine was closed")
+            self._fail_all("the engine was closed")
 
-    def _take(self) -> bool:
-        """Wait for work and move the inbox to the queue; False when the engine closes."""
+    def _wait_for_work(self) -> bool:
+        """Wait for work and queue submitted requests; False when the engine closes."""
         scheduler = self._scheduler
         with self._changed:
-            while not (self._closing or self._inbox or scheduler.waiting or scheduler.running):
+            while not (self._closing or self._submitted or scheduler.waiting or scheduler.running):
                 self._changed.wait()
-            scheduler.waiting.extend(self._inbox)
-            self._inbox.clear()
+            scheduler.waiting.extend(self._submitted)
+            self._submitted.clear()
             return not self._closing
 
-    def _cycle(self) -> None:
-        for job in self._scheduler.drop(lambda job: job.cancelled):
-            self._tell(job, TokenEvent(finish_reason="cancelled", cached_tokens=job.cached))
+    def _step(self) -> None:
+        for job in self._scheduler.remove(lambda job: job.cancelled):
+            self._emit(job, TokenEvent(finish_reason="cancelled", cached_tokens=job.cached))
             self._served += 1
         for job in self._scheduler.admit():
             self._prompt += len(job.prompt)
             self._cached += job.cached
-        left = _PREFILL_TOKENS
-        while batch := self._next_prefill(left):
-            left -= self._prefill(batch)
+        budget = _PREFILL_TOKENS
+        while batch := self._next_prefill(budget):
+            budget -= self._prefill(batch)
         if jobs := self._scheduler.decoding:
             self._decode(jobs)
 
-    def _next_prefill(self, left: int) -> list[Request]:
-        """The oldest job without its first token and others of its bucket, within `left` tokens."""
+    def _next_prefill(self, budget: int) -> list[EngineJob]:
+        """The oldest job in prefill and others of the same bucket, at most `budget` tokens together."""
         jobs = self._scheduler.prefilling
         if not jobs:
             return []
-        bucket = self._runner.prefill_shape(jobs[0].missing)
-        same = [job for job in jobs if self._runner.prefill_shape(job.missing) == bucket]
-        rows = left // bucket
-        return same[: 1 << (rows.bit_length() - 1)] if rows else []  # the runner fills up to a power of two
+        bucket = self._runner.prefill_bucket(jobs[0].num_uncomputed)
+        same = [job for job in jobs if self._runner.prefill_bucket(job.num_uncomputed) == bucket]
+        rows = budget // bucket
+        return same[: 1 << (rows.bit_length() - 1)] if rows else []  # the runner pads to a power of two
 
-    def _prefill(self, batch: list[Request]) -> int:
-        """One call for jobs of one bucket; how many tokens were computed, padding included."""
-        bucket = self._runner.prefill_shape(batch[0].missing)
-        pieces = [job.prompt[len(job.held.tokens) :][: self._runner.piece] for job in batch]
+    def _prefill(self, batch: list[EngineJob]) -> int:
+        """Compute a prompt chunk of each job; the jobs have the same bucket.
+
+        Returns:
+            Number of computed tokens, padding included.
+        """
+        bucket = self._runner.prefill_bucket(batch[0].num_uncomputed)
+        chunks = [job.prompt[len(job.assigned_slot.tokens) :][: self._runner.prefill_chunk] for job in batch]
         tokens, logprobs = self._runner.prefill(
-            [_row(job, piece) for job, piece in zip(batch, pieces, strict=True)]
+            [_batch_row(job, chunk) for job, chunk in zip(batch, chunks, strict=True)]
         )
-        for job, piece, token, logprob in zip(batch, pieces, tokens, logprobs, strict=True):
-            job.held.tokens.extend(piece)
-            if len(job.held.tokens) == len(job.prompt):
-                self._accept(job, [token], [logprob])
+        for job, chunk, token, logprob in zip(batch, chunks, tokens, logprobs, strict=True):
+            job.assigned_slot.tokens.extend(chunk)
+            if len(job.assigned_slot.tokens) == len(job.prompt):
+                self._append(job, [token], [logprob])
         return bucket << (len(batch) - 1).bit_length()
 
-    def _decode(self, jobs: list[Request]) -> None:
-        tokens, logprobs = self._runner.decode([_row(job, job.output[-1:]) for job in jobs])
-        for job, new, described in zip(jobs, tokens, logprobs, strict=True):
-            # What a step was fed is in the cache now: the last token and all new ones but the newest.
-            fed = [job.output[-1], *new[:-1]]
-            kept = self._accept(job, new, described)
-            job.held.tokens.extend(fed[:kept])
+    def _decode(self, jobs: list[EngineJob]) -> None:
+        tokens, logprobs = self._runner.decode([_batch_row(job, job.output[-1:]) for job in jobs])
+        for job, new, new_logprobs in zip(jobs, tokens, logprobs, strict=True):
+            # The inputs of the steps are in the KV cache now: the last token and all new ones but the newest.
+            inputs = [job.output[-1], *new[:-1]]
+            steps = self._append(job, new, new_logprobs)
+            job.assigned_slot.tokens.extend(inputs[:steps])
 
-    def _accept(self, job: Request, tokens: list[int], logprobs: list[TokenLogprobs | None]) -> int:
-        """Take new tokens until one ends the answer, and tell the caller; how many steps counted."""
-        room = job.limit - len(job.output)
-        new, end_token, reason = cut(tokens, room, () if job.params.ignore_eos else self._eos)
+    def _append(self, job: EngineJob, tokens: list[int], logprobs: list[TokenLogprobs | None]) -> int:
+        """Append new tokens to the answer until it ends, and emit them.
+
+        Returns:
+            Number of steps whose token is part of the answer or its end token.
+        """
+        remaining = job.limit - len(job.output)
+        new, end_token, reason = truncate(tokens, remaining, () if job.params.ignore_eos else self._eos)
         job.output.extend(new)
-        told = tuple(item for item in logprobs[: len(new)] if item is not None)
+        requested = tuple(item for item in logprobs[: len(new)] if item is not None)
         self._completion += len(new)
         if reason is not None:
             self._served += 1
             self._scheduler.release(job)
-        self._tell(job, TokenEvent(new, told, reason, end_token, None, job.cached))
+        self._emit(job, TokenEvent(new, requested, reason, end_token, None, job.cached))
         return len(new) + (end_token is not None)
 
-    def _fail(self, message: str, cause: Exception | None = None) -> None:
-        """End every request with an error."""
+    def _fail_all(self, message: str, cause: Exception | None = None) -> None:
+        """End every request with an error event."""
         with self._changed:
-            self._scheduler.waiting.extend(self._inbox)
-            self._inbox.clear()
-        for job in self._scheduler.drop(lambda _: True):
+            self._scheduler.waiting.extend(self._submitted)
+            self._submitted.clear()
+        for job in self._scheduler.remove(lambda _: True):
             error = LLMError(message)
             error.__cause__ = cause
             self._served += 1
-            self._tell(job, TokenEvent(error=error, cached_tokens=job.cached))
+            self._emit(job, TokenEvent(error=error, cached_tokens=job.cached))
 
-    def _tell(self, job: Request, event: TokenEvent) -> None:
+    def _emit(self, job: EngineJob, event: TokenEvent) -> None:
         try:
             job.payload(event)
-        except Exception:  # noqa: BLE001 - a caller's fault must not end the other requests
+        except Exception:  # noqa: BLE001 - an error in a callback must not end the other requests
             _log.exception("on_event of a request raised; the request is cancelled")
             job.cancelled = True
 
 
-def cut(
-    tokens: Sequence[int], room: int, ends: Collection[int]
+def truncate(
+    tokens: Sequence[int], limit: int, end_tokens: Collection[int]
 ) -> tuple[tuple[int, ...], int | None, EndReason | None]:
-    """What of new `tokens` belongs to an answer with `room` for so many, what token ended it, and why."""
-    new = tuple(tokens[:room])
-    end = next((index for index, token in enumerate(new) if token in ends), None)
+    """Truncate new tokens where the answer ends.
+
+    Args:
+        tokens: New token ids.
+        limit: Largest number of tokens that the answer may still get.
+        end_tokens: Token ids that end the answer.
+
+    Returns:
+        The tokens of the answer, the end token or None, and the finish reason or None.
+    """
+    new = tuple(tokens[:limit])
+    end = next((index for index, token in enumerate(new) if token in end_tokens), None)
     if end is not None:
         return new[:end], new[end], "stop"
-    return new, None, "length" if len(tokens) >= room else None
+    return new, None, "length" if len(tokens) >= limit else None
 
 
-def _row(job: Request, tokens: list[int]) -> Row:
-    """A job as the runner sees it."""
-    return Row(
-        slot=job.held.index,
-        start=len(job.held.tokens),
+def _batch_row(job: EngineJob, tokens: list[int]) -> BatchRow:
+    return BatchRow(
+        slot=job.assigned_slot.index,
+        start=len(job.assigned_slot.tokens),
         tokens=tokens,
-        place=len(job.output),
+        num_generated=len(job.output),
         limit=job.limit - len(job.output),
         seed=job.seed,
         params=job.params,

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...errors import InvalidArgument
-from ...jax_engine.sampling import SampleRows, choose
+from ...jax_engine.sampling import SamplingTensors, sample
 
 __all__ = ["accepted_arguments", "default_params", "generation_functions"]
 
@@ -176,7 +176,7 @@ def _from_generate(
 
         return run
 
-    def sample(parameters: Any, input_ids: Any, attention_mask: Any, sampling: _Sampling) -> Any:
+    def sampled(parameters: Any, input_ids: Any, attention_mask: Any, sampling: _Sampling) -> Any:
         settings = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -188,7 +188,7 @@ def _from_generate(
     def greedy(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
         return compiled(do_sample=False)(parameters, input_ids, attention_mask, jax.random.PRNGKey(0))
 
-    return _with_keywords(sample), greedy
+    return _with_keywords(sampled), greedy
 
 
 def _generation_config(**settings: Any) -> Any:
@@ -239,15 +239,15 @@ def _from_logits(
             mask = (positions < (lengths + index)[:, None]).astype(jnp.int32)
             logits = _logits(bound, parameters, ids, mask)
             last = jnp.take_along_axis(logits, (lengths + index - 1)[:, None, None], axis=1)[:, 0]
-            sample_rows = None if greedy else _sample_rows(settings, prng_key, rows, last.shape[-1])
-            token = choose(last.astype(jnp.float32), sample_rows, jnp.full(rows, index))
+            sampling = None if greedy else _sample_rows(settings, prng_key, rows, last.shape[-1])
+            token = sample(last.astype(jnp.float32), sampling, jnp.full(rows, index))
             ids = ids.at[jnp.arange(rows), lengths + index].set(token)
             return index + 1, ids, done | jnp.any(token[:, None] == eos_ids, axis=1)
 
         _, ids, _ = lax.while_loop(unfinished, step, (0, ids, jnp.zeros(rows, bool)))
         return jax.vmap(lambda row, start: lax.dynamic_slice(row, (start,), (chunk,)))(ids, lengths)
 
-    def sample(parameters: Any, input_ids: Any, attention_mask: Any, sampling: _Sampling) -> Any:
+    def sampled(parameters: Any, input_ids: Any, attention_mask: Any, sampling: _Sampling) -> Any:
         top_k = jnp.int32(sampling.top_k or 1 << 30)
         settings = (jnp.float32(sampling.temperature), jnp.float32(sampling.top_p), top_k)
         return run(parameters, input_ids, attention_mask, settings, sampling.prng_key, greedy=False)
@@ -255,12 +255,12 @@ def _from_logits(
     def greedy(parameters: Any, input_ids: Any, attention_mask: Any) -> Any:
         return run(parameters, input_ids, attention_mask, None, None, greedy=True)
 
-    return _with_keywords(sample), greedy
+    return _with_keywords(sampled), greedy
 
 
-def _sample_rows(settings: Any, prng_key: Any, rows: int, vocab: int) -> SampleRows:
+def _sample_rows(settings: Any, prng_key: Any, rows: int, vocab: int) -> SamplingTensors:
     temperature, top_p, top_k = (jnp.broadcast_to(value, (rows,)) for value in settings)
-    return SampleRows(
+    return SamplingTensors(
         temperature=temperature,
         top_k=jnp.minimum(top_k, vocab),
         top_p=top_p,

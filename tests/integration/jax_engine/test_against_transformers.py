@@ -13,7 +13,13 @@ import transformers
 
 from lagent_llms.jax_engine import Engine
 from lagent_llms.jax_engine.config import ModelConfig
-from lagent_llms.jax_engine.model import empty_cache, forward, logits, read_cache, write_cache
+from lagent_llms.jax_engine.model import (
+    compute_logits,
+    forward,
+    init_kv_cache,
+    read_kv_cache,
+    write_kv_cache,
+)
 from lagent_llms.jax_engine.weights import load_weights
 
 from . import checkpoints
@@ -46,15 +52,15 @@ def test_logits(checkpoint, kind):
         expected = reference(checkpoint, kind)(torch.tensor(rows)).logits.numpy()
 
     def scores(hidden):
-        return np.stack([logits(weights, row) for row in hidden])
+        return np.stack([compute_logits(weights, row) for row in hidden])
 
     none = jnp.zeros(2, jnp.int32)
-    cache = empty_cache(config, 2, 80, jnp.dtype("float32"))
-    hidden, block = forward(config, weights, jnp.array(rows), none, read_cache(cache, none, 0, 70), 0, 0)
+    cache = init_kv_cache(config, 2, 80, jnp.dtype("float32"))
+    hidden, block = forward(config, weights, jnp.array(rows), none, read_kv_cache(cache, none, 0, 70), 0, 0)
     assert np.abs(scores(hidden) - expected).max() < 1e-4
     slots = jnp.array([1, 0])
-    cache = write_cache(cache, block, slots, none, 0)
-    block = read_cache(cache, slots, 50, 30)
+    cache = write_kv_cache(cache, block, slots, none, 0)
+    block = read_kv_cache(cache, slots, 50, 30)
     hidden, _ = forward(config, weights, jnp.array(rows[:, 40:]), none + 40, block, 50, 0)
     assert np.abs(scores(hidden) - expected[:, 40:]).max() < 1e-4
 

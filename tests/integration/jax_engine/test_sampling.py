@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from lagent_llms.jax_engine.sampling import SampleRows, choose
+from lagent_llms.jax_engine.sampling import SamplingTensors, sample
 
 from .conftest import prompt_of, run, start
 
@@ -39,12 +39,12 @@ def reference(scores, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, penalty
 
 
 def draw(scores, count=DRAWS, seed=0, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, penalty=1.0):
-    """`count` tokens from the engine's sampler, as rows of one batch with places 0, 1, 2 …"""
+    """`count` tokens from the engine's sampler, as rows of one batch at positions 0, 1, 2 …"""
 
     def column(value, dtype=np.float32):
         return jnp.full(count, value, dtype)
 
-    rows = SampleRows(
+    rows = SamplingTensors(
         temperature=column(temperature),
         top_k=column(top_k or VOCAB, np.int32),
         top_p=column(top_p),
@@ -54,7 +54,7 @@ def draw(scores, count=DRAWS, seed=0, temperature=1.0, top_k=None, top_p=1.0, mi
         seen=None if penalty == 1.0 else jnp.tile(SEEN, (count, 1)),
     )
     batch = jnp.tile(jnp.asarray(scores, jnp.float32), (count, 1))
-    return np.asarray(jax.jit(choose)(batch, rows, jnp.arange(count)))
+    return np.asarray(jax.jit(sample)(batch, rows, jnp.arange(count)))
 
 
 SETTINGS = [
@@ -83,7 +83,7 @@ def test_distribution(scores, settings):
     expected = reference(scores, **settings)
     counts = np.bincount(draw(scores, **settings), minlength=VOCAB)
     assert counts[expected == 0].sum() == 0, "a token that is filtered out was drawn"
-    # Rare tokens are put together, so that every cell expects enough for the test to hold.
+    # Merge rare tokens, because the chi-square test needs enough expected counts per cell.
     rare = expected * DRAWS < 10
     observed = np.append(counts[~rare], counts[rare].sum())
     wanted = np.append(expected[~rare], expected[rare].sum()) * DRAWS
@@ -105,15 +105,15 @@ def test_rows_with_settings_of_their_own():
         temperature, top_k, top_p = zip(*(table[index] for index in which), strict=True)
         zero = jnp.zeros(len(which))
         key = jnp.array([[index, 5] for index in which], jnp.uint32)
-        return SampleRows(
+        return SamplingTensors(
             jnp.array(temperature), jnp.array(top_k), jnp.array(top_p), zero, zero + 1, key, None
         )
 
     scores = jnp.asarray(np.stack([FLAT, PEAKED, FLAT, FLAT, FLAT]), jnp.float32)
-    pick = jax.jit(choose)
-    for place in range(20):
-        together = pick(scores, rows(0, 1, 2, 3, 4), jnp.full(5, place))
-        alone = [pick(scores[index : index + 1], rows(index), jnp.full(1, place))[0] for index in range(5)]
+    pick = jax.jit(sample)
+    for position in range(20):
+        together = pick(scores, rows(0, 1, 2, 3, 4), jnp.full(5, position))
+        alone = [pick(scores[index : index + 1], rows(index), jnp.full(1, position))[0] for index in range(5)]
         assert together.tolist() == [int(token) for token in alone]
     assert together[0] == FLAT.argmax()
 

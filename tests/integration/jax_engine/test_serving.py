@@ -76,7 +76,7 @@ def test_diverging_prompt_reuses_only_what_is_equal(load):
 def test_prompt_in_pieces(load, monkeypatch):
     """A prompt longer than a piece gives the same answer, and a running stream gets tokens in between."""
     expected = run(load("llama", max_slots=2), prompt_of(220), max_new_tokens=8, **GREEDY).ids
-    monkeypatch.setattr("lagent_llms.jax_engine.engine._PIECE", 32)
+    monkeypatch.setattr("lagent_llms.jax_engine.engine._PREFILL_CHUNK", 32)
     monkeypatch.setattr("lagent_llms.jax_engine.worker._PREFILL_TOKENS", 32)
     engine = load("llama", max_slots=2)
     order: list[str] = []
@@ -90,8 +90,8 @@ def test_prompt_in_pieces(load, monkeypatch):
 
 
 def test_running_streams_wait_for_one_prefill_bucket_at_most(load, monkeypatch):
-    """However many come: between two steps of a stream 128 tokens are computed, padding included."""
-    monkeypatch.setattr("lagent_llms.jax_engine.engine._PIECE", 64)
+    """At most 128 prompt tokens, padding included, are computed between two decode steps of a stream."""
+    monkeypatch.setattr("lagent_llms.jax_engine.engine._PREFILL_CHUNK", 64)
     monkeypatch.setattr("lagent_llms.jax_engine.worker._PREFILL_TOKENS", 128)
     engine = load("llama", max_slots=8)
     computed: list[int] = []
@@ -100,7 +100,7 @@ def test_running_streams_wait_for_one_prefill_bucket_at_most(load, monkeypatch):
 
     def counted_prefill(rows):
         computed[-1] += (
-            runner.prefill_shape(max(len(row.tokens) for row in rows)) << (len(rows) - 1).bit_length()
+            runner.prefill_bucket(max(len(row.tokens) for row in rows)) << (len(rows) - 1).bit_length()
         )
         return prefill(rows)
 
@@ -112,7 +112,7 @@ def test_running_streams_wait_for_one_prefill_bucket_at_most(load, monkeypatch):
 
     def slowly(_):
         began.set()
-        time.sleep(0.02)  # it is not over before the others come
+        time.sleep(0.02)  # keeps the stream running until the others arrive
 
     stream = start(engine, prompt_of(5), slowly, max_new_tokens=240, **GREEDY)
     assert began.wait(120)

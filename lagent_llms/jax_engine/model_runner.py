@@ -1,0 +1,281 @@
+"""Run the compiled graphs on batches of sequences; holds the weights and the KV cache.
+
+Batch sizes, prompt lengths and the cached positions to read are rounded up to buckets, so that a few graphs
+serve all batches. Row 0 is repeated to fill a bucket of rows: the copies compute and write the same values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from . import graphs
+from .config import ModelConfig
+from .graphs import BatchInputs
+from .model import KVCache, ModelWeights, init_kv_cache
+from .sampling import Logprobs, SamplingParams, SamplingTensors
+from .sharding import KV_CACHE, shard
+
+__all__ = ["BatchRow", "ModelRunner", "TokenLogprobs"]
+
+#: Target duration of a decode call in seconds, so that the stream of a slow model stays smooth.
+_DECODE_SECONDS = 0.15
+_MIN_PREFILL_BUCKET, _MIN_HISTORY_BUCKET = 16, 64
+
+
+class BatchRow(NamedTuple):
+    """One sequence of a batch.
+
+    Attributes:
+        slot: Slot in the KV cache.
+        start: Number of tokens of the sequence in the cache.
+        tokens: Token ids to compute: a chunk of the prompt, or the last generated token.
+        num_generated: Number of tokens generated so far.
+        limit: Largest number of tokens to generate from now on.
+        seed: Seed of the sampling.
+        params: Decoding parameters.
+        history: Returns prompt and answer so far, for the repetition penalty.
+    """
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    num_generated: int
+    limit: int
+    seed: int
+    params: SamplingParams
+    history: Callable[[], list[int]]
+
+
+class TokenLogprobs(NamedTuple):
+    """Log-probabilities at the position of one generated token, under the model before any filter.
+
+    Attributes:
+        token_id: The generated token.
+        logprob: Log-probability of the generated token.
+        top: Most probable tokens as (token id, log-probability), in descending order.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def _bucket(size: int, smallest: int, largest: int) -> int:
+    """Round `size` up to a power of two, at least `smallest` and at most `largest`."""
+    return min(max(smallest, 1 << (size - 1).bit_length()), largest)
+
+
+class ModelRunner:
+    """Compile and call the graphs.
+
+    Args:
+        config: The network.
+        weights: Weights on the device.
+        eos_ids: End tokens.
+        slots: Number of sequences in the KV cache.
+        max_len: Longest sequence, in tokens.
+        max_steps: Largest number of decode steps per call.
+        prefill_chunk: Largest number of prompt tokens per row and call.
+        dtype: Type of the KV cache.
+        mesh: Device mesh of the KV cache; None for a single device.
+        progress: Called with a message before a graph is compiled.
+
+    Attributes:
+        prefill_chunk: The same, at most the bucket of `max_len`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: ModelWeights,
+        eos_ids: Sequence[int],
+        *,
+        slots: int,
+        max_len: int,
+        max_steps: int,
+        prefill_chunk: int,
+        dtype: Any,
+        mesh: Mesh | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._config, self._weights, self._mesh, self._dtype = config, weights, mesh, dtype
+        self._eos = tuple(sorted(eos_ids))
+        self._slots, self._max_len, self._max_steps = slots, max_len, max_steps
+        self.prefill_chunk = min(prefill_chunk, _bucket(max_len, _MIN_PREFILL_BUCKET, max_len))
+        self._progress = progress
+        self._compiled: set[tuple[object, ...]] = set()
+        self._step_seconds = 0.0
+        self._cache = self._new_cache()
+
+    def reset_cache(self) -> None:
+        """Allocate a new KV cache after an error that may have invalidated the old one."""
+        self._cache = self._new_cache()
+
+    def prefill_bucket(self, tokens: int) -> int:
+        """Padded length of a chunk of `tokens` prompt tokens: a power of two, or 3 / 4 of one."""
+        power = _bucket(min(tokens, self.prefill_chunk), _MIN_PREFILL_BUCKET, self.prefill_chunk)
+        between = power * 3 // 4
+        return between if power > _MIN_PREFILL_BUCKET and tokens <= between else power
+
+    def prefill(self, rows: Sequence[BatchRow]) -> tuple[list[int], list[TokenLogprobs | None]]:
+        """Compute a chunk of each row's prompt.
+
+        Returns:
+            The token sampled after each chunk and its log-probabilities; meaningful after the last chunk.
+        """
+        length = self.prefill_bucket(max(len(row.tokens) for row in rows))
+        # A padded chunk that would exceed the slot starts earlier and computes some tokens again.
+        rows = [self._start_earlier(row, row.start + length - self._slot_len) for row in rows]
+        history_len = self._history_bucket(max(row.start for row in rows))
+        padded, inputs = self._batch_inputs(rows)
+        token_ids = np.zeros((len(padded), length), np.int32)
+        for index, row in enumerate(padded):
+            token_ids[index, : len(row.tokens)] = row.tokens
+        lengths = np.array([len(row.tokens) for row in padded], np.int32)
+        with_logprobs = any(row.params.logprobs is not None for row in rows)
+        shape = (len(padded), length, history_len, inputs.sampling is None, with_logprobs)
+        self._report_compilation("prefill", length, shape)
+        self._cache, tokens, logprobs = graphs.prefill(
+            self._weights,
+            self._cache,
+            token_ids,
+            lengths,
+            inputs,
+            config=self._config,
+            history_len=history_len,
+            with_logprobs=with_logprobs,
+        )
+        sampled: list[int] = np.asarray(tokens)[: len(rows)].tolist()
+        on_host = _to_host(logprobs)
+        return sampled, [
+            _logprobs_of(row.params, token, on_host, index)
+            for index, (row, token) in enumerate(zip(rows, sampled, strict=True))
+        ]
+
+    def decode(self, rows: Sequence[BatchRow]) -> tuple[list[list[int]], list[list[TokenLogprobs | None]]]:
+        """Run several decode steps.
+
+        Returns:
+            The new tokens of each row and their log-probabilities, including those after an end token or
+            after the row's limit.
+        """
+        history_len = self._history_bucket(max(row.start for row in rows))
+        padded, inputs = self._batch_inputs(rows)
+        last_tokens = np.array([row.tokens[-1] for row in padded], np.int32)
+        steps = min(self._max_steps, max(row.limit for row in rows))
+        if self._step_seconds:
+            steps = min(steps, max(1, int(_DECODE_SECONDS / self._step_seconds)))
+        with_logprobs = any(row.params.logprobs is not None for row in rows)
+        shape = (len(padded), history_len, inputs.sampling is None, with_logprobs)
+        is_new = self._report_compilation("decode", len(padded), shape)
+        began = time.perf_counter()
+        self._cache, tokens, logprobs, steps_run = graphs.decode(
+            self._weights,
+            self._cache,
+            last_tokens,
+            np.int32(steps),
+            inputs,
+            config=self._config,
+            eos=self._eos,
+            history_len=history_len,
+            max_steps=self._max_steps,
+            with_logprobs=with_logprobs,
+        )
+        count = int(steps_run)
+        if not is_new:
+            self._step_seconds = (time.perf_counter() - began) / max(count, 1)
+        generated: list[list[int]] = np.asarray(tokens)[: len(rows), :count].tolist()
+        on_host = _to_host(logprobs)
+        return generated, [
+            [_logprobs_of(row.params, token, on_host, (index, step)) for step, token in enumerate(new)]
+            for index, (row, new) in enumerate(zip(rows, generated, strict=True))
+        ]
+
+    @property
+    def _slot_len(self) -> int:
+        """Positions of a slot: a row that ends during a decode call still writes `max_steps` positions."""
+        return self._max_len + self._max_steps
+
+    def _new_cache(self) -> KVCache:
+        cache = init_kv_cache(self._config, self._slots, self._slot_len, self._dtype)
+        if self._mesh is None:
+            return cache
+        return tuple(
+            (shard(self._mesh, KV_CACHE, keys), shard(self._mesh, KV_CACHE, values)) for keys, values in cache
+        )
+
+    def _history_bucket(self, used: int) -> int:
+        """Number of cached positions to read: 0, or a bucket of at least `used`."""
+        return _bucket(used, _MIN_HISTORY_BUCKET, self._max_len) if used else 0
+
+    def _batch_inputs(self, rows: Sequence[BatchRow]) -> tuple[list[BatchRow], BatchInputs]:
+        """Pad the rows to a bucket and build their inputs."""
+        padded = [*rows, *[rows[0]] * (_bucket(len(rows), 1, self._slots) - len(rows))]
+        numbers = np.array(
+            [
+                (row.slot, row.start, row.num_generated, row.limit, not row.params.ignore_eos)
+                for row in padded
+            ],
+            np.int32,
+        )
+        penalties = [row.params.repetition_penalty for row in padded]
+        if all(row.params.temperature == 0 for row in rows) and set(penalties) == {1.0}:
+            return padded, BatchInputs(numbers, None)
+        vocab = self._config.vocab_size
+        seen = None
+        if set(penalties) != {1.0}:
+            seen = np.zeros((len(padded), vocab), bool)
+            for index, row in enumerate(padded):
+                if row.params.repetition_penalty != 1.0:
+                    seen[index, row.history()] = True
+        params = [row.params for row in padded]
+        return padded, BatchInputs(
+            numbers,
+            SamplingTensors(
+                temperature=np.array([item.temperature for item in params], np.float32),
+                top_k=np.array([min(item.top_k or vocab, vocab) for item in params], np.int32),
+                top_p=np.array([item.top_p for item in params], np.float32),
+                min_p=np.array([item.min_p or 0.0 for item in params], np.float32),
+                penalty=np.array(penalties, np.float32),
+                key=np.array([(row.seed >> 32, row.seed & 0xFFFFFFFF) for row in padded], np.uint32),
+                seen=seen,
+            ),
+        )
+
+    @staticmethod
+    def _start_earlier(row: BatchRow, excess: int) -> BatchRow:
+        """Extend `row.tokens` by `excess` cached tokens at the front, if that is positive."""
+        if excess <= 0:
+            return row
+        start = row.start - excess
+        return row._replace(start=start, tokens=row.history()[start : row.start + len(row.tokens)])
+
+    def _report_compilation(self, kind: str, size: int, shape: tuple[object, ...]) -> bool:
+        """Report the compilation of a new graph to `progress`; True if the graph is new."""
+        if new := (kind, *shape) not in self._compiled:
+            self._compiled.add((kind, *shape))
+            self._progress(f"compiling {kind} {size}")
+        return new
+
+
+def _to_host(logprobs: Logprobs | None) -> Logprobs | None:
+    return None if logprobs is None else Logprobs(*(np.asarray(part) for part in logprobs))
+
+
+def _logprobs_of(
+    params: SamplingParams, token: int, logprobs: Logprobs | None, index: Any
+) -> TokenLogprobs | None:
+    """Extract the requested log-probabilities of one token from the arrays of the batch."""
+    if params.logprobs is None or logprobs is None:
+        return None
+    ids, values = logprobs.top_ids[index][: params.logprobs], logprobs.top[index][: params.logprobs]
+    return TokenLogprobs(
+        token,
+        float(logprobs.chosen[index]),
+        tuple((int(token_id), float(value)) for token_id, value in zip(ids, values, strict=True)),
+    )
