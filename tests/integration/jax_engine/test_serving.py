@@ -33,8 +33,8 @@ def test_exactly_as_many_tokens_as_asked(small, count):
 
 
 def test_the_first_token_comes_alone(small, monkeypatch):
-    """It is told right after the prompt, not with the first chunk."""
-    monkeypatch.setattr("lagent_llms.jax_engine.runner._CHUNK_SECONDS", 1e6)  # chunks are whole, however slow
+    """The first token is emitted right after prefill, not with the first decode chunk."""
+    monkeypatch.setattr("lagent_llms.jax_engine.model_runner._DECODE_SECONDS", 1e6)  # no chunk is cut
     result = run(small, prompt_of(9), max_new_tokens=9, **GREEDY)
     assert [len(event.token_ids) for event in result.events] == [1, 4, 4]
 

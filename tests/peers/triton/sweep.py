@@ -2,7 +2,7 @@
 
     sweep.py DIRECTORY PREFIX       standard input: a pipe that the owner holds open
 
-A script with the standard library only. It is no child of the server's guard, so nothing ends it early.
+A script with the standard library only. It is no child of the server's supervisor, so nothing ends it early.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def _sweep(directory, prefix):
     sys.stdin.read()  # until the owner is gone
     end = time.monotonic() + 20
     while time.monotonic() < end and (left := _users(directory, prefix)):
-        if time.monotonic() > end - 10:  # the guard has had its time
+        if time.monotonic() > end - 10:  # the supervisor has had its time
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, 9)
@@ -36,7 +36,7 @@ def _users(directory, prefix):
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
                 line = (entry / "cmdline").read_bytes().decode(errors="replace")
-                if (directory in line or prefix in line) and "guard.py" not in line:
+                if (directory in line or prefix in line) and "supervisor.py" not in line:
                     found.append(int(entry.name))
     return found
 
