@@ -332,7 +332,7 @@ def test_an_option_of_one_engine_chooses_it():
         ({"pipeline_cfg": {"max_bach_size": 3}}, "no such option; the nearest are max_batch_size"),
         ({"pipeline_cfg": SHOUT, "backend": "turbomind"}, "only the pytorch engine has this option"),
         ({"pipeline_cfg": {"num_tokens_per_iter": 1, **SHOUT}}, "only the turbomind engine has this option"),
-        ({"pipeline_cfg": {"backend_config": {"tpp": 1}}}, r"pipeline_cfg\['tpp'\]: lmdeploy knows no such"),
+        ({"pipeline_cfg": {"backend_config": {"tpp": 1}}}, r"pipeline_cfg\['tpp'\]: lmdeploy has no such"),
         ({"tp": 0}, "tp must be a positive integer"),
         ({"pipeline_cfg": {"dtype": "float7"}, "backend": "pytorch"}, "the pytorch engine refuses"),
         ({"backend": "tensorrt"}, "backend='tensorrt': allowed is None, 'turbomind' or 'pytorch'"),
