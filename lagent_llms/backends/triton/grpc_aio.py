@@ -66,15 +66,11 @@ class AsyncGRPCTransport:
 
 
 class _Channel(GRPCChannel):
-    """The channel of one event loop and the cancel requests that are pending on it.
-
-    Attributes:
-        closed: Whether `close` has been called.
-    """
+    """The channel of one event loop and the cancel requests that are pending on it."""
 
     def __init__(self, settings: GRPCSettings) -> None:
         super().__init__(settings, grpc.aio)
-        self.cancels, self.closed = AsyncPendingCancels(self._send_cancel_request), False
+        self.cancels = AsyncPendingCancels(self._send_cancel_request)
 
     def call(self, method: str, message: Any, timeout: float | None) -> Any:
         """Start a call with one response; return what awaits it."""
@@ -82,8 +78,8 @@ class _Channel(GRPCChannel):
 
     async def close(self) -> None:
         """Close the channel once no cancel request is pending."""
-        self.closed = True
         await self.cancels.wait_all()
+        self.state.closed = True
         await self._channel.close()
 
     async def _send_cancel_request(self, request: InferRequest) -> None:
@@ -186,7 +182,7 @@ class AsyncGRPCSource:
 
     def _task_cancelled(self, before: int) -> bool:
         """Return whether a CancelledError is the task's own; a cancelled call raises the same error."""
-        call_cancelled = self._exchange.expired or self._exchange.closed or self._channel.closed
+        call_cancelled = self._exchange.expired or self._exchange.closed or self._channel.state.closed
         return _cancellations() > before or not call_cancelled
 
     def _drop_calls(self) -> None:

@@ -36,10 +36,12 @@ class ChannelState:
     Attributes:
         address: The server's 'ip:port'.
         connected: Whether the server has responded, and no call since has shown that it is gone.
+        closed: Whether the channel was closed, which cancels the calls on it.
     """
 
     address: str
     connected: bool = False
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,7 @@ class GRPCExchange(Generic[T]):
             return self.deadline.exceeded()
         if self.closed:
             return closed_error()
-        if failure.code is None:
+        if failure.code is None or self._channel.closed:
             return StreamInterrupted(f"the channel to {self._channel.address} is closed: {failure.details}")
         alive = not is_ambiguous_status(failure.code)
         if not alive:

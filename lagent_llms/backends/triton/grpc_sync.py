@@ -86,6 +86,7 @@ class _Channel(GRPCChannel):
     def close(self) -> None:
         """Close the channel once no cancel request is pending."""
         self.cancels.wait_all()
+        self.state.closed = True
         self._channel.close()
 
     def _send_cancel_request(self, request: InferRequest) -> None:

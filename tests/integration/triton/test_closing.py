@@ -4,7 +4,9 @@ import asyncio
 import sys
 import threading
 
-from lagent_llms import AsyncTritonClient, TritonClient
+import pytest
+
+from lagent_llms import AsyncTritonClient, StreamInterrupted, TritonClient
 from lagent_llms.backends.triton.discovery import LazyConversation
 from lagent_llms.backends.triton.grpc_aio import _Channel as AsyncChannel
 from lagent_llms.backends.triton.grpc_cancel import AsyncPendingCancels
@@ -95,3 +97,32 @@ def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, monkeypatch):
         monkeypatch.setattr(_Channel, "call", closing)
         assert list(stream) == []
         assert calls[0].cancelled()
+
+
+async def test_a_channel_that_is_closed_interrupts_the_streams_on_it(peer):
+    """A closed call raises CancelledError in grpc.aio, as if the reading task had been cancelled."""
+    async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
+        stream = llm.stream_generate(HANGS)
+        await stream.__anext__()
+        task = asyncio.create_task(stream.__anext__())
+        await asyncio.sleep(0.1)
+        await llm.transport.aclose()
+        with pytest.raises(StreamInterrupted, match="is closed"):
+            await task
+
+
+def test_a_channel_that_is_closed_interrupts_the_threads_that_read_from_it(peer):
+    with TritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
+        stream = llm.stream_generate(HANGS)
+        next(stream)
+        threading.Timer(0.3, llm.transport.close).start()
+        with pytest.raises(StreamInterrupted):
+            next(stream)
+
+
+def test_a_closed_channel_opens_no_stream(peer):
+    with TritonClient(peer.grpc, "trtllm-scripted", max_retries=0) as llm:
+        assert llm.dialect_found() == "trtllm"
+        llm.transport.close()
+        with pytest.raises(StreamInterrupted, match="is closed"):
+            llm.generate("hi")

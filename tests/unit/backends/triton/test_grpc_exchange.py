@@ -307,6 +307,10 @@ def test_a_channel_that_was_closed_is_an_interruption():
     _, exchange = opened()
     with pytest.raises(StreamInterrupted, match="the channel to host:1 is closed"):
         exchange.resume(CallFailure(None, "Channel closed!"))
+    _, exchange = opened()
+    exchange._channel.closed = True
+    with pytest.raises(StreamInterrupted, match="is closed"):
+        exchange.resume(CallFailure("CANCELLED", "Channel closed!"))
     _, exchange = make(OpenStream(REQUEST))
     exchange.resume(None)
     with pytest.raises(StreamInterrupted, match="is closed"):
