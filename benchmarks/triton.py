@@ -1,9 +1,9 @@
-"""Client CPU per streamed response of a tritonserver: ours, and tritonclient's own ways of streaming.
+"""Client CPU time per streamed response of a tritonserver: this library and tritonclient's own streams.
 
-The same scripted model (TensorRT-LLM's inputs, a token a response) answers all of them, as fast as it can or
-with a pause before each token, as models make one. "Raw stub" is the generated gRPC stub used by hand, with
-nothing but the decoding of the text. CPU time of the whole process, so gRPC's threads count; medians of many
-rounds, and of the ratios within a round.
+The same scripted model (TensorRT-LLM's inputs, one token a response) answers all of them, at full speed or
+with a pause before each token, like a real model. "Raw stub" is the generated gRPC stub with nothing but the
+decoding of the text. The figures are the CPU time of the whole process, gRPC's threads included: medians of
+many rounds, and of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tests import triton_peer
 NAME = "triton"
 MODEL = "trtllm-scripted"
 TOKENS = 100
-#: What stands before the tokens -> in words.
+#: Instruction to the scripted model -> description.
 PACES = {"": "at full speed", "[[slow 0.005]]": "5 ms a token"}
 EXPECTED = "".join(f"t{n} " for n in range(TOKENS))
 
 
 def request_message(prompt: str) -> Any:
-    """What every candidate sends."""
+    """Return the request that every candidate sends."""
     message = service_pb2.ModelInferRequest(model_name=MODEL)
     text = prompt.encode()
     for name, datatype, raw in (
@@ -48,7 +48,7 @@ def request_message(prompt: str) -> Any:
 
 
 def tensors(module: Any, prompt: str) -> list[Any]:
-    """The same for tritonclient."""
+    """Return its inputs as tritonclient's objects."""
     found = []
     for name, datatype, array in (
         ("text_input", "BYTES", np.array([[prompt.encode()]], dtype=object)),
@@ -67,7 +67,7 @@ def text_of(response: Any) -> str:
 
 
 class Synchronous:
-    """The candidates without await."""
+    """The synchronous candidates."""
 
     def __init__(self, address: str, prompt: str) -> None:
         self._prompt = prompt
@@ -80,12 +80,12 @@ class Synchronous:
         self._inputs = tensors(tritonclient, prompt)
 
     def ours(self) -> Iterator[str]:
-        """What this library gives."""
+        """This library."""
         for chunk in self._ours.stream_generate(self._prompt):
             yield chunk.delta
 
     def raw_stub(self) -> Iterator[str]:
-        """The generated stub, by hand."""
+        """The generated stub."""
         for response in self._stub.ModelStreamInfer(iter([request_message(self._prompt)])):
             if response.infer_response.raw_output_contents:
                 yield text_of(response)
@@ -102,7 +102,7 @@ class Synchronous:
             yield result.as_numpy("text_output").ravel()[0].decode()
 
     def close(self) -> None:
-        """End all of them."""
+        """Close all of them."""
         self._client.stop_stream()
         self._client.close()
         self._channel.close()
@@ -110,7 +110,7 @@ class Synchronous:
 
 
 class Asynchronous:
-    """The candidates with await; made on the loop that runs them."""
+    """The asynchronous candidates, made on the loop that runs them."""
 
     def __init__(self, address: str, prompt: str) -> None:
         self._prompt = prompt
@@ -121,12 +121,12 @@ class Asynchronous:
         self._inputs = tensors(tritonclient, prompt)
 
     async def ours(self) -> AsyncIterator[str]:
-        """What this library gives."""
+        """This library."""
         async for chunk in self._ours.stream_generate(self._prompt):
             yield chunk.delta
 
     async def raw_stub(self) -> AsyncIterator[str]:
-        """The generated stub, by hand."""
+        """The generated stub."""
 
         async def requests() -> AsyncIterator[Any]:
             yield request_message(self._prompt)
@@ -147,7 +147,7 @@ class Asynchronous:
             yield result.as_numpy("text_output").ravel()[0].decode()
 
     async def close(self) -> None:
-        """End all of them."""
+        """Close all of them."""
         await self._client.close()
         await self._channel.close()
         await self._ours.aclose()
@@ -179,7 +179,7 @@ def measure(quick: bool) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with triton_peer.served([MODEL]) as peer:
         for pause, pace in PACES.items():
-            requests = 4 if pause else 20  # one after the other
+            requests = 4 if pause else 20  # in sequence
             for group, candidates, asked, close in groups(peer.grpc, f"[[tokens {TOKENS}]]{pause}", requests):
                 for warm_up in candidates.values():
                     warm_up()
@@ -196,7 +196,7 @@ def measure(quick: bool) -> dict[str, Any]:
 def groups(
     address: str, prompt: str, requests: int
 ) -> Iterator[tuple[str, dict[str, Callable[[], None]], int, Callable[[], None]]]:
-    """Name, candidates, requests of a turn, and what closes them."""
+    """Yield name, candidates, requests of a round, and a function that closes them."""
     sync = Synchronous(address, prompt)
     names = ("raw_stub", "tritonclient_stream", "ours")
     yield "sync", {name: reading(getattr(sync, name), requests) for name in names}, requests, sync.close

@@ -1,4 +1,4 @@
-"""NVIDIA's tritonserver as a peer of the tests, on models that speak each dialect (tests/peers/triton)."""
+"""NVIDIA's tritonserver as a peer of the tests, with models of each dialect (tests/peers/triton)."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ PYTHON = ROOT / ".venv-triton" / "bin" / "python"
 
 
 def environment():
-    """The Python of the peer's environment, which is made if need be."""
+    """The Python of the peer's environment, which is made if it is missing."""
     own = {"PYTHON": sys.executable, **os.environ}
     subprocess.run(["sh", str(ROOT / "scripts" / "peer"), "triton"], check=True, env=own)
     return PYTHON
@@ -23,7 +23,7 @@ def environment():
 
 @contextmanager
 def served(models=None, **kwargs):
-    """A server that is ready; see `Server` for the arguments."""
+    """A server that is ready; the arguments are those of `Server`."""
     server = Server(environment(), models, **kwargs)
     try:
         yield server.wait_ready()
@@ -39,11 +39,11 @@ def wait_until(condition, seconds=20):
 
 
 async def until(condition, *tasks, seconds=60):
-    """Wait until `condition` holds; a task that fails meanwhile tells why it does not."""
+    """Wait until `condition` holds; the error of a task that fails meanwhile is raised."""
     end = time.monotonic() + seconds
     while not condition():
         for task in tasks:
             if task.done():
                 task.result()
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, f"the condition did not hold within {seconds} s"
         await asyncio.sleep(0.05)

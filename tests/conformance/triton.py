@@ -1,4 +1,4 @@
-"""TritonClient for the promises: clients of one tritonserver, on the dialects that differ most."""
+"""TritonClient for the conformance tests: clients of one tritonserver, on the dialects that differ most."""
 
 from contextlib import contextmanager
 

@@ -1,4 +1,4 @@
-"""One tritonserver with every model of the peer, and servers of their own for tests that end them."""
+"""One tritonserver with every model of the peer, and a server of its own for each test that kills one."""
 
 import pytest
 
@@ -22,14 +22,14 @@ def mortal():
 
 @pytest.fixture(scope="session")
 def jax():
-    """What every answer of the embedded model is compared with."""
+    """The engine in process, whose answers those of the embedded model must equal."""
     with JAXPipeline(temperature=0, max_new_tokens=64) as llm:
         yield llm
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
 def make(request):
-    """Makes callers of a client, synchronous or not; closes them in the end."""
+    """Makes callers of a synchronous or asynchronous client, and closes them at the end."""
     made = []
 
     def make(address, model=None, **kwargs):
@@ -44,7 +44,7 @@ def make(request):
 
 @pytest.fixture
 def events(peer):
-    """What the models of `peer` have seen of the requests that came since the test began."""
+    """The events that the models of `peer` have recorded since the test began."""
     before = {event["id"] for event in peer.events()}
 
     def since(kind=None):

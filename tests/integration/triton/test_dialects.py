@@ -1,4 +1,4 @@
-"""Each dialect, on scripted models: what is sent, and what is made of what comes back."""
+"""Each dialect, on scripted models: the tensors sent, and the answer read from the responses."""
 
 import json
 
@@ -32,7 +32,7 @@ def shapes(event):
 def test_the_answer_only_and_each_character_once(make, peer, model, server):
     llm = make(getattr(peer, server), model)
     assert llm.dialect_found() == DIALECTS[model]
-    for _ in range(2):  # what is known after the first answer does for the second
+    for _ in range(2):  # the second answer uses what the first one has detected
         assert llm.generate(SAYING) == SAID
         with llm.stream("stream_generate", SAYING) as stream:
             deltas = [chunk.delta for chunk in stream]
@@ -115,7 +115,7 @@ def test_tensors_of_llmapi(make, peer, events):
     assert sent["streaming"][2] == sent["sampling_param_exclude_input_from_output"][2] == [True]
 
 
-def test_the_reason_of_the_end_where_it_is_told(make, peer):
+def test_finish_reasons(make, peer):
     for model in ("llmapi", "vllm-scripted"):
         llm = make(peer.grpc, model)
         assert llm.complete("[[tokens 5]]", max_new_tokens=3).finish_reason == "length"
@@ -143,7 +143,7 @@ def test_priority_and_correlation_ids(make, peer, events):
     llm.generate("stateless", session_id=78)
     first, second, third = events("begin")
     assert (first["correlation_id"], second["correlation_id"], third["correlation_id"]) == (77, 77, 0)
-    assert shapes(second)["text_input"][2][0].startswith("hi")  # the history is ours
+    assert shapes(second)["text_input"][2][0].startswith("hi")  # the client sends the history
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_third_party_registers_a_dialect(make, peer, events):
     from lagent_llms.backends.triton.dialects import registry
 
     class Label(OneModelDialect):
-        """Any model that takes a prompt and tells a response, with half of the tokens."""
+        """Any model with a prompt and a response, with half of the tokens."""
 
         name = "half"
         prompt, output, needs = "prompt", "response", ("ignore_eos",)
@@ -225,7 +225,7 @@ def test_the_only_model_need_not_be_named(make, peer):
 
 
 def test_cancelling_an_ensemble_does_not_reach_its_steps(make, peer, events):
-    """What the server cannot do: documented, and seen here so that it is noticed once it can."""
+    """A documented limit of the server; this test shows when a later version lifts it."""
     from tests.triton_peer import wait_until
 
     llm = make(peer.grpc, "ensemble", max_new_tokens=40)

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a server: each a typed error, and nothing left running."""
+"""Faults between a client and a server: each is a typed error, and nothing is left running."""
 
 import asyncio
 import http.server
@@ -37,8 +37,8 @@ SLOW = "[[tokens 1000]] [[slow 0.02]]"
 
 
 @pytest.fixture
-def nobody():
-    """An address where nobody listens."""
+def unused_address():
+    """An address at which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{probe.getsockname()[1]}"
@@ -46,7 +46,7 @@ def nobody():
 
 @pytest.fixture
 def web_server():
-    """The address of a server that speaks HTTP only, and knows nothing of Triton."""
+    """The address of a server that has only HTTP, and is no Triton server."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -60,15 +60,15 @@ def web_server():
 
 
 @pytest.mark.parametrize("prefix", ["", "http://"])
-def test_nobody_there(make, nobody, prefix):
+def test_no_server(make, unused_address, prefix):
     with pytest.raises(ConnectError, match="127.0.0.1"):
-        make(prefix + nobody, "trtllm", max_retries=0).generate("hi")
+        make(prefix + unused_address, "trtllm", max_retries=0).generate("hi")
 
 
-def test_it_is_tried_again(make, nobody):
+def test_a_connection_is_retried(make, unused_address):
     begun = time.monotonic()
     with pytest.raises(ConnectError):
-        make(nobody, "trtllm", max_retries=1).generate("hi")
+        make(unused_address, "trtllm", max_retries=1).generate("hi")
     assert time.monotonic() - begun > 0.2
 
 
@@ -91,7 +91,7 @@ def test_no_address(make, address):
         make(address, "trtllm")
 
 
-def test_nobody_answers_in_time(make):
+def test_no_response_in_time(make):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
@@ -102,8 +102,8 @@ def test_nobody_answers_in_time(make):
             assert caught.value.phase in ("connect", "first_token")
 
 
-def test_nobody_answers_in_time_when_the_model_is_known(make, peer):
-    """A stream has no limit for its connection; it is made before."""
+def test_no_response_in_time_when_the_model_is_known(make, peer):
+    """A stream has no limit for its connection, which is made before."""
     known = make(peer.grpc, "trtllm-scripted")
     assert known.dialect_found() == "trtllm"
     with socket.socket() as silent:
@@ -150,7 +150,7 @@ def test_tls(make, secure, certificate):
 def test_tls_mismatches(make, secure, peer, certificate, tmp_path):
     cert, _ = certificate
     for address, options in (
-        (f"grpcs://{secure.grpc}", {}),  # a certificate that nobody trusts
+        (f"grpcs://{secure.grpc}", {}),  # an untrusted certificate
         (f"grpcs://{secure.grpc}", {"verify": cert, "server_name": "other.test"}),
         (secure.grpc, {}),  # in the clear, to a server with TLS
         (f"grpcs://{peer.grpc}", {"verify": cert}),  # with TLS, to a server without
@@ -164,7 +164,7 @@ def test_tls_mismatches(make, secure, peer, certificate, tmp_path):
 
 
 def test_headers_and_key_are_sent(make):
-    """tritonserver answers a restricted protocol only to who sends the right header."""
+    """tritonserver restricts a protocol to requests with the right header."""
     flags = ["--grpc-restricted-protocol=inference,model-repository:authorization=Bearer sk-right"]
     with triton_peer.served(["trtllm-scripted"], flags=flags) as peer:
         with pytest.raises(ServerError):
@@ -174,7 +174,7 @@ def test_headers_and_key_are_sent(make):
         assert make(peer.grpc, "trtllm-scripted", headers=headers).generate("[[say hello]]") == "hello"
 
 
-def test_a_server_that_does_not_tell_what_it_has(make):
+def test_a_server_that_restricts_its_repository(make):
     flags = ["--grpc-restricted-protocol=model-repository:authorization=Bearer sk-right"]
     with triton_peer.served(["trtllm-scripted"], flags=flags) as peer:
         assert make(peer.grpc, "trtllm-scripted", max_retries=0).generate("[[say hello]]") == "hello"
@@ -200,7 +200,7 @@ def test_a_model_that_could_not_be_loaded(make, peer, server):
     assert (caught.value.status_code, caught.value.code) == (503, "UNAVAILABLE")
 
 
-def test_readiness(make, peer, nobody):
+def test_readiness(make, peer, unused_address):
     llm = make(peer.grpc, "trtllm-scripted")
     assert llm.wait_ready() is None
     assert "trtllm-scripted" in llm.models()
@@ -209,12 +209,12 @@ def test_readiness(make, peer, nobody):
     with pytest.raises(NotFound):
         make(peer.grpc, "nothing", dialect="vllm").wait_ready(30)
     with pytest.raises(TimeoutExceeded, match="was not ready within 0.3 s: cannot connect") as caught:
-        make(nobody, "trtllm").wait_ready(0.3)
+        make(unused_address, "trtllm").wait_ready(0.3)
     assert caught.value.phase == "total"
 
 
-def test_a_closed_client_is_asked_nothing(make, peer, nobody):
-    for address in (peer.grpc, peer.http, nobody):
+def test_a_closed_client_sends_nothing(make, peer, unused_address):
+    for address in (peer.grpc, peer.http, unused_address):
         llm = make(address, "trtllm-scripted")
         llm.aclose() if llm.asynchronous else llm.llm.close()
         for ask in (llm.models, llm.dialect_found, llm.wait_ready):
@@ -274,7 +274,7 @@ def test_bad_headers(make, peer):
 
 
 def test_a_session_that_may_not_fit_needs_a_count(make, peer, events):
-    """The peer has the model preprocessing, which counts; under another name nobody asks it."""
+    """The peer has the model preprocessing, which counts; under another name no client asks it."""
     with pytest.raises(SessionOutOfLimit, match="81 tokens"):
         make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40).generate("x" * 80)
     with triton_peer.served(["vllm-scripted"]) as alone:
@@ -306,7 +306,7 @@ def _needs_a_count(make, peer):
     "model", ["trtllm-scripted", "vllm-scripted", "lmdeploy_model", "llmapi", "ensemble"]
 )
 @pytest.mark.parametrize("at", [0, 3])
-def test_the_model_tells_an_error(make, peer, model, at):
+def test_an_error_from_the_model(make, peer, model, at):
     llm = make(peer.grpc, model)
     with pytest.raises(ServerError, match="the model was told to fail") as caught:
         llm.generate(f"[[tokens 9]] [[error {at}]]")
@@ -315,7 +315,7 @@ def test_the_model_tells_an_error(make, peer, model, at):
 
 
 @pytest.mark.parametrize("at", [0, 3])
-def test_the_model_tells_an_error_over_http(make, peer, at):
+def test_an_error_from_the_model_over_http(make, peer, at):
     llm = make(peer.http, "trtllm-scripted")
     with pytest.raises(ServerError, match="the model was told to fail") as caught:
         llm.generate(f"[[tokens 9]] [[error {at}]]")
@@ -376,7 +376,7 @@ def test_deadlines(make, peer, events, server):
         llm.generate("[[tokens 9]] [[hang 2]]", timeout=1)
     assert (first.value.phase, later.value.phase) == ("first_token", "idle")
     assert later.value.partial == "t0 t1 "
-    # Over HTTP the server does not notice a client that left before the first response.
+    # Over HTTP the server does not notice that a client has closed before the first response.
     seen = ["done"] + ["cancelled"] * (2 if server == "grpc" else 1)
     assert wait_until(lambda: [event["why"] for event in events("end")] == seen)
 
@@ -387,11 +387,11 @@ def test_a_deadline_of_a_model_that_answers_once(make, peer):
     assert caught.value.phase == "first_token"
 
 
-# leaving
+# closing
 
 
 @pytest.mark.parametrize("model", ["trtllm-scripted", "vllm-scripted", "llmapi"])
-def test_the_model_sees_that_a_stream_was_left(make, peer, events, model):
+def test_the_model_sees_that_a_stream_was_closed(make, peer, events, model):
     llm = make(peer.grpc, model, max_new_tokens=1000)
     with llm.stream("stream_generate", SLOW) as stream:
         next(iter(stream))
@@ -444,7 +444,7 @@ def test_a_server_killed_in_mid_stream(make, mortal, prefix):
             for _ in steps:
                 pass
     assert caught.value.partial.startswith("t0 t1 ")
-    assert time.monotonic() - killed < 5  # a promise of one second; the machine may be busy
+    assert time.monotonic() - killed < 5  # one second is promised; the machine may be busy
     assert wait_until(lambda: mortal.child.ended() is not None)
     with pytest.raises(ConnectError):
         make(getattr(mortal, prefix), "trtllm-scripted", max_retries=0).generate("hi")

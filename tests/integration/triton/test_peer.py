@@ -1,4 +1,4 @@
-"""The peer itself leaves nothing behind, however it ends; a user can start it, and doctor sees its models."""
+"""The peer leaves nothing behind, however it ends; a user can start it, and doctor lists its models."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ with triton_peer.served(["trtllm-scripted"]) as peer:
 
 
 def left_of(name):
-    """Processes and files of the server in the directory `name`."""
+    """The processes and files of the server in the directory `name`."""
     found = [str(path) for path in Path("/dev/shm").glob(f"{name}*")]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -42,11 +42,11 @@ def left_of(name):
 
 
 def with_interrupts():
-    """Tests that run in the background are born with SIGINT ignored, and would hand that on."""
+    """A test run in the background ignores SIGINT, which its child processes would inherit."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("victim", ["owner", "tritonserver", "nobody"])
+@pytest.mark.parametrize("victim", ["owner", "tritonserver", "none"])
 def test_nothing_is_left(victim):
     command = [sys.executable, "-c", SCRIPT]
     owner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=with_interrupts)
@@ -102,4 +102,4 @@ def test_the_example():
     with triton_peer.served(["vllm"]) as peer:
         command = [sys.executable, "examples/triton.py", peer.grpc, "vllm", FRANCE[0]["content"]]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["vllm speaks vllm; the server has vllm", PARIS], done.stderr
+    assert done.stdout.splitlines() == ["vllm has the dialect vllm; the server has vllm", PARIS], done.stderr

@@ -1,4 +1,4 @@
-"""lmdeploy's turbomind: three models, and sessions that live at the server."""
+"""lmdeploy's turbomind: three models, and sessions kept at the server."""
 
 import pytest
 
@@ -13,7 +13,7 @@ ALICE, NAME = user("My name is Alice."), user("What is my name?")
 
 @pytest.fixture
 def turns(events):
-    """The requests that turbomind has seen: a dict of inputs each, scalars as such."""
+    """The requests that turbomind has received, each as a dict of its inputs; single values as scalars."""
 
     def seen():
         return [
@@ -58,7 +58,7 @@ def test_stateless_calls_have_ids_of_their_own(llm, turns):
     assert all(turn["START"] == turn["END"] == 1 for turn in turns())
 
 
-def test_leaving_a_stream_stops_the_generation(llm, turns, events):
+def test_closing_a_stream_stops_the_generation(llm, turns, events):
     prompt = "[[tokens 400]] [[slow 0.02]]"
     with llm.stream("stream_generate", prompt, max_new_tokens=400) as stream:
         for chunk, _ in zip(stream, range(3), strict=False):
@@ -76,7 +76,7 @@ def test_a_cancelled_turn_rewinds_the_session(llm, turns):
     slow = user("[[tokens 400]] [[slow 0.02]]")
     with llm.stream("stream_chat", slow, session_id=42, sequence_start=False, sequence_end=False) as stream:
         next(iter(stream))
-    # The next turn waits until the server has let go of the session.
+    # The next turn waits until the server has released the session.
     assert llm.chat(NAME, session_id=42, sequence_start=False) == "Your name is Alice."
     _, cancelled, stop, last = turns()
     assert stop["STOP"] == 1
@@ -100,17 +100,19 @@ def test_a_failed_turn_rewinds_the_session(llm, turns):
 
 
 def test_a_turn_cut_at_a_stop_word_goes_on_from_there(llm, turns, jax):
-    said = [
+    turns_given = [
         {"session_id": 44, "sequence_end": False, "stop_words": ["Paris"]},
         {"session_id": 44, "sequence_start": False, "stop_words": ["<|im_end|>"]},
     ]
-    expected = [jax.chat(dialog, **given) for dialog, given in zip((FRANCE, NAME), said, strict=True)]
-    assert [llm.chat(dialog, **given) for dialog, given in zip((FRANCE, NAME), said, strict=True)] == expected
+    expected = [jax.chat(dialog, **given) for dialog, given in zip((FRANCE, NAME), turns_given, strict=True)]
+    assert [
+        llm.chat(dialog, **given) for dialog, given in zip((FRANCE, NAME), turns_given, strict=True)
+    ] == expected
     first, *_, last = turns()
-    assert last["step"] == first["input_lengths"]  # back to the prompt: what came after it is told anew
+    assert last["step"] == first["input_lengths"]  # back to the prompt: what came after it is sent again
 
 
-def test_a_session_that_the_server_forgot_is_told_anew(llm, turns, make, peer):
+def test_a_session_that_the_server_has_lost_is_sent_again(llm, turns, make, peer):
     llm.chat(ALICE, session_id=45, sequence_end=False)
     other = make(peer.grpc, "turbomind", **TEMPLATE)
     other.chat(FRANCE, session_id=45, sequence_end=False)
@@ -149,7 +151,7 @@ def test_stop_words_that_are_one_token(llm, turns):
     assert words[1] == 1
 
 
-def test_any_model_name_means_it(make, peer):
+def test_any_model_name_selects_it(make, peer):
     llm = make(peer.grpc, "internlm2-chat-7b", **TEMPLATE)
     assert llm.dialect_found() == "turbomind"
     assert llm.chat(FRANCE) == "The capital of France is Paris."

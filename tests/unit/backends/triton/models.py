@@ -6,7 +6,7 @@ from lagent_llms.backends.triton import Model
 from lagent_llms.backends.triton.model_config import TritonModelConfig
 from lagent_llms.testing import ScriptedLLM
 
-# The forms in which gRPC (numbers as strings) and HTTP tell the same.
+# Mixes the forms of gRPC (numbers as strings) and HTTP.
 CONFIG = {
     "name": "llm",
     "max_batch_size": "8",

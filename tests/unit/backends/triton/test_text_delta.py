@@ -1,4 +1,4 @@
-"""Each character of an answer once, and none of the prompt, however a server tells its text."""
+"""Each character of an answer once, and none of the prompt, whatever the server's responses hold."""
 
 import itertools
 

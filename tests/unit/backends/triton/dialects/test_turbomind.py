@@ -55,7 +55,7 @@ class Ids:
 
 
 @pytest.mark.parametrize("code", [2, 3])
-def test_a_refused_turn_stops_nobody_elses(code):
+def test_a_refused_turn_stops_no_other_turn(code):
     conversation, steps = turn()
     with pytest.raises(SessionBusy):
         steps.throw(ServerError(f"TurboMind execute failure:  {code}"))
