@@ -1,14 +1,15 @@
 """NVIDIA's tritonserver as a peer of the tests, with models of each dialect (tests/peers/triton)."""
 
-import asyncio
 import os
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.peers.triton.server import Server
+from tests.waiting import until, wait_until
+
+__all__ = ["environment", "served", "until", "wait_until"]
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-triton" / "bin" / "python"
@@ -29,21 +30,3 @@ def served(models=None, **kwargs):
         yield server.wait_ready()
     finally:
         server.stop()
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
-
-
-async def until(condition, *tasks, seconds=60):
-    """Wait until `condition` holds; the error of a task that fails meanwhile is raised."""
-    end = time.monotonic() + seconds
-    while not condition():
-        for task in tasks:
-            if task.done():
-                task.result()
-        assert time.monotonic() < end, f"the condition did not hold within {seconds} s"
-        await asyncio.sleep(0.05)

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -24,6 +23,7 @@ from lagent_llms import (
     create_llm,
 )
 from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
+from tests.waiting import until, wait_until
 
 LONG = {"ignore_eos": True, "max_new_tokens": 1500}
 
@@ -54,16 +54,11 @@ async def test_the_asynchronous_twin():
 async def test_cancelling_a_task_frees_the_slot(llm):
     twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
     task = asyncio.create_task(twin.generate("Hello", **LONG))
-    while not running(llm):
-        await asyncio.sleep(0.01)
+    await until(lambda: running(llm), task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    for _ in range(300):
-        if not running(llm):
-            break
-        await asyncio.sleep(0.01)
-    assert running(llm) == 0
+    await until(lambda: not running(llm))
 
 
 async def test_breaking_out_of_an_async_stream_frees_the_slot(llm):
@@ -71,21 +66,14 @@ async def test_breaking_out_of_an_async_stream_frees_the_slot(llm):
     async for _ in twin.stream_generate("Hello", **LONG):
         break
     gc.collect()
-    for _ in range(300):
-        if not running(llm):
-            break
-        await asyncio.sleep(0.01)
-    assert running(llm) == 0
+    await until(lambda: not running(llm))
 
 
 def test_breaking_out_of_a_stream_frees_the_slot(llm):
     for _ in llm.stream_generate("Hello", **LONG):
         break
     gc.collect()
-    deadline = time.monotonic() + 5
-    while running(llm) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert running(llm) == 0
+    assert wait_until(lambda: not running(llm))
 
 
 async def test_two_hundred_requests_at_once(llm):

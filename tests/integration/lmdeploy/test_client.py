@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ from lagent_llms import (
     create_llm,
 )
 from tests import lmdeploy_peer as peers
+from tests.waiting import until, wait_until
 
 from .questions import CALCULATE, CALCULATOR, COUNT, DIALOGS, FRANCE, PARIS, user
 
@@ -36,13 +36,6 @@ def chat(peer):
     """With the server's template: messages go to /v1/chat/completions."""
     with LMDeployClient(peer.url, peers.NAME, **GREEDY) as llm:
         yield llm
-
-
-def wait_until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
 
 
 # the same answers as the JAX engine
@@ -288,8 +281,7 @@ def test_leaving_a_stream_stops_the_generation(peer, llm):
 async def test_cancelling_an_unstreamed_call_stops_the_generation(peer):
     async with AsyncLMDeployClient(peer.url, peers.NAME, **GREEDY) as llm:
         task = asyncio.create_task(llm.chat(user("[[slow 0.05]] Count."), stream=False, **LONG))
-        while not peer.running():
-            await asyncio.sleep(0.01)
+        await until(peer.running, task)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -25,6 +25,7 @@ from lagent_llms import (
 )
 from lagent_llms.child.ports import check_port
 from tests import lmdeploy_peer as peers
+from tests.waiting import wait_until
 
 from .questions import COUNT, FRANCE, PARIS, user
 
@@ -161,10 +162,7 @@ def test_timeouts(call, peer, mark, timeout, phase):
         call("chat", user(f"{mark} Count from 1 to 60."), url=peer.url, timeout=timeout)
     assert caught.value.phase == phase
     assert bool(caught.value.partial) == (phase != "first_token")
-    end = time.monotonic() + 20
-    while peer.running() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert peer.running() == 0
+    assert wait_until(lambda: peer.running() == 0)
 
 
 @pytest.mark.cpu_engine

@@ -5,7 +5,6 @@ import gc
 import json
 import sys
 import threading
-import time
 import weakref
 
 import pytest
@@ -27,6 +26,7 @@ from lagent_llms import (
 )
 from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
 from tests import lmdeploy_peer as peers
+from tests.waiting import until, wait_until
 
 from . import seed
 from .questions import COUNT, DIALOGS, FRANCE, PARIS, user
@@ -75,13 +75,6 @@ def twin(llm):
 
 def running(llm):
     return llm._engine._engine.session_mgr.request_handle_pool.num_dispatched
-
-
-def wait_until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
 
 
 # answers
@@ -235,13 +228,11 @@ async def test_cancelling_a_task_stops_the_generation(llm, twin):
     assert await twin.chat(DIALOGS[:3]) == llm.chat(DIALOGS[:3])
     assert (await twin.generate("1, 2, ", return_dict=True, max_new_tokens=3))["generate_token_len"] == 3
     task = asyncio.create_task(twin.chat(COUNT, **LONG))
-    while not running(llm):
-        await asyncio.sleep(0.01)
+    await until(lambda: running(llm), task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while running(llm):
-        await asyncio.sleep(0.01)
+    await until(lambda: not running(llm))
 
 
 async def test_many_streams_half_of_them_left(llm, twin):
@@ -253,8 +244,7 @@ async def test_many_streams_half_of_them_left(llm, twin):
         return stream.completion is not None
 
     assert await asyncio.gather(*map(one, range(60))) == [n % 2 == 1 for n in range(60)]
-    while running(llm):
-        await asyncio.sleep(0.01)
+    await until(lambda: not running(llm))
 
 
 def test_threads(llm):

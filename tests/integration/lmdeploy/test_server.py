@@ -29,6 +29,7 @@ from lagent_llms import (
 from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
 from lagent_llms.backends.lmdeploy.command import find_installation
 from tests import lmdeploy_peer as peers
+from tests.waiting import until, wait_until
 
 from .questions import COUNT, DIALOGS, FRANCE, PARIS
 
@@ -53,13 +54,6 @@ def server(arguments):
 
 def exists(pid):
     return Path(f"/proc/{pid}").exists()
-
-
-def wait_until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    return condition()
 
 
 def children(pid):
@@ -276,8 +270,7 @@ def test_restart(arguments):
 async def test_restart_asynchronously(arguments):
     async with AsyncLMDeployServer(**arguments, restart=True) as llm:
         os.kill(llm.pid, signal.SIGKILL)
-        while not llm._child.ended():
-            await asyncio.sleep(0.02)
+        await until(llm._child.ended)
         assert await asyncio.gather(*(llm.chat(FRANCE) for _ in range(5))) == [PARIS] * 5
 
 

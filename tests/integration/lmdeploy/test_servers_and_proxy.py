@@ -10,17 +10,11 @@ import pytest
 
 from lagent_llms import AsyncLMDeployClient, ConnectError, LMDeployClient, NotFound, ServerError
 from tests import lmdeploy_peer as peers
+from tests.waiting import wait_until
 
 from .questions import COUNT, FRANCE, PARIS, user
 
 GREEDY = {"temperature": 0, "max_new_tokens": 64, "meta_template": "internlm2-lagent"}
-
-
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
 
 
 def requests_of(peer):

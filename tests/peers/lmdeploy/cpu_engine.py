@@ -43,6 +43,7 @@ class CPUEngine(EngineBase):
         self.turbomind = turbomind
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         self.adapters = dict(getattr(config, "adapters", None) or {})
+        self.current = None  # the adapter in force
         if self.adapters:
             self._load_adapters()
         self.tokenizer = AutoTokenizer.from_pretrained(path)
@@ -61,20 +62,25 @@ class CPUEngine(EngineBase):
                 self.model = PeftModel.from_pretrained(self.model, path, adapter_name=name).eval()
             else:
                 self.model.load_adapter(path, adapter_name=name)
+        self.model.base_model.disable_adapter_layers()
+
+    def _use(self, adapter):
+        """Put `adapter` (None: none) in force: a walk through all layers, so only where it changes."""
+        if adapter == self.current:
+            return
+        if adapter is None:
+            self.model.base_model.disable_adapter_layers()
+        else:
+            self.model.base_model.enable_adapter_layers()
+            self.model.set_adapter(adapter)
+        self.current = adapter
 
     @torch.inference_mode()
     def forward(self, ids, cache, adapter):
         """Logits after `ids` (one row a token), and the cache for the next step."""
         self.tick += 1
-        tokens = torch.tensor([ids])
-        if not self.adapters:
-            out = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        elif adapter is None:
-            with self.model.disable_adapter():
-                out = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        else:
-            self.model.set_adapter(adapter)
-            out = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
+        self._use(adapter)
+        out = self.model(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True)
         return out.logits[0].float(), out.past_key_values
 
     def create_instance(self, cuda_stream_id=0):
