@@ -1,5 +1,5 @@
 # Shorthands; every line is a command of the README or of docs/.
-.PHONY: chat test lint benchmarks promises screenshots peer-lmdeploy peer-triton peer-lorax
+.PHONY: chat test check benchmarks promises screenshots peer-lmdeploy peer-triton peer-lorax
 
 PROMISES = -p lagent_llms.testing.conformance.table --promises docs/promises.md
 
@@ -9,11 +9,8 @@ chat:  ## talk to the embedded model
 test:  ## all that CI runs
 	sh scripts/test
 
-lint:
-	sh scripts/venv .venv dev,reference,server
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
+check:  ## lint, format, types and unit tests
+	sh scripts/check
 
 benchmarks:  ## run them all and renew docs/benchmarks.md
 	sh scripts/venv .venv dev,reference,server,plot

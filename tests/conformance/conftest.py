@@ -15,14 +15,15 @@ def _from(module, name, *args):
     return lambda: getattr(importlib.import_module(f".{module}", __package__), name)(*args)
 
 
-#: A context manager for each backend: its peer runs within, and it gives the `BackendUnderTest`.
+#: A context manager for each backend: its peer runs within, and it gives the `BackendUnderTest`. Neighbours
+#: run at the same time, so those that compile the same graphs stand apart.
 HERE = {
     "JAXPipeline": _from("jax", "pipeline"),
-    "JAXClient": _from("jax_server", "client"),
-    "LMDeployClient": _from("lmdeploy", "client"),
-    "LMDeployServer": _from("lmdeploy", "server"),
     "LoRAX": _from("lorax", "backend"),
     "TritonClient-vllm": _from("triton", "client"),
+    "LMDeployClient": _from("lmdeploy", "client"),
+    "JAXClient": _from("jax_server", "client"),
+    "LMDeployServer": _from("lmdeploy", "server"),
     "TritonClient-trtllm": _from("triton", "client", "trtllm"),
     "TritonClient-turbomind": _from("triton", "client", "turbomind", "preprocessing", "postprocessing"),
 }

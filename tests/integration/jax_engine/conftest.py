@@ -22,15 +22,20 @@ class Result:
     def __init__(self, watch: Callable[[TokenEvent], None] | None = None) -> None:
         self.events: list[TokenEvent] = []
         self.handle: Handle | None = None
-        self._done = threading.Event()
+        self._begun, self._done = threading.Event(), threading.Event()
         self._watch = watch
 
     def __call__(self, event: TokenEvent) -> None:
         self.events.append(event)
         if self._watch is not None:
             self._watch(event)
+        self._begun.set()
         if event.finish_reason is not None or event.error is not None:
             self._done.set()
+
+    def wait_begun(self) -> Result:
+        assert self._begun.wait(WAIT), "the request did not begin"
+        return self
 
     def wait(self) -> Result:
         assert self._done.wait(WAIT), "the request did not end"
@@ -67,12 +72,6 @@ def prompt_of(length: int, salt: int = 0) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def compile_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One compile cache for all engines of the run."""
-    return tmp_path_factory.mktemp("xla")
-
-
-@pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The checkpoint of a kind (see `checkpoints.KINDS`, and 'internlm2'), made once."""
     made: dict[str, Path] = {}
@@ -90,12 +89,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 
 @pytest.fixture(scope="session")
-def load(checkpoint: Callable[[str], Path], compile_cache: Path) -> Iterator[Callable[..., Engine]]:
+def load(checkpoint: Callable[[str], Path]) -> Iterator[Callable[..., Engine]]:
     """Load an engine of a kind; all are closed at the end of the run."""
     engines: list[Engine] = []
 
     def make(kind: str = "llama", **options: Any) -> Engine:
-        engines.append(Engine.load(checkpoint(kind), **({"cache_dir": compile_cache} | options)))
+        engines.append(Engine.load(checkpoint(kind), **options))
         return engines[-1]
 
     yield make

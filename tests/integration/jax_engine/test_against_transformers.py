@@ -99,7 +99,7 @@ def test_end_tokens(checkpoint, load, tmp_path):
     path = shutil.copytree(checkpoint("llama"), tmp_path / "model")
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
     endings = set()
-    with Engine.load(path, max_slots=4, cache_dir=False) as engine:
+    with Engine.load(path, max_slots=4) as engine:
         results = [start(engine, prompt, max_new_tokens=24) for prompt in prompts]
         for prompt, result, whole in zip(prompts, results, free, strict=True):
             expected = greedy(model, prompt, 24, eos_token_id=ends)

@@ -118,9 +118,9 @@ def shard(path):
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": table}))
 
 
-def test_shards(copy, engine, compile_cache):
+def test_shards(copy, engine):
     shard(copy)
-    with Engine.load(copy, max_slots=4, cache_dir=compile_cache) as sharded:
+    with Engine.load(copy, max_slots=4) as sharded:
         ids = run(sharded, prompt_of(9), max_new_tokens=10, ignore_eos=True).ids
     assert ids == run(engine, prompt_of(9), max_new_tokens=10, ignore_eos=True).ids
 
@@ -141,7 +141,7 @@ def test_old_and_new_config_keys_mean_the_same(checkpoint):
 
 
 @pytest.mark.parametrize("rslora", [False, True])
-def test_adapter(checkpoint, load, compile_cache, tmp_path, rslora):
+def test_adapter(checkpoint, load, tmp_path, rslora):
     """A LoRA adapter merged at load answers as PEFT's merged model does."""
     path = checkpoint("llama")
     torch.manual_seed(3)
@@ -163,7 +163,7 @@ def test_adapter(checkpoint, load, compile_cache, tmp_path, rslora):
             pad_token_id=0,
             eos_token_id=None,
         )
-    with Engine.load(path, adapter=tmp_path, max_slots=1, cache_dir=compile_cache) as engine:
+    with Engine.load(path, adapter=tmp_path, max_slots=1) as engine:
         result = run(engine, prompt, max_new_tokens=20, ignore_eos=True, logprobs=0)
     assert result.logprobs[0].logprob == pytest.approx(expected, abs=1e-4)
     assert result.ids == ids[0, len(prompt) :].tolist()
@@ -206,9 +206,9 @@ def test_tokenizer(checkpoint, copy):
     assert (bare.bos_id, bare.eos_ids) == (None, {tokenizer.token_id("<|im_end|>")})
 
 
-def test_progress_is_told(checkpoint, compile_cache):
+def test_progress_is_told(checkpoint):
     told: list[str] = []
-    with Engine.load(checkpoint("llama"), cache_dir=compile_cache, progress=told.append) as engine:
+    with Engine.load(checkpoint("llama"), progress=told.append) as engine:
         run(engine, prompt_of(40), max_new_tokens=3, ignore_eos=True)
     assert told == ["reading the tokenizer", "reading weights", "compiling prefill 48", "compiling decode 1"]
 

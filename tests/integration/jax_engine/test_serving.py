@@ -81,8 +81,7 @@ def test_prompt_in_pieces(load, monkeypatch):
     engine = load("llama", max_slots=2)
     order: list[str] = []
     stream = start(engine, prompt_of(5), lambda _: order.append("stream"), max_new_tokens=120, **GREEDY)
-    while not order:
-        time.sleep(0.001)
+    stream.wait_begun()
     long = start(engine, prompt_of(220), lambda _: order.append("long"), max_new_tokens=8, **GREEDY)
     assert long.wait().ids == expected
     stream.wait()
@@ -178,8 +177,7 @@ def test_cancel_frees_the_slot(small):
     stream = Result()
     running = start(small, prompt_of(5), lambda _: time.sleep(0.02), max_new_tokens=250, **GREEDY)
     waiting = small.submit(prompt_of(6), SamplingParams(max_new_tokens=3, **GREEDY), on_event=stream)
-    while not running.events:
-        time.sleep(0.001)
+    running.wait_begun()
     running.handle.cancel()
     running.handle.cancel()
     assert running.wait().last.finish_reason == "cancelled"
@@ -263,8 +261,7 @@ def test_close_ends_requests_in_flight(load):
         start(engine, prompt_of(5), lambda _: time.sleep(0.02), max_new_tokens=250, **GREEDY)
         for _ in range(3)
     ]
-    while not results[0].events:
-        time.sleep(0.001)
+    results[0].wait_begun()
     engine.close()
     engine.close()
     for result in results:
@@ -282,15 +279,15 @@ def test_context_manager_closes(load):
         engine.submit([1], SamplingParams(), on_event=print)
 
 
-def test_interpreter_exits_with_requests_in_flight(checkpoint, compile_cache):
+def test_interpreter_exits_with_requests_in_flight(checkpoint):
     code = f"""
+import threading
 from lagent_llms.jax_engine import Engine, SamplingParams
-engine = Engine.load({str(checkpoint("llama"))!r}, cache_dir={str(compile_cache)!r})
-seen = []
+engine = Engine.load({str(checkpoint("llama"))!r})
+begun, params = threading.Event(), SamplingParams(max_new_tokens=240, ignore_eos=True)
 for _ in range(9):
-    engine.submit([1, 5, 6], SamplingParams(max_new_tokens=240, ignore_eos=True), on_event=seen.append)
-while not seen:
-    pass
+    engine.submit([1, 5, 6], params, on_event=lambda event: begun.set())
+assert begun.wait(60)
 print("leaving")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)

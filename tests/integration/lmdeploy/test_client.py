@@ -237,6 +237,7 @@ def test_a_batch_is_sent_bounded_and_concurrently(peer):
     assert 2 <= most <= 4
 
 
+@pytest.mark.alone
 async def test_two_hundred_streams_half_of_them_cancelled_leave_the_server_idle(peer):
     ended = []
 

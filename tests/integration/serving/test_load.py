@@ -15,6 +15,8 @@ from lagent_llms.serving.limits import Limits
 
 from .test_openai_api import ANSWER, ENDLESS, QUESTION, ask, chat, events
 
+pytestmark = pytest.mark.alone
+
 
 def in_threads(work, items):
     """Call `work` for every item concurrently; return the results."""

@@ -5,8 +5,12 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from lagent_llms import AsyncTritonClient, TritonClient
 from tests.triton_peer import ROOT, until
+
+pytestmark = pytest.mark.alone
 
 MANY = 500
 
