@@ -190,3 +190,8 @@ def test_an_opt_in_parameter_is_supported_only_where_a_backend_names_it():
         )
     with pytest.raises(InvalidArgument, match="parameters="):
         CallOptions(parameters={"a": [1]})
+
+
+def test_timeouts_are_checked():
+    with pytest.raises(InvalidArgument):
+        Timeout(connect=0)

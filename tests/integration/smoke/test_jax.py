@@ -1,4 +1,4 @@
-"""The extra `jax`: the embedded model answers, with graphs that are compiled, and with the same ones from the disk."""
+"""The extra `jax`: the embedded model answers with graphs it compiles, and with the same from the disk."""
 
 import os
 import subprocess
@@ -16,7 +16,12 @@ def test_the_embedded_model_answers(tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     for _ in ("compiled", "loaded"):  # jaxlib 0.6.0 never ends a graph that was loaded
         done = subprocess.run(
-            [sys.executable, "-c", CODE], capture_output=True, text=True, env=environment, check=False, timeout=180
+            [sys.executable, "-c", CODE],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            timeout=180,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("The capital of France is Paris.\n")

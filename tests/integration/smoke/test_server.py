@@ -24,11 +24,9 @@ def llm():
 @pytest.fixture(scope="module")
 def host(llm):
     app = openai_app(llm, "m")
-    mount = PageMount(app, LLMSource(llm, "m"))
-    mount.prepare(wanted=True)
+    PageMount(app, LLMSource(llm, "m"))
     with Host(app) as host:
         yield host
-        mount.end()
 
 
 def ask(host, method, path, body=None, headers=()):
@@ -46,7 +44,9 @@ def test_a_request_is_answered(host):
     assert (status, json.loads(text)["choices"][0]["message"]["content"]) == (200, "Hello")
 
 
-@pytest.mark.parametrize("path", ["/gradio_chat/", "/gradio_instruct/", "/favicon.ico", "/metrics", "/health"])
+@pytest.mark.parametrize(
+    "path", ["/gradio_chat/", "/gradio_instruct/", "/favicon.ico", "/metrics", "/health"]
+)
 def test_pages_are_there(host, path):
     status, text = ask(host, "GET", path)
     assert (status, bool(text)) == (200, True)

@@ -63,7 +63,9 @@ def test_a_body_says_what_it_is():
     )
 
 
-@pytest.mark.parametrize(("origins", "allowed"), [(["https://example.org"], True), (["*"], True), ([], False)])
+@pytest.mark.parametrize(
+    ("origins", "allowed"), [(["https://example.org"], True), (["*"], True), ([], False)]
+)
 def test_named_origins_may_call(origins, allowed):
     headers = {"origin": "https://example.org", "sec_fetch_site": "cross-site"}
     assert (refusal(origins=origins, **headers) is None) is allowed

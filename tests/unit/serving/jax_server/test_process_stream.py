@@ -1,4 +1,4 @@
-"""Both forms of `process` on every CPython that is claimed, and that nothing else relies on the second form."""
+"""Both forms of `process` on every claimed CPython, and that nothing else relies on the second form."""
 
 import ast
 import re
@@ -98,7 +98,9 @@ def interpreter(version):
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
     candidates = [*pyenv, shutil.which(f"python{version}")]
     for found in filter(None, candidates):
-        if subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:  # no bare shim
+        if (
+            subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
+        ):  # no bare shim
             return found
     return None
 
@@ -138,7 +140,7 @@ def test_an_answer_closed_before_its_end_has_no_result():
 
 
 def unpacked_calls(tree):
-    """The lines at which a call of `process`, `stream_chat` or `stream_instruct` is assigned to several names."""
+    """The lines at which a `ProcessStream` is assigned to several names."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             name = getattr(node.value.func, "attr", "")

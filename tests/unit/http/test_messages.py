@@ -1,0 +1,57 @@
+"""Error responses in every form, and the error each becomes."""
+
+import json
+
+import pytest
+
+from lagent_llms import AuthenticationError, ContextLengthExceeded, NotFound, RateLimited, ServerError
+from lagent_llms.http.messages import Refusal, ResponseHead, read_refusal, server_error
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        ({"error": {"message": "no", "type": "t", "code": "c"}}, "no", "c"),
+        ({"error": "no", "error_type": "validation"}, "no", "validation"),
+        ({"object": "error", "message": "no", "code": 400, "type": "bad", "param": None}, "no", "400"),
+        ({"detail": {"error": {"message": "no", "code": "invalid_api_key"}}}, "no", "invalid_api_key"),
+        ({"detail": [{"loc": ["body", "top_p"], "msg": "too big"}]}, "body.top_p: too big", ""),
+        ({"error_code": 10402, "text": "timeout"}, "timeout", "10402"),
+        ({"detail": "Not Found"}, "Not Found", ""),
+        (["?"], '["?"]', ""),
+    ],
+)
+def test_a_refusal_is_read_in_any_form(body, message, code):
+    assert read_refusal(json.dumps(body).encode()) == Refusal(message, code)
+
+
+def test_a_refusal_may_be_plain_text():
+    assert read_refusal(b"Internal Server Error\n") == Refusal("Internal Server Error")
+    assert read_refusal(b"\xff").message == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (401, "", AuthenticationError),
+        (403, "", AuthenticationError),
+        (404, "", NotFound),
+        (429, "", RateLimited),
+        (400, "context_length_exceeded", ContextLengthExceeded),
+        (400, "", ServerError),
+        (500, "", ServerError),
+        (None, "", ServerError),
+    ],
+)
+def test_the_kind_of_error_goes_by_status_and_code(status, code, kind):
+    error = server_error(status, Refusal("maximum context length 401 rate limit", code), where="http://x/v1")
+    assert type(error) is kind
+    assert error.status_code == status
+    assert "http://x/v1" in str(error)
+
+
+def test_retry_after():
+    assert ResponseHead(429, {"retry-after": "1.5"}).retry_after == 1.5
+    assert ResponseHead(429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}).retry_after == 0
+    assert ResponseHead(429, {"retry-after": "soon"}).retry_after is None
+    assert ResponseHead(429, {}).retry_after is None
