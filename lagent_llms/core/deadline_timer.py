@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from .deadline import Deadline
 
-__all__ = ["DeadlineTimer"]
+__all__ = ["DeadlineTimer", "expire"]
 
 
 class DeadlineTimer:
@@ -18,7 +20,7 @@ class DeadlineTimer:
         on_expired: Called at most once, on the loop that runs now.
 
     Attributes:
-        expired: Whether it was.
+        expired: Whether it was called.
     """
 
     def __init__(self, deadline: Deadline, on_expired: Callable[[], None]) -> None:
@@ -30,7 +32,7 @@ class DeadlineTimer:
         self._set()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -45,3 +47,12 @@ class DeadlineTimer:
             self._on_expired()
         else:
             self._set()
+
+
+def expire(scope: Any) -> None:
+    """End a running `timeout_after` block: its task gets `asyncio.TimeoutError` at the next step of the loop."""
+    now = asyncio.get_running_loop().time()
+    if sys.version_info >= (3, 11):
+        scope.reschedule(now)
+    else:
+        scope.update(now)

@@ -1,0 +1,280 @@
+"""aiohttp's side of the asynchronous driver: the session of each event loop, and how each server is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import select
+import ssl
+import warnings
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import aiohttp
+from yarl import URL
+
+from ..core.deadline import timeout_after
+from ..errors import InvalidArgument
+from .config import request_headers, tls_context
+from .endpoints import public_url
+from .environment import read_environment
+from .proxy import route
+
+__all__ = ["LoopSession", "Server", "check_session"]
+
+#: Bytes of a body that wait for a slow reader; at twice as many the server is made to wait.
+_READ_BUFFER = 1 << 17
+#: Longest status line and longest header of a response, in bytes.
+_LONGEST_LINE = 1 << 16
+#: Seconds an idle connection is kept.
+_KEEP_ALIVE = 300.0
+#: Seconds the end of a response may come after the end of its answer before the connection is closed.
+_DRAIN_TIMEOUT = 1.0
+#: Seconds a request waits for such a connection rather than make a new one.
+_PATIENCE = 0.02
+
+_connectors: weakref.WeakSet[_Connector] = weakref.WeakSet()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections of one loop in one process; after a fork or the end of the loop, nothing touches them.
+
+    aiohttp sees that a server has closed an idle connection only when the loop has run since; here the socket
+    is looked at before the connection is used again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE)
+        self.__loop = asyncio.get_running_loop()
+        self.__process = os.getpid()
+        self.__known: weakref.WeakSet[Any] = weakref.WeakSet()  # protocols
+        _connectors.add(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connections cannot be used here."""
+        return super().closed or self.__loop.is_closed() or os.getpid() != self.__process
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        """An idle connection that is still open, or a new one; the arguments are aiohttp's."""
+        while True:
+            connection = await super().connect(*args, **kwargs)
+            if connection.protocol not in self.__known:
+                self.__known.add(connection.protocol)
+                return connection
+            if _is_quiet(connection.transport):
+                return connection
+            connection.close()
+
+    def forget(self) -> None:
+        """Leave the sockets to the process that owns them: to close one here would stop its use there."""
+        for protocol in self.__known:
+            protocol.transport = None
+
+    def __del__(self) -> None:
+        if not self.closed:
+            super().__del__()
+
+
+def _is_quiet(transport: asyncio.Transport | None) -> bool:
+    """Whether a connection between two requests is open and the server has sent nothing (that it closes)."""
+    socket = None if transport is None else transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return False
+    if not hasattr(select, "poll"):  # Windows
+        return not select.select([socket], [], [], 0)[0]
+    watch = select.poll()
+    watch.register(socket.fileno(), select.POLLIN)
+    return not watch.poll(0)
+
+
+def _after_fork_in_child() -> None:
+    for connector in _connectors:
+        connector.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How requests reach one server.
+
+    Attributes:
+        base: Scheme, host, port and path of its base URL, encoded.
+        headers: Headers of every request.
+        options: Further arguments of `aiohttp.ClientSession.request`: proxy and certificates.
+    """
+
+    base: str
+    headers: Mapping[str, str] = field(repr=False)
+    options: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def at(
+        cls,
+        url: str,
+        headers: Mapping[str, str] | None,
+        api_key: str | None,
+        verify: bool | str | os.PathLike[str],
+        session: aiohttp.ClientSession | None,
+        *,
+        environment: bool,
+    ) -> Server:
+        """The server at base URL `url`.
+
+        Credentials come from the URL, else from `headers` or `api_key`, else from `session` or, without one,
+        from netrc. Proxy and CA bundle come from the environment, or are those of `session`.
+
+        Raises:
+            InvalidArgument, ConfigError: A value that cannot be used.
+        """
+        way = route(url)
+        sent = request_headers(headers, api_key)
+        options: dict[str, Any] = {}
+        if session is not None:
+            given = {name.title() for name in headers or ()} | ({"Authorization"} if api_key else set())
+            for name in session.headers:
+                if name.title() not in given:
+                    sent.pop(name.title(), None)
+            if verify is not True:
+                options["ssl"] = tls_context(verify)
+        elif environment:
+            found = read_environment(url, verify)
+            verify = found.verify
+            if found.auth is not None:
+                login = base64.b64encode(":".join(found.auth).encode()).decode()
+                sent = {"Authorization": f"Basic {login}", **sent}
+            if found.proxy is not None:
+                proxy = URL(found.proxy)
+                proxy_headers = route(url, found.proxy).login
+                if way.tls:
+                    options["proxy_headers"] = proxy_headers
+                else:
+                    sent.update(proxy_headers)
+                options["proxy"] = proxy.with_user(None)
+        if session is None and (way.tls or str(options.get("proxy", "")).startswith("https:")):
+            options["ssl"] = tls_context(verify) or ssl.create_default_context()
+        sent |= {name: value for name, value in way.headers.items() if name != "Host"}
+        if session is not None and session.auth is not None and "Authorization" in sent:
+            raise InvalidArgument(
+                "session: it has an `auth` of its own, and there is an API key, an Authorization header or a "
+                "password in the URL: give one of the two",
+                argument="session",
+            )
+        try:
+            origin = URL.build(scheme="https" if way.tls else "http", host=way.host, port=way.port)
+        except ValueError as error:
+            raise InvalidArgument(f"url={public_url(url)!r}: no host has such a name", argument="url") from error
+        return cls(str(origin).rstrip("/") + way.base, sent, options)
+
+
+def check_session(session: object) -> None:
+    """Refuse what is no `aiohttp.ClientSession`.
+
+    Raises:
+        InvalidArgument: It is something else.
+    """
+    if session is not None and not isinstance(session, aiohttp.ClientSession):
+        kind = type(session)
+        raise InvalidArgument(
+            f"session: an asynchronous backend takes an aiohttp.ClientSession, not a "
+            f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}",
+            argument="session",
+        )
+
+
+def own_loop(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:
+    """The event loop `session` was made in, None if it does not say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return getattr(session, "loop", None)
+
+
+class Running(Protocol):
+    """A request that is on its way."""
+
+    def abort(self) -> None:
+        """Break it off; its reader gets an error."""
+
+
+class LoopSession:
+    """The session of the running event loop, and the requests that use it.
+
+    Args:
+        given: The caller's session, which stays open; None makes one.
+
+    Attributes:
+        session: The session.
+        running: Requests on their way.
+    """
+
+    def __init__(self, given: aiohttp.ClientSession | None) -> None:
+        if given is not None and own_loop(given) not in (None, asyncio.get_running_loop()):
+            raise InvalidArgument(
+                "session: this aiohttp.ClientSession was made in another event loop; a session serves only "
+                "the loop it was made in",
+                argument="session",
+            )
+        self._given = given is not None
+        self.session = given or aiohttp.ClientSession(
+            connector=_Connector(),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=_READ_BUFFER,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+        self.running: set[Running] = set()
+        self._ending: defaultdict[str, deque[aiohttp.ClientResponse]] = defaultdict(deque)
+
+    async def settle(self, url: str) -> None:
+        """Wait a moment if an answer of the server at `url` has come whole and its connection is nearly free."""
+        if self._given and self.session.closed:
+            raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
+        ending = self._ending[url]
+        while ending:
+            response = ending.popleft()
+            if not response.closed:
+                ended = asyncio.get_running_loop().create_future()
+                response.content.on_eof(lambda: ended.done() or ended.set_result(None))
+                await asyncio.wait((ended,), timeout=_PATIENCE)
+                return
+
+    def leave(self, response: aiohttp.ClientResponse, url: str, *, whole: bool) -> None:
+        """Read no more of `response`: keep its connection if the answer is `whole`, else close it."""
+        if response.closed:  # the connection was released with the last byte
+            return
+        if not whole:
+            abort(response)
+            return
+        timer = asyncio.get_running_loop().call_later(_DRAIN_TIMEOUT, response.close)
+        response.content.on_eof(timer.cancel)
+        self._ending[url].append(response)
+
+    async def close(self) -> None:
+        """Break off what is running and close the session, unless it is the caller's."""
+        for request in list(self.running):
+            request.abort()
+        for ending in self._ending.values():
+            while ending:
+                ending.popleft().close()
+        if self._given:
+            return
+        try:
+            async with timeout_after(_DRAIN_TIMEOUT):
+                await self.session.close()
+        except asyncio.TimeoutError:  # a server that does not read: the socket closes with the loop
+            return
+
+
+def abort(response: aiohttp.ClientResponse) -> None:
+    """Close the connection of `response` at once, though the server may not have read all of the request."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
