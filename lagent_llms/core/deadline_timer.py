@@ -17,17 +17,20 @@ class DeadlineTimer:
 
     Args:
         deadline: What to watch.
-        on_expired: Called at most once, on the loop that runs now.
+        on_expired: Called at most once, on `loop`.
+        loop: The event loop that runs now.
 
     Attributes:
         expired: Whether it was called.
     """
 
-    def __init__(self, deadline: Deadline, on_expired: Callable[[], None]) -> None:
+    def __init__(
+        self, deadline: Deadline, on_expired: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.expired = False
         self._deadline = deadline
         self._on_expired = on_expired
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._set()
 
@@ -50,7 +53,7 @@ class DeadlineTimer:
 
 
 def expire(scope: Any) -> None:
-    """End a running `timeout_after` block: its task gets `asyncio.TimeoutError` at the next step of the loop."""
+    """End a running `timeout_after` block: it raises `asyncio.TimeoutError` at the next step of the loop."""
     now = asyncio.get_running_loop().time()
     if sys.version_info >= (3, 11):
         scope.reschedule(now)

@@ -7,6 +7,7 @@ import contextlib
 import io
 from collections import deque
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import aiohttp
@@ -14,7 +15,7 @@ from yarl import URL
 
 from ..core.deadline import Deadline, timeout_after
 from ..core.deadline_timer import DeadlineTimer, expire
-from ..errors import LLMError, TimeoutExceeded
+from ..errors import InvalidArgument, LLMError, TimeoutExceeded
 from .async_session import LoopSession, Server, abort, check_session
 from .config import connect_error, connect_timeout, interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
@@ -97,13 +98,15 @@ class AsyncHTTPTransport:
         self, session: aiohttp.ClientSession, url: str, request: HTTPRequest, timeout: Timeout
     ) -> aiohttp.ClientResponse:
         """Send `request` to the server at `url` and wait for the head of its response."""
+        if self._given is not None and self._given.closed:
+            raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
         server, body = self._servers[url], request.body
         return await session.request(
             request.method,
             URL(server.base + request.path, encoded=True),
             data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
             headers={**server.headers, **request.headers},
-            timeout=_limits(timeout, self._given),
+            timeout=_limits(timeout.connect, self._given and self._given.timeout),
             allow_redirects=False,
             raise_for_status=False,
             auto_decompress=True,
@@ -132,7 +135,6 @@ class AsyncHTTPSource(Generic[T]):
         self._deadline = Deadline(timeout)
         self.ready: deque[T] = deque()
         self._url = ""
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._session: LoopSession | None = None
         self._response: aiohttp.ClientResponse | None = None
         self._sending: Any = None  # the `timeout_after` block that waits for the head of the response
@@ -197,17 +199,17 @@ class AsyncHTTPSource(Generic[T]):
             return None
         self._deadline.restart()
         self._url, self._aborted = command.url, False
-        self._loop = asyncio.get_running_loop()
+        session = self._session = await self._transport.session()
         if self._closed:  # by a thread, before there was anything to leave
             raise interrupted(command.url)
-        self._session = await self._transport.session()
-        self._session.running.add(self)
-        self._timer = DeadlineTimer(self._deadline, self.abort)
+        session.running.add(self)
+        self._timer = DeadlineTimer(self._deadline, self.abort, session.loop)
         async with timeout_after(None) as self._sending:
             try:
-                await self._session.settle(command.url)
+                if session.ending[command.url]:
+                    await session.settle(command.url)
                 response = await self._transport.send(
-                    self._session.session, command.url, command.request, self._timeout
+                    session.session, command.url, command.request, self._timeout
                 )
             finally:
                 self._sending = None
@@ -247,24 +249,25 @@ class AsyncHTTPSource(Generic[T]):
 
     def _leave(self) -> None:
         """Leave the connection; on its own loop."""
-        if self._loop is None:
+        session = self._session
+        if session is None:
             return
-        if _running_loop() is self._loop:
-            self._let_go()
+        if _running_loop() is session.loop:
+            self._let_go(session)
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-                self._loop.call_soon_threadsafe(self._let_go)
+                session.loop.call_soon_threadsafe(self._let_go, session)
 
-    def _let_go(self) -> None:
-        if self._timer is not None:
-            self._timer.stop()
+    def _let_go(self, session: LoopSession) -> None:
+        timer, self._timer = self._timer, None  # the two refer to each other: no work for the collector
+        if timer is not None:
+            timer.stop()
         if self._sending is not None:
             self.abort()
+        session.running.discard(self)
         response, self._response = self._response, None
-        if self._session is not None:
-            self._session.running.discard(self)
-            if response is not None:
-                self._session.leave(response, self._url, whole=self._exchange.complete)
+        if response is not None:
+            session.leave(response, self._url, whole=self._exchange.complete)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -274,12 +277,10 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _limits(timeout: Timeout, session: aiohttp.ClientSession | None) -> aiohttp.ClientTimeout:
-    """The limit of connecting, and those a caller has set for `session`; `Deadline` holds the others."""
-    if session is None or session.timeout == aiohttp.client.DEFAULT_TIMEOUT:  # 5 minutes an answer
-        return aiohttp.ClientTimeout(connect=timeout.connect)
-    set_by_caller = session.timeout
-    connect = min((one for one in (timeout.connect, set_by_caller.connect) if one), default=None)
-    return aiohttp.ClientTimeout(
-        set_by_caller.total, connect, set_by_caller.sock_read, set_by_caller.sock_connect
-    )
+@lru_cache(maxsize=64)
+def _limits(connect: float | None, given: aiohttp.ClientTimeout | None) -> aiohttp.ClientTimeout:
+    """The limit of connecting and those a caller has set for a session; `Deadline` holds the others."""
+    if given is None or given == aiohttp.client.DEFAULT_TIMEOUT:  # 5 minutes an answer
+        return aiohttp.ClientTimeout(connect=connect)
+    shorter = min((limit for limit in (connect, given.connect) if limit), default=None)
+    return aiohttp.ClientTimeout(given.total, shorter, given.sock_read, given.sock_connect)

@@ -1,9 +1,10 @@
-"""aiohttp's side of the asynchronous driver: the session of each event loop, and how each server is reached."""
+"""aiohttp beneath the asynchronous driver: the session of each event loop, and how each server is reached."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import select
 import ssl
@@ -27,7 +28,7 @@ from .proxy import route
 __all__ = ["LoopSession", "Server", "check_session"]
 
 #: Bytes of a body that wait for a slow reader; at twice as many the server is made to wait.
-_READ_BUFFER = 1 << 17
+_READ_BUFFER = 1 << 16
 #: Longest status line and longest header of a response, in bytes.
 _LONGEST_LINE = 1 << 16
 #: Seconds an idle connection is kept.
@@ -50,14 +51,14 @@ class _Connector(aiohttp.TCPConnector):
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE)
         self.__loop = asyncio.get_running_loop()
-        self.__process = os.getpid()
+        self.__inherited = False
         self.__known: weakref.WeakSet[Any] = weakref.WeakSet()  # protocols
         _connectors.add(self)
 
     @property
     def closed(self) -> bool:
         """Whether the connections cannot be used here."""
-        return super().closed or self.__loop.is_closed() or os.getpid() != self.__process
+        return super().closed or self.__inherited or self.__loop.is_closed()
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
         """An idle connection that is still open, or a new one; the arguments are aiohttp's."""
@@ -71,13 +72,17 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
 
     def forget(self) -> None:
-        """Leave the sockets to the process that owns them: to close one here would stop its use there."""
+        """Leave the sockets to the parent process.
+
+        A fork shares the loop's selector: to close a socket here would make the parent's loop deaf for it.
+        """
+        self.__inherited = True
         for protocol in self.__known:
             protocol.transport = None
 
-    def __del__(self) -> None:
+    def __del__(self, *args: Any) -> None:
         if not self.closed:
-            super().__del__()
+            super().__del__(*args)
 
 
 def _is_quiet(transport: asyncio.Transport | None) -> bool:
@@ -170,7 +175,8 @@ class Server:
         try:
             origin = URL.build(scheme="https" if way.tls else "http", host=way.host, port=way.port)
         except ValueError as error:
-            raise InvalidArgument(f"url={public_url(url)!r}: no host has such a name", argument="url") from error
+            message = f"url={public_url(url)!r}: {error}"
+            raise InvalidArgument(message, argument="url") from error
         return cls(str(origin).rstrip("/") + way.base, sent, options)
 
 
@@ -210,12 +216,15 @@ class LoopSession:
         given: The caller's session, which stays open; None makes one.
 
     Attributes:
+        loop: The event loop.
         session: The session.
         running: Requests on their way.
+        ending: For each server, responses that are over once their last bytes have come.
     """
 
     def __init__(self, given: aiohttp.ClientSession | None) -> None:
-        if given is not None and own_loop(given) not in (None, asyncio.get_running_loop()):
+        self.loop = asyncio.get_running_loop()
+        if given is not None and own_loop(given) not in (None, self.loop):
             raise InvalidArgument(
                 "session: this aiohttp.ClientSession was made in another event loop; a session serves only "
                 "the loop it was made in",
@@ -230,19 +239,19 @@ class LoopSession:
             max_field_size=_LONGEST_LINE,
         )
         self.running: set[Running] = set()
-        self._ending: defaultdict[str, deque[aiohttp.ClientResponse]] = defaultdict(deque)
+        self.ending: defaultdict[str, deque[aiohttp.ClientResponse]] = defaultdict(deque)
 
     async def settle(self, url: str) -> None:
-        """Wait a moment if an answer of the server at `url` has come whole and its connection is nearly free."""
-        if self._given and self.session.closed:
-            raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
-        ending = self._ending[url]
+        """Wait a moment if a connection to `url` has carried a whole answer and is nearly free."""
+        ending = self.ending[url]
         while ending:
             response = ending.popleft()
             if not response.closed:
-                ended = asyncio.get_running_loop().create_future()
-                response.content.on_eof(lambda: ended.done() or ended.set_result(None))
-                await asyncio.wait((ended,), timeout=_PATIENCE)
+                ended = asyncio.Event()
+                response.content.on_eof(ended.set)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    async with timeout_after(_PATIENCE):
+                        await ended.wait()
                 return
 
     def leave(self, response: aiohttp.ClientResponse, url: str, *, whole: bool) -> None:
@@ -252,24 +261,22 @@ class LoopSession:
         if not whole:
             abort(response)
             return
-        timer = asyncio.get_running_loop().call_later(_DRAIN_TIMEOUT, response.close)
+        timer = self.loop.call_later(_DRAIN_TIMEOUT, response.close)
         response.content.on_eof(timer.cancel)
-        self._ending[url].append(response)
+        self.ending[url].append(response)
 
     async def close(self) -> None:
         """Break off what is running and close the session, unless it is the caller's."""
         for request in list(self.running):
             request.abort()
-        for ending in self._ending.values():
+        for ending in self.ending.values():
             while ending:
                 ending.popleft().close()
         if self._given:
             return
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):  # a server that reads no more: its socket ends later
             async with timeout_after(_DRAIN_TIMEOUT):
                 await self.session.close()
-        except asyncio.TimeoutError:  # a server that does not read: the socket closes with the loop
-            return
 
 
 def abort(response: aiohttp.ClientResponse) -> None:
