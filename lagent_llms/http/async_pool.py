@@ -217,7 +217,7 @@ class AsyncConnection(asyncio.Protocol):
         Raises:
             OSError, ValueError: It did not.
         """
-        head = await self.send(route.tunnel)
+        head = await self.send(_connect_request(route))
         if head.status >= 300:
             raise ConnectionError(f"the proxy refused to connect to it (HTTP {head.status})")
         self._reader = None
@@ -301,3 +301,11 @@ class AsyncConnection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _connect_request(route: Route) -> bytes:
+    """The request by which a proxy is asked for a tunnel to the server."""
+    server = f"[{route.server}]" if ":" in route.server else route.server
+    address = f"{server}:{route.server_port}"
+    lines = [f"CONNECT {address} HTTP/1.1", f"Host: {address}", *map(": ".join, route.login.items()), "\r\n"]
+    return "\r\n".join(lines).encode("latin-1")

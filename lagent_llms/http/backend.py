@@ -10,7 +10,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import validators
 from ..core.base import AsyncBaseLLM, BaseLLM
@@ -18,8 +18,11 @@ from ..core.request import LLMCore, Request
 from ..errors import InvalidArgument
 from .endpoints import Endpoints, check_url, public_url
 from .retry import RetryPolicy
+from .session import check_session
 
 if TYPE_CHECKING:
+    import aiohttp
+    import requests
     from typing_extensions import Unpack
 
     from ..params import CallKwargs, Timeout
@@ -44,11 +47,20 @@ class HTTPCore(LLMCore):
         max_retries: How often a request is sent again when no connection could be made or the server says
             429, 502, 503 or 504; never once the answer has begun.
         verify: False trusts any certificate; a path names a file of trusted ones.
+        session: Sends the requests: a `requests.Session`, for an asynchronous backend an
+            `aiohttp.ClientSession`. Its authentication, headers, cookies, proxies, certificates, adapters and
+            hooks apply; `api_key` and `headers` take precedence, and `verify` unless it is True. It is never
+            closed here. None sends over connections of our own, which take proxies, CA bundles and netrc from
+            the environment, as requests does; then libraries that patch requests or aiohttp in tests
+            (``responses``, ``aioresponses``) have no effect.
         meta_template: See `LLMCore`.
         session_len: See `LLMCore`.
         max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
     """
+
+    #: The kind of `session` that is allowed.
+    session_type: ClassVar[str] = "requests.Session"
 
     def __init__(
         self,
@@ -59,6 +71,7 @@ class HTTPCore(LLMCore):
         headers: Mapping[str, str] | None = None,
         max_retries: int = 2,
         verify: bool | str | os.PathLike[str] = True,
+        session: requests.Session | aiohttp.ClientSession | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int = 64,
@@ -68,6 +81,7 @@ class HTTPCore(LLMCore):
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
         validators.optional_name("model_name", model_name)
+        check_session(session, self.session_type)
         validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
         urls = [url] if isinstance(url, str) else url
         if not isinstance(urls, Sequence) or not urls:
@@ -79,6 +93,7 @@ class HTTPCore(LLMCore):
             "api_key": api_key,
             "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
             "verify": verify,
+            **({} if session is None else {"session": session}),
         }
 
     def __repr__(self) -> str:
@@ -150,6 +165,8 @@ class HTTPBackend(HTTPCore, BaseLLM):
 
 class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
     """A model behind HTTP, called with await."""
+
+    session_type = "aiohttp.ClientSession"
 
     @cached_property
     def transport(self) -> AsyncHTTPTransport:

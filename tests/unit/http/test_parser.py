@@ -1,6 +1,8 @@
 """HTTP/1.1 as our synchronous driver speaks it: requests as bytes, responses cut anywhere, hostile ones."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lagent_llms import InvalidArgument
 from lagent_llms.http.messages import HTTPRequest, check_headers
@@ -91,6 +93,36 @@ def test_a_connection_is_used_again_only_where_that_is_safe(data, reusable):
 def test_what_is_no_response_is_an_error(data):
     with pytest.raises(ValueError):
         ResponseReader().feed(data)
+
+
+# chunked bodies
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def cuts(data, places):
+    """`data` cut at `places`."""
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0)))
+def test_chunks_are_undone_however_they_are_cut(chunks, places):
+    body = (
+        b"".join(b"%X;x=y\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: 1\r\n\r\n"
+    )
+    reader, found = read(*cuts(HEAD + body, places))
+    assert found == b"".join(chunks)
+    assert reader.ended
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"-1\r\n", b"\r\n", b"1\r\nab\r\n", b"1" * 20000])
+def test_what_is_no_chunk_is_an_error(body):
+    with pytest.raises(ValueError):
+        read(HEAD + body)
+
+
+# requests
 
 
 def test_a_request_as_bytes():
