@@ -261,7 +261,7 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
         ServerError: Its encoding is unknown.
     """
     raw = response.raw
-    if not isinstance(raw, urllib3.HTTPResponse) or raw.tell():  # a hook may have read it all
+    if not isinstance(raw, urllib3.HTTPResponse) or raw.closed or raw.tell():  # a hook may have read it
         yield from response.iter_content(chunk_size=None)
         return
     for encoding in response.headers.get("content-encoding", "").lower().split(","):
