@@ -42,15 +42,13 @@ def read_environment(url: str, verify: bool | str | os.PathLike[str] = True) -> 
     if not _may_matter(url):
         return Environment(verify=given)
     from requests import Session
-    from requests.utils import get_netrc_auth, prepend_scheme_if_needed, select_proxy
+    from requests.utils import get_netrc_auth, select_proxy
 
     with Session() as session:
         settings = session.merge_environment_settings(url, {}, False, given, None)
     proxy = select_proxy(url, settings["proxies"])
-    if proxy:
-        proxy = prepend_scheme_if_needed(_quoted_login(proxy), "http")  # type: ignore[no-untyped-call]
     return Environment(
-        proxy=proxy or None,
+        proxy=_complete(proxy) if proxy else None,
         verify=True if settings["verify"] is None else settings["verify"],
         auth=get_netrc_auth(url),
     )
@@ -68,8 +66,11 @@ def _may_matter(url: str) -> bool:
     return any(os.path.exists(os.path.expanduser(file)) for file in files)
 
 
-def _quoted_login(proxy: str) -> str:
-    """Percent-encode what would end the credentials of a proxy URL too early (``#``, ``/``, ``?``, ``@``)."""
-    scheme, separator, rest = proxy.rpartition("://")
+def _complete(proxy: str) -> str:
+    """Return the URL of a proxy with a scheme, and its credentials percent-encoded.
+
+    Else the characters ``#``, ``/``, ``?`` and ``@`` would end them too early.
+    """
+    scheme, _, rest = proxy.rpartition("://")
     login, at, address = rest.rpartition("@")
-    return f"{scheme}{separator}{quote(login, safe='%:!$&()*+,;=~')}{at}{address}"
+    return f"{scheme or 'http'}://{quote(login, safe='%:!$&()*+,;=~')}{at}{address}"
