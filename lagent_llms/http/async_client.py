@@ -16,12 +16,13 @@ from yarl import URL
 from ..core.deadline import Deadline, timeout_after
 from ..core.deadline_timer import DeadlineTimer, expire
 from ..errors import InvalidArgument, LLMError, TimeoutExceeded
-from .async_session import LoopSession, Server, abort, check_session
+from .async_session import LoopSession, Server, abort
 from .config import connect_error, connect_timeout, interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
 from .messages import HTTPRequest, ResponseHead
 from .per_loop import PerLoop
 from .retry import RetryPolicy
+from .session import check_session
 
 if TYPE_CHECKING:
     import os
@@ -48,10 +49,12 @@ class AsyncHTTPTransport:
         api_key: Sent as a bearer token.
         retry: Which failures are tried again.
         verify: Whether and how certificates are checked.
-        environment_proxy: Whether the environment is read for proxies, a CA bundle and netrc.
         session: Carries the requests, with its own headers, auth, cookies, connector, proxies, timeouts,
-            middlewares and trace hooks; it is never closed here and serves only the event loop it was made
-            in. None makes a session for each loop, with as many connections as there are requests.
+            middlewares and trace hooks; `api_key`, `headers` and credentials in a URL take precedence, and
+            `verify` unless it is True. It is never closed here and serves only the event loop it was made in.
+            None makes a session for each loop, with as many connections as there are requests; then proxies,
+            CA bundles and netrc are those of the environment when the transport is made.
+        environment_proxy: Whether the proxies that the environment names are used.
 
     Raises:
         InvalidArgument, ConfigError: A value that cannot be used.
@@ -65,14 +68,14 @@ class AsyncHTTPTransport:
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
-        environment_proxy: bool = True,
         session: aiohttp.ClientSession | None = None,
+        environment_proxy: bool = True,
     ) -> None:
-        check_session(session)
+        check_session(session, "aiohttp.ClientSession")
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
         self._servers = {
-            url: Server.at(url, headers, api_key, verify, session, environment=environment_proxy)
+            url: Server.at(url, headers, api_key, verify, session, environment_proxy=environment_proxy)
             for url in endpoints.urls
         }
         self._given = session
@@ -240,7 +243,9 @@ class AsyncHTTPSource(Generic[T]):
         elif isinstance(error, aiohttp.ClientHttpProxyError):
             refused = f"the proxy refused to connect to it (HTTP {error.status})"
             failure = connect_error(self._url, ConnectionError(refused))
-        elif isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)):
+        elif isinstance(
+            error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)
+        ):  # of its host name
             failure = connect_error(self._url, error)
         else:
             failure = interrupted(self._url, error)

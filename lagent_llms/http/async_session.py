@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
 import select
@@ -14,18 +13,18 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
 from ..core.deadline import timeout_after
 from ..errors import InvalidArgument
-from .config import request_headers, tls_context
-from .endpoints import public_url
+from .config import given_headers, headers_for, request_headers, tls_context
 from .environment import read_environment
-from .proxy import route
+from .proxy import ascii_url, route
 
-__all__ = ["LoopSession", "Server", "check_session"]
+__all__ = ["LoopSession", "Server", "abort"]
 
 #: Bytes of a body that wait for a slow reader; at twice as many the server is made to wait.
 _READ_BUFFER = 1 << 16
@@ -129,70 +128,41 @@ class Server:
         verify: bool | str | os.PathLike[str],
         session: aiohttp.ClientSession | None,
         *,
-        environment: bool,
+        environment_proxy: bool,
     ) -> Server:
-        """The server at base URL `url`.
-
-        Credentials come from the URL, else from `headers` or `api_key`, else from `session` or, without one,
-        from netrc. Proxy and CA bundle come from the environment, or are those of `session`.
+        """Find the way to the server at base URL `url`; the arguments are those of `AsyncHTTPTransport`.
 
         Raises:
-            InvalidArgument, ConfigError: A value that cannot be used.
+            InvalidArgument, ConfigError: A value cannot be used.
         """
-        way = route(url)
         sent = request_headers(headers, api_key)
         options: dict[str, Any] = {}
         if session is not None:
-            given = {name.title() for name in headers or ()} | ({"Authorization"} if api_key else set())
-            for name in session.headers:
-                if name.title() not in given:
-                    sent.pop(name.title(), None)
+            way = route(url)
+            given = given_headers(headers, api_key)
+            theirs = {name.title() for name in session.headers} - given.keys()
+            sent = {name: value for name, value in sent.items() if name not in theirs}
+            sent = headers_for(way, sent, None)
+            if session.auth is not None and "Authorization" in sent:
+                raise InvalidArgument(
+                    "session: its `auth` cannot be combined with an API key, an Authorization header or "
+                    "credentials in the URL",
+                    argument="session",
+                )
             if verify is not True:
                 options["ssl"] = tls_context(verify)
-        elif environment:
-            found = read_environment(url, verify)
-            verify = found.verify
-            if found.auth is not None:
-                login = base64.b64encode(":".join(found.auth).encode()).decode()
-                sent = {"Authorization": f"Basic {login}", **sent}
-            if found.proxy is not None:
-                proxy = URL(found.proxy)
-                proxy_headers = route(url, found.proxy).login
-                if way.tls:
-                    options["proxy_headers"] = proxy_headers
-                else:
-                    sent.update(proxy_headers)
-                options["proxy"] = proxy.with_user(None)
-        if session is None and (way.tls or str(options.get("proxy", "")).startswith("https:")):
-            options["ssl"] = tls_context(verify) or ssl.create_default_context()
-        sent |= {name: value for name, value in way.headers.items() if name != "Host"}
-        if session is not None and session.auth is not None and "Authorization" in sent:
-            raise InvalidArgument(
-                "session: it has an `auth` of its own, and there is an API key, an Authorization header or a "
-                "password in the URL: give one of the two",
-                argument="session",
-            )
-        try:
-            origin = URL.build(scheme="https" if way.tls else "http", host=way.host, port=way.port)
-        except ValueError as error:
-            message = f"url={public_url(url)!r}: {error}"
-            raise InvalidArgument(message, argument="url") from error
-        return cls(str(origin).rstrip("/") + way.base, sent, options)
-
-
-def check_session(session: object) -> None:
-    """Refuse what is no `aiohttp.ClientSession`.
-
-    Raises:
-        InvalidArgument: It is something else.
-    """
-    if session is not None and not isinstance(session, aiohttp.ClientSession):
-        kind = type(session)
-        raise InvalidArgument(
-            f"session: an asynchronous backend takes an aiohttp.ClientSession, not a "
-            f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}",
-            argument="session",
-        )
+        else:
+            environment = read_environment(ascii_url(url), verify)
+            proxy = environment.proxy if environment_proxy else None
+            way = route(url, proxy)
+            sent = headers_for(way, sent, environment.auth)
+            if proxy is not None:
+                options["proxy"] = URL(proxy).with_user(None)
+                options["proxy_headers"] = way.login if way.tunnel else None
+            if way.tls or way.tunnel:
+                options["ssl"] = tls_context(environment.verify) or ssl.create_default_context()
+        origin = f"{urlsplit(url).scheme}://{sent.pop('Host')}"
+        return cls(origin + route(url).base, sent, options)
 
 
 def own_loop(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:

@@ -104,6 +104,8 @@ class AsyncClient(ClientCore):
     The arguments are those of `ClientCore`.
     """
 
+    session_type = "aiohttp.ClientSession"
+
     generate = _fetched(calls.generate, "Response")
     generate_stream = _streamed(calls.generate_stream)
     info = _fetched(calls.info, "Info")

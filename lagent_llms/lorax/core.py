@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidArgument
 from ..http.endpoints import Endpoints, check_url, public_url
 from ..http.retry import RetryPolicy
+from ..http.session import check_session
 from ..params import Timeout
 from .error_types import ValidationError
 from .protocol import Secrets
+
+if TYPE_CHECKING:
+    import aiohttp
+    import requests
 
 __all__ = ["ClientCore"]
 
@@ -32,10 +37,15 @@ class ClientCore:
             server says 429, 502, 503 or 504; never once the answer has begun, nor when the connection broke
             after the request was sent.
         verify: False trusts any certificate; a path names a file of trusted ones.
+        session: Sends the requests: a `requests.Session`, for `AsyncClient` an `aiohttp.ClientSession`. See
+            `lagent_llms.http.backend.HTTPCore`.
 
     Raises:
         ValidationError: An argument is not usable.
     """
+
+    #: The kind of `session` that is allowed.
+    session_type: ClassVar[str] = "requests.Session"
 
     def __init__(
         self,
@@ -46,8 +56,10 @@ class ClientCore:
         *,
         max_session_retries: int = 2,
         verify: bool | str = True,
+        session: requests.Session | aiohttp.ClientSession | None = None,
     ) -> None:
         try:
+            check_session(session, self.session_type)
             self.base_url = check_url("base_url", base_url)
             self._timeout = _limits(timeout)
         except InvalidArgument as error:
@@ -70,6 +82,7 @@ class ClientCore:
             "headers": sent,
             "retry": RetryPolicy(retries, after_connect_timeout=False),
             "verify": verify,
+            **({} if session is None else {"session": session}),
         }
         self._endpoints = Endpoints([self.base_url])
 

@@ -18,7 +18,6 @@ from lagent_llms import (
     Timeout,
     TimeoutExceeded,
 )
-from lagent_llms.http.chunked import ChunkedDecoder
 from lagent_llms.http.endpoints import Endpoints, check_url
 from lagent_llms.http.exchange import READ, BodyDecoder, Call, Exchange, Pause, Send
 from lagent_llms.http.messages import HTTPRequest, Refusal, ResponseHead, read_refusal, server_error
@@ -65,25 +64,6 @@ def test_events_survive_every_cut(newline):
 def test_events_are_what_was_sent(items, places):
     data = "".join(f"data: {item}\n\n" for item in items).encode()
     assert split(cuts(data, places)) == [item.encode() for item in items]
-
-
-# chunked bodies
-
-
-@given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0)))
-def test_chunks_are_undone_however_they_are_cut(chunks, places):
-    body = (
-        b"".join(b"%X;x=y\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: 1\r\n\r\n"
-    )
-    decoder = ChunkedDecoder()
-    assert b"".join(decoder.feed(part) for part in cuts(body, places)) == b"".join(chunks)
-    assert decoder.complete
-
-
-@pytest.mark.parametrize("body", [b"zz\r\n", b"-1\r\n", b"\r\n", b"1\r\nab\r\n", b"1" * 20000])
-def test_what_is_no_chunk_is_an_error(body):
-    with pytest.raises(ValueError):
-        ChunkedDecoder().feed(body)
 
 
 # refusals

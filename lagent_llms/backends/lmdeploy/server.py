@@ -26,6 +26,8 @@ from .command import Installation, check_flags, find_installation, flag_argument
 from .versions import check_version
 
 if TYPE_CHECKING:
+    import aiohttp
+    import requests
     from typing_extensions import Unpack
 
     from ...core.request import Request
@@ -74,6 +76,7 @@ class _ServerCore(LMDeployCore):
         headers: As for `HTTPCore`.
         max_retries: As for `HTTPCore`.
         verify: As for `HTTPCore`.
+        session: As for `HTTPCore`; proxies of the environment are not used.
         meta_template: As for every backend; None leaves the template to the server.
         session_len: As for every backend; the server gets it as well, unless `serve_cfg` says otherwise.
         max_concurrency: As for every backend.
@@ -106,6 +109,7 @@ class _ServerCore(LMDeployCore):
         headers: Mapping[str, str] | None = None,
         max_retries: int = 2,
         verify: bool | str | os.PathLike[str] = True,
+        session: requests.Session | aiohttp.ClientSession | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int = 64,
@@ -124,6 +128,7 @@ class _ServerCore(LMDeployCore):
             headers=headers,
             max_retries=max_retries,
             verify=verify,
+            session=session,
             meta_template=meta_template,
             session_len=session_len,
             max_concurrency=max_concurrency,

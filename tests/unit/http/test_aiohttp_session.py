@@ -133,7 +133,7 @@ async def test_a_session_that_raises_for_statuses_hides_no_message():
 
 @pytest.mark.parametrize("wrong", [requests.Session(), "session", aiohttp.ClientSession])
 def test_what_is_no_session_is_refused(wrong):
-    with pytest.raises(InvalidArgument, match="takes an aiohttp.ClientSession") as caught:
+    with pytest.raises(InvalidArgument, match=r"allowed is a aiohttp\.ClientSession") as caught:
         AsyncHTTPTransport(Endpoints(["http://model.test"]), session=wrong)
     assert caught.value.argument == "session"
 
@@ -207,9 +207,6 @@ async def test_netrc_comes_after_what_the_caller_says(server, tmp_path, monkeypa
             await llm.generate("x")
     first, second = (request.headers["authorization"] for request in server.requests)
     assert (first, second) == (BASIC, "Bearer k")
-    async with client(server.url, environment_proxy=False) as llm:
-        await llm.generate("x")
-    assert "authorization" not in server.requests[2].headers
 
 
 async def test_names_of_hosts_may_be_international(server, monkeypatch):
