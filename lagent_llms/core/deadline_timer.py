@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from .deadline import Deadline
 
-__all__ = ["DeadlineTimer"]
+__all__ = ["DeadlineTimer", "expire"]
 
 
 class DeadlineTimer:
@@ -15,17 +17,20 @@ class DeadlineTimer:
 
     Args:
         deadline: The deadline to watch.
-        on_expired: Called at most once, on the running event loop.
+        on_expired: Called at most once, on `loop`.
+        loop: The running event loop.
 
     Attributes:
         expired: Whether `on_expired` was called.
     """
 
-    def __init__(self, deadline: Deadline, on_expired: Callable[[], None]) -> None:
+    def __init__(
+        self, deadline: Deadline, on_expired: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.expired = False
         self._deadline = deadline
         self._on_expired = on_expired
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._set()
 
@@ -45,3 +50,12 @@ class DeadlineTimer:
             self._on_expired()
         else:
             self._set()
+
+
+def expire(scope: Any) -> None:
+    """End a running `timeout_after` block: it raises `asyncio.TimeoutError` at the next step of the loop."""
+    now = asyncio.get_running_loop().time()
+    if sys.version_info >= (3, 11):
+        scope.reschedule(now)
+    else:
+        scope.update(now)

@@ -1,1 +1,1 @@
-"""HTTP as backends use it: one exchange as a pure state machine, executed by a sync and an async client."""
+"""HTTP for backends: one exchange as a pure state machine, executed by a sync and an async client."""

@@ -1,32 +1,32 @@
-"""The asynchronous HTTP driver: it executes an exchange over `AsyncConnections`."""
+"""The asynchronous HTTP driver: it executes an exchange over aiohttp."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import io
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Generic, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import aiohttp
+from yarl import URL
 
 from ..core.deadline import Deadline, timeout_after
-from ..core.deadline_timer import DeadlineTimer
-from ..errors import LLMError
-from .async_pool import AsyncConnection, AsyncConnections
-from .config import (
-    connect_error,
-    connect_timeout,
-    environment_proxies,
-    interrupted,
-    request_headers,
-    tls_context,
-)
+from ..core.deadline_timer import DeadlineTimer, expire
+from ..errors import InvalidArgument, LLMError, TimeoutExceeded
+from .async_session import LoopSession, Server, abort
+from .config import connect_error, connect_timeout, interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
-from .messages import ResponseHead
+from .messages import HTTPRequest, ResponseHead
 from .per_loop import PerLoop
-from .proxy import route
 from .retry import RetryPolicy
+from .session import check_session
 
 if TYPE_CHECKING:
+    import os
+
     from ..params import Timeout
     from .endpoints import Endpoints
 
@@ -34,11 +34,30 @@ __all__ = ["AsyncHTTPSource", "AsyncHTTPTransport"]
 
 T = TypeVar("T")
 
+#: What aiohttp raises when a request fails. RuntimeError: the session or the connection was closed meanwhile.
+_FAILURES = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, RuntimeError)
+#: Bytes above which aiohttp wants a body as a file.
+_LARGE_BODY = 1 << 20
+
 
 class AsyncHTTPTransport:
     """`HTTPTransport` for event loops; one object may serve several loops, one after the other or at once.
 
-    The arguments are those of `HTTPTransport`; connections are as many as there are requests.
+    Args:
+        endpoints: The servers.
+        headers: Sent with every request.
+        api_key: Sent as a bearer token.
+        retry: Which failures are tried again.
+        verify: Whether and how certificates are checked.
+        session: Carries the requests, with its own headers, auth, cookies, connector, proxies, timeouts,
+            middlewares and trace hooks; `api_key`, `headers` and credentials in a URL take precedence, and
+            `verify` unless it is True. It is never closed here and serves only the event loop it was made in.
+            None makes a session for each loop, with as many connections as there are requests; then proxies,
+            CA bundles and netrc are those of the environment when the transport is made.
+        environment_proxy: Whether the proxies that the environment names are used.
+
+    Raises:
+        InvalidArgument, ConfigError: A value that cannot be used.
     """
 
     def __init__(
@@ -49,15 +68,18 @@ class AsyncHTTPTransport:
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
+        session: aiohttp.ClientSession | None = None,
         environment_proxy: bool = True,
     ) -> None:
+        check_session(session, "aiohttp.ClientSession")
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
-        self.headers = request_headers(headers, api_key)
-        proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
-        self._routes = {url: route(url, proxies.get(url)) for url in endpoints.urls}
-        self._tls = tls_context(verify)
-        self._connections = PerLoop(self._of_this_loop, _close)
+        self._servers = {
+            url: Server.at(url, headers, api_key, verify, session, environment_proxy=environment_proxy)
+            for url in endpoints.urls
+        }
+        self._given = session
+        self._sessions = PerLoop(self._of_this_loop, LoopSession.close)
 
     def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -71,28 +93,39 @@ class AsyncHTTPTransport:
         finally:
             source.close()
 
-    async def connections_to(self, url: str) -> AsyncConnections:
-        """The running loop's connections to one of the servers.
+    async def session(self) -> LoopSession:
+        """The running loop's session; it is closed with this transport, at the latest with the loop."""
+        return await self._sessions.get()
 
-        They are closed with this transport, at the latest with the loop.
-        """
-        return (await self._connections.get())[url]
+    async def send(
+        self, session: aiohttp.ClientSession, url: str, request: HTTPRequest, timeout: Timeout
+    ) -> aiohttp.ClientResponse:
+        """Send `request` to the server at `url` and wait for the head of its response."""
+        if self._given is not None and self._given.closed:
+            raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
+        server, body = self._servers[url], request.body
+        return await session.request(
+            request.method,
+            URL(server.base + request.path, encoded=True),
+            data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+            headers={**server.headers, **request.headers},
+            timeout=_limits(timeout.connect, self._given and self._given.timeout),
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=True,
+            **server.options,
+        )
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
-        await self._connections.close()
+        await self._sessions.close()
 
-    async def _of_this_loop(self) -> dict[str, AsyncConnections]:
-        return {url: AsyncConnections(way, self._tls) for url, way in self._routes.items()}
-
-
-async def _close(connections: Mapping[str, AsyncConnections]) -> None:
-    for each in connections.values():
-        await each.close()
+    async def _of_this_loop(self) -> LoopSession:
+        return LoopSession(self._given)
 
 
 class AsyncHTTPSource(Generic[T]):
-    """What one exchange brings, an item at a time.
+    """The items of one exchange.
 
     Attributes:
         ready: Items that have arrived and were not asked for yet.
@@ -105,9 +138,11 @@ class AsyncHTTPSource(Generic[T]):
         self._deadline = Deadline(timeout)
         self.ready: deque[T] = deque()
         self._url = ""
-        self._connections: AsyncConnections | None = None
-        self._connection: AsyncConnection | None = None
-        self._alarm: DeadlineTimer | None = None
+        self._session: LoopSession | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self._sending: Any = None  # the `timeout_after` block that waits for the head of the response
+        self._timer: DeadlineTimer | None = None
+        self._aborted = False
         self._closed = False
 
     def __aiter__(self) -> AsyncHTTPSource[T]:
@@ -123,14 +158,20 @@ class AsyncHTTPSource(Generic[T]):
         try:
             while True:
                 command = self._exchange.resume(outcome)
-                if not isinstance(command, (Send, Read, Pause)):
-                    self._deadline.piece_arrived()
-                    self.ready.extend(command)
-                    return self.ready.popleft()
                 try:
-                    outcome = await (self._read() if isinstance(command, Read) else self._execute(command))
+                    if isinstance(command, Read):
+                        assert self._response is not None
+                        outcome = await self._response.content.readany()
+                    elif isinstance(command, (Send, Pause)):
+                        outcome = await self._execute(command)
+                    else:
+                        self._deadline.piece_arrived()
+                        self.ready.extend(command)
+                        return self.ready.popleft()
                 except LLMError as error:
                     outcome = error
+                except _FAILURES as error:
+                    outcome = self._failure(error)
         except StopIteration:
             self.close()
             raise StopAsyncIteration from None
@@ -139,62 +180,47 @@ class AsyncHTTPSource(Generic[T]):
             raise
 
     def close(self) -> None:
-        """Stop: what the server still sends is not read."""
+        """Stop: what the server still sends is not read. May come from any thread, and from a finalizer."""
         if self._closed:
             return
         self._closed = True
-        self._leave_connection()
+        self._leave()
         self._exchange.close()
 
+    def abort(self) -> None:
+        """Break the request off; its reader gets an error."""
+        self._aborted = True
+        if self._response is not None:
+            abort(self._response)
+        elif self._sending is not None:
+            expire(self._sending)
+
     async def _execute(self, command: Send | Pause) -> object:
-        self._leave_connection()
+        self._leave()
         if isinstance(command, Pause):
             await self._sleep(command.seconds)
             return None
-        return await self._send(command)
-
-    async def _send(self, command: Send) -> ResponseHead:
         self._deadline.restart()
-        self._url = command.url
-        connections = await self._transport.connections_to(command.url)
-        connection = await connections.kept()
-        if connection is None:
-            connection = await self._connect(connections)
-        if self._closed:
-            connection.leave(whole=False)
-            raise interrupted(self._url)
-        self._connection = connection
-        self._alarm = DeadlineTimer(self._deadline, connection.abort)
-        way = connections.route
-        headers = {**way.headers, **self._transport.headers}
-        try:
-            return await connection.send(command.request.encode(way.target(command.request.path), headers))
-        except (OSError, ValueError) as error:
-            raise self._broken(error) from error
-
-    async def _connect(self, connections: AsyncConnections) -> AsyncConnection:
-        seconds = self._timeout.connect
-        try:
-            async with timeout_after(seconds):
-                return await self._deadline.wait(connections.connect())
-        except LLMError:
-            raise
-        except asyncio.TimeoutError as error:
-            raise connect_timeout(self._url, seconds) from error
-        except (OSError, ValueError) as error:
-            raise connect_error(self._url, error) from error
-
-    async def _read(self) -> bytes:
-        assert self._connection is not None
-        try:
-            return await self._connection.read()
-        except (OSError, ValueError) as error:
-            raise self._broken(error) from error
-
-    def _broken(self, error: Exception) -> LLMError:
-        if self._alarm is not None and self._alarm.expired:
-            return self._deadline.exceeded()
-        return interrupted(self._url, error)
+        self._url, self._aborted = command.url, False
+        session = self._session = await self._transport.session()
+        if self._closed:  # by a thread, before there was anything to leave
+            raise interrupted(command.url)
+        session.running.add(self)
+        self._timer = DeadlineTimer(self._deadline, self.abort, session.loop)
+        async with timeout_after(None) as self._sending:
+            try:
+                if session.ending[command.url]:
+                    await session.settle(command.url)
+                response = await self._transport.send(
+                    session.session, command.url, command.request, self._timeout
+                )
+            finally:
+                self._sending = None
+        if self._aborted:
+            response.close()
+            raise self._failure(ConnectionAbortedError("the request was broken off"))
+        self._response = response
+        return ResponseHead(response.status, response.headers)
 
     async def _sleep(self, seconds: float) -> None:
         remaining = self._deadline.remaining_in_total()
@@ -203,9 +229,63 @@ class AsyncHTTPSource(Generic[T]):
             raise self._deadline.exceeded()
         await asyncio.sleep(seconds)
 
-    def _leave_connection(self) -> None:
-        if self._alarm is not None:
-            self._alarm.stop()
-        if self._connection is not None:
-            self._connection.leave(whole=self._exchange.complete)
-        self._alarm = self._connection = None
+    def _failure(self, error: Exception) -> LLMError:
+        """Our error for one of aiohttp's."""
+        failure: LLMError
+        if self._timer is not None and self._timer.expired:
+            failure = self._deadline.exceeded()
+        elif self._aborted or self._closed:
+            failure = interrupted(self._url)
+        elif isinstance(error, aiohttp.ConnectionTimeoutError):
+            failure = connect_timeout(self._url, self._timeout.connect)
+        elif isinstance(error, asyncio.TimeoutError):
+            failure = TimeoutExceeded(f"a limit of the session was reached: {error}", phase="total")
+        elif isinstance(error, aiohttp.ClientHttpProxyError):
+            refused = f"the proxy refused to connect to it (HTTP {error.status})"
+            failure = connect_error(self._url, ConnectionError(refused))
+        elif isinstance(
+            error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)
+        ):  # of its host name
+            failure = connect_error(self._url, error)
+        else:
+            failure = interrupted(self._url, error)
+        failure.__cause__ = error
+        return failure
+
+    def _leave(self) -> None:
+        """Leave the connection; on its own loop."""
+        session = self._session
+        if session is None:
+            return
+        if _running_loop() is session.loop:
+            self._let_go(session)
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
+                session.loop.call_soon_threadsafe(self._let_go, session)
+
+    def _let_go(self, session: LoopSession) -> None:
+        timer, self._timer = self._timer, None  # the two refer to each other: no work for the collector
+        if timer is not None:
+            timer.stop()
+        if self._sending is not None:
+            self.abort()
+        session.running.discard(self)
+        response, self._response = self._response, None
+        if response is not None:
+            session.leave(response, self._url, whole=self._exchange.complete)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _limits(connect: float | None, given: aiohttp.ClientTimeout | None) -> aiohttp.ClientTimeout:
+    """The limit of connecting and those a caller has set for a session; `Deadline` holds the others."""
+    if given is None or given == aiohttp.client.DEFAULT_TIMEOUT:  # 5 minutes an answer
+        return aiohttp.ClientTimeout(connect=connect)
+    shorter = min((limit for limit in (connect, given.connect) if limit), default=None)
+    return aiohttp.ClientTimeout(given.total, shorter, given.sock_read, given.sock_connect)

@@ -1,6 +1,6 @@
-"""What every backend over HTTP shares: servers, headers, retries, and the opening of calls.
+"""The base of every backend over HTTP: servers, headers, retries, and the opening of calls.
 
-A backend states in pure functions which call a request is (`HTTPCore.answer_call`), and how its server counts
+A backend defines pure functions that make the call for a request (`HTTPCore.answer_call`) and for counting
 tokens (`HTTPCore.tokenize_call`); `HTTPBackend` and `AsyncHTTPBackend` send them.
 """
 
@@ -10,7 +10,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import validators
 from ..core.base import AsyncBaseLLM, BaseLLM
@@ -19,8 +19,11 @@ from ..core.request import Request
 from ..errors import InvalidArgument
 from .endpoints import Endpoints, check_url, public_url
 from .retry import RetryPolicy
+from .session import check_session
 
 if TYPE_CHECKING:
+    import aiohttp
+    import requests
     from typing_extensions import Unpack
 
     from ..params import CallKwargs, Timeout
@@ -37,19 +40,28 @@ class HTTPCore(LLMCore):
     """A model behind HTTP.
 
     Args:
-        url: Base URL of the server (http is taken when the scheme is missing), or a list of equal servers:
-            the least busy one is asked, one that cannot be reached is left out for a while.
+        url: Base URL of the server (a missing scheme is http), or a list of the URLs of equal servers:
+            requests are balanced over them, and one that cannot be reached is avoided for 10 s.
         model_name: The server's name of the model; None asks the server.
         api_key: Sent as a bearer token.
         headers: Sent with every request.
-        max_retries: How often a request is sent again when no connection could be made or the server says
+        max_retries: Most times a request is sent again after a failed connection or a response with status
             429, 502, 503 or 504; never once the answer has begun.
-        verify: False trusts any certificate; a path names a file of trusted ones.
+        verify: False trusts any certificate; a path names a CA bundle or a directory of certificates.
+        session: Sends the requests: a `requests.Session`, for an asynchronous backend an
+            `aiohttp.ClientSession`. Its authentication, headers, cookies, proxies, certificates, adapters and
+            hooks apply; `api_key` and `headers` take precedence, and `verify` unless it is True. It is never
+            closed here. None sends over connections of our own, which take proxies, CA bundles and netrc from
+            the environment, as requests does; then libraries that patch requests or aiohttp in tests
+            (``responses``, ``aioresponses``) have no effect.
         meta_template: See `LLMCore`.
         session_len: See `LLMCore`.
         max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
     """
+
+    #: The kind of `session` that is allowed.
+    session_type: ClassVar[str] = "requests.Session"
 
     def __init__(
         self,
@@ -60,6 +72,7 @@ class HTTPCore(LLMCore):
         headers: Mapping[str, str] | None = None,
         max_retries: int = 2,
         verify: bool | str | os.PathLike[str] = True,
+        session: requests.Session | aiohttp.ClientSession | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int = 64,
@@ -69,6 +82,7 @@ class HTTPCore(LLMCore):
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
         validators.optional_name("model_name", model_name)
+        check_session(session, self.session_type)
         validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
         urls = [url] if isinstance(url, str) else url
         if not isinstance(urls, Sequence) or not urls:
@@ -80,6 +94,7 @@ class HTTPCore(LLMCore):
             "api_key": api_key,
             "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
             "verify": verify,
+            **({} if session is None else {"session": session}),
         }
 
     def __repr__(self) -> str:
@@ -89,18 +104,18 @@ class HTTPCore(LLMCore):
 
     @abstractmethod
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
-        """The call that asks `model` for `request`."""
+        """Make the call that sends `request` to `model`."""
 
     @abstractmethod
     def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
-        """The call that asks for the token ids of `text` as a prompt."""
+        """Make the call for the token ids of `text` as a prompt."""
 
     @abstractmethod
     def models_call(self) -> Call[list[str]]:
-        """The call that asks for the names of the server's models."""
+        """Make the call for the names of the server's models."""
 
     def _remember(self, models: Sequence[str]) -> str:
-        """The model to ask when none was named: the server's first."""
+        """Take the server's first model, since none was named."""
         if not models:
             raise InvalidArgument(f"{self!r}: the server serves no model", argument="model_name")
         self.model_name = models[0]
@@ -112,18 +127,18 @@ class HTTPBackend(HTTPCore, BaseLLM):
 
     @cached_property
     def transport(self) -> HTTPTransport:
-        """The connections, made when they are first needed."""
+        """The transport, made when it is first needed."""
         from .sync_client import HTTPTransport
 
         return HTTPTransport(self.endpoints, max_connections=self.max_concurrency, **self._transport_options)
 
     def models(self) -> list[str]:
-        """Names of the models (and adapters) the server offers."""
+        """Return the names of the models (and adapters) that the server offers."""
         self.check_open()
         return self.transport.fetch(self.models_call(), self.options.timeout)
 
     def _model(self, timeout: Timeout) -> str:
-        """The name of the model; within `timeout`, where the server has to be asked."""
+        """Return the name of the model; ask the server within `timeout` if it is not known."""
         if self.model_name is not None:
             return self.model_name
         models = self.transport.fetch(self.models_call(), timeout)
@@ -144,7 +159,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
         return self.transport.fetch(self.tokenize_call(text, self._model(timeout)), timeout)
 
     def _free(self) -> None:
-        """Close the connections that wait for a request."""
+        """Close idle connections."""
         if "transport" in vars(self):
             self.transport.close()
 
@@ -152,15 +167,17 @@ class HTTPBackend(HTTPCore, BaseLLM):
 class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
     """A model behind HTTP, called with await."""
 
+    session_type = "aiohttp.ClientSession"
+
     @cached_property
     def transport(self) -> AsyncHTTPTransport:
-        """The connections, made when they are first needed."""
+        """The transport, made when it is first needed."""
         from .async_client import AsyncHTTPTransport
 
         return AsyncHTTPTransport(self.endpoints, **self._transport_options)
 
     async def models(self) -> list[str]:
-        """Names of the models (and adapters) the server offers."""
+        """Return the names of the models (and adapters) that the server offers."""
         self.check_open()
         return await self.transport.fetch(self.models_call(), self.options.timeout)
 
@@ -185,6 +202,6 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
         return await self.transport.fetch(self.tokenize_call(text, await self._model(timeout)), timeout)
 
     async def _free(self) -> None:
-        """Close the connections that wait for a request."""
+        """Close idle connections."""
         if "transport" in vars(self):
             await self.transport.aclose()

@@ -1,21 +1,25 @@
-"""What the synchronous and the asynchronous HTTP driver share: errors, headers, proxies, certificates."""
+"""What the synchronous and the asynchronous HTTP client share: errors, headers and certificates."""
 
 from __future__ import annotations
 
 import os
 import ssl
-import urllib.request
-from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
 from .endpoints import public_url
 from .messages import check_headers
+from .proxy import basic_auth
+
+if TYPE_CHECKING:
+    from .proxy import Route
 
 __all__ = [
     "connect_error",
     "connect_timeout",
-    "environment_proxies",
+    "given_headers",
+    "headers_for",
     "interrupted",
     "request_headers",
     "tls_context",
@@ -23,7 +27,7 @@ __all__ = [
 
 
 def connect_error(url: str, error: BaseException) -> ConnectError:
-    """No connection to `url`, for the reason that is at the bottom of `error`."""
+    """Make the error for a connection to `url` that failed; the message names the innermost reason."""
     reason: BaseException = error
     while (deeper := reason.__cause__ or reason.__context__) is not None:
         reason = deeper
@@ -35,14 +39,14 @@ def connect_error(url: str, error: BaseException) -> ConnectError:
 
 
 def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
-    """No connection to `url` in time."""
+    """Make the error for a connection to `url` that took longer than `seconds`."""
     return TimeoutExceeded(
         f"no connection to {public_url(url)} within {seconds or 0:g} s", phase="connect", seconds=seconds
     )
 
 
 def interrupted(url: str, error: BaseException | None = None) -> StreamInterrupted:
-    """The connection to `url` broke after the request was sent, or what came over it makes no sense."""
+    """Make the error for a connection that broke after the request was sent, or brought invalid bytes."""
     words = f": {error}" if error is not None and str(error) else ""
     return StreamInterrupted(
         f"the connection to {public_url(url)} broke before the answer was complete{words}"
@@ -50,38 +54,46 @@ def interrupted(url: str, error: BaseException | None = None) -> StreamInterrupt
 
 
 def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
-    """The headers of every request of a transport."""
+    """Make the headers that the caller of a transport asked for, and our defaults.
+
+    Raises:
+        InvalidArgument: A name or a value is not valid in a header.
+    """
     from .. import __version__
 
     headers = {"User-Agent": f"lagent_llms/{__version__}", "Accept-Encoding": "identity"}
-    if api_key is not None:
-        headers["Authorization"] = f"Bearer {api_key}"
-    return {**check_headers(headers), **check_headers(given or {})}
+    return {**headers, **given_headers(given, api_key)}
 
 
-def environment_proxies(urls: Iterable[str]) -> dict[str, str]:
-    """The proxy for each of `urls` that the environment names one for.
+def given_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
+    """Make the headers that the caller of a transport asked for; raises as `request_headers` does."""
+    bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    return {**check_headers(bearer), **check_headers(given or {})}
 
-    Looking it up takes longer than a request: a transport does it once.
+
+def headers_for(route: Route, given: Mapping[str, str], netrc: tuple[str, str] | None) -> dict[str, str]:
+    """Make the headers of every request over `route`.
+
+    Credentials in the base URL precede those in `given`, which precede those of netrc.
+
+    Args:
+        route: The way to the server.
+        given: The headers of the transport.
+        netrc: User and password of the server's entry in netrc.
     """
-    named = urllib.request.getproxies()
-    found = {}
-    for url in urls:
-        parts = urlsplit(url)
-        proxy = named.get(parts.scheme) or named.get("all")
-        if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-            found[url] = proxy
-    return found
+    login = {} if netrc is None else {"Authorization": basic_auth(*netrc)}
+    urls = {name: value for name, value in route.headers.items() if name != "Host"}
+    return {"Host": route.headers["Host"], **login, **given, **urls}
 
 
 def tls_context(verify: bool | str | os.PathLike[str]) -> ssl.SSLContext | None:
-    """How to check a server's certificate: None for the system's way, else as `verify` says.
+    """Make the context that checks a server's certificate; None for the system's store.
 
     Args:
-        verify: False checks nothing, a path is a file of trusted certificates.
+        verify: False checks nothing, a path names a CA bundle or a directory of certificates.
 
     Raises:
-        ConfigError: The file cannot be used.
+        ConfigError: The path cannot be used.
     """
     if verify is True:
         return None
@@ -90,7 +102,10 @@ def tls_context(verify: bool | str | os.PathLike[str]) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
+    path = os.fspath(verify)
     try:
-        return ssl.create_default_context(cafile=os.fspath(verify))
+        if os.path.isdir(path):
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"verify={str(verify)!r}: cannot be used as certificates: {error}") from error
+        raise ConfigError(f"verify={path!r}: cannot be used as certificates: {error}") from error

@@ -1,4 +1,4 @@
-"""Which of several equal servers the next request goes to. Pure, and safe to share between threads."""
+"""Choose the server for a request among several equal ones. Pure, and safe to share between threads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Endpoints", "check_url", "public_url"]
 
 
 class Endpoints:
-    """Base URLs of one or several servers: the least busy one is taken, a dead one is left out for a while.
+    """The base URLs of equal servers: balances requests and avoids a server that cannot be reached.
 
     Args:
         urls: Base URLs.
-        rest: Seconds a server is left out after no connection could be made.
-        clock: Seconds that never go back.
+        rest: Seconds for which a server is avoided after a connection to it failed.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class Endpoints:
 
     @property
     def alive(self) -> bool:
-        """Whether there is a server that is not resting."""
+        """Whether any server is not avoided at present."""
         with self._lock:
             return any(until <= self._clock() for until in self._dead_until.values())
 
     def take(self) -> str:
-        """The least busy server that is not resting (in turn among equals); one of all when all rest.
+        """Return the least busy server, in turn among equally busy ones; avoided ones only if all are.
 
-        Every `take` is followed by one `give_back`.
+        Every `take` must be followed by one `give_back`.
         """
         with self._lock:
             now = self._clock()
@@ -53,7 +53,7 @@ class Endpoints:
             return url
 
     def give_back(self, url: str, *, alive: bool = True) -> None:
-        """A request to `url` has ended; with ``alive=False`` because no connection could be made."""
+        """Note the end of a request to `url`; ``alive=False`` if no connection could be made."""
         until = float("-inf") if alive else self._clock() + self._rest
 
         def give_back() -> None:
@@ -64,10 +64,10 @@ class Endpoints:
 
 
 def check_url(name: str, value: object) -> str:
-    """`value` as a base URL without a slash at its end; a missing scheme is http, as lagent's users write it.
+    """Return `value` as a base URL without a slash at its end; a missing scheme is http, as in lagent.
 
     Raises:
-        InvalidArgument: It is no http or https URL.
+        InvalidArgument: `value` is not an http or https URL.
     """
     refusal = InvalidArgument(
         f"{name}={value!r}: allowed is an http or https URL such as 'http://127.0.0.1:23333'", argument=name
@@ -86,7 +86,7 @@ def check_url(name: str, value: object) -> str:
 
 
 def public_url(url: str) -> str:
-    """`url` without a user's name and password, for messages."""
+    """Return `url` without credentials, for messages."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url

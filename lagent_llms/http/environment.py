@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 __all__ = ["Environment", "read_environment"]
 
@@ -13,9 +15,10 @@ class Environment:
     """Proxy, certificates and credentials for one server.
 
     Attributes:
-        proxy: URL of the proxy, scheme and credentials included; None to connect directly.
+        proxy: URL of the proxy, with a scheme and with reserved characters of its credentials
+            percent-encoded; None to connect directly.
         verify: True checks certificates against the system's store (SSL_CERT_FILE and SSL_CERT_DIR
-            included), False checks nothing, a path names a CA bundle.
+            included), False checks nothing, a path names a CA bundle or a directory of certificates.
         auth: User and password of the server's entry in netrc, None without one.
     """
 
@@ -35,17 +38,39 @@ def read_environment(url: str, verify: bool | str | os.PathLike[str] = True) -> 
         url: Base URL of the server.
         verify: The caller's setting; any value but True takes precedence over the environment's bundle.
     """
-    from requests import Session
-    from requests.utils import get_netrc_auth, prepend_scheme_if_needed, select_proxy
-
     given = verify if isinstance(verify, bool) else os.fspath(verify)
+    if not _may_matter(url):
+        return Environment(verify=given)
+    from requests import Session
+    from requests.utils import get_netrc_auth, select_proxy
+
     with Session() as session:
         settings = session.merge_environment_settings(url, {}, False, given, None)
     proxy = select_proxy(url, settings["proxies"])
-    if proxy:
-        proxy = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
     return Environment(
-        proxy=proxy or None,
+        proxy=_complete(proxy) if proxy else None,
         verify=True if settings["verify"] is None else settings["verify"],
         auth=get_netrc_auth(url),
     )
+
+
+def _may_matter(url: str) -> bool:
+    """Return False if requests would find nothing for `url`, and need not be imported to know."""
+    if sys.platform in ("darwin", "win32"):  # these have proxy settings outside the environment
+        return True
+    if any(name.lower().endswith("_proxy") for name in os.environ):
+        return True
+    if url.startswith("https") and {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
+        return True
+    files = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    return any(os.path.exists(os.path.expanduser(file)) for file in files)
+
+
+def _complete(proxy: str) -> str:
+    """Return the URL of a proxy with a scheme, and its credentials percent-encoded.
+
+    Else the characters ``#``, ``/``, ``?`` and ``@`` would end them too early.
+    """
+    scheme, _, rest = proxy.rpartition("://")
+    login, at, address = rest.rpartition("@")
+    return f"{scheme or 'http'}://{quote(login, safe='%:!$&()*+,;=~')}{at}{address}"

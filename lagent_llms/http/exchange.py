@@ -1,7 +1,7 @@
 """One request and its answer, retries included, as a series of commands. Pure: no I/O.
 
-`Exchange` says what is to be done next and is told what came of it; a driver (`lagent_llms.transport`) does
-nothing else than that, so sync and async cannot differ in what they mean.
+`Exchange` yields the next command and takes its outcome; the clients (`sync_client`, `async_client`) only
+execute commands, so that both behave alike.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ __all__ = ["READ", "BodyDecoder", "Call", "Command", "Decoder", "Exchange", "Pau
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
-#: Most bytes of an error body that are read.
+#: Most bytes of an error body that are read; more are ignored.
 _LONGEST_REFUSAL = 1 << 20
+#: Most bytes of a body that is read as a whole.
+_LONGEST_BODY = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `request` to `url`; the result is the `ResponseHead` of the response."""
+    """Send `request` to `url`; the outcome is the `ResponseHead` of the response."""
 
     url: str
     request: HTTPRequest
@@ -36,18 +38,18 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read some of the body; the result is bytes, empty at its end."""
+    """Read some of the body; the outcome is bytes, empty at its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Drop the connection and wait this many seconds."""
+    """Leave the connection and wait this many seconds before the next attempt."""
 
     seconds: float
 
 
 READ = Read()
-#: What a driver is told: a list holds what was decoded and is for the caller.
+#: What `Exchange.resume` returns: a sequence holds decoded items for the caller, all else is to be executed.
 Command = Send | Read | Pause | Sequence[T]
 
 
@@ -55,16 +57,16 @@ class Decoder(Protocol[T_co]):
     """Reads the body of one successful response.
 
     Attributes:
-        complete: The answer is whole; what may still follow is not needed.
+        complete: Whether the answer is complete; further bytes of the body are not needed.
     """
 
     complete: bool
 
     def feed(self, data: bytes) -> Iterable[T_co]:
-        """Take the next bytes; gives what they complete, up to an error."""
+        """Take the next bytes and return the items they complete, up to an error."""
 
     def finish(self) -> Iterable[T_co]:
-        """The body has ended; gives what was still held.
+        """Tell that the body has ended, and return the items that were still held.
 
         Raises:
             StreamInterrupted: It ended too early.
@@ -72,27 +74,35 @@ class Decoder(Protocol[T_co]):
 
 
 class BodyDecoder(Generic[T]):
-    """A decoder for bodies that are read as a whole.
+    """A decoder for a body that is read as a whole.
 
     Args:
-        parse: Makes the result of all the bytes.
+        parse: Makes the result from all the bytes.
     """
 
     def __init__(self, parse: Callable[[bytes], T]) -> None:
         self.complete = False
         self._parse = parse
         self._parts: list[bytes] = []
+        self._size = 0
 
     def feed(self, data: bytes) -> Iterable[T]:
-        """Keep `data`."""
+        """Keep `data`.
+
+        Raises:
+            ServerError: The body exceeds 256 MiB.
+        """
+        self._size += len(data)
+        if self._size > _LONGEST_BODY:
+            raise ServerError(f"the server's answer exceeds {_LONGEST_BODY} bytes")
         self._parts.append(data)
         return ()
 
     def finish(self) -> Iterable[T]:
-        """The result.
+        """Parse the body.
 
         Raises:
-            ServerError: The body is not what was expected.
+            ServerError: The body cannot be parsed.
         """
         body = b"".join(self._parts)
         try:
@@ -107,12 +117,12 @@ def _read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request and how to read what comes back.
+    """A request and how to read its response.
 
     Attributes:
-        request: What is sent.
-        decoder: Makes the decoder of a successful response.
-        read_error: Makes the error of any other response from its head, its body and where it came from.
+        request: The request.
+        decoder: Makes the decoder for the body of a successful response.
+        read_error: Makes the error for any other response, from its head, its body and its address.
     """
 
     request: HTTPRequest
@@ -121,15 +131,15 @@ class Call(Generic[T]):
 
 
 class Exchange(Generic[T]):
-    """A call on its way: sent, decoded, and sent again where that is right and nothing was decoded yet.
+    """Sends a call, decodes the response, and repeats it after a retryable error if no item was decoded yet.
 
     Args:
-        call: What to send and how to read the answer.
-        endpoints: Where to.
-        retry: What is tried again.
+        call: The request and how to read its response.
+        endpoints: The servers.
+        retry: Which errors are retryable, and the backoff.
 
     Attributes:
-        complete: The answer is whole; what the server may still send is not needed.
+        complete: Whether the answer is complete; further bytes of the body are not needed.
     """
 
     def __init__(self, call: Call[T], endpoints: Endpoints, retry: RetryPolicy) -> None:
@@ -137,18 +147,21 @@ class Exchange(Generic[T]):
         self._steps = self._run(call, endpoints, retry)
 
     def resume(self, outcome: object) -> Command[T]:
-        """Tell what came of the last command (None at first, an `LLMError` if it failed); get the next one.
+        """Take the outcome of the last command and return the next command.
+
+        Args:
+            outcome: None at first; an `LLMError` if the command failed.
 
         Raises:
-            StopIteration: The exchange is over.
-            LLMError: It has failed.
+            StopIteration: The exchange has ended.
+            LLMError: The exchange has failed.
         """
         if isinstance(outcome, LLMError):
             return self._steps.throw(outcome)
         return self._steps.send(outcome)
 
     def close(self) -> None:
-        """End it where it is."""
+        """End the exchange early."""
         self._steps.close()
 
     def _run(
@@ -170,7 +183,7 @@ class Exchange(Generic[T]):
                     if items:
                         begun = True
                         yield items
-                        items = []  # a thousand streams that wait keep nothing
+                        items = []  # a stream that waits keeps no items alive
                     if broken is not None:
                         raise broken
                     if decoder.complete or not data:
@@ -182,13 +195,13 @@ class Exchange(Generic[T]):
                     raise
             finally:
                 endpoints.give_back(url, alive=alive)
-            # Another server can be asked at once.
+            # Another server needs no backoff.
             yield Pause(pause if alive or not endpoints.alive else 0.0)
             attempt += 1
 
 
 def _decoded(items: Iterable[T]) -> tuple[list[T], LLMError | None]:
-    """All of `items`, and the error that ended them."""
+    """Return all of `items`, and the error that ended them."""
     decoded: list[T] = []
     try:
         for item in items:

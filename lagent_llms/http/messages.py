@@ -1,4 +1,4 @@
-"""One HTTP request and what its answer means: the request, the head, and refusals as our errors. Pure."""
+"""HTTP requests, the heads of responses, and error responses as our errors. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..errors import (
 
 __all__ = ["HTTPRequest", "Refusal", "ResponseHead", "check_headers", "read_refusal", "server_error"]
 
-#: Codes by which servers say that a prompt does not fit.
+#: Error codes for a prompt that exceeds the context length.
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "input_length_error"})
 _JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -35,13 +35,13 @@ _TYPES: Mapping[int, type[ServerError]] = {
 
 @dataclass(frozen=True, slots=True)
 class HTTPRequest:
-    """A request, apart from the server it goes to.
+    """A request, without the server's address.
 
     Attributes:
         method: GET or POST.
         path: Path and query, '/v1/completions'.
-        body: Bytes of the body, None for none.
-        headers: Headers of this request, over those of the transport.
+        body: The body, None without one.
+        headers: Headers of this request; they precede those of the transport.
     """
 
     method: str
@@ -51,17 +51,17 @@ class HTTPRequest:
 
     @classmethod
     def json(cls, path: str, body: object, headers: Mapping[str, str] | None = None) -> HTTPRequest:
-        """A POST of `body` as JSON."""
+        """Make a POST request with `body` as JSON."""
         return cls(
             "POST", path, msgspec.json.encode(body), {**_JSON, **check_headers(headers)} if headers else _JSON
         )
 
     def encode(self, target: str, headers: Mapping[str, str]) -> bytes:
-        """The request as it goes over the wire.
+        """Serialize the request for HTTP/1.1.
 
         Args:
-            target: The path on the server, that of its base URL included; or the whole URL, for a proxy.
-            headers: Those of the transport; this request's own come before them.
+            target: The path on the server, with that of its base URL; for a proxy, the whole URL.
+            headers: Headers of the transport; those of this request take precedence.
         """
         lines = [f"{self.method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in {**headers, **self.headers}.items()]
@@ -71,14 +71,14 @@ class HTTPRequest:
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` with their names written one way.
+    """Return `headers` with their names in title case.
 
     Raises:
-        InvalidArgument: A name or a value that would not be one header.
+        InvalidArgument: A name or a value is not valid in one header.
     """
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise InvalidArgument(f"headers: {name!r} is no name of a header", argument="headers")
+            raise InvalidArgument(f"headers: {name!r} is not a header name", argument="headers")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):  # not shown: it may be secret
             raise InvalidArgument(
                 f"headers: the value of {name!r} must be a line of Latin-1 text", argument="headers"
@@ -88,7 +88,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """The beginning of a response.
+    """The status and the headers of a response.
 
     Attributes:
         status: The HTTP status.
@@ -100,12 +100,12 @@ class ResponseHead:
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether server-sent events follow."""
+        """Whether the body is a stream of server-sent events."""
         return self.headers.get("content-type", "").startswith("text/event-stream")
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds the server asks to wait (RFC 9110, both forms), None when it does not say."""
+        """The Retry-After header in seconds (RFC 9110, both forms), None without one."""
         value = self.headers.get("retry-after", "").strip()
         if not value:
             return None
@@ -125,11 +125,11 @@ class ResponseHead:
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What a server says is wrong.
+    """The content of an error response.
 
     Attributes:
-        message: In its words.
-        code: Its code or type, '' when it gives none.
+        message: The server's message.
+        code: The server's error code or type, '' without one.
     """
 
     message: str
@@ -137,10 +137,10 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 def read_refusal(body: bytes) -> Refusal:
-    """What an error body says, in any of the forms that servers use.
+    """Read an error body in any of the forms that servers use.
 
-    Known are ``{"error": {"message", "code", "type"}}``, ``{"error": "text", "error_type"}``, the same flat
-    (``{"message", "code"}``), FastAPI's ``{"detail": …}`` and plain text.
+    Known forms are ``{"error": {"message", "code", "type"}}``, ``{"error": "text", "error_type"}``, the same
+    flat (``{"message", "code"}``), FastAPI's ``{"detail": …}`` and plain text.
     """
     try:
         found = msgspec.json.decode(body)
@@ -174,13 +174,13 @@ def _field_error(item: object) -> str:
 def server_error(
     status: int | None, refusal: Refusal, *, where: str = "", retry_after: float | None = None
 ) -> ServerError:
-    """The error a refusal is, told by its status and code and never by its words.
+    """Make the error for an error response, classified by its status and code and never by its message.
 
     Args:
-        status: HTTP status, None when there is none.
-        refusal: What the server said.
-        where: Which server and route, for the message.
-        retry_after: Seconds it asks to wait.
+        status: HTTP status, None without one.
+        refusal: The content of the response.
+        where: Server and route, for the message.
+        retry_after: Seconds the server asks to wait.
     """
     words = refusal.message or "no reason given"
     message = f"{where}: {words}" if where else words

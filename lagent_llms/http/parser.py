@@ -1,130 +1,145 @@
-"""Read one HTTP/1.1 response from bytes cut anywhere: its head, and what is inside its body. Pure."""
+"""Read one HTTP/1.1 response from bytes cut anywhere: llhttp (`httptools`) parses, the limits are ours."""
 
 from __future__ import annotations
 
-import re
+from httptools import HttpParserError, HttpResponseParser
 
-from .chunked import ChunkedDecoder
 from .messages import ResponseHead
 
 __all__ = ["ResponseReader"]
 
+#: Most bytes of all heads and trailers together, and of chunk framing between two pieces of the body.
 _LONGEST_HEAD = 64 * 1024
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_LINE_END = re.compile(r"\r?\n")
-_PROTOCOL = b"HTTP/1."
-_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: |$)")
+#: Most headers and trailers of a response, those of interim responses (1xx) included.
+_MOST_HEADERS = 256
+_MOST_INTERIM = 16
 
 
 class ResponseReader:
-    """Takes the bytes of a connection after a request was sent over it.
+    """Reads the bytes that arrive on a connection after a request was sent.
+
+    The methods named ``on_...`` are the parser's callbacks.
 
     Attributes:
-        head: The head, None until all of it has come.
-        ended: The body has ended.
-        reusable: The body has ended and the connection can carry another request.
+        head: The head of the response, None until all of it has arrived.
+        ended: Whether the body has ended.
+        reusable: Whether the body has ended and the connection can carry another request.
     """
 
-    __slots__ = ("_chunks", "_keep_alive", "_left", "_received", "ended", "head", "reusable")
+    __slots__ = (
+        "_headers",
+        "_interim",
+        "_keep_alive",
+        "_overhead",
+        "_parser",
+        "_parts",
+        "_size",
+        "_total",
+        "_until_close",
+        "ended",
+        "head",
+        "on_body",
+        "reusable",
+    )
 
     def __init__(self) -> None:
         self.head: ResponseHead | None = None
         self.ended = False
         self.reusable = False
-        self._received = b""  # the beginning of the head
-        self._keep_alive = False
-        self._chunks: ChunkedDecoder | None = None
-        self._left: int | None = None  # bytes of the body that are still to come, None when nobody said
+        self._headers: dict[str, str] = {}
+        self._total = self._size = 0  # number and bytes of the headers
+        self._interim = 0  # responses with status 1xx
+        self._overhead = 0  # bytes that arrived since the last piece of the body
+        self._keep_alive = self._until_close = False
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append
+        # The parser refers to this object and back, until the response has ended.
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # RFC 9112 2.2 allows it
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes; gives those of the body among them.
+        """Take the next bytes from the connection.
+
+        Returns:
+            The bytes of the body among them.
 
         Raises:
-            ValueError: This is no HTTP/1.1.
+            ValueError: They are not HTTP/1.1, or exceed a limit.
         """
-        while self.head is None:
-            self._received += data
-            end = _HEAD_END.search(self._received)
-            if end is None:
-                if not _PROTOCOL.startswith(self._received[: len(_PROTOCOL)]):
-                    raise ValueError(f"not HTTP/1.1: {self._received[:80]!r}")
-                if len(self._received) > _LONGEST_HEAD:
-                    raise ValueError("the head of the response does not end")
-                return b""
-            head, data = self._received[: end.start()], self._received[end.end() :]
-            self._received = b""
-            self._begin(head.decode("latin-1"))
-        return self._body(data)
-
-    def finish(self) -> None:
-        """The server has closed the connection.
-
-        Raises:
-            ConnectionError: It did so too early.
-        """
-        if not self.ended and (self.head is None or self._chunks is not None or self._left is not None):
-            raise ConnectionError("the server closed the connection")
-        self.ended = True
-
-    def _begin(self, text: str) -> None:
-        first, *lines = _LINE_END.split(text)
-        found = _STATUS_LINE.match(first)
-        if found is None:
-            raise ValueError(f"not HTTP/1.1: {first[:80]!r}")
-        status, headers = int(found[2]), _headers(lines)
-        if status < 200:  # only an announcement: the response itself follows
-            return
-        self.head = ResponseHead(status, headers)
-        connection = headers.get("connection", "").lower()
-        self._keep_alive = "close" not in connection if found[1] == "1" else "keep-alive" in connection
-        coding = headers.get("transfer-encoding", "").lower()
-        if status in (204, 304):
-            self._left = 0
-        elif coding == "chunked":
-            self._chunks = ChunkedDecoder()
-        elif coding:
-            raise ValueError(f"unknown transfer coding {coding!r}")
-        elif "content-length" in headers:
-            self._left = _length(headers["content-length"])
-        if self._left == 0:
-            self._end(b"")
-
-    def _body(self, data: bytes) -> bytes:
-        if self.ended or not data:
+        if self._parser is None:
             self.reusable = self.reusable and not data
             return b""
-        if self._chunks is not None:
-            inside = self._chunks.feed(data)
-            if self._chunks.complete:
-                self._end(self._chunks.rest)
-            return inside
-        if self._left is None:
-            return data
-        inside, rest = data[: self._left], data[self._left :]
-        self._left -= len(inside)
-        if not self._left:
-            self._end(rest)
-        return inside
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError as error:
+            if not self.ended:
+                raise ValueError(f"not valid HTTP/1.1: {error.__context__ or error}") from error
+            self.reusable = False  # bytes follow the response
+        if self.ended:
+            self._parser = None
+        parts = self._parts
+        if not parts:
+            self._overhead += len(data)
+            if self._overhead > _LONGEST_HEAD and not self.ended:
+                raise ValueError(f"more than {_LONGEST_HEAD} bytes of head or framing")
+            return b""
+        if self.head is None:
+            raise ValueError("an interim response with a body")
+        self._overhead = 0
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        return body
 
-    def _end(self, rest: bytes) -> None:
+    def finish(self) -> None:
+        """Tell that the server has closed the connection.
+
+        Raises:
+            ConnectionError: The response is not complete.
+        """
+        if not self.ended and not self._until_close:
+            raise ConnectionError("the server closed the connection")
         self.ended = True
-        self.reusable = self._keep_alive and not rest  # who says more than was asked cannot be trusted
+        self.reusable = False
+        self._parser = None
 
+    def on_message_begin(self) -> None:
+        """Refuse a second response."""
+        if self.ended:
+            raise ValueError("more than one response")
 
-def _headers(lines: list[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise ValueError(f"not a header: {line[:80]!r}")
-        name, value = name.lower(), value.strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; only count a trailer."""
+        self._total += 1
+        self._size += len(name) + len(value)
+        if self._total > _MOST_HEADERS or self._size > _LONGEST_HEAD:
+            raise ValueError(f"more than {_MOST_HEADERS} headers or {_LONGEST_HEAD} bytes of them")
+        if self.head is None:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
+            self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
+    def on_headers_complete(self) -> None:
+        """Make the head; forget that of an interim response."""
+        assert self._parser is not None
+        status, headers = self._parser.get_status_code(), self._headers
+        if self._parser.get_http_version() not in ("1.0", "1.1") or status < 100:
+            raise ValueError(f"HTTP/{self._parser.get_http_version()} with status {status}")
+        if self._parts:
+            raise ValueError("an interim response with a body")
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > _MOST_INTERIM:
+                raise ValueError(f"unexpected status {status}")
+            self._headers = {}
+            return
+        coding = headers.get("transfer-encoding", "").lower()
+        if coding not in ("", "chunked"):
+            raise ValueError(f"unknown transfer coding {coding[:80]!r}")
+        self.head = ResponseHead(status, headers)
+        self._keep_alive = self._parser.should_keep_alive()
+        self._until_close = not coding and "content-length" not in headers
 
-def _length(text: str) -> int:
-    lengths = {part.strip() for part in text.split(",")}
-    length = lengths.pop()
-    if lengths or not (length.isascii() and length.isdigit()):
-        raise ValueError(f"not a content length: {text[:80]!r}")
-    return int(length)
+    def on_message_complete(self) -> None:
+        """Note the end of the response."""
+        if self.head is not None:
+            self.ended = True
+            self.reusable = self._keep_alive

@@ -1,15 +1,15 @@
-"""How requests reach a server, through a proxy or not: whom to connect to and what to say. Pure."""
+"""How a request reaches a server, directly or through a proxy: the first hop and the request target. Pure."""
 
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ..errors import ConfigError
 from .endpoints import public_url
 
-__all__ = ["Route", "route"]
+__all__ = ["Route", "ascii_url", "basic_auth", "route"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -19,62 +19,89 @@ class Route:
     """The way to one server.
 
     Attributes:
-        host: Whom to connect to: the server, or the proxy.
-        port: At which port.
-        tls: Whether that connection begins with TLS.
-        base: What stands before the path in a request.
-        headers: What every request to this server has to say.
-        login: What a proxy has to be told before that.
-        tunnel: What a proxy is asked for before TLS with the server begins; b'' for nothing.
-        server: Name of the server, which its certificate has to prove.
+        host: The host to connect to: that of the server, or of the proxy.
+        port: Its port.
+        tls: Whether the connection to `host` begins with TLS.
+        base: What precedes the path of a request.
+        headers: Headers of every request: Host, and the credentials in the URLs of the server and the proxy.
+        login: The header with the proxy's credentials, empty without them.
+        server: Host of the server, which its certificate must name.
+        server_port: Port of the server.
+        tunnel: Whether the proxy is asked for a tunnel, in which TLS with the server begins.
     """
 
     host: str
     port: int
     tls: bool
     base: str
-    headers: dict[str, str]
-    login: dict[str, str]
-    tunnel: bytes
+    headers: dict[str, str] = field(repr=False)
+    login: dict[str, str] = field(repr=False)
     server: str
+    server_port: int
+    tunnel: bool
 
     def target(self, path: str) -> str:
-        """What to ask for to get `path`."""
+        """Return the request target for `path`."""
         return self.base + path or "/"
 
 
 def route(url: str, proxy: str | None = None) -> Route:
-    """The way to the server at `url`.
+    """Find the way to a server.
 
     Args:
-        url: Its base URL; a name and a password in it are sent.
-        proxy: URL of the proxy to go through.
+        url: Its base URL; a user name and a password in it are sent.
+        proxy: URL of the proxy to go through, None for none.
 
     Raises:
-        ConfigError: The proxy is none for HTTP.
+        ConfigError: The host name is invalid, or the proxy is not an HTTP proxy.
     """
-    server = urlsplit(url)
+    server = urlsplit(ascii_url(url))
     name, port = server.hostname or "", server.port or _PORTS[server.scheme]
     netloc = server.netloc.rpartition("@")[2]
     base = quote(server.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     headers = {"Host": netloc, **_login("Authorization", server)}
+    secure = server.scheme == "https"
     if proxy is None:
-        return Route(name, port, server.scheme == "https", base, headers, {}, b"", name)
-    through = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        return Route(name, port, secure, base, headers, {}, name, port, tunnel=False)
+    through = urlsplit(ascii_url(proxy if "://" in proxy else f"http://{proxy}"))
     if through.scheme not in _PORTS:
-        raise ConfigError(f"the proxy {public_url(proxy)} of the environment: http and https can be used")
-    where = through.hostname or "", through.port or _PORTS[through.scheme], through.scheme == "https"
+        raise ConfigError(
+            f"the proxy {public_url(proxy)} of the environment: allowed are http and https proxies"
+        )
+    hop = through.hostname or "", through.port or _PORTS[through.scheme], through.scheme == "https"
     login = _login("Proxy-Authorization", through)
-    if server.scheme == "http":  # the proxy is sent the whole URL
-        return Route(*where, f"http://{netloc}{base}", {**headers, **login}, login, b"", name)
-    address = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
-    lines = [f"CONNECT {address} HTTP/1.1", f"Host: {address}", *map(": ".join, login.items()), "\r\n"]
-    return Route(*where, base, headers, login, "\r\n".join(lines).encode("latin-1"), name)
+    if not secure:  # the proxy is sent the whole URL
+        headers.update(login)
+        base = f"http://{netloc}{base}"
+    return Route(*hop, base, headers, login, name, port, tunnel=secure)
+
+
+def ascii_url(url: str) -> str:
+    """Return `url` with an international host name in its ASCII form (IDNA), as requests writes it.
+
+    Raises:
+        ConfigError: The name is invalid.
+    """
+    if url.isascii():
+        return url
+    from requests import PreparedRequest
+    from requests.exceptions import InvalidURL
+
+    prepared = PreparedRequest()
+    try:
+        prepared.prepare_url(url, None)
+    except InvalidURL as error:
+        raise ConfigError(f"{public_url(url)}: {error}") from error
+    return (prepared.url or url).rstrip("/")
+
+
+def basic_auth(user: str, password: str) -> str:
+    """Return the value of an Authorization header with a user name and a password."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def _login(header: str, parts: SplitResult) -> dict[str, str]:
-    """The header with the name and the password of a URL."""
-    user, at, _ = parts.netloc.rpartition("@")
-    if not at:
+    """Return the header with the credentials in a URL, nothing if it has none."""
+    if parts.username is None:
         return {}
-    return {header: f"Basic {base64.b64encode(unquote(user).encode()).decode()}"}
+    return {header: basic_auth(unquote(parts.username), unquote(parts.password or ""))}

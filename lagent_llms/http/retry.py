@@ -11,25 +11,25 @@ __all__ = ["RetryPolicy", "unreachable"]
 
 
 def _uniform(low: float, high: float) -> float:
-    import random  # here, since importing it costs more than all of this module
+    import random  # here: it is slow to import and rarely needed
 
     return random.uniform(low, high)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Exponential backoff with full jitter, for what may pass by itself.
+    """Exponential backoff with jitter, after errors that may be temporary.
 
-    That is: no connection, 429, 502, 503 and 504. An answer that has begun is never asked for again, nor is
-    a request whose connection broke after it was sent, since it may be running.
+    These are failed connections and the statuses 429, 502, 503 and 504. A request is never repeated once its
+    answer has begun, nor after its connection broke, since the server may be executing it.
 
     Attributes:
-        max_retries: Further attempts after the first; 0 is none.
-        base: Longest pause before the first further attempt, in seconds; doubles with each.
-        longest: Longest pause of all, in seconds. A server that asks for more is not asked again.
-        after_connect_timeout: Whether to go on after a connection that took too long, which makes sense where
-            there is another server to ask.
-        uniform: Draws from a range; given by tests.
+        max_retries: Most attempts after the first.
+        base: Longest backoff before the second attempt, in seconds; doubles with each further one.
+        longest: Longest backoff of all, in seconds. If the server asks for more, the error is final.
+        after_connect_timeout: Whether to retry after a connection that timed out, which is useful where there
+            is another server.
+        uniform: Draws from a range; set by tests.
     """
 
     max_retries: int = 2
@@ -39,7 +39,7 @@ class RetryPolicy:
     uniform: Callable[[float, float], float] = _uniform
 
     def pause(self, error: LLMError, attempt: int) -> float | None:
-        """Seconds to wait after attempt `attempt` (from 0) failed; None when it is not repeated."""
+        """Return the backoff in seconds after attempt `attempt` (from 0) failed; None for no retry."""
         if attempt >= self.max_retries or not _may_pass(error):
             return None
         if isinstance(error, TimeoutExceeded) and not self.after_connect_timeout:
@@ -57,7 +57,7 @@ def _may_pass(error: LLMError) -> bool:
 
 
 def unreachable(error: LLMError) -> bool:
-    """Whether `error` says that no connection was made, so that nothing can have been sent."""
+    """Whether `error` means that no connection was made, so that nothing can have been sent."""
     return isinstance(error, ConnectError) or (
         isinstance(error, TimeoutExceeded) and error.phase == "connect"
     )

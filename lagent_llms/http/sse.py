@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from ..errors import StreamInterrupted
+
 __all__ = ["EventSplitter"]
 
 _BOM = b"\xef\xbb\xbf"
+#: Most bytes of one event.
+_LONGEST_EVENT = 1 << 26
 
 
 class EventSplitter:
-    """Takes bytes as they come and gives the data of every event that is complete.
+    """Splits the bytes of a stream into the data of its events.
 
     Follows the event stream format of the HTML standard: lines end in LF, CR or CRLF, ``data`` lines of one
-    event are joined with LF, comments (keep-alives) and other fields are left out, an event that was not
-    ended by an empty line is dropped.
+    event are joined with LF, comments (keep-alives) and other fields are ignored, and an event that no empty
+    line ends is dropped.
     """
 
     __slots__ = ("_at_start", "_tail", "_waiting_cr")
@@ -24,7 +28,7 @@ class EventSplitter:
 
     @property
     def rest(self) -> bytes:
-        """What came after the last complete event."""
+        """The bytes after the last complete event."""
         return bytes(self._tail)
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -32,6 +36,9 @@ class EventSplitter:
 
         Returns:
             The data of each event they complete, without the field name.
+
+        Raises:
+            StreamInterrupted: An event exceeds 64 MiB.
         """
         if self._at_start:
             data = self._without_bom(data)
@@ -46,6 +53,8 @@ class EventSplitter:
             searched = len(self._tail) - 1
             self._tail += data
             if self._tail.find(b"\n\n", searched) < 0:
+                if len(self._tail) > _LONGEST_EVENT:
+                    raise StreamInterrupted(f"an event of the stream exceeds {_LONGEST_EVENT} bytes")
                 return []
             blocks = bytes(self._tail).split(b"\n\n")
         self._tail = bytearray(blocks.pop())
@@ -66,7 +75,7 @@ class EventSplitter:
         return data.removeprefix(_BOM)
 
     def _with_line_feeds(self, data: bytes) -> bytes:
-        """`data` with LF for CR and CRLF; a CR at the end waits for what comes next."""
+        """Replace CR and CRLF by LF; a CR at the end is held until the next byte is known."""
         if self._waiting_cr:
             data = b"\r" + data
         self._waiting_cr = data.endswith(b"\r")
@@ -76,7 +85,7 @@ class EventSplitter:
 
 
 def _data(block: bytes) -> bytes | None:
-    """The joined ``data`` lines of one event, None when it has none."""
+    """Join the ``data`` lines of one event; None if it has none."""
     lines = []
     for line in block.split(b"\n"):
         name, colon, value = line.partition(b":")

@@ -1,33 +1,26 @@
-"""The synchronous HTTP driver: it executes an exchange over the sockets of `Connections`."""
+"""The synchronous HTTP client: it executes an exchange over sockets or a `requests.Session`."""
 
 from __future__ import annotations
 
 import os
+import ssl
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-import urllib3
-from urllib3.exceptions import HTTPError
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ..core.deadline import Deadline
 from ..errors import LLMError
-from .config import (
-    connect_error,
-    connect_timeout,
-    environment_proxies,
-    interrupted,
-    request_headers,
-    tls_context,
-)
+from .config import given_headers, headers_for, interrupted, request_headers, tls_context
+from .environment import read_environment
 from .exchange import Call, Exchange, Pause, Read, Send
-from .messages import ResponseHead
+from .messages import HTTPRequest, ResponseHead
+from .proxy import ascii_url, route
 from .retry import RetryPolicy
-from .sync_pool import Channel, Connections
+from .sync_pool import Connections
 
 if TYPE_CHECKING:
+    import requests
+
     from ..params import Timeout
     from .endpoints import Endpoints
 
@@ -36,8 +29,30 @@ __all__ = ["HTTPSource", "HTTPTransport"]
 T = TypeVar("T")
 
 
+class Channel(Protocol):
+    """One request and its response. See `lagent_llms.http.sync_pool.Channel`."""
+
+    @property
+    def ended(self) -> bool: ...
+    def send(self, request: HTTPRequest) -> ResponseHead: ...
+    def read(self) -> bytes: ...
+    def drain(self) -> None: ...
+    def leave(self) -> None: ...
+    def wake(self) -> None: ...
+
+
+class Server(Protocol):
+    """One server, and what is kept between requests to it."""
+
+    def open(self, deadline: Deadline, limits: Timeout) -> Channel: ...
+    def close(self) -> None: ...
+
+
 class HTTPTransport:
     """Connections to the servers of one backend, kept open between requests. Safe to share between threads.
+
+    Without a `session`, proxies, CA bundles and netrc are those of the environment when the transport is made
+    (`read_environment`).
 
     Args:
         endpoints: The servers.
@@ -45,8 +60,13 @@ class HTTPTransport:
         api_key: Sent as a bearer token.
         retry: Which failures are tried again.
         verify: Whether and how certificates are checked.
-        max_connections: Connections kept open for each server.
+        session: The `requests.Session` that sends the requests. None opens connections of our own.
+        max_connections: Most idle connections kept for each server.
         environment_proxy: Whether the proxies that the environment names are used.
+
+    Raises:
+        InvalidArgument: A header is not valid.
+        ConfigError: A proxy or a CA bundle cannot be used.
     """
 
     def __init__(
@@ -57,25 +77,48 @@ class HTTPTransport:
         api_key: str | None = None,
         retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
+        session: requests.Session | None = None,
         max_connections: int = 64,
         environment_proxy: bool = True,
     ) -> None:
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
-        self.headers = request_headers(headers, api_key)
-        proxies = environment_proxies(endpoints.urls) if environment_proxy else {}
-        tls = tls_context(verify)
-        self._connections = {
-            url: Connections(url, proxy=proxies.get(url), most_idle=max_connections, ssl_context=tls)
-            for url in endpoints.urls
-        }
+        self._servers: dict[str, Server] = {}
+        if session is not None:
+            from .session_client import SessionServer
+
+            own = given_headers(headers, api_key)
+            checked = verify if isinstance(verify, bool) else os.fspath(verify)
+            for url in endpoints.urls:
+                self._servers[url] = SessionServer(
+                    session, url, route(url), own, verify=checked, environment_proxy=environment_proxy
+                )
+            return
+        sent = request_headers(headers, api_key)
+        contexts: dict[bool | str, ssl.SSLContext] = {}
+        for url in endpoints.urls:
+            environment = read_environment(ascii_url(url), verify)
+            way = route(url, environment.proxy if environment_proxy else None)
+            context = None
+            if way.tls or way.tunnel:
+                if environment.verify not in contexts:
+                    made = tls_context(environment.verify)
+                    contexts[environment.verify] = made or ssl.create_default_context()
+                context = contexts[environment.verify]
+            self._servers[url] = Connections(
+                url,
+                way,
+                headers_for(way, sent, environment.auth),
+                most_idle=max_connections,
+                tls=context,
+            )
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
         return HTTPSource(self, call, timeout)
 
     def fetch(self, call: Call[T], timeout: Timeout) -> T:
-        """The one result of an exchange."""
+        """Execute an exchange that has one result, and return that."""
         source = self.open(call, timeout)
         try:
             return next(source)
@@ -83,17 +126,17 @@ class HTTPTransport:
             source.close()
 
     def close(self) -> None:
-        """Close the connections that wait for a request."""
-        for connections in self._connections.values():
-            connections.close()
+        """Close idle connections; a later request opens new ones. A session stays open."""
+        for server in self._servers.values():
+            server.close()
 
-    def connections_to(self, url: str) -> Connections:
-        """The connections to one of the servers."""
-        return self._connections[url]
+    def server(self, url: str) -> Server:
+        """Return what is kept for the server at `url`, one of the endpoints."""
+        return self._servers[url]
 
 
 class HTTPSource(Generic[T]):
-    """What one exchange brings, an item at a time."""
+    """The items that one exchange decodes, one at a time."""
 
     def __init__(self, transport: HTTPTransport, call: Call[T], timeout: Timeout) -> None:
         self._exchange = Exchange(call, transport.endpoints, transport.retry)
@@ -101,7 +144,6 @@ class HTTPSource(Generic[T]):
         self._timeout = timeout
         self._deadline = Deadline(timeout)
         self._ready: Iterator[T] = iter(())
-        self._url = ""
         self._channel: Channel | None = None
         self._busy = False
         self._closed = threading.Event()
@@ -117,15 +159,15 @@ class HTTPSource(Generic[T]):
             self._ready = iter(self._items())
 
     def close(self) -> None:
-        """Stop: what the server still sends is not read. May come from any thread, at any time."""
+        """Stop: the rest of the response is not read. Any thread may call this, at any time."""
         with self._lock:
             self._closed.set()
             busy, self._busy = self._busy, True
-            if busy:  # wake the thread that waits; it lets go of the connection itself
+            if busy:  # wake the thread that waits; it releases the connection itself
                 if self._channel is not None:
                     self._channel.wake()
                 return
-        self._let_go()
+        self._release()
 
     def _items(self) -> Sequence[T]:
         with self._lock:
@@ -151,10 +193,10 @@ class HTTPSource(Generic[T]):
                 self._busy = not keep or self._closed.is_set()
                 ended = self._busy
             if ended:
-                self._let_go()
+                self._release()
 
     def _execute(self, command: Send | Pause) -> object:
-        self._leave_connection()
+        self._leave_channel()
         if isinstance(command, Pause):
             self._sleep(command.seconds)
             return None
@@ -162,64 +204,32 @@ class HTTPSource(Generic[T]):
 
     def _send(self, command: Send) -> ResponseHead:
         self._deadline.restart()
-        remaining = self._deadline.remaining()
-        if remaining == 0:
-            raise self._deadline.exceeded()
-        self._url = command.url
-        connections = self._transport.connections_to(command.url)
-        try:
-            connection = connections.take(_shorter(self._timeout.connect, remaining))
-        except (HTTPError, HTTPException, OSError) as error:
-            raise self._no_connection(error) from error
+        channel = self._transport.server(command.url).open(self._deadline, self._timeout)
         with self._lock:
-            channel = self._channel = Channel(connections, connection, self._deadline)
+            self._channel = channel
         if self._closed.is_set():
-            raise interrupted(self._url)
-        way = connections.route
-        headers = {**way.headers, **self._transport.headers}
-        try:
-            return channel.send(command.request.encode(way.target(command.request.path), headers))
-        except (OSError, ValueError) as error:
-            raise self._broken(error) from error
-
-    def _no_connection(self, error: Exception) -> LLMError:
-        if self._deadline.remaining() == 0:
-            return self._deadline.exceeded()
-        in_time = not isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError))
-        if in_time or isinstance(error, urllib3.exceptions.NewConnectionError):
-            return connect_error(self._url, error)
-        return connect_timeout(self._url, self._timeout.connect)
+            raise interrupted(command.url)
+        return channel.send(command.request)
 
     def _read(self) -> bytes:
         assert self._channel is not None
-        try:
-            return self._channel.read()
-        except (OSError, ValueError) as error:
-            raise self._broken(error) from error
-
-    def _broken(self, error: Exception) -> LLMError:
-        return self._deadline.exceeded() if isinstance(error, TimeoutError) else interrupted(self._url, error)
+        return self._channel.read()
 
     def _sleep(self, seconds: float) -> None:
         remaining = self._deadline.remaining_in_total()
         if remaining is not None and remaining < seconds:
-            time.sleep(remaining)
+            self._closed.wait(remaining)
             raise self._deadline.exceeded()
         self._closed.wait(seconds)
 
-    def _leave_connection(self) -> None:
+    def _leave_channel(self) -> None:
         if self._channel is not None:
             self._channel.leave()
         self._channel = None
 
-    def _let_go(self) -> None:
-        """Give the connection back, and end the exchange."""
+    def _release(self) -> None:
+        """Give the connection back or close it, and end the exchange."""
         if self._channel is not None and self._exchange.complete and not self._channel.ended:
             self._channel.drain()
-        self._leave_connection()
+        self._leave_channel()
         self._exchange.close()
-
-
-def _shorter(one: float | None, other: float | None) -> float | None:
-    """The shorter of two limits; None is none."""
-    return min((limit for limit in (one, other) if limit is not None), default=None)

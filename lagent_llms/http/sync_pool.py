@@ -1,28 +1,34 @@
-"""The connections to one server, for the synchronous driver: urllib3 makes them, bytes go over their sockets.
-
-What is hard about a connection (addresses, TLS, proxies and their tunnels) is urllib3's. What is left of HTTP
-is little (`HTTPRequest.encode`, `ResponseReader`) and not worth the layers of a general client.
-"""
+"""The synchronous connections to one server: urllib3 opens them, bytes go over their sockets."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import socket
-from typing import Any
+import ssl
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
 
-import urllib3
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as URLTimeoutError
 
 from ..core.deadline import Deadline
-from .messages import ResponseHead
+from ..errors import LLMError
+from .config import connect_error, connect_timeout, interrupted
+from .content_encoding import ContentDecoder, content_decoder
+from .messages import HTTPRequest, ResponseHead
 from .parser import ResponseReader
-from .proxy import route
+from .proxy import Route
+
+if TYPE_CHECKING:
+    from ..params import Timeout
 
 __all__ = ["Channel", "Connections"]
 
 _MOST_AT_ONCE = 1 << 16
-#: Seconds a finished answer may take to let go of its connection before that is dropped.
+#: Seconds a finished answer may take to release its connection before that is closed.
 _DRAIN_TIMEOUT = 0.02
 
 
@@ -31,36 +37,75 @@ class Connections:
 
     Args:
         url: Base URL of the server.
-        proxy: URL of the proxy to go through.
-        most_idle: How many are kept.
-        tls: As `urllib3.PoolManager` takes it: ``ssl_context``.
-
-    Attributes:
-        route: The way to the server.
+        route: The way to it.
+        headers: Headers of every request.
+        most_idle: Most idle connections that are kept.
+        tls: How certificates are checked; needed where `route` uses TLS.
     """
 
-    def __init__(self, url: str, *, proxy: str | None, most_idle: int, **tls: Any) -> None:
-        self.route = route(url, proxy)
-        manager: urllib3.PoolManager
-        if proxy is None:
-            manager = urllib3.PoolManager(**tls)
-        else:
-            manager = urllib3.ProxyManager(proxy, proxy_headers=self.route.login, **tls)
-        self._maker = manager.connection_from_url(url)
+    def __init__(
+        self,
+        url: str,
+        route: Route,
+        headers: dict[str, str],
+        *,
+        most_idle: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.url = url
+        self.route = route
+        self.headers = headers
+        self._tls = tls
         self._most_idle = most_idle
         self._idle: list[HTTPConnection] = []
+        self._pid = os.getpid()
         self._closed = False
 
-    def take(self, timeout: float | None) -> HTTPConnection:
-        """An open connection; the one that was used last, or a new one.
+    def open(self, deadline: Deadline, limits: Timeout) -> Channel:
+        """Make the channel for one request, over an idle connection or a new one.
 
         Args:
-            timeout: Longest time to connect, in seconds.
+            deadline: Limits each wait of the request.
+            limits: Where the limit for connecting stands.
 
         Raises:
-            OSError, urllib3.exceptions.HTTPError: None could be made.
+            ConnectError, TimeoutExceeded: No connection could be made.
         """
-        self._closed = False  # who asks after a close begins anew
+        remaining = deadline.remaining()
+        if remaining == 0:
+            raise deadline.exceeded()
+        if (connection := self._take()) is None:
+            limit = min((each for each in (limits.connect, remaining) if each is not None), default=None)
+            connection = self._new(limit)
+            try:
+                connection.connect()
+            except BaseException as error:
+                connection.close()
+                if isinstance(error, (HTTPError, HTTPException, OSError)):
+                    raise self._not_connected(error, deadline, limits) from error
+                raise
+        return Channel(self, connection, deadline)
+
+    def give_back(self, connection: HTTPConnection) -> None:
+        """Keep `connection` for another request."""
+        if len(self._idle) < self._most_idle and not self._closed:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close idle connections; connections in use close when they are given back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> HTTPConnection | None:
+        """Take the idle connection that was used last, None if there is none."""
+        self._closed = False  # a request after `close` opens the pool again
+        if self._pid != os.getpid():  # forked: the idle connections belong to the parent
+            inherited, self._idle, self._pid = self._idle, [], os.getpid()
+            for connection in inherited:
+                connection.close()  # closes this process's descriptor only: nothing is sent
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -69,39 +114,38 @@ class Connections:
             if connection.is_connected:
                 return connection
             connection.close()
-        connection = self._maker._new_conn()  # type: ignore[assignment]
-        connection.timeout = timeout
-        try:
-            if self.route.tunnel:
-                self._maker._prepare_proxy(connection)
-            else:
-                connection.connect()
-        except BaseException:
-            connection.close()
-            raise
+        return None
+
+    def _new(self, timeout: float | None) -> HTTPConnection:
+        route = self.route
+        if not (route.tls or route.tunnel):
+            return HTTPConnection(route.host, route.port, timeout=timeout)
+        options: dict[str, Any] = {"timeout": timeout, "ssl_context": self._tls}
+        if not route.tunnel:
+            return HTTPSConnection(route.host, route.port, **options)
+        through = ProxyConfig(self._tls, False, None, None)
+        connection = HTTPSConnection(route.host, route.port, proxy_config=through, **options)
+        server = f"[{route.server}]" if ":" in route.server else route.server
+        scheme = "https" if route.tls else "http"
+        connection.set_tunnel(server, route.server_port, headers=route.login, scheme=scheme)
         return connection
 
-    def give_back(self, connection: HTTPConnection) -> None:
-        """`connection` can carry another request."""
-        if len(self._idle) < self._most_idle and not self._closed:
-            self._idle.append(connection)
-        else:
-            connection.close()
-
-    def close(self) -> None:
-        """Close those that wait for a request; those in use close when they are given back."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+    def _not_connected(self, error: Exception, deadline: Deadline, limits: Timeout) -> LLMError:
+        if deadline.remaining() == 0:
+            return deadline.exceeded()
+        timed_out = isinstance(error, (TimeoutError, URLTimeoutError))
+        if timed_out and not isinstance(error, NewConnectionError):
+            return connect_timeout(self.url, limits.connect)
+        return connect_error(self.url, error)
 
 
 class Channel:
     """One request and its response over a connection.
 
     Args:
-        connections: Where the connection is from, and goes back to.
-        connection: An open one.
-        deadline: How long each wait may take.
+        connections: The pool that the connection came from.
+        connection: An open connection.
+        deadline: Limits each wait.
     """
 
     def __init__(self, connections: Connections, connection: HTTPConnection, deadline: Deadline) -> None:
@@ -109,9 +153,11 @@ class Channel:
         self._connection = connection
         self._deadline = deadline
         self._reader = ResponseReader()
-        self._begun = b""  # what came of the body together with the head
-        self._limit = math.inf  # seconds the socket waits
+        self._decoder: ContentDecoder | None = None
+        self._begun = b""  # bytes of the body that arrived together with the head
+        self._limit = math.inf  # timeout of the socket, in seconds
         self._socket: socket.socket = connection.sock
+        self._pid = os.getpid()
         self._wait_without_limit()
 
     @property
@@ -119,25 +165,68 @@ class Channel:
         """Whether all of the response has been read."""
         return self._reader.ended and not self._begun
 
-    def send(self, request: bytes) -> ResponseHead:
+    def send(self, request: HTTPRequest) -> ResponseHead:
         """Send `request` and wait for the head of its response.
 
         Raises:
-            TimeoutError: The deadline is over.
-            OSError, ValueError: The connection broke, or what came over it makes no sense.
+            TimeoutExceeded: The deadline has passed.
+            StreamInterrupted: The connection broke, or brought bytes that are not HTTP/1.1.
+            ServerError: The body cannot be decoded.
         """
-        self._limit_wait()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before
-            self._socket.sendall(request)
-        while self._reader.head is None:
-            data = self._receive()
-            if not data:
-                self._reader.finish()
-            self._begun = self._reader.feed(data)
-        return self._reader.head
+        route = self._connections.route
+        data = request.encode(route.target(request.path), self._connections.headers)
+        try:
+            self._limit_wait()
+            # The server may have said why before it closed the connection.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._socket.sendall(data)
+            while self._reader.head is None:
+                data = self._receive()
+                if not data:
+                    self._reader.finish()
+                self._begun = self._reader.feed(data)
+        except (OSError, ValueError) as error:
+            raise self._broken(error) from error
+        head = self._reader.head
+        self._decoder = content_decoder(head.headers.get("content-encoding", ""))
+        return head
 
     def read(self) -> bytes:
-        """Some of the body, empty at its end; raises as `send` does."""
+        """Read some of the body, b'' at its end; raises as `send` does."""
+        try:
+            data = self._read()
+            if self._decoder is None:
+                return data
+            while data:
+                if decoded := self._decoder.feed(data):
+                    return decoded
+                data = self._read()
+            self._decoder.finish()
+        except (OSError, ValueError) as error:
+            raise self._broken(error) from error
+        return b""
+
+    def drain(self) -> None:
+        """Wait briefly for the end of a response that is no longer needed, to keep its connection."""
+        with contextlib.suppress(OSError, ValueError):
+            self._socket.settimeout(_DRAIN_TIMEOUT)
+            self._reader.feed(self._socket.recv(_MOST_AT_ONCE))
+
+    def leave(self) -> None:
+        """Give the connection back if all of the response has been read, else close it."""
+        if self._reader.reusable and self._pid == os.getpid():
+            self._connections.give_back(self._connection)
+        else:
+            self._connection.close()
+
+    def wake(self) -> None:
+        """End the wait of another thread, which finds the connection broken."""
+        if self._pid == os.getpid():  # in a fork, the connection is the parent's
+            with contextlib.suppress(OSError):
+                # TLS within the TLS of a proxy is no socket, but has one.
+                getattr(self._socket, "socket", self._socket).shutdown(socket.SHUT_RDWR)
+
+    def _read(self) -> bytes:
         if self._begun:
             data, self._begun = self._begun, b""
             return data
@@ -149,24 +238,6 @@ class Channel:
                 return inside
         return b""
 
-    def drain(self) -> None:
-        """Wait a moment for the end of an answer that is whole, so that the connection can be kept."""
-        with contextlib.suppress(OSError, ValueError):
-            self._socket.settimeout(_DRAIN_TIMEOUT)
-            self._reader.feed(self._socket.recv(_MOST_AT_ONCE))
-
-    def leave(self) -> None:
-        """Give the connection back if all of the response has been read, else close it."""
-        if self._reader.reusable:
-            self._connections.give_back(self._connection)
-        else:
-            self._connection.close()
-
-    def wake(self) -> None:
-        """End the wait of another thread: it finds the connection broken."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
     def _receive(self) -> bytes:
         while True:
             self._limit_wait()
@@ -176,7 +247,7 @@ class Channel:
                 self._wait_without_limit()
 
     def _limit_wait(self) -> None:
-        """See to it that no wait outlasts the deadline; one that ends early costs nothing but a look."""
+        """Shorten the timeout of the socket where it exceeds the deadline; a longer wait is repeated."""
         remaining = self._deadline.remaining()
         if remaining is not None and remaining < self._limit:
             if remaining == 0:
@@ -187,3 +258,8 @@ class Channel:
     def _wait_without_limit(self) -> None:
         self._socket.settimeout(None)
         self._limit = math.inf
+
+    def _broken(self, error: Exception) -> LLMError:
+        if isinstance(error, TimeoutError):
+            return self._deadline.exceeded()
+        return interrupted(self._connections.url, error)

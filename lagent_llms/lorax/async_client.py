@@ -106,6 +106,8 @@ class AsyncClient(ClientCore):
     The arguments: see `ClientCore`.
     """
 
+    session_type = "aiohttp.ClientSession"
+
     generate = _unary_method(calls.generate, "Response")
     generate_stream = _stream_method(calls.generate_stream)
     info = _unary_method(calls.info, "Info")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import InvalidArgument, LLMError
 from ..http.endpoints import Endpoints, check_url, public_url
 from ..http.exchange import Call
 from ..http.messages import ResponseHead
 from ..http.retry import RetryPolicy
+from ..http.session import check_session
 from ..params import Timeout
 from .error_types import ValidationError
 from .protocol import Secrets
 from .response_types import ResponseHeaders, StreamResponse
+
+if TYPE_CHECKING:
+    import aiohttp
+    import requests
 
 __all__ = ["ClientCore", "StreamState", "copy_signature"]
 
@@ -39,10 +44,15 @@ class ClientCore:
             2). A request is not repeated once its response has begun, nor if the connection broke after the
             request was sent.
         verify: False accepts any certificate; a path names a file of trusted certificates.
+        session: Sends the requests: a `requests.Session`; for `AsyncClient` an `aiohttp.ClientSession`. See
+            `lagent_llms.http.backend.HTTPCore`.
 
     Raises:
         ValidationError: An argument is not allowed.
     """
+
+    #: The type of `session` that is allowed.
+    session_type: ClassVar[str] = "requests.Session"
 
     def __init__(
         self,
@@ -53,8 +63,10 @@ class ClientCore:
         *,
         max_session_retries: int = 2,
         verify: bool | str = True,
+        session: requests.Session | aiohttp.ClientSession | None = None,
     ) -> None:
         try:
+            check_session(session, self.session_type)
             self.base_url = check_url("base_url", base_url)
             self._timeout = _to_timeout(timeout)
         except InvalidArgument as error:
@@ -77,6 +89,7 @@ class ClientCore:
             "headers": sent,
             "retry": RetryPolicy(retries, after_connect_timeout=False),
             "verify": verify,
+            **({} if session is None else {"session": session}),
         }
         self._endpoints = Endpoints([self.base_url])
 

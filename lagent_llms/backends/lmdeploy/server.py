@@ -26,6 +26,8 @@ from .command import Installation, check_flags, find_installation, flag_argument
 from .versions import check_version
 
 if TYPE_CHECKING:
+    import aiohttp
+    import requests
     from typing_extensions import Unpack
 
     from ...core.request import Request
@@ -74,6 +76,7 @@ class _ServerCore(LMDeployCore):
         headers: See `HTTPCore`.
         max_retries: See `HTTPCore`.
         verify: See `HTTPCore`.
+        session: See `HTTPCore`; proxies of the environment are not used.
         meta_template: See `LLMCore`; None lets the server apply the model's own template.
         session_len: See `LLMCore`; also sent to the server, unless `serve_cfg` sets it.
         max_concurrency: See `LLMCore`.
@@ -106,6 +109,7 @@ class _ServerCore(LMDeployCore):
         headers: Mapping[str, str] | None = None,
         max_retries: int = 2,
         verify: bool | str | os.PathLike[str] = True,
+        session: requests.Session | aiohttp.ClientSession | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int = 64,
@@ -124,6 +128,7 @@ class _ServerCore(LMDeployCore):
             headers=headers,
             max_retries=max_retries,
             verify=verify,
+            session=session,
             meta_template=meta_template,
             session_len=session_len,
             max_concurrency=max_concurrency,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import pytest
 
@@ -190,35 +191,39 @@ def test_a_stop_word_ends_the_generation(connect):
 
 
 def test_cancelling_a_task_closes_the_connection():
+    asked = threading.Event()
+
     async def main(server):
         async with AsyncLMDeployClient(server.url, "m") as llm:
             task = asyncio.create_task(llm.generate("x"))
-            while not server.requests:
-                await asyncio.sleep(0.01)
+            assert await asyncio.to_thread(asked.wait, 30)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert await asyncio.to_thread(until_gone, server)
 
-    with ScriptedServer(lambda c: time.sleep(0.01)) as server:
+    with ScriptedServer(lambda c: asked.set()) as server:
         asyncio.run(main(server))
 
 
-def test_closing_from_another_thread_ends_the_wait():
-    with ScriptedServer(lambda c: c.head()) as server, LMDeployClient(server.url, "m") as llm:
-        stream = llm.stream_generate("x")
-        threading.Timer(0.1, stream.close).start()
-        started = time.monotonic()
-        assert list(stream) == []
-        assert time.monotonic() - started < 5
-        assert until_gone(server)
+@pytest.mark.parametrize("begin", [lambda c: c.head(), lambda c: None], ids=["after the head", "before it"])
+def test_closing_from_another_thread_ends_the_wait(begin):
+    begun = threading.Event()
 
+    def script(connection):
+        begin(connection)
+        begun.set()
 
-def test_closing_before_the_answer_begins_ends_the_wait():
-    with ScriptedServer(lambda c: None) as server, LMDeployClient(server.url, "m") as llm:
+    with ScriptedServer(script) as server, LMDeployClient(server.url, "m", timeout=60) as llm:
         stream = llm.stream_generate("x")
-        threading.Timer(0.1, stream.close).start()
-        assert list(stream) == []
+        found = []
+        reader = threading.Thread(target=lambda: found.extend(stream))
+        reader.start()
+        assert begun.wait(30)
+        stream.close()
+        reader.join(30)
+        assert not reader.is_alive()
+        assert found == []
         assert until_gone(server)
 
 
@@ -312,6 +317,49 @@ def test_not_http(connect):
     client, _ = connect(lambda c: c.send("SSH-2.0-OpenSSH\r\n"))
     with pytest.raises(StreamInterrupted):
         client.generate("x")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"A: 1\r\n" * 1000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: zip\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 503 X\r\nContent-Length: 5\r\nRetry-After: soon\r\n\r\n\xff\xfe{[\0",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: [1]\n\n\xff",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"\0" * 100,
+    ],
+)
+def test_hostile_answers_fail_as_our_errors(connect, data):
+    def script(connection):
+        connection.send(data)
+        connection.sock.close()
+
+    client, _ = connect(script)
+    for stream in (True, False):
+        with pytest.raises(LLMError):
+            client.generate("x", stream=stream)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_answer_is_decoded(connect, encoding):
+    event = b'data: {"choices": [{"text": "Hello", "finish_reason": "stop"}]}\n\n'
+
+    def script(connection):
+        assert connection.headers["accept-encoding"] == "identity"
+        connection.head(Content_Encoding=encoding)
+        packer = zlib.compressobj(wbits=31 if encoding == "gzip" else 15)
+        for data in (event, b"data: [DONE]\n\n"):
+            connection.chunk(packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))
+        connection.chunk(packer.flush())
+        connection.chunk()
+
+    client, _ = connect(script)
+    assert client.generate("x") == "Hello"
 
 
 def test_nobody_there(connect):

@@ -1,10 +1,17 @@
 """HTTP/1.1 as our synchronous driver speaks it: requests as bytes, responses cut anywhere, hostile ones."""
 
-import pytest
+import zlib
 
-from lagent_llms import InvalidArgument
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lagent_llms import InvalidArgument, ServerError, StreamInterrupted
+from lagent_llms.http.content_encoding import content_decoder
+from lagent_llms.http.exchange import BodyDecoder
 from lagent_llms.http.messages import HTTPRequest, check_headers
 from lagent_llms.http.parser import ResponseReader
+from lagent_llms.http.sse import EventSplitter
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nT: 1\r\n\r\n"
@@ -91,6 +98,233 @@ def test_a_connection_is_used_again_only_where_that_is_safe(data, reusable):
 def test_what_is_no_response_is_an_error(data):
     with pytest.raises(ValueError):
         ResponseReader().feed(data)
+
+
+def test_status_and_headers_may_come_byte_by_byte():
+    reader, _ = read(*(LENGTH[i : i + 1] for i in range(LENGTH.index(b"\r\n\r\n") + 4)))
+    assert reader.head.headers == {"content-length": "11", "x-a": "1, 2"}
+
+
+# limits and hostile bytes
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OK + b"A: 1\r\n" * 300 + b"\r\n",
+        OK + (b"A: " + b"a" * 30_000 + b"\r\n") * 3 + b"\r\n",
+        OK + b"a" * 70_000,
+        b"HTTP/1.1 200 " + b"K" * 70_000,
+        b"\r\n" * 40_000,
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 17 + OK,
+        b"HTTP/1.1 103 Early Hints\r\nA: "
+        + b"a" * 30_000
+        + b"\r\n\r\n"
+        + OK
+        + b"A: "
+        + b"a" * 40_000
+        + b"\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + b"T: 1\r\n" * 300 + b"\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nT: " + b"t" * 150_000,
+        OK + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 70_000,
+    ],
+    ids=[
+        "many",
+        "long",
+        "no-colon",
+        "reason",
+        "empty-lines",
+        "1xx",
+        "1xx-long",
+        "trailers",
+        "trailer",
+        "extension",
+    ],
+)
+@pytest.mark.parametrize("size", [70_000, 1000])
+def test_what_does_not_end_is_an_error(data, size):
+    reader = ResponseReader()
+    with pytest.raises(ValueError):
+        for start in range(0, len(data), size):
+            reader.feed(data[start : start + size])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
+        OK + b"Content-Length: 99999999999999999999999\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 2\r\n\r\nab" + LENGTH,
+        b"HTTP/1.1 104 X\r\nContent-Length: 2\r\n\r\nab" + LENGTH,
+        b"HTTP/1.1 104 X\r\nContent-Length: 2\r\n\r\na",
+        b"HTTP/1.1 099 OK\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        OK + b": nameless\r\n\r\n",
+        OK + b"A: \x00\r\n\r\n",
+    ],
+)
+def test_ambiguous_or_wrong_framing_is_an_error(data):
+    for parts in ([data], [data[i : i + 1] for i in range(len(data))]):
+        with pytest.raises(ValueError):
+            read(*parts)
+
+
+def test_a_second_response_is_not_read():
+    reader, body = read(LENGTH + LENGTH)
+    assert (body, reader.ended, reader.reusable) == (b"hello world", True, False)
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            b"HTTP/1.1 ",
+            b"HTTP/1.0 ",
+            b"200 OK",
+            b"100 Continue",
+            b"204 X",
+            b"\r\n",
+            b"\n",
+            b"\r\n\r\n",
+            b"\0",
+        ),
+        *(
+            b"Content-Length: ",
+            b"3",
+            b"Transfer-Encoding: chunked",
+            b"Connection: close",
+            b"A: b",
+            b"0\r\n\r\n",
+        ),
+        *(b"3\r\nabc\r\n", b"Upgrade: x\r\nConnection: upgrade", b"Content-Encoding: gzip", LENGTH, CHUNKED),
+    ]
+)
+BYTES = st.lists(st.one_of(PIECES, st.binary(max_size=8)), max_size=12).map(b"".join)
+
+
+@given(BYTES, st.lists(st.integers(0), max_size=6))
+def test_hostile_bytes_fail_as_one_kind_of_error_wherever_they_are_cut(data, places):
+    outcomes = []
+    for parts in ([data], cuts(data, places)):
+        reader = ResponseReader()
+        body = b""
+        try:
+            for part in parts:
+                body += reader.feed(part)
+            reader.finish()
+            outcome = (reader.head, body)
+        except (ValueError, ConnectionError) as error:
+            outcome = type(error)
+        outcomes.append(outcome)
+        assert len(body) <= len(data)
+    assert outcomes[0] == outcomes[1]
+
+
+# chunked bodies
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def cuts(data, places):
+    """`data` cut at `places`."""
+    edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
+    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0)))
+def test_chunks_are_undone_however_they_are_cut(chunks, places):
+    body = (
+        b"".join(b"%X;x=y\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: 1\r\n\r\n"
+    )
+    reader, found = read(*cuts(HEAD + body, places))
+    assert found == b"".join(chunks)
+    assert reader.ended
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"-1\r\n", b"\r\n", b"1\r\nab\r\n", b"1" * 20000])
+def test_what_is_no_chunk_is_an_error(body):
+    with pytest.raises(ValueError):
+        read(HEAD + body)
+
+
+# compressed bodies
+
+
+def packed(data, wbits):
+    packer = zlib.compressobj(wbits=wbits)
+    return packer.compress(data) + packer.flush()
+
+
+@given(st.binary(), st.sampled_from([31, 15, -15]), st.lists(st.integers(0)))
+def test_a_compressed_body_is_decoded_wherever_it_is_cut(data, wbits, places):
+    decoder = content_decoder("gzip" if wbits == 31 else "Deflate ")
+    assert b"".join(decoder.feed(part) for part in cuts(packed(data, wbits), places)) == data
+    decoder.finish()
+
+
+def test_a_gzip_body_may_have_several_members():
+    decoder = content_decoder("x-gzip")
+    assert decoder.feed(packed(b"hello ", 31) + packed(b"world", 31)) == b"hello world"
+    decoder.finish()
+
+
+@given(st.binary(), st.sampled_from(["gzip", "deflate"]))
+def test_garbage_instead_of_a_compressed_body(data, encoding):
+    decoder = content_decoder(encoding)
+    try:
+        decoder.feed(data)
+        decoder.finish()
+    except ValueError:
+        pass
+
+
+def test_a_compressed_body_that_is_cut_off():
+    decoder = content_decoder("gzip")
+    decoder.feed(packed(b"hello", 31)[:-3])
+    with pytest.raises(ValueError, match="cut off"):
+        decoder.finish()
+    content_decoder("gzip").finish()  # an empty one is none
+
+
+def test_a_decompression_bomb():
+    decoder = content_decoder("gzip")
+    data = packed(bytes(1 << 26), 31)
+    with pytest.raises(ValueError, match="expand"):
+        for start in range(0, len(data), 1 << 16):
+            decoder.feed(data[start : start + (1 << 16)])
+
+
+def test_encodings():
+    assert content_decoder("") is None
+    assert content_decoder("identity") is None
+    with pytest.raises(ServerError, match="br"):
+        content_decoder("br")
+
+
+# other limits
+
+
+def test_an_event_that_does_not_end():
+    splitter = EventSplitter()
+    part = b"x" * (1 << 22)
+    with pytest.raises(StreamInterrupted, match="exceeds"):
+        for _ in range(20):
+            assert splitter.feed(part) == []
+
+
+def test_a_body_that_does_not_end():
+    decoder = BodyDecoder(len)
+    part = b"x" * (1 << 22)
+    with pytest.raises(ServerError, match="exceeds"):
+        for _ in range(70):
+            decoder.feed(part)
+
+
+# requests
 
 
 def test_a_request_as_bytes():

@@ -1,0 +1,271 @@
+"""One request and its response over a `requests.Session` of the caller's.
+
+requests has no way to end the wait for a response from outside, and its time limits restart with every byte.
+So a thread of its own executes each step (send, read), and the caller waits for the step's outcome, for as
+long as the deadline of the call allows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+
+from ..core.deadline import Deadline
+from ..errors import ConfigError, LLMError
+from .config import connect_error, connect_timeout, interrupted
+from .content_encoding import unknown_encoding
+from .messages import HTTPRequest, ResponseHead
+from .proxy import Route
+
+if TYPE_CHECKING:
+    from ..params import Timeout
+
+__all__ = ["SessionChannel", "SessionServer"]
+
+_MOST_AT_ONCE = 1 << 16
+#: Seconds a finished answer may take to release its connection before that is closed.
+_DRAIN_TIMEOUT = 0.02
+
+
+class SessionServer:
+    """One server, as a session reaches it.
+
+    Args:
+        session: The caller's; it is never closed here.
+        url: Base URL of the server.
+        route: The direct way to it.
+        headers: What the backend's own arguments add to the headers of the session.
+        verify: The backend's setting; True leaves certificates to the session.
+        environment_proxy: Whether the session may use a proxy that the environment names.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session,
+        url: str,
+        route: Route,
+        headers: Mapping[str, str],
+        *,
+        verify: bool | str,
+        environment_proxy: bool,
+    ) -> None:
+        self.session = session
+        self.url = url
+        self._root = f"{'https' if route.tls else 'http'}://{route.headers['Host']}"
+        self._route = route
+        login = {name: value for name, value in route.headers.items() if name != "Host"}
+        self._headers = {**headers, **login}
+        self._verify = None if verify is True else verify
+        self._environment_proxy = environment_proxy
+
+    def open(self, deadline: Deadline, limits: Timeout) -> SessionChannel:
+        """Make the channel for one request; nothing is sent yet."""
+        return SessionChannel(self, deadline, limits)
+
+    def close(self) -> None:
+        """Do nothing: the session belongs to the caller."""
+
+    def send(
+        self, request: HTTPRequest, timeout: tuple[float | None, float | None], hook: Any
+    ) -> requests.Response:
+        """Send `request` as `requests.Session.request` would, without following redirects.
+
+        Args:
+            request: What to send.
+            timeout: Seconds for connecting, and for each wait for bytes.
+            hook: Called with the response once its head is there, after the session's own hooks.
+        """
+        headers = {**self._headers, **request.headers}
+        cookies = headers.pop("Cookie", "")
+        prepared = self.session.prepare_request(
+            requests.Request(
+                request.method,
+                self._root + self._route.target(request.path),
+                headers=headers,
+                data=request.body,
+                cookies=dict(each.strip().partition("=")[::2] for each in cookies.split(";") if each.strip()),
+                # Else the session's or netrc's credentials would replace those that the backend was given.
+                auth=_keep if "Authorization" in headers else None,
+            )
+        )
+        prepared.register_hook("response", hook)  # type: ignore[no-untyped-call]
+        settings = self.session.merge_environment_settings(prepared.url or "", {}, True, self._verify, None)
+        if not self._environment_proxy:
+            settings["proxies"] = dict(self.session.proxies)
+        return self.session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+
+
+def _keep(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Authenticate by the header that is there."""
+    return prepared
+
+
+class SessionChannel:
+    """One request and its response; see `lagent_llms.http.sync_pool.Channel` for the meaning of each method.
+
+    Before the head of the response has arrived, `wake` and `leave` free the caller at once, but requests
+    closes the connection only once the head arrives or the wait for it exceeds its limit.
+    """
+
+    def __init__(self, server: SessionServer, deadline: Deadline, limits: Timeout) -> None:
+        self._server = server
+        self._deadline = deadline
+        self._limits = limits
+        self._steps: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: read on; False: end
+        self._outcomes: queue.SimpleQueue[ResponseHead | bytes | Exception] = queue.SimpleQueue()
+        self._head: ResponseHead | None = None
+        self._response: requests.Response | None = None
+        self._left = False
+        self.ended = False
+
+    def send(self, request: HTTPRequest) -> ResponseHead:
+        """Send `request` and wait for the head of its response."""
+        remaining = self._deadline.remaining()
+        if remaining == 0:
+            raise self._deadline.exceeded()
+        limits = (self._limits.connect, remaining)
+        connect = min((each for each in limits if each is not None), default=None)
+        waits = (self._limits.first_token, self._limits.idle)
+        read = None if None in waits else max(each for each in waits if each is not None)
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run,
+            args=(self._work, request, (connect, read)),
+            name="lagent_llms-session",
+            daemon=True,
+        ).start()
+        head = self._outcome()
+        assert isinstance(head, ResponseHead)
+        return head
+
+    def read(self) -> bytes:
+        """Read some of the body, b'' at its end."""
+        if self.ended:
+            return b""
+        self._steps.put(True)
+        data = self._outcome()
+        assert isinstance(data, bytes)
+        self.ended = not data
+        return data
+
+    def drain(self) -> None:
+        """Wait briefly for the end of a response that is no longer needed, to keep its connection."""
+        self._steps.put(True)
+        with contextlib.suppress(queue.Empty):
+            self.ended = self._outcomes.get(timeout=_DRAIN_TIMEOUT) == b""
+
+    def leave(self) -> None:
+        """Give the connection back if all of the response has been read, else close it."""
+        self._left = True
+        self._steps.put(False)
+        if not self.ended:
+            self._abort()
+
+    def wake(self) -> None:
+        """End the wait of another thread."""
+        self._outcomes.put(interrupted(self._server.url))
+
+    # What the thread of the request does.
+
+    def _work(self, request: HTTPRequest, timeout: tuple[float | None, float | None]) -> None:
+        response: requests.Response | None = None
+        try:
+            try:
+                response = self._server.send(request, timeout, self._on_response)
+            except requests.HTTPError as error:  # of a hook that calls raise_for_status()
+                if error.response is None:
+                    raise
+                response = error.response
+                self._on_response(response)
+            self._response = response
+            self._outcomes.put(self._head or _head(response))
+            pieces = _pieces(response)
+            while not self._left and self._steps.get():
+                self._outcomes.put(next(pieces, b""))
+        except Exception as error:  # noqa: BLE001  (raised again by the thread that waits)
+            self._outcomes.put(error)
+        finally:
+            if response is not None:
+                response.close()
+
+    def _on_response(self, response: requests.Response, **_: Any) -> None:
+        self._head = _head(response)
+        # Without this, requests would read the whole body of a redirect that is not followed.
+        response.headers.pop("location", None)
+
+    def _abort(self) -> None:
+        """End a read of the request's thread, which then closes the connection."""
+        response = self._response
+        if response is not None and isinstance(response.raw, urllib3.HTTPResponse):
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # nothing is left to shut down
+                response.raw.shutdown()
+
+    def _outcome(self) -> ResponseHead | bytes:
+        """Wait for the outcome of a step."""
+        while True:
+            remaining = self._deadline.remaining()
+            if remaining == 0:
+                raise self._deadline.exceeded()
+            try:
+                outcome = self._outcomes.get(timeout=remaining)
+            except queue.Empty:
+                continue
+            if isinstance(outcome, Exception):
+                raise self._classified(outcome) from outcome
+            return outcome
+
+    def _classified(self, error: Exception) -> Exception:
+        """Turn what requests and urllib3 raise into our errors; others are the caller's own (of a hook)."""
+        url = self._server.url
+        if isinstance(error, LLMError):
+            return error
+        if isinstance(error, requests.ConnectTimeout):
+            return connect_timeout(url, self._limits.connect)
+        if isinstance(error, (requests.ReadTimeout, ReadTimeoutError)):
+            return self._deadline.exceeded()
+        if self._head is not None:
+            kinds = (requests.RequestException, HTTPError, HTTPException, OSError, ValueError)
+            return interrupted(url, error) if isinstance(error, kinds) else error
+        if isinstance(error, requests.ConnectionError):
+            cause = error.args[0] if error.args else None
+            cause = getattr(cause, "reason", cause)  # of urllib3's MaxRetryError
+            if isinstance(cause, ReadTimeoutError):
+                return self._deadline.exceeded()
+            sent = isinstance(cause, (ProtocolError, OSError)) and not isinstance(cause, NewConnectionError)
+            proxy = isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.SSLError))
+            return interrupted(url, error) if sent and not proxy else connect_error(url, error)
+        if isinstance(error, requests.RequestException):
+            return ConfigError(f"session: requests cannot send the request: {error}")
+        return interrupted(url, error) if isinstance(error, (HTTPError, HTTPException)) else error
+
+
+def _head(response: requests.Response) -> ResponseHead:
+    return ResponseHead(
+        response.status_code, {name.lower(): value for name, value in response.headers.items()}
+    )
+
+
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """Yield the decoded body as it arrives.
+
+    Raises:
+        ServerError: Its encoding is unknown.
+    """
+    raw = response.raw
+    if not isinstance(raw, urllib3.HTTPResponse) or raw.closed or raw.tell():  # a hook may have read it
+        yield from response.iter_content(chunk_size=None)
+        return
+    for encoding in response.headers.get("content-encoding", "").lower().split(","):
+        if encoding.strip() not in ("", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS):
+            raise unknown_encoding(encoding.strip())
+    while data := raw.read1(_MOST_AT_ONCE, decode_content=True):
+        yield data

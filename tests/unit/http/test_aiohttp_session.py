@@ -1,0 +1,377 @@
+"""The asynchronous transport over a caller's `aiohttp.ClientSession` and over its own: what each sends."""
+
+import asyncio
+import gzip
+import os
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+
+import aiohttp
+import pytest
+import requests
+from aioresponses import aioresponses
+
+from lagent_llms import (
+    AsyncLMDeployClient,
+    ConnectError,
+    InvalidArgument,
+    LLMError,
+    NotFound,
+    ServerError,
+    StreamInterrupted,
+    Timeout,
+    TimeoutExceeded,
+)
+from lagent_llms.http.async_client import AsyncHTTPTransport
+from lagent_llms.http.endpoints import Endpoints
+from tests.scripted_server import ScriptedServer
+from tests.unit.http.connect_proxy import ConnectProxy
+
+BASIC = "Basic bWU6cEBzcw=="  # me:p@ss
+
+
+def client(url, **options):
+    """A client whose transport takes `options`."""
+    llm = AsyncLMDeployClient(url, "m", max_retries=0)
+    llm.transport = AsyncHTTPTransport(llm.endpoints, retry=llm._transport_options["retry"], **options)
+    return llm
+
+
+@pytest.fixture
+def server():
+    with ScriptedServer(lambda c: c.answer("a", "b")) as server:
+        yield server
+
+
+# a caller's session
+
+
+async def test_what_a_session_says_of_itself_is_sent(server):
+    headers = {"Authorization": "Bearer theirs", "User-Agent": "agent/1", "X-Team": "blue"}
+    async with aiohttp.ClientSession(headers=headers, cookies={"flavour": "oat"}) as session:
+        session.cookie_jar.update_cookies({"flavour": "oat"})
+        llm = client(server.url.replace("127.0.0.1", "localhost"), session=session)
+        assert await llm.generate("x") == "ab"
+    sent = server.requests[0].headers
+    assert (sent["authorization"], sent["user-agent"], sent["x-team"]) == ("Bearer theirs", "agent/1", "blue")
+    assert sent["cookie"] == "flavour=oat"
+    assert sent["content-type"] == "application/json"
+    assert sent["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "expected"),
+    [
+        ({"api_key": "ours"}, "", "Bearer ours"),
+        ({"headers": {"authorization": "Token ours"}}, "", "Token ours"),
+        ({"api_key": "ours"}, "me:p%40ss@", BASIC),
+        ({}, "", "Bearer theirs"),
+    ],
+)
+async def test_which_credentials_are_sent(server, options, user, expected):
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer theirs"}) as session:
+        llm = client(server.url.replace("//", f"//{user}"), session=session, **options)
+        await llm.generate("x")
+    assert server.requests[0].headers["authorization"] == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+async def test_auth_of_a_session_is_sent_and_beside_an_api_key_refused(server):
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("me", "p@ss")) as session:
+        await client(server.url, session=session).generate("x")
+        assert server.requests[0].headers["authorization"] == BASIC
+        with pytest.raises(InvalidArgument, match="API key") as caught:
+            client(server.url, session=session, api_key="k")
+        assert caught.value.argument == "session"
+
+
+async def test_a_session_is_used_again_and_never_closed(server):
+    async with aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with client(server.url, session=session) as llm:
+                assert await llm.generate("x") == "ab"
+        assert not session.closed
+        assert await client(server.url, session=session).generate("x") == "ab"
+    assert server.connections == 1
+
+
+async def test_trace_hooks_and_middlewares_run(server):
+    seen = []
+
+    async def started(session, context, params):
+        seen.append(str(params.url))
+
+    async def middleware(request, handler):
+        request.headers["X-Trace"] = "t1"
+        return await handler(request)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(started)
+    async with aiohttp.ClientSession(trace_configs=[trace], middlewares=(middleware,)) as session:
+        assert await client(server.url, session=session).generate("x") == "ab"
+    assert seen == [f"{server.url}/v1/completions"]
+    assert server.requests[0].headers["x-trace"] == "t1"
+
+
+async def test_limits_of_a_session_hold():
+    limits = aiohttp.ClientTimeout(total=0.2)
+    with ScriptedServer(lambda c: c.head()) as server:
+        async with aiohttp.ClientSession(timeout=limits) as session:
+            with pytest.raises(TimeoutExceeded, match="session"):
+                await client(server.url, session=session).generate("x")
+
+
+async def test_a_session_that_raises_for_statuses_hides_no_message():
+    with ScriptedServer(lambda c: c.json({"message": "no such model", "code": 404}, 404)) as server:
+        async with aiohttp.ClientSession(raise_for_status=True) as session:
+            with pytest.raises(NotFound, match="no such model"):
+                await client(server.url, session=session).generate("x")
+
+
+@pytest.mark.parametrize("wrong", [requests.Session(), "session", aiohttp.ClientSession])
+def test_what_is_no_session_is_refused(wrong):
+    with pytest.raises(InvalidArgument, match=r"allowed is a aiohttp\.ClientSession") as caught:
+        AsyncHTTPTransport(Endpoints(["http://model.test"]), session=wrong)
+    assert caught.value.argument == "session"
+
+
+async def test_a_closed_session_is_named(server):
+    async with aiohttp.ClientSession() as session:
+        llm = client(server.url, session=session)
+    with pytest.raises(InvalidArgument, match="is closed") as caught:
+        await llm.generate("x")
+    assert caught.value.argument == "session"
+
+
+def test_a_session_of_another_loop_is_named(server):
+    async def made():
+        return aiohttp.ClientSession()
+
+    async def used(session):
+        with pytest.raises(InvalidArgument, match="another event loop"):
+            await client(server.url, session=session).generate("x")
+
+    loop = asyncio.new_event_loop()
+    session = loop.run_until_complete(made())
+    asyncio.run(used(session))
+    loop.run_until_complete(session.close())
+    loop.close()
+
+
+# doubles
+
+
+class DoubledResponse(aiohttp.ClientResponse):
+    """What aioresponses 0.7.9 makes: aiohttp 3.14 wants one argument more than it gives."""
+
+    def __init__(self, *args, **kwargs):
+        class Writer:
+            output_size = 0
+
+        super().__init__(*args, **{"stream_writer": Writer(), **kwargs})
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_aioresponses_stands_in_for_a_server(own):
+    events = 'data: {"choices": [{"text": "doubled", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    url = "http://model.test/v1/completions"
+    doubled = {"response_class": DoubledResponse}
+    async with aiohttp.ClientSession() as session:
+        with aioresponses() as doubles:
+            doubles.post(url, body=events, content_type="text/event-stream", repeat=2, **doubled)
+            doubles.post(url, status=404, payload={"message": "gone"}, **doubled)
+            doubles.post(url, exception=aiohttp.ClientConnectionError("cut"))
+            llm = client("http://model.test", session=None if own else session)
+            assert await llm.generate("x") == "doubled"
+            assert [chunk.text async for chunk in llm.stream_generate("x")][-1] == "doubled"
+            with pytest.raises(NotFound, match="gone"):
+                await llm.generate("x")
+            with pytest.raises(StreamInterrupted, match="cut"):
+                await llm.generate("x")
+            await llm.aclose()
+
+
+# a session of our own
+
+
+async def test_netrc_comes_after_what_the_caller_says(server, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password p@ss\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for options in ({}, {"api_key": "k"}):
+        async with client(server.url, **options) as llm:
+            await llm.generate("x")
+    first, second = (request.headers["authorization"] for request in server.requests)
+    assert (first, second) == (BASIC, "Bearer k")
+
+
+async def test_names_of_hosts_may_be_international(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url)
+    async with client("http://bücher.example") as llm:
+        assert await llm.generate("x") == "ab"
+    assert server.requests[0].path == "http://xn--bcher-kva.example/v1/completions"
+
+
+async def test_a_base_url_stays_as_it_was_written(server):
+    async with client(f"{server.url}/a%2Fb/~c") as llm:
+        assert await llm.generate("x") == "ab"
+    assert server.requests[0].path == "/a%2Fb/~c/v1/completions"
+
+
+async def test_passwords_of_proxies_are_not_shown(monkeypatch):
+    with ConnectProxy(0, status=407) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://me:s3cret@{proxy.address}")
+        async with client("https://model.test") as llm:
+            with pytest.raises(ConnectError) as caught:
+                await llm.generate("x")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_cookies_of_a_server_are_not_kept():
+    def script(connection):
+        answer = {"choices": [{"text": "a", "finish_reason": "stop"}]}
+        connection.json(answer, Set_Cookie="who=alice; Path=/")
+
+    with ScriptedServer(script) as server:
+        async with client(server.url.replace("127.0.0.1", "localhost")) as llm:
+            for _ in range(2):
+                await llm.generate("x", stream=False)
+    assert "cookie" not in server.requests[1].headers
+
+
+async def test_an_answer_that_is_compressed_though_it_was_not_asked_for():
+    def script(connection):
+        connection.head(Content_Encoding="gzip")
+        events = b'data: {"choices": [{"text": "packed", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+        connection.chunk(gzip.compress(events))
+        connection.chunk()
+
+    with ScriptedServer(script) as server:
+        async with client(server.url) as llm:
+            assert await llm.generate("x") == "packed"
+
+
+async def test_a_long_prompt_is_sent_without_a_warning(server):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with client(server.url) as llm:
+            assert await llm.generate("x" * (3 << 20)) == "ab"
+    assert len(server.requests[0].body["prompt"]) == 3 << 20
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "HTTP/1.1 200 X\r\nX-Long: " + "x" * 200_000 + "\r\n\r\n",
+        "HTTP/1.1 200 X\r\n" + "X-A: b\r\n" * 100_000 + "\r\n",
+        "HTTP/1.1 200 X\r\nContent-Length: -1\r\n\r\n",
+        "HTTP/1.1 200 X\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nx",
+        "HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain",
+        "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nx",
+        "HTTP/9.9 abc\r\n\r\n",
+        "\0" * 5000,
+    ],
+)
+async def test_what_is_no_http_is_our_error(sent):
+    def script(connection):
+        connection.send(sent)
+        connection.sock.close()
+
+    with ScriptedServer(script) as server:
+        async with client(server.url) as llm:
+            with pytest.raises(LLMError) as caught:
+                await llm.generate("x", timeout=Timeout(first_token=10))
+    assert isinstance(caught.value, (StreamInterrupted, ServerError))
+
+
+async def test_closing_while_the_request_waits_for_its_response_ends_the_wait():
+    with ScriptedServer(lambda c: None) as server:
+        llm = client(server.url)
+        stream = llm.stream_generate("x")
+        waiting = asyncio.ensure_future(stream.__anext__())
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        stream.close()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+        assert await asyncio.to_thread(server.requests[0].wait_gone)
+        waiting = asyncio.ensure_future(llm.generate("x"))
+        while len(server.requests) < 2:
+            await asyncio.sleep(0.01)
+        await llm.aclose()
+        with pytest.raises(StreamInterrupted):
+            await waiting
+
+
+# processes and loops
+
+CLOSED_LOOP = """
+import asyncio, gc, sys
+from lagent_llms import AsyncLMDeployClient
+llm = AsyncLMDeployClient(sys.argv[1], "m")
+loop = asyncio.new_event_loop()
+print(loop.run_until_complete(llm.generate("x")))
+loop.close()
+del loop
+gc.collect()
+print(asyncio.run(llm.generate("x")))
+"""
+
+FORK = """
+import asyncio, os, sys
+from lagent_llms import AsyncLMDeployClient
+llm = AsyncLMDeployClient(sys.argv[1], "m")
+loop = asyncio.new_event_loop()
+stream = llm.stream_generate("held")
+print(loop.run_until_complete(stream.__anext__()).text, flush=True)
+print(loop.run_until_complete(llm.generate("x")), flush=True)
+child = os.fork()
+if not child:
+    print(asyncio.run(llm.generate("x")), flush=True)
+    stream.close()
+    sys.exit()  # finalizers run
+os.waitpid(child, 0)
+print(loop.run_until_complete(llm.generate("let go")), flush=True)
+async def rest():
+    return [chunk.text async for chunk in stream][-1]
+print(loop.run_until_complete(rest()))
+loop.run_until_complete(llm.aclose())
+"""
+
+
+def run(code, url):
+    command = [sys.executable, "-c", code, url]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_loop_may_be_closed_before_the_client(server):
+    done = run(CLOSED_LOOP, server.url)
+    assert (done.stdout, done.stderr) == ("ab\nab\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_leaves_the_connections_of_its_parent_alone():
+    let_go = threading.Event()
+
+    def script(connection):
+        if connection.body["prompt"] == "held":
+            connection.head()
+            connection.text("a")
+            assert let_go.wait(60)
+            connection.text("b", "stop")
+            connection.event("[DONE]")
+            connection.chunk()
+        else:
+            connection.answer("c")
+            if connection.body["prompt"] == "let go":
+                let_go.set()
+
+    with ScriptedServer(script) as server:
+        done = run(FORK, server.url)
+        assert (done.stdout, done.stderr) == ("a\nc\nc\nc\nab\n", "")
+        assert server.connections == 3  # two of the parent, one of the child
