@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from lagent_llms import AsyncLMDeployClient, ConfigError, ConnectError, StreamInterrupted
+from lagent_llms import AsyncLMDeployClient, ConfigError, ConnectError, LMDeployClient, StreamInterrupted
 from lagent_llms.http.proxy import route
 from tests.scripted_server import ScriptedServer
 from tests.unit.http.connect_proxy import ConnectProxy
@@ -55,6 +55,26 @@ def test_a_tunnel(connect, secure, certificate, monkeypatch):
     assert secure.requests[0].path == "/v1/completions"
     assert secure.requests[0].headers["host"] == "model.test:8443"
     assert "proxy-authorization" not in secure.requests[0].headers
+
+
+def test_a_tunnel_through_a_proxy_with_tls(secure, certificate, monkeypatch):
+    secure.script = lambda c: c.answer("safe") if c.body["prompt"] == "x" else begun(c)
+    with ConnectProxy(port_of(secure), tls=certificate[1]) as proxy:
+        monkeypatch.setenv("https_proxy", f"https://me:p%40ss@{proxy.address}")
+        with LMDeployClient("https://model.test", "m", verify=certificate[0], max_retries=0) as llm:
+            for _ in range(2):
+                assert llm.generate("x") == "safe"
+            (head,) = proxy.heads
+            assert "proxy-authorization: basic bwu6cebzcw==" in head.lower()
+            stream = llm.stream_generate("y")
+            assert next(stream).text == "a"
+            found = []
+            reader = threading.Thread(target=lambda: found.extend(stream))
+            reader.start()
+            stream.close()
+            reader.join(30)
+            assert not reader.is_alive()
+            assert found == []
 
 
 def test_the_name_is_that_of_the_server_behind_the_tunnel(connect, secure, certificate, monkeypatch):
