@@ -19,7 +19,7 @@ from ..core.request import Request
 from ..errors import InvalidArgument
 from .endpoints import Endpoints, check_url, public_url
 from .retry import RetryPolicy
-from .session import check_session
+from .session_argument import check_session
 
 if TYPE_CHECKING:
     import aiohttp

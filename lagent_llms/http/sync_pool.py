@@ -188,7 +188,8 @@ class Channel:
         except (OSError, ValueError) as error:
             raise self._broken(error) from error
         head = self._reader.head
-        self._decoder = content_decoder(head.headers.get("content-encoding", ""))
+        if encoding := head.headers.get("content-encoding"):
+            self._decoder = content_decoder(encoding)
         return head
 
     def read(self) -> bytes:

@@ -12,7 +12,7 @@ from ..http.endpoints import Endpoints, check_url, public_url
 from ..http.exchange import Call
 from ..http.messages import ResponseHead
 from ..http.retry import RetryPolicy
-from ..http.session import check_session
+from ..http.session_argument import check_session
 from ..params import Timeout
 from .error_types import ValidationError
 from .protocol import Secrets

@@ -11,15 +11,17 @@ class ConnectProxy:
     Args:
         port: Where tunnels lead to on this machine.
         status: What it answers; only with 200 there is a tunnel.
+        tls: The `ssl.SSLContext` of a proxy that is spoken to by TLS.
 
     Attributes:
         heads: What was asked for, a text each.
     """
 
-    def __init__(self, port, status=200):
+    def __init__(self, port, status=200, tls=None):
         self.heads = []
         self._port = port
         self._status = status
+        self._tls = tls
         self._sockets = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -35,6 +37,9 @@ class ConnectProxy:
         self._sockets.append(sock)
         head = b""
         with contextlib.suppress(OSError):
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+                self._sockets.append(sock)
             while b"\r\n\r\n" not in head:
                 if not (more := sock.recv(1000)):
                     return

@@ -12,12 +12,14 @@ from requests.adapters import HTTPAdapter
 from lagent_llms import (
     AsyncJAXClient,
     AsyncLMDeployClient,
+    AsyncLMDeployServer,
     AsyncLoRAX,
     ConfigError,
     ConnectError,
     InvalidArgument,
     JAXClient,
     LMDeployClient,
+    LMDeployServer,
     LoRAX,
     NotFound,
     ServerError,
@@ -69,6 +71,12 @@ def test_a_session_of_another_kind_is_refused(make):
         with pytest.raises(InvalidArgument, match=r"allowed is a requests\.Session") as caught:
             make(URL, session=wrong)
         assert caught.value.argument == "session"
+
+
+def test_a_child_server_is_not_started_with_a_session_of_another_kind():
+    for make in (LMDeployServer, AsyncLMDeployServer):
+        with pytest.raises(InvalidArgument, match="session=builtins.object"):
+            make("some/model", server_port=0, session=object())
 
 
 @pytest.mark.parametrize("make", [AsyncLMDeployClient, AsyncJAXClient, AsyncLoRAX, AsyncClient])

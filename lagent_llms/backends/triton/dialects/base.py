@@ -20,8 +20,8 @@ __all__ = [
     "OneModelDialect",
     "TextReader",
     "finish_reason_of",
-    "optional_values",
     "make_request_parameters",
+    "optional_values",
 ]
 
 #: Parameters that need an input of the model, or are refused; each dialect handles the others itself.

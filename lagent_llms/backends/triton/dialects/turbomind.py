@@ -12,7 +12,6 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ....core.request import Request
-from ....templates.history import Held
 from ....errors import (
     ContextLengthExceeded,
     InvalidArgument,
@@ -23,6 +22,7 @@ from ....errors import (
 )
 from ....protocols.special_tokens import looks_special
 from ....schema import Piece, Usage
+from ....templates.history import Held
 from ..conversation import READ_RESPONSE, Command, Conversation, Infer, InferRequest, OpenStream, Steps
 from ..dialect import Model, unsupported
 from ..inputs import RequestInputs
