@@ -53,8 +53,7 @@ class AsyncGRPCTransport:
         """Run unary commands; return their result."""
         channel = await self._channels.get()
         exchange = GRPCExchange(Lookup(steps), channel.state, timeout)
-        with contextlib.suppress(StopAsyncIteration):
-            await AsyncGRPCSource(channel, exchange).__anext__()
+        await anext(AsyncGRPCSource(channel, exchange), None)
         return exchange.result
 
     async def aclose(self) -> None:
@@ -70,11 +69,7 @@ class _Channel(GRPCChannel):
 
     def __init__(self, settings: GRPCSettings) -> None:
         super().__init__(settings, grpc.aio)
-        self.cancels = AsyncPendingCancels(self._send_cancel_request)
-
-    def call(self, method: str, message: Any, timeout: float | None) -> Any:
-        """Start a call with one response; return what awaits it."""
-        return getattr(self._stub, method)(message, timeout=timeout, metadata=self._metadata)
+        self.cancels = AsyncPendingCancels()
 
     async def close(self) -> None:
         """Close the channel once no cancel request is pending."""
@@ -82,10 +77,9 @@ class _Channel(GRPCChannel):
         self.state.closed = True
         await self._channel.close()
 
-    async def _send_cancel_request(self, request: InferRequest) -> None:
-        with contextlib.suppress(
-            grpc.RpcError, grpc.aio.UsageError
-        ):  # the server is gone; the channel is closed
+    async def send_cancel_request(self, request: InferRequest) -> None:
+        """Send the request of a `SendCancel`; return when it is completed or has failed."""
+        with contextlib.suppress(grpc.RpcError, grpc.aio.UsageError):  # server gone; channel closed
             async for _ in self.stream(infer_message(request), CANCEL_TIMEOUT):
                 pass
 
@@ -125,7 +119,7 @@ class AsyncGRPCSource:
             return
         self._released = True
         if (cancel := self._exchange.release()) is not None:
-            self._channel.cancels.start(cancel)
+            self._channel.cancels.start(cancel, self._channel.send_cancel_request)
         self._drop_calls()
 
     async def _execute(self, command: DriverCommand) -> object:
@@ -156,17 +150,16 @@ class AsyncGRPCSource:
     def _open(self, command: OpenStream) -> None:
         self._drop_calls()
         self._cancellations = _cancellations()
-        self._stream = self._channel.stream(infer_message(command.request, streamed=True))
-        self._messages = self._stream.__aiter__()
-        loop, stream, exchange = asyncio.get_running_loop(), self._stream, self._exchange
+        stream = self._stream = self._channel.stream(infer_message(command.request, streamed=True))
+        self._messages = stream.__aiter__()
+        loop = asyncio.get_running_loop()
 
-        def expire() -> None:
-            exchange.expired = True
+        def on_expired() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
                 loop.call_soon_threadsafe(stream.cancel)
 
         # Not a timer of the loop: with one set, each of the loop's waits costs more.
-        self._timer = ThreadDeadlineTimer(exchange.deadline, expire)
+        self._timer = ThreadDeadlineTimer(self._exchange.deadline, on_expired)
 
     async def _read(self) -> object:
         try:
@@ -174,15 +167,19 @@ class AsyncGRPCSource:
         except StopAsyncIteration:
             return None
         except (grpc.RpcError, grpc.aio.UsageError) as error:
-            return call_failure(error)
+            return call_failure(error, expired=self._expired)
         except asyncio.CancelledError as error:
             if self._task_cancelled(self._cancellations):
                 raise
-            return call_failure(error)
+            return call_failure(error, expired=self._expired)
+
+    @property
+    def _expired(self) -> bool:
+        return self._timer is not None and self._timer.expired
 
     def _task_cancelled(self, before: int) -> bool:
         """Return whether a CancelledError is the task's own; a cancelled call raises the same error."""
-        call_cancelled = self._exchange.expired or self._exchange.closed or self._channel.state.closed
+        call_cancelled = self._expired or self._exchange.closed or self._channel.state.closed
         return _cancellations() > before or not call_cancelled
 
     def _drop_calls(self) -> None:

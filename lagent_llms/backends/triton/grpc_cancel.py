@@ -15,23 +15,23 @@ __all__ = ["AsyncPendingCancels", "PendingCancels"]
 
 
 class PendingCancels:
-    """The cancel requests of one channel, each sent by a thread.
+    """The cancel requests of one channel, each sent by a thread."""
 
-    Args:
-        send: Sends a request and returns when it is completed; raises nothing.
-    """
-
-    def __init__(self, send: Callable[[InferRequest], None]) -> None:
-        self._send = send
+    def __init__(self) -> None:
         self._pending: dict[int | None, threading.Event] = {}
 
-    def start(self, cancel: SendCancel) -> None:
-        """Execute a `SendCancel`."""
+    def start(self, cancel: SendCancel, send: Callable[[InferRequest], None]) -> None:
+        """Execute a `SendCancel`.
+
+        Args:
+            cancel: The command.
+            send: Sends a request and returns when it is completed; raises nothing.
+        """
         done = self._pending[cancel.session] = threading.Event()
 
         def run() -> None:
             try:
-                self._send(cancel.request)
+                send(cancel.request)
             finally:
                 done.set()
                 if self._pending.get(cancel.session) is done:
@@ -55,18 +55,13 @@ class PendingCancels:
 
 
 class AsyncPendingCancels:
-    """The cancel requests of one event loop's channel, each sent by a task.
+    """The cancel requests of one event loop's channel, each sent by a task."""
 
-    Args:
-        send: Sends a request and returns when it is completed; raises nothing.
-    """
-
-    def __init__(self, send: Callable[[InferRequest], Awaitable[None]]) -> None:
-        self._send = send
+    def __init__(self) -> None:
         self._pending: dict[int | None, asyncio.Task[None]] = {}
 
-    def start(self, cancel: SendCancel) -> None:
-        """Execute a `SendCancel`."""
+    def start(self, cancel: SendCancel, send: Callable[[InferRequest], Awaitable[None]]) -> None:
+        """Execute a `SendCancel`; see `PendingCancels.start`."""
 
         def forget(done: asyncio.Task[None]) -> None:
             if self._pending.get(cancel.session) is done:
@@ -74,7 +69,7 @@ class AsyncPendingCancels:
 
         async def run() -> None:
             with contextlib.suppress(asyncio.CancelledError):  # the loop or the channel ends
-                await self._send(cancel.request)
+                await send(cancel.request)
 
         with contextlib.suppress(RuntimeError):  # called by a finalizer while no loop runs
             loop = asyncio.get_running_loop()

@@ -127,6 +127,11 @@ class GRPCChannel:
         self._stub = GRPCInferenceServiceStub(_SingleRequestChannel(self._channel))
         self._metadata = settings.metadata()
 
+    def call(self, method: str, message: Any, timeout: float | None) -> Any:
+        """Start a call with one response; return a future, in asyncio an awaitable. Both have `cancel()`."""
+        start = getattr(self._stub, method)
+        return getattr(start, "future", start)(message, timeout=timeout, metadata=self._metadata)
+
     def stream(self, message: Any, timeout: float | None = None) -> Any:
         """Start a ModelStreamInfer call, with a limit in seconds or none; return its responses."""
         return self._stub.ModelStreamInfer(message, timeout=timeout, metadata=self._metadata)

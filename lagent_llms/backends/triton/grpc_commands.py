@@ -51,10 +51,12 @@ class CallFailure:
     Attributes:
         code: The status's name, for example 'UNAVAILABLE'; None if the call was ended on this side.
         details: The message that came with it.
+        expired: Whether the driver has cancelled it because the exchange's deadline was over.
     """
 
     code: str | None
     details: str
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,6 @@ class SendCancel:
 
 
 READ_MESSAGE = ReadMessage()
-#: The outcome of `OpenStream` is None or a `CallFailure`. From then on the driver watches the exchange's
-#: deadline: when it is over, the driver sets `expired` and cancels the stream.
+#: The outcome of `OpenStream` is None or a `CallFailure`. While the stream is open, the driver watches the
+#: exchange's deadline and cancels the stream when it is over.
 DriverCommand = UnaryCall | OpenStream | ReadMessage | WaitForCancel | Sleep | Piece

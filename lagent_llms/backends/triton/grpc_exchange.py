@@ -88,7 +88,6 @@ class GRPCExchange(Generic[T]):
 
     Attributes:
         deadline: The limit for what is being waited for.
-        expired: Set by the driver when the deadline has cancelled the stream.
         closed: Set by the driver when the caller has closed the exchange.
         result: What the conversation returned, once `resume` has raised StopIteration.
     """
@@ -103,7 +102,7 @@ class GRPCExchange(Generic[T]):
         retry: RetryPolicy | None = None,
     ) -> None:
         self.deadline = Deadline(timeout)
-        self.expired = self.closed = False
+        self.closed = False
         self._conversation: _Conversation[T] | None = conversation
         self._channel, self._timeout = channel, timeout
         self._begun = False  # a piece has reached the caller
@@ -187,7 +186,7 @@ class GRPCExchange(Generic[T]):
             yield WaitForCancel(session, self.deadline.remaining())
             if self.deadline.remaining() == 0:
                 return self.deadline.exceeded()
-        self.expired, self._last = False, None
+        self._last = None
         failure = yield command
         return None if failure is None else (yield from self._error(failure, begun=False))
 
@@ -222,7 +221,7 @@ class GRPCExchange(Generic[T]):
 
     def _error(self, failure: CallFailure, *, begun: bool) -> Commands[LLMError]:
         """Return the error for `failure`; an ambiguous status needs a liveness check."""
-        if self.expired:
+        if failure.expired:
             return self.deadline.exceeded()
         if self.closed:
             return closed_error()

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2
 
+from ...errors import InvalidArgument
 from .conversation import GetModelConfig, Infer, InferRequest, UnaryCommand
 from .grpc_commands import CallFailure, ServerLive
 from .grpc_response import GRPCResponse
@@ -28,13 +29,22 @@ def unary_method(command: UnaryCommand | ServerLive) -> tuple[str, Any, Callable
 
 
 def infer_message(request: InferRequest, *, streamed: bool = False) -> Any:
-    """Return the ModelInferRequest of a request; a streamed one asks the server to mark the last response."""
+    """Return the ModelInferRequest of a request; a streamed one asks the server to mark the last response.
+
+    Raises:
+        InvalidArgument: A request parameter is too large.
+    """
     message = service_pb2.ModelInferRequest(model_name=request.model, id=request.id)
     for tensor in request.inputs:
         message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         message.raw_input_contents.append(tensor.raw())
     for name, value in request.request_parameters.items():
-        _set_parameter(message.parameters[name], name, value)
+        try:
+            _set_parameter(message.parameters[name], name, value)
+        except ValueError as error:
+            raise InvalidArgument(
+                f"parameters: {name}={value!r} is not a valid value: {error}", argument="parameters"
+            ) from error
     if streamed:
         message.parameters["triton_enable_empty_final_response"].bool_param = True
     return message
@@ -54,11 +64,11 @@ def _set_parameter(parameter: Any, name: str, value: bool | int | float | str) -
         parameter.string_param = value
 
 
-def call_failure(error: Any) -> CallFailure:
-    """Return the failure that an error raised by a call of `grpc` or `grpc.aio` stands for."""
+def call_failure(error: Any, *, expired: bool = False) -> CallFailure:
+    """Return the failure for an error that a call of `grpc` or `grpc.aio` has raised."""
     if isinstance(error, grpc.RpcError):
-        return CallFailure(error.code().name, error.details() or "")
-    return CallFailure(None, str(error) or "the call was cancelled")
+        return CallFailure(error.code().name, error.details() or "", expired)
+    return CallFailure(None, str(error) or "the call was cancelled", expired)
 
 
 def _is_live(message: Any) -> bool:

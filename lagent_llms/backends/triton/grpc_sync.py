@@ -77,11 +77,7 @@ class _Channel(GRPCChannel):
     def __init__(self, settings: GRPCSettings) -> None:
         # The thread that reads a stream also does its I/O: half the CPU time of gRPC's default.
         super().__init__(settings, grpc, **{grpc.experimental.ChannelOptions.SingleThreadedUnaryStream: 1})
-        self.cancels = PendingCancels(self._send_cancel_request)
-
-    def call(self, method: str, message: Any, timeout: float | None) -> Any:
-        """Start a call with one response; return its future."""
-        return getattr(self._stub, method).future(message, timeout=timeout, metadata=self._metadata)
+        self.cancels = PendingCancels()
 
     def close(self) -> None:
         """Close the channel once no cancel request is pending."""
@@ -89,8 +85,9 @@ class _Channel(GRPCChannel):
         self.state.closed = True
         self._channel.close()
 
-    def _send_cancel_request(self, request: InferRequest) -> None:
-        with contextlib.suppress(grpc.RpcError, ValueError):  # the server is gone; the channel is closed
+    def send_cancel_request(self, request: InferRequest) -> None:
+        """Send the request of a `SendCancel`; return when it is completed or has failed."""
+        with contextlib.suppress(grpc.RpcError, ValueError):  # server gone; channel closed
             for _ in self.stream(infer_message(request), CANCEL_TIMEOUT):
                 pass
 
@@ -167,11 +164,12 @@ class GRPCSource:
 
     def _open(self, command: OpenStream) -> CallFailure | None:
         self._drop_stream()
+        message = infer_message(command.request, streamed=True)
         try:
-            self._stream = self._channel.stream(infer_message(command.request, streamed=True))
+            self._stream = self._channel.stream(message)
         except ValueError as error:
             return call_failure(error)
-        self._timer = ThreadDeadlineTimer(self._exchange.deadline, self._expire)
+        self._timer = ThreadDeadlineTimer(self._exchange.deadline, self._stream.cancel)
         if self._closed.is_set():
             self._stream.cancel()
         return None
@@ -180,16 +178,11 @@ class GRPCSource:
         try:
             return next(self._stream, None)
         except grpc.RpcError as error:
-            return call_failure(error)
+            return call_failure(error, expired=self._timer is not None and self._timer.expired)
 
     def _sleep(self, seconds: float) -> None:
         self._drop_stream()
         self._closed.wait(seconds)
-
-    def _expire(self) -> None:
-        self._exchange.expired = True
-        if (stream := self._stream) is not None:
-            stream.cancel()
 
     def _drop_stream(self) -> None:
         if self._timer is not None:
@@ -200,5 +193,5 @@ class GRPCSource:
 
     def _release(self) -> None:
         if (cancel := self._exchange.release()) is not None:
-            self._channel.cancels.start(cancel)
+            self._channel.cancels.start(cancel, self._channel.send_cancel_request)
         self._drop_stream()

@@ -3,9 +3,9 @@
 import pytest
 
 from lagent_llms import ServerError
-from lagent_llms.backends.triton.conversation import GetModelConfig, Infer, ListModels
-from lagent_llms.backends.triton.discovery import Finder, ModelSelector
-from tests.unit.backends.triton.models import CONFIG
+from lagent_llms.backends.triton.conversation import GetModelConfig, Infer, ListModels, OpenStream
+from lagent_llms.backends.triton.discovery import Finder, LazyConversation, ModelSelector
+from tests.unit.backends.triton.models import CONFIG, request
 
 
 def finder(name="llm", **wanted):
@@ -61,3 +61,15 @@ def test_of_several_versions_one_that_is_ready_will_do():
     next(other)
     with pytest.raises(ServerError, match="not loaded"):
         other.send([{"name": "llm"}])
+
+
+def test_a_conversation_resolves_its_model_at_the_first_step_and_keeps_it_for_retries():
+    lazy = LazyConversation(finder(), request())
+    assert (lazy.server_session, lazy.cancel_request()) == (None, None)
+    steps = lazy.steps()
+    assert next(steps) == ListModels()
+    assert steps.send([{"name": "llm", "state": "READY"}]) == GetModelConfig("llm")
+    opened = steps.send(CONFIG)
+    assert isinstance(opened, OpenStream)
+    assert next(lazy.steps()) is not opened
+    assert next(lazy.steps()) == opened

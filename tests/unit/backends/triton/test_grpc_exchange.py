@@ -325,9 +325,8 @@ def test_an_expired_stream_is_a_timeout_of_its_phase(now):
     _, exchange = opened(timeout=timeout)
     assert exchange.deadline.remaining() == 5
     now[0] += 5
-    exchange.expired = True
     with pytest.raises(TimeoutExceeded) as caught:
-        exchange.resume(CallFailure("CANCELLED", ""))
+        exchange.resume(CallFailure("CANCELLED", "", expired=True))
     assert caught.value.phase == "first_token"
     _, exchange = opened(timeout=timeout)
     assert exchange.resume(response("hi")) == Piece("a")
@@ -336,9 +335,8 @@ def test_an_expired_stream_is_a_timeout_of_its_phase(now):
     exchange.resume(None)
     assert exchange.deadline.remaining() == 2
     now[0] += 2
-    exchange.expired = True
     with pytest.raises(TimeoutExceeded) as caught:
-        exchange.resume(CallFailure("CANCELLED", ""))
+        exchange.resume(CallFailure(None, "", expired=True))
     assert caught.value.phase == "idle"
 
 

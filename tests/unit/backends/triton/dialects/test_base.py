@@ -4,22 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from lagent_llms import ConfigError, UnsupportedParameter
-from lagent_llms.backends.triton import Model, find_dialect
+from lagent_llms import UnsupportedParameter
+from lagent_llms.backends.triton import find_dialect
 from lagent_llms.backends.triton.http_messages import JSONResponse
-from lagent_llms.backends.triton.model_config import TritonModelConfig
 from lagent_llms.backends.triton.text_delta import OutputStyle
 from lagent_llms.testing import ScriptedLLM
-from tests.unit.backends.triton.models import CONFIG, SMALL, bare, request
-
-
-def test_what_a_dialect_needs():
-    model = Model(TritonModelConfig.from_json(CONFIG), decoupled=True)
-    assert find_dialect(model).name == "trtllm"
-    with pytest.raises(ConfigError, match="vllm would need input sampling_parameters"):
-        find_dialect(model, "vllm")
-    with pytest.raises(UnsupportedParameter, match="seed=1"):
-        find_dialect(model).conversation(request(seed=1), model)
+from tests.unit.backends.triton.models import SMALL, bare, request
 
 
 @pytest.mark.parametrize("dialect", SMALL)
