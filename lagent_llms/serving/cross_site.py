@@ -33,7 +33,9 @@ def cross_site_refusal(
         return None
     if not _may_call(headers, origins):
         origin = headers.get(b"origin", b"null").decode("latin-1")
-        message = f"the page's origin {origin!r} may not call this server; --origin (Limits.origins) allows it"
+        message = (
+            f"the page's origin {origin!r} may not call this server; --origin (Limits.origins) allows it"
+        )
         return 403, message, "cross_site"
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
     if has_body and not headers.get(b"content-type"):
