@@ -6,6 +6,7 @@ import pytest
 
 from lagent_llms import TemplateError
 from lagent_llms.templates import History, available_templates, load_template
+from lagent_llms.templates.jinja import JinjaTemplate
 from lagent_llms.testing import ScriptedLLM
 
 CONTENTS = ["Hi", " two\nlines ", "", "<think>why</think>so", "你好", "[INST] x [/INST]", "<|im_end|>", "\n"]
@@ -93,6 +94,17 @@ def test_a_guard_checks_what_it_has_not_seen():
         template.turn(history, [attack])
     with pytest.raises(TemplateError, match=r"messages\[0\] .*<\|im_end\|>"):
         template.turn(History((attack,)), [message(random.Random(1), "assistant")])
+
+
+def test_a_jinja_template_renders_the_whole_dialog():
+    source = "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    template = JinjaTemplate(source, tokens={"bos_token": "<s>"})
+    one, two = {"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}
+    prompt, history = template.turn(History(), [one])
+    assert (prompt, history.text) == ("<s>[user]1", "<s>[user]1")
+    assert template.turn(history, [two, one]).prompt == template.render([one, two, one])
+    prompt, history = template.turn(History(None, "<s>a bare prompt and its answer"), [one])
+    assert (prompt, history.messages) == ("<s>a bare prompt and its answer[user]1", None)
 
 
 def test_a_session_renders_only_what_is_new(monkeypatch):

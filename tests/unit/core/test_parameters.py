@@ -1,0 +1,141 @@
+"""A call's values over a backend's defaults: checks, unsupported names, aliases."""
+
+import pytest
+
+from lagent_llms.core.parameters import ParameterSet, unsupported_names
+from lagent_llms.errors import InvalidArgument, UnknownParameter, UnsupportedParameter
+from lagent_llms.params import CallOptions, GenerationParams
+
+
+def merge(unsupported=(), **given):
+    return ParameterSet("SomeLLM", unsupported_names(unsupported)).merge(
+        GenerationParams(), CallOptions(), given
+    )
+
+
+def test_per_call_values_make_new_tables():
+    params, options = GenerationParams(), CallOptions()
+    changed, asked = ParameterSet("SomeLLM").merge(
+        params, options, {"temperature": 0, "timeout": 3, "top_k": None}
+    )
+    assert (changed.temperature, changed.top_k, asked.timeout.idle) == (0, None, 3)
+    assert (params.temperature, params.top_k, options.timeout.idle) == (0.8, 40, 30)
+
+
+def test_none_is_the_default_where_it_is_no_value():
+    params, _ = ParameterSet("SomeLLM").merge(
+        GenerationParams(temperature=0.3), CallOptions(), {"temperature": None}
+    )
+    assert params.temperature == 0.3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"temperature": "hot"}, r"temperature='hot': allowed is a number of 0 or more"),
+        ({"temperature": -0.1}, "temperature=-0.1"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": True}, "temperature=True"),
+        ({"top_p": 2}, "top_p=2: allowed is a number above 0 and at most 1"),
+        ({"top_p": 0}, "top_p=0"),
+        ({"top_k": 0}, "top_k=0: allowed is None or an integer of 1 or more"),
+        ({"top_k": 1.5}, "top_k=1.5"),
+        ({"max_new_tokens": -1}, "max_new_tokens=-1: allowed is an integer of 1 or more"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"max_new_tokens": "8"}, "max_new_tokens='8'"),
+        ({"repetition_penalty": 0}, "repetition_penalty=0"),
+        ({"min_p": 1.5}, "min_p=1.5: allowed is None or a number from 0 to 1"),
+        ({"seed": -1}, "seed=-1"),
+        ({"stop_words": [""]}, "stop_words"),
+        ({"stop_words": ["a", 3]}, "stop_words"),
+        ({"stop_words": 3}, "stop_words=3"),
+        ({"ignore_eos": 1}, "ignore_eos=1: allowed is True or False"),
+        ({"logprobs": 21}, "logprobs=21"),
+        ({"session_id": "a"}, "session_id='a'"),
+        ({"temperature": 10**400}, "temperature=1000"),
+        ({"session_id": 2**63}, f"session_id={2**63}: allowed is an integer of 0 or more (at most"),
+        ({"timeout": 0}, "timeout=0: allowed is a number of seconds above 0"),
+        ({"timeout": "soon"}, "timeout='soon'"),
+        ({"on_error": "ignore"}, "on_error='ignore': allowed is 'raise' or 'status'"),
+        ({"sequence_start": None, "sequence_end": "no"}, "sequence_end='no'"),
+    ],
+)
+def test_bad_values_name_the_argument_and_what_is_allowed(given, message):
+    with pytest.raises(InvalidArgument) as caught:
+        merge(**given)
+    assert message in str(caught.value)
+    assert caught.value.argument in given
+
+
+@pytest.mark.parametrize("given", [{"priority": 2**63}, {"parameters": {"depth": -(2**63)}}])
+def test_integers_of_a_protocol_have_64_bits(given):
+    (name,) = given
+    with pytest.raises(InvalidArgument, match=rf"{name}=.*2\*\*63 - 1"):
+        CallOptions(**given)
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(UnknownParameter, match="unknown parameter 'temprature', did you mean 'temperature'"):
+        merge(temprature=1)
+
+
+def test_unsupported_names_are_refused_unless_they_ask_for_nothing():
+    with pytest.raises(UnsupportedParameter, match="SomeLLM cannot honour min_p=0.1") as caught:
+        merge(["min_p"], min_p=0.1)
+    assert (caught.value.parameter, caught.value.backend) == ("min_p", "SomeLLM")
+    merge(["min_p"], min_p=None)
+    merge(["min_p"], min_p=0)
+    merge(["repetition_penalty"], repetition_penalty=1.0)
+
+
+def test_stop_words_take_a_string_and_drop_doubles():
+    assert merge(stop_words="a")[0].stop_words == ("a",)
+    assert merge(stop_words=["a", "b", "a"])[0].stop_words == ("a", "b")
+    assert merge(stop_words=[])[0].stop_words == ()
+
+
+def test_lagents_floats_are_integers():
+    assert merge(top_k=40.0)[0].top_k == 40
+
+
+MERGED = {"ids": ["a", "b"], "weights": [0.5, 0.5]}
+
+
+def test_adapter_id_is_another_word_for_adapter_name():
+    assert merge(adapter_id="french")[1].adapter_name == "french"
+    assert merge(adapter_id="french", adapter_name="french")[1].adapter_name == "french"
+    with pytest.raises(InvalidArgument, match="only one can be given"):
+        merge(adapter_id="french", adapter_name="pirate")
+    with pytest.raises(InvalidArgument, match="adapter_name=5"):
+        merge(adapter_id=5)
+
+
+def test_an_adapter_takes_the_place_of_merged_ones_and_the_reverse():
+    known = ParameterSet("LLM")
+    _, merged = known.merge(GenerationParams(), CallOptions(), {"merged_adapters": MERGED})
+    _, one = known.merge(GenerationParams(), merged, {"adapter_id": "french"})
+    assert (one.adapter_name, one.merged_adapters) == ("french", None)
+    _, again = known.merge(GenerationParams(), one, {"merged_adapters": MERGED})
+    assert (again.adapter_name, again.merged_adapters) == (None, MERGED)
+    _, base = known.merge(GenerationParams(), one, {"adapter_id": None})
+    assert (base.adapter_name, base.merged_adapters) == (None, None)
+    with pytest.raises(InvalidArgument, match="only one of them"):
+        known.merge(GenerationParams(), CallOptions(), {"adapter_id": "french", "merged_adapters": MERGED})
+    with pytest.raises(InvalidArgument, match="merged_adapters='french'"):
+        known.merge(GenerationParams(), CallOptions(), {"merged_adapters": "french"})
+
+
+def test_an_opt_in_parameter_is_supported_only_where_a_backend_names_it():
+    for given in ({"priority": 1}, {"parameters": {"a": 1}}, {"adapter_source": "hub"}):
+        with pytest.raises(UnsupportedParameter, match=next(iter(given))):
+            merge(**given)
+        _, options = ParameterSet("SomeLLM", unsupported_names((), given)).merge(
+            GenerationParams(), CallOptions(), given
+        )
+        assert [getattr(options, name) for name in given] == list(given.values())
+    with pytest.raises(InvalidArgument, match="priority=-1"):
+        ParameterSet("SomeLLM", unsupported_names((), ["priority"])).merge(
+            GenerationParams(), CallOptions(), {"priority": -1}
+        )
+    with pytest.raises(InvalidArgument, match="parameters="):
+        CallOptions(parameters={"a": [1]})
