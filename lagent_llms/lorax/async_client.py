@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import calls
-from .client_core import ClientCore, StreamState, copy_signature
+from .client_core import ClientCore
+from .client_methods import StreamState, copy_signature
 from .response_types import ResponseHeaders, StreamResponse
 
 if TYPE_CHECKING:

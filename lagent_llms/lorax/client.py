@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from . import calls
 from .async_client import AsyncClient
-from .client_core import ClientCore, StreamState, copy_signature
+from .client_core import ClientCore
+from .client_methods import StreamState, copy_signature
 from .request_types import MergedAdapters
 from .response_types import ResponseHeaders, StreamResponse
 

@@ -1,30 +1,23 @@
-"""Shared by `Client` and `AsyncClient`: constructor, state of a stream, and signatures of the methods."""
+"""`ClientCore`: the constructor that `Client` and `AsyncClient` share."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import InvalidArgument, LLMError
+from ..errors import InvalidArgument
 from ..http.endpoints import Endpoints, check_url, public_url
-from ..http.exchange import Call
-from ..http.messages import ResponseHead
 from ..http.retry import RetryPolicy
 from ..http.session_argument import check_session
 from ..params import Timeout
 from .error_types import ValidationError
 from .protocol import Secrets
-from .response_types import ResponseHeaders, StreamResponse
 
 if TYPE_CHECKING:
     import aiohttp
     import requests
 
-__all__ = ["ClientCore", "StreamState", "copy_signature"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["ClientCore"]
 
 #: Longest connect timeout, in seconds, unless a `Timeout` object sets it.
 _CONNECT_TIMEOUT = 5.0
@@ -104,54 +97,6 @@ class ClientCore:
     def secrets(self, *more: str | None) -> Secrets:
         """Values to redact from errors: secret headers, cookies, and `more`."""
         return Secrets.of(*self._secrets, *more)
-
-
-class StreamState:
-    """Headers and text that a stream has received. Holds no reference to the stream, which can be collected.
-
-    Attributes:
-        headers: Counts and names from the response's headers; None before the first item.
-    """
-
-    __slots__ = ("_parts", "headers")
-
-    def __init__(self) -> None:
-        self.headers: ResponseHeaders | None = None
-        self._parts: list[str] = []
-
-    def capture_headers(self, call: Call[StreamResponse]) -> Call[StreamResponse]:
-        """Return `call` with a decoder that also stores the response's headers here."""
-
-        def decoder(head: ResponseHead) -> Any:
-            self.headers = ResponseHeaders.of(head)
-            return call.decoder(head)
-
-        return replace(call, decoder=decoder)
-
-    def add(self, response: StreamResponse) -> None:
-        """Add the text of the next token, unless the token is special."""
-        if not response.token.special:
-            self._parts.append(response.token.text)
-
-    def add_partial_text(self, error: BaseException) -> None:
-        """Set `error.partial` to the text received so far, if it is an `LLMError` without one."""
-        if isinstance(error, LLMError) and not error.partial:
-            error.partial = "".join(self._parts)
-
-
-def copy_signature(method: F, build: Callable[..., Any], returns: str) -> F:
-    """Give `method` the name, docstring and signature of `build`.
-
-    The first parameter becomes ``self``, the return annotation becomes `returns`.
-    """
-    signature = inspect.signature(build)
-    first, *others = signature.parameters.values()
-    method.__name__, method.__doc__ = build.__name__, build.__doc__
-    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[first.replace(name="self", annotation=inspect.Parameter.empty), *others],
-        return_annotation=returns,
-    )
-    return method
 
 
 def _to_timeout(timeout: Any) -> Timeout:
