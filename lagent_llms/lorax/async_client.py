@@ -104,7 +104,7 @@ class AsyncClient(ClientCore):
             async for response in client.generate_stream("Why is the sky blue?"):
                 print(response.token.text, end="")
 
-    The arguments: see `ClientCore`.
+    The arguments are those of `ClientCore`.
     """
 
     session_type = "aiohttp.ClientSession"

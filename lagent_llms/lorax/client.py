@@ -97,7 +97,7 @@ class Client(ClientCore):
             for response in client.generate_stream("Why is the sky blue?"):
                 print(response.token.text, end="")
 
-    The arguments: see `ClientCore`.
+    The arguments are those of `ClientCore`.
     """
 
     generate = _unary_method(calls.generate, "Response")
