@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from .config import ModelConfig
 from .model import KVCache, ModelWeights, compute_logits, forward, read_kv_cache, write_kv_cache
-from .sampling import Logprobs, compute_logprobs, sample
+from .sampling import Logprobs, compute_logprobs, sample_tokens
 
 __all__ = ["BatchInputs", "decode", "prefill"]
 
@@ -65,7 +65,7 @@ def prefill(
     cache = write_kv_cache(cache, block, slots, starts, history_len)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]
     logits = compute_logits(weights, last)
-    tokens = sample(logits, inputs.sampling, num_generated)
+    tokens = sample_tokens(logits, inputs.sampling, num_generated)
     return cache, tokens, compute_logprobs(logits, tokens) if with_logprobs else None
 
 
@@ -117,7 +117,7 @@ def decode(
         hidden, block = forward(config, weights, tokens[:, None], starts, block, history_len, index)
         logits = compute_logits(weights, hidden[:, 0])
         sampling = inputs.sampling and inputs.sampling._replace(seen=seen)
-        tokens = sample(logits, sampling, num_generated + index).astype(jnp.int32)
+        tokens = sample_tokens(logits, sampling, num_generated + index).astype(jnp.int32)
         done |= (jnp.any(tokens[:, None] == end_tokens, axis=1) & (stops > 0)) | (index + 1 >= limits)
         if seen is not None:
             seen = seen.at[jnp.arange(rows), tokens].set(True)

@@ -29,7 +29,7 @@ __all__ = [
     "SamplingTensors",
     "apply_repetition_penalty",
     "compute_logprobs",
-    "sample",
+    "sample_tokens",
 ]
 
 #: Number of most probable tokens to try before using the full vocabulary.
@@ -119,7 +119,7 @@ def compute_logprobs(logits: Array, tokens: Array) -> Logprobs:
     return Logprobs(jnp.take_along_axis(logprobs, tokens[:, None], axis=1)[:, 0], top, top_ids)
 
 
-def sample(logits: Array, settings: SamplingTensors | None, num_generated: Array) -> Array:
+def sample_tokens(logits: Array, settings: SamplingTensors | None, num_generated: Array) -> Array:
     """Sample the next token of each row.
 
     Args:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...errors import InvalidArgument
-from ...jax_engine.sampling import SamplingTensors, sample
+from ...jax_engine.sampling import SamplingTensors, sample_tokens
 
 __all__ = ["accepted_arguments", "default_params", "generation_functions"]
 
@@ -240,7 +240,7 @@ def _from_logits(
             logits = _logits(bound, parameters, ids, mask)
             last = jnp.take_along_axis(logits, (lengths + index - 1)[:, None, None], axis=1)[:, 0]
             sampling = None if greedy else _sample_rows(settings, prng_key, rows, last.shape[-1])
-            token = sample(last.astype(jnp.float32), sampling, jnp.full(rows, index))
+            token = sample_tokens(last.astype(jnp.float32), sampling, jnp.full(rows, index))
             ids = ids.at[jnp.arange(rows), lengths + index].set(token)
             return index + 1, ids, done | jnp.any(token[:, None] == eos_ids, axis=1)
 

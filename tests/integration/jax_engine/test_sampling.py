@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from lagent_llms.jax_engine.sampling import SamplingTensors, sample
+from lagent_llms.jax_engine.sampling import SamplingTensors, sample_tokens
 
 from .conftest import prompt_of, run, start
 
@@ -54,7 +54,7 @@ def draw(scores, count=DRAWS, seed=0, temperature=1.0, top_k=None, top_p=1.0, mi
         seen=None if penalty == 1.0 else jnp.tile(SEEN, (count, 1)),
     )
     batch = jnp.tile(jnp.asarray(scores, jnp.float32), (count, 1))
-    return np.asarray(jax.jit(sample)(batch, rows, jnp.arange(count)))
+    return np.asarray(jax.jit(sample_tokens)(batch, rows, jnp.arange(count)))
 
 
 SETTINGS = [
@@ -110,7 +110,7 @@ def test_rows_with_settings_of_their_own():
         )
 
     scores = jnp.asarray(np.stack([FLAT, PEAKED, FLAT, FLAT, FLAT]), jnp.float32)
-    pick = jax.jit(sample)
+    pick = jax.jit(sample_tokens)
     for position in range(20):
         together = pick(scores, rows(0, 1, 2, 3, 4), jnp.full(5, position))
         alone = [pick(scores[index : index + 1], rows(index), jnp.full(1, position))[0] for index in range(5)]
