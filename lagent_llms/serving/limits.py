@@ -57,7 +57,7 @@ class Limits:
     in_flight: int = 0
 
     @contextmanager
-    def weigh(self, n_prompts: int) -> Iterator[None]:
+    def count_prompts(self, n_prompts: int) -> Iterator[None]:
         """Raise the running request's weight from 1 to the number of its prompts.
 
         Raises:
@@ -70,16 +70,16 @@ class Limits:
             )
         more = n_prompts - 1
         if self.in_flight + more > self.max_requests:
-            raise RateLimited(self.queue_full(), code="queue_full", retry_after=self.retry_after)
+            raise RateLimited(self.too_many(), code="queue_full", retry_after=self.retry_after)
         self.in_flight += more
         try:
             yield
         finally:
             self.in_flight -= more
 
-    def queue_full(self) -> str:
+    def too_many(self) -> str:
         """The message of a 429."""
-        return f"the queue is full: {self.in_flight} of {self.max_requests} requests are running or waiting"
+        return f"too many requests: {self.in_flight} of {self.max_requests} are running or waiting already"
 
 
 class LimitsMiddleware:
@@ -122,7 +122,7 @@ class LimitsMiddleware:
         if length.isdigit() and int(length) > limits.max_body:
             return JSONResponse(error_body(413, self._too_large(), "body_too_large"), 413)
         if scope["method"] == "POST" and limits.in_flight >= limits.max_requests:
-            body = error_body(429, limits.queue_full(), "queue_full")
+            body = error_body(429, limits.too_many(), "queue_full")
             return JSONResponse(body, 429, {"Retry-After": str(limits.retry_after)})
         return None
 

@@ -59,7 +59,7 @@ def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
                 request, stream, envelope, completion_chunks, usage=body.include_usage
             )
         limits: Limits = request.app.state.limits
-        with limits.weigh(len(prompts)):
+        with limits.count_prompts(len(prompts)):
             completions = await cancel_on_disconnect(request, _complete_all(llm, prompts, keywords))
         return JSONResponse(completion_response(envelope, completions))
 
