@@ -9,7 +9,6 @@ import grpc
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2
 
-from ...errors import InvalidArgument
 from .conversation import GetModelConfig, Infer, InferRequest, UnaryCommand
 from .grpc_commands import CallFailure, ServerLive
 from .grpc_response import GRPCResponse
@@ -29,22 +28,13 @@ def unary_method(command: UnaryCommand | ServerLive) -> tuple[str, Any, Callable
 
 
 def infer_message(request: InferRequest, *, streamed: bool = False) -> Any:
-    """Return the ModelInferRequest of a request; a streamed one asks the server to mark the last response.
-
-    Raises:
-        InvalidArgument: A request parameter is too large.
-    """
+    """Return the ModelInferRequest of a request; a streamed one asks the server to mark the last response."""
     message = service_pb2.ModelInferRequest(model_name=request.model, id=request.id)
     for tensor in request.inputs:
         message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         message.raw_input_contents.append(tensor.raw())
     for name, value in request.request_parameters.items():
-        try:
-            _set_parameter(message.parameters[name], name, value)
-        except ValueError as error:
-            raise InvalidArgument(
-                f"parameters: {name}={value!r} is not a valid value: {error}", argument="parameters"
-            ) from error
+        _set_parameter(message.parameters[name], name, value)
     if streamed:
         message.parameters["triton_enable_empty_final_response"].bool_param = True
     return message

@@ -249,8 +249,6 @@ def test_bad_input(make, peer, events):
             make(peer.grpc, "trtllm", tokenizer=tokenizer)
     with pytest.raises(ConfigError, match="no such file"):
         make(peer.grpc, "trtllm", tokenizer="/nowhere")
-    with pytest.raises(InvalidArgument, match="parameters: depth=.* is not a valid value"):
-        llm.generate("hi", parameters={"depth": 2**64})
     assert events() == []
 
 
