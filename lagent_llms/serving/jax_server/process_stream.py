@@ -1,8 +1,8 @@
 """Compatibility with EasyDeL: what `JAXServer.process` returns, a loop's iterator or a pair's two parts.
 
 EasyDeL's documents use ``for text, n in server.process(…)`` and ``text, n = server.process(…)``. Both ask the
-returned object for an iterator, so only the caller's current instruction tells them apart. Only this file reads
-bytecode, nothing else relies on that, and its unit test runs it on CPython 3.10 to 3.14. New code uses
+returned object for an iterator, so only the caller's current instruction tells them apart. Only this file
+reads bytecode, nothing else relies on that, and its unit test runs it on CPython 3.10 to 3.14. New code uses
 `ProcessStream.result` or a loop, which work without it (ADR 40).
 """
 
