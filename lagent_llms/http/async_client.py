@@ -1,25 +1,22 @@
-"""The asynchronous HTTP driver: it executes an exchange over aiohttp."""
+"""The asynchronous HTTP client: it executes an exchange over aiohttp."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 from collections import deque
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import aiohttp
-from yarl import URL
 
 from ..core.deadline import Deadline, timeout_after
 from ..core.deadline_timer import DeadlineTimer, expire
-from ..errors import InvalidArgument, LLMError, TimeoutExceeded
-from .async_session import LoopSession, Server, abort
-from .config import connect_error, connect_timeout, interrupted
+from ..errors import LLMError
+from .async_session import LoopSession, Server, abort, transport_error
+from .config import interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
-from .messages import HTTPRequest, ResponseHead
+from .messages import ResponseHead
 from .per_loop import PerLoop
 from .retry import RetryPolicy
 from .session_argument import check_session
@@ -36,8 +33,6 @@ T = TypeVar("T")
 
 #: What aiohttp raises when a request fails. RuntimeError: the session or the connection was closed meanwhile.
 _FAILURES = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, RuntimeError)
-#: Bytes above which aiohttp wants a body as a file.
-_LARGE_BODY = 1 << 20
 
 
 class AsyncHTTPTransport:
@@ -86,7 +81,7 @@ class AsyncHTTPTransport:
         return AsyncHTTPSource(self, call, timeout)
 
     async def fetch(self, call: Call[T], timeout: Timeout) -> T:
-        """The one result of an exchange."""
+        """Execute an exchange that has one result, and return that."""
         source = self.open(call, timeout)
         try:
             return await source.__anext__()
@@ -94,27 +89,12 @@ class AsyncHTTPTransport:
             source.close()
 
     async def session(self) -> LoopSession:
-        """The running loop's session; it is closed with this transport, at the latest with the loop."""
+        """Return the session of the running loop, which is closed with this transport or with the loop."""
         return await self._sessions.get()
 
-    async def send(
-        self, session: aiohttp.ClientSession, url: str, request: HTTPRequest, timeout: Timeout
-    ) -> aiohttp.ClientResponse:
-        """Send `request` to the server at `url` and wait for the head of its response."""
-        if self._given is not None and self._given.closed:
-            raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
-        server, body = self._servers[url], request.body
-        return await session.request(
-            request.method,
-            URL(server.base + request.path, encoded=True),
-            data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
-            headers={**server.headers, **request.headers},
-            timeout=_limits(timeout.connect, self._given and self._given.timeout),
-            allow_redirects=False,
-            raise_for_status=False,
-            auto_decompress=True,
-            **server.options,
-        )
+    def server(self, url: str) -> Server:
+        """Return the server at `url`, one of the endpoints."""
+        return self._servers[url]
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
@@ -125,7 +105,7 @@ class AsyncHTTPTransport:
 
 
 class AsyncHTTPSource(Generic[T]):
-    """The items of one exchange.
+    """The items of one exchange, decoded as they arrive.
 
     Attributes:
         ready: Items that have arrived and were not asked for yet.
@@ -180,7 +160,7 @@ class AsyncHTTPSource(Generic[T]):
             raise
 
     def close(self) -> None:
-        """Stop: what the server still sends is not read. May come from any thread, and from a finalizer."""
+        """End the exchange and read no more; callable from any thread and from a finalizer."""
         if self._closed:
             return
         self._closed = True
@@ -188,7 +168,7 @@ class AsyncHTTPSource(Generic[T]):
         self._exchange.close()
 
     def abort(self) -> None:
-        """Break the request off; its reader gets an error."""
+        """Break the request off; the task that reads gets an error."""
         self._aborted = True
         if self._response is not None:
             abort(self._response)
@@ -205,15 +185,14 @@ class AsyncHTTPSource(Generic[T]):
         session = self._session = await self._transport.session()
         if self._closed:  # by a thread, before there was anything to leave
             raise interrupted(command.url)
+        server = self._transport.server(command.url)
         session.running.add(self)
         self._timer = DeadlineTimer(self._deadline, self.abort, session.loop)
         async with timeout_after(None) as self._sending:
             try:
                 if session.ending[command.url]:
                     await session.settle(command.url)
-                response = await self._transport.send(
-                    session.session, command.url, command.request, self._timeout
-                )
+                response = await server.send(session.session, command.request, self._timeout.connect)
             finally:
                 self._sending = None
         if self._aborted:
@@ -230,30 +209,19 @@ class AsyncHTTPSource(Generic[T]):
         await asyncio.sleep(seconds)
 
     def _failure(self, error: Exception) -> LLMError:
-        """Our error for one of aiohttp's."""
+        """Return our error for one of aiohttp's."""
         failure: LLMError
         if self._timer is not None and self._timer.expired:
             failure = self._deadline.exceeded()
         elif self._aborted or self._closed:
             failure = interrupted(self._url)
-        elif isinstance(error, aiohttp.ConnectionTimeoutError):
-            failure = connect_timeout(self._url, self._timeout.connect)
-        elif isinstance(error, asyncio.TimeoutError):
-            failure = TimeoutExceeded(f"a limit of the session was reached: {error}", phase="total")
-        elif isinstance(error, aiohttp.ClientHttpProxyError):
-            refused = f"the proxy refused to connect to it (HTTP {error.status})"
-            failure = connect_error(self._url, ConnectionError(refused))
-        elif isinstance(
-            error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)
-        ):  # of its host name
-            failure = connect_error(self._url, error)
         else:
-            failure = interrupted(self._url, error)
+            failure = transport_error(self._url, error, self._timeout.connect)
         failure.__cause__ = error
         return failure
 
     def _leave(self) -> None:
-        """Leave the connection; on its own loop."""
+        """Release the connection, on the loop it belongs to."""
         session = self._session
         if session is None:
             return
@@ -280,12 +248,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-@lru_cache(maxsize=64)
-def _limits(connect: float | None, given: aiohttp.ClientTimeout | None) -> aiohttp.ClientTimeout:
-    """The limit of connecting and those a caller has set for a session; `Deadline` holds the others."""
-    if given is None or given == aiohttp.client.DEFAULT_TIMEOUT:  # 5 minutes an answer
-        return aiohttp.ClientTimeout(connect=connect)
-    shorter = min((limit for limit in (connect, given.connect) if limit), default=None)
-    return aiohttp.ClientTimeout(given.total, shorter, given.sock_read, given.sock_connect)

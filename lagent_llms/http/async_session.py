@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
-import select
 import ssl
 import warnings
-import weakref
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,105 +19,50 @@ import aiohttp
 from yarl import URL
 
 from ..core.deadline import timeout_after
-from ..errors import InvalidArgument
-from .config import given_headers, headers_for, request_headers, tls_context
+from ..errors import InvalidArgument, LLMError, TimeoutExceeded
+from .async_connector import Connector
+from .config import (
+    connect_error,
+    connect_timeout,
+    given_headers,
+    headers_for,
+    interrupted,
+    request_headers,
+    tls_context,
+)
 from .environment import read_environment
+from .messages import HTTPRequest
 from .proxy import ascii_url, route
 
-__all__ = ["LoopSession", "Server", "abort"]
+__all__ = ["LoopSession", "Server", "abort", "transport_error"]
 
 #: Bytes of a body that wait for a slow reader; at twice as many the server is made to wait.
 _READ_BUFFER = 1 << 16
 #: Longest status line and longest header of a response, in bytes.
 _LONGEST_LINE = 1 << 16
-#: Seconds an idle connection is kept.
-_KEEP_ALIVE = 300.0
+#: Bytes above which aiohttp asks for a body as a file.
+_LARGE_BODY = 1 << 20
 #: Seconds the end of a response may come after the end of its answer before the connection is closed.
 _DRAIN_TIMEOUT = 1.0
 #: Seconds a request waits for such a connection rather than make a new one.
 _PATIENCE = 0.02
 
-_connectors: weakref.WeakSet[_Connector] = weakref.WeakSet()
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Connections of one loop in one process; after a fork or the end of the loop, nothing touches them.
-
-    aiohttp sees that a server has closed an idle connection only when the loop has run since; here the socket
-    is looked at before the connection is used again.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE)
-        self.__loop = asyncio.get_running_loop()
-        self.__inherited = False
-        self.__known: weakref.WeakSet[Any] = weakref.WeakSet()  # protocols
-        _connectors.add(self)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connections cannot be used here."""
-        return super().closed or self.__inherited or self.__loop.is_closed()
-
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """An idle connection that is still open, or a new one; the arguments are aiohttp's."""
-        while True:
-            connection = await super().connect(*args, **kwargs)
-            if connection.protocol not in self.__known:
-                self.__known.add(connection.protocol)
-                return connection
-            if _is_quiet(connection.transport):
-                return connection
-            connection.close()
-
-    def forget(self) -> None:
-        """Leave the sockets to the parent process.
-
-        A fork shares the loop's selector: to close a socket here would make the parent's loop deaf for it.
-        """
-        self.__inherited = True
-        for protocol in self.__known:
-            protocol.transport = None
-
-    def __del__(self, *args: Any) -> None:
-        if not self.closed:
-            super().__del__(*args)
-
-
-def _is_quiet(transport: asyncio.Transport | None) -> bool:
-    """Whether a connection between two requests is open and the server has sent nothing (that it closes)."""
-    socket = None if transport is None else transport.get_extra_info("socket")
-    if socket is None or socket.fileno() < 0:
-        return False
-    if not hasattr(select, "poll"):  # Windows
-        return not select.select([socket], [], [], 0)[0]
-    watch = select.poll()
-    watch.register(socket.fileno(), select.POLLIN)
-    return not watch.poll(0)
-
-
-def _after_fork_in_child() -> None:
-    for connector in _connectors:
-        connector.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How requests reach one server.
+    """The way to one server.
 
     Attributes:
         base: Scheme, host, port and path of its base URL, encoded.
         headers: Headers of every request.
         options: Further arguments of `aiohttp.ClientSession.request`: proxy and certificates.
+        given: The caller's session, None to use one of our own.
     """
 
     base: str
     headers: Mapping[str, str] = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
+    given: aiohttp.ClientSession | None
 
     @classmethod
     def at(
@@ -162,7 +107,41 @@ class Server:
             if way.tls or way.tunnel:
                 options["ssl"] = tls_context(environment.verify) or ssl.create_default_context()
         origin = f"{urlsplit(url).scheme}://{sent.pop('Host')}"
-        return cls(origin + route(url).base, sent, options)
+        return cls(origin + route(url).base, sent, options, session)
+
+    async def send(
+        self, session: aiohttp.ClientSession, request: HTTPRequest, connect: float | None
+    ) -> aiohttp.ClientResponse:
+        """Send `request` and wait for the head of its response.
+
+        Args:
+            session: The running loop's.
+            request: The request.
+            connect: Seconds a new connection may take.
+        """
+        if self.given is not None and self.given.closed:
+            raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
+        body = request.body
+        return await session.request(
+            request.method,
+            URL(self.base + request.path, encoded=True),
+            data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+            headers={**self.headers, **request.headers},
+            timeout=_limits(connect, self.given and self.given.timeout),
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=True,
+            **self.options,
+        )
+
+
+@lru_cache(maxsize=64)
+def _limits(connect: float | None, given: aiohttp.ClientTimeout | None) -> aiohttp.ClientTimeout:
+    """The limit of connecting and those that a caller has set for a session; `Deadline` holds the others."""
+    if given is None or given == aiohttp.client.DEFAULT_TIMEOUT:  # 5 minutes an answer
+        return aiohttp.ClientTimeout(connect=connect)
+    shorter = min((limit for limit in (connect, given.connect) if limit), default=None)
+    return aiohttp.ClientTimeout(given.total, shorter, given.sock_read, given.sock_connect)
 
 
 def own_loop(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:
@@ -173,10 +152,10 @@ def own_loop(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None
 
 
 class Running(Protocol):
-    """A request that is on its way."""
+    """A request in progress."""
 
     def abort(self) -> None:
-        """Break it off; its reader gets an error."""
+        """Break it off; the task that reads gets an error."""
 
 
 class LoopSession:
@@ -188,8 +167,8 @@ class LoopSession:
     Attributes:
         loop: The event loop.
         session: The session.
-        running: Requests on their way.
-        ending: For each server, responses that are over once their last bytes have come.
+        running: Requests in progress.
+        ending: For each server, responses whose answer is complete and whose last bytes have not come yet.
     """
 
     def __init__(self, given: aiohttp.ClientSession | None) -> None:
@@ -202,27 +181,23 @@ class LoopSession:
             )
         self._given = given is not None
         self.session = given or aiohttp.ClientSession(
-            connector=_Connector(),
+            connector=Connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=_READ_BUFFER,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
         )
         self.running: set[Running] = set()
-        self.ending: defaultdict[str, deque[aiohttp.ClientResponse]] = defaultdict(deque)
+        self.ending: defaultdict[str, set[aiohttp.ClientResponse]] = defaultdict(set)
 
     async def settle(self, url: str) -> None:
-        """Wait a moment if a connection to `url` has carried a whole answer and is nearly free."""
-        ending = self.ending[url]
-        while ending:
-            response = ending.popleft()
-            if not response.closed:
-                ended = asyncio.Event()
-                response.content.on_eof(ended.set)
-                with contextlib.suppress(asyncio.TimeoutError):
-                    async with timeout_after(_PATIENCE):
-                        await ended.wait()
-                return
+        """Wait briefly for one of `ending` to release its connection, rather than open another one."""
+        response = self.ending[url].pop()  # each request waits for another one
+        ended = asyncio.Event()
+        response.content.on_eof(ended.set)
+        with contextlib.suppress(asyncio.TimeoutError):
+            async with timeout_after(_PATIENCE):
+                await ended.wait()
 
     def leave(self, response: aiohttp.ClientResponse, url: str, *, whole: bool) -> None:
         """Read no more of `response`: keep its connection if the answer is `whole`, else close it."""
@@ -231,9 +206,19 @@ class LoopSession:
         if not whole:
             abort(response)
             return
-        timer = self.loop.call_later(_DRAIN_TIMEOUT, response.close)
-        response.content.on_eof(timer.cancel)
-        self.ending[url].append(response)
+        ending = self.ending[url]
+
+        def ended() -> None:
+            timer.cancel()
+            ending.discard(response)
+
+        def give_up() -> None:
+            ending.discard(response)
+            abort(response)
+
+        timer = self.loop.call_later(_DRAIN_TIMEOUT, give_up)
+        response.content.on_eof(ended)
+        ending.add(response)
 
     async def close(self) -> None:
         """Break off what is running and close the session, unless it is the caller's."""
@@ -241,7 +226,7 @@ class LoopSession:
             request.abort()
         for ending in self.ending.values():
             while ending:
-                ending.popleft().close()
+                ending.pop().close()
         if self._given:
             return
         with contextlib.suppress(asyncio.TimeoutError):  # a server that reads no more: its socket ends later
@@ -255,3 +240,23 @@ def abort(response: aiohttp.ClientResponse) -> None:
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
     response.close()
+
+
+def transport_error(url: str, error: Exception, connect: float | None) -> LLMError:
+    """Return our error for what aiohttp raised.
+
+    Args:
+        url: The server.
+        error: What was raised.
+        connect: The limit of connecting, in seconds.
+    """
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return connect_timeout(url, connect)
+    if isinstance(error, asyncio.TimeoutError):
+        return TimeoutExceeded(f"a limit of the session was reached: {error}", phase="total")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        refused = f"the proxy refused to connect to it (HTTP {error.status})"
+        return connect_error(url, ConnectionError(refused))
+    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):  # a host name
+        return connect_error(url, error)
+    return interrupted(url, error)

@@ -12,11 +12,11 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """Objects that belong to the loop they were made in.
+    """One object for each event loop.
 
     Args:
-        make: Makes one, on the loop that runs.
-        close: Closes one, on its loop.
+        make: Makes the running loop's object.
+        close: Closes an object; called on the loop it was made in.
     """
 
     def __init__(self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]) -> None:
@@ -24,7 +24,7 @@ class PerLoop(Generic[T]):
         self._keepers: dict[asyncio.AbstractEventLoop, _Keeper[T]] = {}
 
     async def get(self) -> T:
-        """That of the running loop."""
+        """Return the running loop's object."""
         loop = asyncio.get_running_loop()
         keeper = self._keepers.get(loop)
         if keeper is None:
@@ -35,7 +35,7 @@ class PerLoop(Generic[T]):
         return keeper.kept
 
     async def close(self) -> None:
-        """Close that of the running loop, if there is one."""
+        """Close the running loop's object, if there is one."""
         keeper = self._keepers.pop(asyncio.get_running_loop(), None)
         if keeper is not None:
             await keeper.close()
@@ -46,7 +46,7 @@ class PerLoop(Generic[T]):
 
 
 class _Keeper(Generic[T]):
-    """Holds an object and closes it when its loop ends: loops end the asynchronous generators they know."""
+    """Holds an object and closes it with its loop: `asyncio.run` closes every asynchronous generator."""
 
     def __init__(self, kept: T, close: Callable[[T], Awaitable[None]]) -> None:
         self.kept = kept
