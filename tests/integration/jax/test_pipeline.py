@@ -184,5 +184,5 @@ def test_the_interpreter_ends_with_a_stream_running():
         "print(next(stream).status)\n"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")
