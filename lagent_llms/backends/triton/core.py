@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -26,9 +26,8 @@ from ...errors import (
 from ...http.messages import check_headers
 from ...http.retry import RetryPolicy
 from ...params import Timeout
-from .conversation import ListModels
 from .dialects.registry import dialect_named
-from .discovery import Finder, LazyConversation, ModelSelector
+from .discovery import Finder, LazyConversation, ModelSelector, list_models
 from .tokenizer import LocalTokenizer
 
 if TYPE_CHECKING:
@@ -207,10 +206,10 @@ class TritonCore(LLMCore):
         """Return the conversation that sends `request`."""
         return LazyConversation(self.finder, request)
 
-    def ready_models(self) -> Generator[ListModels, Any, list[str]]:
+    def ready_models(self) -> Generator[Any, Any, list[str]]:
         """Return the names of the models that are ready."""
-        entries: Sequence[Mapping[str, Any]] = yield ListModels()
-        return sorted({str(entry["name"]) for entry in entries if entry.get("state") == "READY"})
+        states = yield from list_models()
+        return sorted(name for name, state in states.items() if state["state"] == "READY")
 
     def require_ids(self, ids: list[int] | None) -> list[int]:
         """Return the token ids that `Finder.tokenize` has found.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from .text_delta import OutputStyle
 
 _log = logging.getLogger("lagent_llms.triton")
 
-__all__ = ["Finder", "LazyConversation", "ModelSelector", "ResolvedModel", "find_model"]
+__all__ = ["Finder", "LazyConversation", "ModelSelector", "ResolvedModel", "find_model", "list_models"]
 
 #: Models that deployments of LMDeploy and TensorRT-LLM put beside the generating one.
 _COMPANIONS = ("preprocessing", "postprocessing")
@@ -70,14 +70,13 @@ def find_model(selector: ModelSelector) -> Steps:
     """
     name = selector.name
     try:
-        entries: Sequence[Mapping[str, Any]] = yield ListModels()
+        states = yield from list_models()
     except ServerError:  # servers may restrict access to their repository
         if name is None:
             raise
         return (yield from _resolve(selector, name, {name, *_COMPANIONS}))
     if name is None:
-        return (yield from _find_only(selector, entries))
-    states = _states(entries)
+        return (yield from _find_only(selector, states))
     if name not in states:
         # LMDeploy's old chatbot used model_name for the kind of model; the deployed model is 'turbomind'.
         if "turbomind" not in states or selector.dialect not in (None, "turbomind"):
@@ -96,20 +95,27 @@ def find_model(selector: ModelSelector) -> Steps:
     return (yield from _resolve(selector, name, set(states)))
 
 
-def _states(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Return state and reason by model; of several versions, a ready one counts."""
+def list_models() -> Generator[Command, Any, dict[str, dict[str, str]]]:
+    """Return state and reason of the repository's models by name; of several versions, a ready one counts.
+
+    Raises:
+        ServerError: The server does not list its models, or the list cannot be read.
+    """
+    entries = yield ListModels()
     states: dict[str, dict[str, str]] = {}
-    for entry in entries:
-        state = {"state": entry.get("state") or "not loaded", "reason": entry.get("reason") or ""}
-        if states.get(entry["name"], state)["state"] != "READY":
-            states[entry["name"]] = state
-        else:
-            states.setdefault(entry["name"], state)
+    try:
+        for entry in entries:
+            name = str(entry["name"])
+            if states.get(name, {}).get("state") != "READY":
+                state, reason = entry.get("state") or "not loaded", entry.get("reason") or ""
+                states[name] = {"state": str(state), "reason": str(reason)}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ServerError(f"the server sent a list of models that cannot be read: {error!r}") from error
     return states
 
 
-def _find_only(selector: ModelSelector, entries: Sequence[Mapping[str, Any]]) -> Steps:
-    names = {name for name, entry in _states(entries).items() if entry["state"] == "READY"}
+def _find_only(selector: ModelSelector, states: Mapping[str, Mapping[str, str]]) -> Steps:
+    names = {name for name, state in states.items() if state["state"] == "READY"}
     fitting: dict[str, ResolvedModel] = {}
     for name in sorted(names):
         try:

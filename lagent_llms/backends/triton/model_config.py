@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import ServerError
+
 __all__ = ["TensorSpec", "TritonModelConfig"]
 
 
@@ -67,7 +69,18 @@ class TritonModelConfig:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TritonModelConfig:
-        """Read the HTTP service's JSON, or the gRPC message as JSON with its original field names."""
+        """Read the HTTP service's JSON, or the gRPC message as JSON with its original field names.
+
+        Raises:
+            ServerError: It is not a model's config.
+        """
+        try:
+            return cls._read(data)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ServerError(f"the server sent a model config that cannot be read: {error!r}") from error
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> TritonModelConfig:
         return cls(
             name=str(data.get("name", "")),
             max_batch_size=int(data.get("max_batch_size", 0)),

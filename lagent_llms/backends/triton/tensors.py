@@ -83,4 +83,4 @@ def read_values(datatype: str, data: bytes, start: int = 0, stop: int | None = N
         raise ServerError(f"the server sent a tensor of datatype {datatype}, which cannot be read")
     size = struct.calcsize(f"<{code}")
     stop = len(data) // size if stop is None else min(stop, len(data) // size)
-    return list(struct.unpack_from(f"<{max(0, stop - start)}{code}", data, start * size))
+    return [] if stop <= start else list(struct.unpack_from(f"<{stop - start}{code}", data, start * size))

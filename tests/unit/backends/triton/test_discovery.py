@@ -4,7 +4,7 @@ import pytest
 
 from lagent_llms import ServerError
 from lagent_llms.backends.triton.conversation import GetModelConfig, Infer, ListModels, OpenStream
-from lagent_llms.backends.triton.discovery import Finder, LazyConversation, ModelSelector
+from lagent_llms.backends.triton.discovery import Finder, LazyConversation, ModelSelector, list_models
 from tests.unit.backends.triton.models import CONFIG, request
 
 
@@ -73,3 +73,11 @@ def test_a_conversation_resolves_its_model_at_the_first_step_and_keeps_it_for_re
     assert isinstance(opened, OpenStream)
     assert next(lazy.steps()) is not opened
     assert next(lazy.steps()) == opened
+
+
+@pytest.mark.parametrize("entries", [None, {"a": 1}, [1], [{}], [{"name": "a"}, None]])
+def test_what_is_no_list_of_models(entries):
+    listing = list_models()
+    assert next(listing) == ListModels()
+    with pytest.raises(ServerError, match="cannot be read"):
+        listing.send(entries)

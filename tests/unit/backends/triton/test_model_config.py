@@ -1,5 +1,8 @@
 """A model's config, as gRPC and HTTP send it."""
 
+import pytest
+
+from lagent_llms import ServerError
 from lagent_llms.backends.triton.model_config import TritonModelConfig
 from tests.unit.backends.triton.models import CONFIG
 
@@ -10,3 +13,11 @@ def test_a_config_in_either_form():
     assert str(config.inputs["pairs"]) == "pairs INT32[2, -1] optional"
     assert config.inputs["text_input"].datatype == "BYTES"
     assert config.settings == {"accumulate_tokens": "true"}
+
+
+@pytest.mark.parametrize(
+    "config", [[], None, "x", {"input": [{}]}, {"max_batch_size": "many"}, {"parameters": {"a": 1}}]
+)
+def test_what_is_no_config(config):
+    with pytest.raises(ServerError, match="cannot be read"):
+        TritonModelConfig.from_json(config)

@@ -26,3 +26,9 @@ def test_a_tensor_that_cannot_be_read():
     assert read_strings(b"\x02\x00\x00\x00\xe4\xbd") == ["\ufffd"]
     with pytest.raises(ServerError, match="BF16"):
         read_values("BF16", b"")
+
+
+def test_values_beyond_the_end_of_a_tensor():
+    assert read_values("INT32", b"\x01\0\0\0", 5) == read_values("INT32", b"", 2, 9) == []
+    with pytest.raises(ServerError, match="cut off"):
+        read_strings(b"\x02\0")
