@@ -25,7 +25,7 @@ from .proxy import Route
 if TYPE_CHECKING:
     from ..params import Timeout
 
-__all__ = ["SocketChannel", "Connections"]
+__all__ = ["Connections", "SocketChannel"]
 
 _MOST_AT_ONCE = 1 << 16
 #: Seconds a finished answer may take to release its connection before that is closed.
