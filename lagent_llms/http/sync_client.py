@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Channel(Protocol):
-    """One request and its response. See `lagent_llms.http.sync_pool.Channel`."""
+    """One request and its response. See `lagent_llms.http.sync_pool.SocketChannel`."""
 
     @property
     def ended(self) -> bool: ...

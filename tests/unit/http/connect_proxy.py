@@ -23,15 +23,20 @@ class ConnectProxy:
         self._status = status
         self._tls = tls
         self._sockets = []
+        self._threads = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start(self._accept)
+
+    def _start(self, target, *args):
+        self._threads.append(threading.Thread(target=target, args=args, daemon=True))
+        self._threads[-1].start()
 
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=[sock], daemon=True).start()
+                self._start(self._serve, sock)
 
     def _serve(self, sock):
         self._sockets.append(sock)
@@ -51,14 +56,18 @@ class ConnectProxy:
                 return
             server = socket.create_connection(("127.0.0.1", self._port))
             self._sockets.append(server)
-            threading.Thread(target=_pass_on, args=[server, sock], daemon=True).start()
+            self._start(_pass_on, server, sock)
             _pass_on(sock, server)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._listener.shutdown(socket.SHUT_RDWR)
+        for sock in [self._listener, *self._sockets]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:  # none may use a descriptor that is closed, and then another's
+            thread.join(10)
         for sock in [self._listener, *self._sockets]:
             sock.close()
 
