@@ -2,11 +2,13 @@
 
 import asyncio
 import gzip
+import inspect
 import os
 import subprocess
 import sys
 import threading
 import traceback
+import types
 import warnings
 
 import aiohttp
@@ -165,13 +167,12 @@ def test_a_session_of_another_loop_is_named(server):
 
 
 class DoubledResponse(aiohttp.ClientResponse):
-    """What aioresponses 0.7.9 makes: aiohttp 3.14 wants one argument more than it gives."""
+    """A response as aioresponses 0.7.9 makes it, with the argument that aiohttp 3.14 requires in addition."""
 
     def __init__(self, *args, **kwargs):
-        class Writer:
-            output_size = 0
-
-        super().__init__(*args, **{"stream_writer": Writer(), **kwargs})
+        if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).parameters:
+            kwargs["stream_writer"] = types.SimpleNamespace(output_size=0)
+        super().__init__(*args, **kwargs)
 
 
 @pytest.mark.parametrize("own", [True, False])
