@@ -36,9 +36,9 @@ BASIC = "Basic bWU6cEBzcw=="  # me:p@ss
 
 
 def client(url, **options):
-    """A client whose transport takes `options`."""
-    llm = AsyncLMDeployClient(url, "m", max_retries=0)
-    llm.transport = AsyncHTTPTransport(llm.endpoints, retry=llm._transport_options["retry"], **options)
+    """A client whose transport is made already: where it refuses something, this raises."""
+    llm = AsyncLMDeployClient(url, "m", max_retries=0, **options)
+    assert llm.transport
     return llm
 
 
