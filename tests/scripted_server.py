@@ -63,8 +63,8 @@ class Connection:
 
     def wait_gone(self, seconds=5):
         """Whether the client closes its end within some seconds."""
-        self.sock.settimeout(seconds)
         try:
+            self.sock.settimeout(seconds)
             return self.sock.recv(1) == b""
         except TimeoutError:
             return False
@@ -113,34 +113,43 @@ class ScriptedServer:
                 threading.Thread(target=self._serve, args=[sock], daemon=True).start()
 
     def _serve(self, sock):
-        with contextlib.suppress(OSError):
-            if self.tls:
-                sock = self.tls.wrap_socket(sock, server_side=True)
-                self._sockets.append(sock)
-            while True:
-                data = b""
-                while b"\r\n\r\n" not in data:
-                    if not (more := sock.recv(65536)):
-                        return
-                    data += more
-                head, _, body = data.partition(b"\r\n\r\n")
-                lengths = [
-                    line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
-                ]
-                while lengths and len(body) < int(lengths[0]):
-                    if not (more := sock.recv(65536)):
-                        return
-                    body += more
-                connection = Connection(sock, head, body)
-                self.requests.append(connection)
-                self.script(connection)
+        try:
+            with contextlib.suppress(OSError):
+                if self.tls:
+                    sock = self.tls.wrap_socket(sock, server_side=True)
+                    self._sockets.append(sock)
+                while self._answer(sock):
+                    pass
+        finally:
+            sock.close()
+
+    def _answer(self, sock):
+        """Answer one request; False at the end of the connection."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            if not (more := sock.recv(65536)):
+                return False
+            data += more
+        head, _, body = data.partition(b"\r\n\r\n")
+        lengths = [line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+        while lengths and len(body) < int(lengths[0]):
+            if not (more := sock.recv(65536)):
+                return False
+            body += more
+        connection = Connection(sock, head, body)
+        self.requests.append(connection)
+        self.script(connection)
+        return True
 
     def close(self):
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        # Each thread closes its own socket: OpenSSL would write its last alert to a descriptor that was
+        # closed here and belongs to another connection by then.
         for sock in self._sockets:
-            sock.close()
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self):
         return self

@@ -19,7 +19,7 @@ from .exchange import Call, Exchange, Pause, Read, Send
 from .messages import ResponseHead
 from .per_loop import PerLoop
 from .retry import RetryPolicy
-from .session import check_session
+from .session_argument import check_session
 
 if TYPE_CHECKING:
     import os

@@ -18,7 +18,7 @@ from ..core.request import LLMCore, Request
 from ..errors import InvalidArgument
 from .endpoints import Endpoints, check_url, public_url
 from .retry import RetryPolicy
-from .session import check_session
+from .session_argument import check_session
 
 if TYPE_CHECKING:
     import aiohttp
@@ -51,8 +51,8 @@ class HTTPCore(LLMCore):
             `aiohttp.ClientSession`. Its authentication, headers, cookies, proxies, certificates, adapters and
             hooks apply; `api_key` and `headers` take precedence, and `verify` unless it is True. It is never
             closed here. None sends over connections of our own, which take proxies, CA bundles and netrc from
-            the environment, as requests does; then libraries that patch requests or aiohttp in tests
-            (``responses``, ``aioresponses``) have no effect.
+            the environment, as requests does; then libraries that patch requests in tests (``responses``)
+            have no effect, those that patch aiohttp (``aioresponses``) have.
         meta_template: See `LLMCore`.
         session_len: See `LLMCore`.
         max_concurrency: See `LLMCore`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
 from .messages import ResponseHead
 
@@ -73,7 +73,8 @@ class ResponseReader:
             self._parser.feed_data(data)
         except HttpParserError as error:
             if not self.ended:
-                raise ValueError(f"not valid HTTP/1.1: {error.__context__ or error}") from error
+                reason = error.__context__ if isinstance(error, HttpParserCallbackError) else error
+                raise ValueError(f"not valid HTTP/1.1: {reason}") from error
             self.reusable = False  # bytes follow the response
         if self.ended:
             self._parser = None

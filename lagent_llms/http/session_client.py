@@ -110,7 +110,7 @@ def _keep(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class SessionChannel:
-    """One request and its response; see `lagent_llms.http.sync_pool.Channel` for the meaning of each method.
+    """One request and its response; the methods are those of `lagent_llms.http.sync_pool.SocketChannel`.
 
     Before the head of the response has arrived, `wake` and `leave` free the caller at once, but requests
     closes the connection only once the head arrives or the wait for it exceeds its limit.

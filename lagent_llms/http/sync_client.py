@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Channel(Protocol):
-    """One request and its response. See `lagent_llms.http.sync_pool.Channel`."""
+    """One request and its response. See `lagent_llms.http.sync_pool.SocketChannel`."""
 
     @property
     def ended(self) -> bool: ...
@@ -64,6 +64,9 @@ class HTTPTransport:
         max_connections: Most idle connections kept for each server.
         environment_proxy: Whether the proxies that the environment names are used.
 
+    Attributes:
+        servers: What is kept between requests to each server, by its URL.
+
     Raises:
         InvalidArgument: A header is not valid.
         ConfigError: A proxy or a CA bundle cannot be used.
@@ -83,14 +86,14 @@ class HTTPTransport:
     ) -> None:
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
-        self._servers: dict[str, Server] = {}
+        self.servers: dict[str, Server] = {}
         if session is not None:
             from .session_client import SessionServer
 
             own = given_headers(headers, api_key)
             checked = verify if isinstance(verify, bool) else os.fspath(verify)
             for url in endpoints.urls:
-                self._servers[url] = SessionServer(
+                self.servers[url] = SessionServer(
                     session, url, route(url), own, verify=checked, environment_proxy=environment_proxy
                 )
             return
@@ -105,7 +108,7 @@ class HTTPTransport:
                     made = tls_context(environment.verify)
                     contexts[environment.verify] = made or ssl.create_default_context()
                 context = contexts[environment.verify]
-            self._servers[url] = Connections(
+            self.servers[url] = Connections(
                 url,
                 way,
                 headers_for(way, sent, environment.auth),
@@ -127,12 +130,8 @@ class HTTPTransport:
 
     def close(self) -> None:
         """Close idle connections; a later request opens new ones. A session stays open."""
-        for server in self._servers.values():
+        for server in self.servers.values():
             server.close()
-
-    def server(self, url: str) -> Server:
-        """Return what is kept for the server at `url`, one of the endpoints."""
-        return self._servers[url]
 
 
 class HTTPSource(Generic[T]):
@@ -204,7 +203,7 @@ class HTTPSource(Generic[T]):
 
     def _send(self, command: Send) -> ResponseHead:
         self._deadline.restart()
-        channel = self._transport.server(command.url).open(self._deadline, self._timeout)
+        channel = self._transport.servers[command.url].open(self._deadline, self._timeout)
         with self._lock:
             self._channel = channel
         if self._closed.is_set():

@@ -25,7 +25,7 @@ from .proxy import Route
 if TYPE_CHECKING:
     from ..params import Timeout
 
-__all__ = ["Channel", "Connections"]
+__all__ = ["Connections", "SocketChannel"]
 
 _MOST_AT_ONCE = 1 << 16
 #: Seconds a finished answer may take to release its connection before that is closed.
@@ -61,7 +61,7 @@ class Connections:
         self._pid = os.getpid()
         self._closed = False
 
-    def open(self, deadline: Deadline, limits: Timeout) -> Channel:
+    def open(self, deadline: Deadline, limits: Timeout) -> SocketChannel:
         """Make the channel for one request, over an idle connection or a new one.
 
         Args:
@@ -84,7 +84,7 @@ class Connections:
                 if isinstance(error, (HTTPError, HTTPException, OSError)):
                     raise self._not_connected(error, deadline, limits) from error
                 raise
-        return Channel(self, connection, deadline)
+        return SocketChannel(self, connection, deadline)
 
     def give_back(self, connection: HTTPConnection) -> None:
         """Keep `connection` for another request."""
@@ -139,7 +139,7 @@ class Connections:
         return connect_error(self.url, error)
 
 
-class Channel:
+class SocketChannel:
     """One request and its response over a connection.
 
     Args:
@@ -188,7 +188,8 @@ class Channel:
         except (OSError, ValueError) as error:
             raise self._broken(error) from error
         head = self._reader.head
-        self._decoder = content_decoder(head.headers.get("content-encoding", ""))
+        if encoding := head.headers.get("content-encoding"):
+            self._decoder = content_decoder(encoding)
         return head
 
     def read(self) -> bytes:

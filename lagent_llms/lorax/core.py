@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import InvalidArgument
 from ..http.endpoints import Endpoints, check_url, public_url
 from ..http.retry import RetryPolicy
-from ..http.session import check_session
+from ..http.session_argument import check_session
 from ..params import Timeout
 from .error_types import ValidationError
 from .protocol import Secrets

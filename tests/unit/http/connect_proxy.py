@@ -11,30 +11,40 @@ class ConnectProxy:
     Args:
         port: Where tunnels lead to on this machine.
         status: What it answers; only with 200 there is a tunnel.
+        tls: The `ssl.SSLContext` of a proxy that is spoken to by TLS.
 
     Attributes:
         heads: What was asked for, a text each.
     """
 
-    def __init__(self, port, status=200):
+    def __init__(self, port, status=200, tls=None):
         self.heads = []
         self._port = port
         self._status = status
+        self._tls = tls
         self._sockets = []
+        self._threads = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._start(self._accept)
+
+    def _start(self, target, *args):
+        self._threads.append(threading.Thread(target=target, args=args, daemon=True))
+        self._threads[-1].start()
 
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=[sock], daemon=True).start()
+                self._start(self._serve, sock)
 
     def _serve(self, sock):
         self._sockets.append(sock)
         head = b""
         with contextlib.suppress(OSError):
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+                self._sockets.append(sock)
             while b"\r\n\r\n" not in head:
                 if not (more := sock.recv(1000)):
                     return
@@ -46,14 +56,18 @@ class ConnectProxy:
                 return
             server = socket.create_connection(("127.0.0.1", self._port))
             self._sockets.append(server)
-            threading.Thread(target=_pass_on, args=[server, sock], daemon=True).start()
+            self._start(_pass_on, server, sock)
             _pass_on(sock, server)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._listener.shutdown(socket.SHUT_RDWR)
+        for sock in [self._listener, *self._sockets]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:  # none may use a descriptor that is closed, and then another's
+            thread.join(10)
         for sock in [self._listener, *self._sockets]:
             sock.close()
 

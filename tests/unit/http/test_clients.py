@@ -421,7 +421,6 @@ def test_a_proxy_of_the_environment_is_used(connect, monkeypatch):
 
 def silent(connection):
     connection.head()
-    time.sleep(0.02)
 
 
 def keep_alive(connection):
@@ -478,12 +477,14 @@ def test_a_slow_reader_is_no_slow_server(connect):
 
 
 def test_what_comes_before_the_answer_is_waited_for_only_so_long(connect):
-    client, _ = connect(lambda connection: time.sleep(3))
+    ended = threading.Event()
+    client, _ = connect(lambda connection: ended.wait(30))
     client.llm.model_name = None  # the server is asked for it
     began = time.monotonic()
     with pytest.raises(TimeoutExceeded):
         client.generate("x", timeout=0.3)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 25
+    ended.set()
 
 
 def test_a_closed_client_lists_no_models(connect):
@@ -557,13 +558,17 @@ def test_several_servers_share_the_work_and_a_dead_one_is_left_out(connect):
 
 
 def test_a_batch_keeps_order_and_loses_nothing(connect):
+    answered = [threading.Event() for _ in range(10)]
+
     def script(connection):
         prompt = connection.body["prompt"]
-        time.sleep(0.01 * (10 - int(prompt)))
+        for later in answered[int(prompt) + 1 :][:1]:  # the last comes first
+            later.wait(30)
         if prompt == "4":
             connection.json({"message": "no four"}, 400)
         else:
             connection.answer(prompt)
+        answered[int(prompt)].set()
 
     client, _ = connect(script)
     with pytest.raises(BatchError, match=r"inputs\[4\]") as caught:
@@ -575,18 +580,19 @@ def test_a_batch_keeps_order_and_loses_nothing(connect):
 
 def test_a_bounded_number_is_in_flight(connect):
     now, most, lock = [0], [0], threading.Lock()
+    together = threading.Barrier(3, timeout=30)
 
     def script(connection):
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.02)
+        together.wait()
         with lock:
             now[0] -= 1
         connection.answer("a")
 
     client, _ = connect(script, max_concurrency=3)
-    client.generate(["x"] * 20)
+    client.generate(["x"] * 21)
     assert most[0] == 3
 
 

@@ -4,11 +4,10 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
-from lagent_llms import AsyncLMDeployClient, ConfigError, ConnectError, StreamInterrupted
+from lagent_llms import AsyncLMDeployClient, ConfigError, ConnectError, LMDeployClient, StreamInterrupted
 from lagent_llms.http.proxy import route
 from tests.scripted_server import ScriptedServer
 from tests.unit.http.connect_proxy import ConnectProxy
@@ -56,6 +55,26 @@ def test_a_tunnel(connect, secure, certificate, monkeypatch):
     assert secure.requests[0].path == "/v1/completions"
     assert secure.requests[0].headers["host"] == "model.test:8443"
     assert "proxy-authorization" not in secure.requests[0].headers
+
+
+def test_a_tunnel_through_a_proxy_with_tls(secure, certificate, monkeypatch):
+    secure.script = lambda c: c.answer("safe") if c.body["prompt"] == "x" else begun(c)
+    with ConnectProxy(port_of(secure), tls=certificate[1]) as proxy:
+        monkeypatch.setenv("https_proxy", f"https://me:p%40ss@{proxy.address}")
+        with LMDeployClient("https://model.test", "m", verify=certificate[0], max_retries=0) as llm:
+            for _ in range(2):
+                assert llm.generate("x") == "safe"
+            (head,) = proxy.heads
+            assert "proxy-authorization: basic bwu6cebzcw==" in head.lower()
+            stream = llm.stream_generate("y")
+            assert next(stream).text == "a"
+            found = []
+            reader = threading.Thread(target=lambda: found.extend(stream))
+            reader.start()
+            stream.close()
+            reader.join(30)
+            assert not reader.is_alive()
+            assert found == []
 
 
 def test_the_name_is_that_of_the_server_behind_the_tunnel(connect, secure, certificate, monkeypatch):
@@ -115,18 +134,45 @@ def test_an_announcement_is_no_response(connect):
 
 
 async def test_an_idle_connection_that_was_closed_is_not_used():
+    closed = threading.Event()
+
     def script(connection):
         connection.answer("a")
         connection.sock.close()
+        closed.set()
 
     with ScriptedServer(script) as server:
         async with AsyncLMDeployClient(server.url, "m", max_retries=0) as llm:
-            for pause in (time.sleep, asyncio.sleep):  # the loop cannot look, or can
-                assert await llm.generate("x") == "a"
-                if (waiting := pause(0.1)) is not None:
-                    await waiting
+            assert await llm.generate("x") == "a"
+            assert closed.wait(30)  # the loop cannot look
+            closed.clear()
+            assert await llm.generate("x") == "a"
+            assert await asyncio.to_thread(closed.wait, 30)  # the loop can
             assert await llm.generate("x") == "a"
     assert server.connections == 3
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_a_fork_makes_connections_of_its_own(certificate, secured):
+    code = """
+import os, sys
+from lagent_llms import LMDeployClient
+llm = LMDeployClient(sys.argv[1], "m", verify=sys.argv[2], max_retries=0)
+assert llm.generate("x") == "a"
+stream = llm.stream_generate("x")
+next(stream)
+if (child := os.fork()) == 0:
+    stream.close()
+    assert llm.generate("x") == "a"
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert [chunk.text for chunk in stream][-1] == "a"
+assert llm.generate("x") == "a"
+"""
+    with ScriptedServer(lambda c: c.answer("a"), tls=certificate[1] if secured else None) as server:
+        command = [sys.executable, "-W", "error", "-c", code, server.url, str(certificate[0])]
+        subprocess.run(command, timeout=60, check=True)
+    assert server.connections == 2
 
 
 # slow readers

@@ -12,12 +12,14 @@ from requests.adapters import HTTPAdapter
 from lagent_llms import (
     AsyncJAXClient,
     AsyncLMDeployClient,
+    AsyncLMDeployServer,
     AsyncLoRAX,
     ConfigError,
     ConnectError,
     InvalidArgument,
     JAXClient,
     LMDeployClient,
+    LMDeployServer,
     LoRAX,
     NotFound,
     ServerError,
@@ -25,6 +27,8 @@ from lagent_llms import (
     Timeout,
     TimeoutExceeded,
 )
+from lagent_llms.http.endpoints import Endpoints
+from lagent_llms.http.sync_client import HTTPTransport
 from lagent_llms.lorax import AsyncClient, Client
 from tests.scripted_server import ScriptedServer, free_port
 
@@ -69,6 +73,12 @@ def test_a_session_of_another_kind_is_refused(make):
         with pytest.raises(InvalidArgument, match=r"allowed is a requests\.Session") as caught:
             make(URL, session=wrong)
         assert caught.value.argument == "session"
+
+
+def test_a_child_server_is_not_started_with_a_session_of_another_kind():
+    for make in (LMDeployServer, AsyncLMDeployServer):
+        with pytest.raises(InvalidArgument, match="session=builtins.object"):
+            make("some/model", server_port=0, session=object())
 
 
 @pytest.mark.parametrize("make", [AsyncLMDeployClient, AsyncJAXClient, AsyncLoRAX, AsyncClient])
@@ -226,6 +236,27 @@ def test_a_proxy_of_the_session_is_used(session):
             assert llm.generate("x") == "by proxy"
         assert proxy.requests[0].path == "http://model.test/v1/completions"
         assert proxy.requests[0].headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+
+
+@pytest.mark.parametrize(("key", "expected"), [(None, "Basic bmV0OnJj"), ("key", "Bearer key")])
+def test_the_environment_applies_as_the_session_says(session, served, monkeypatch, tmp_path, key, expected):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login net password rc\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    session.trust_env = True
+    client, server = served(lambda c: c.answer("a"), api_key=key)
+    assert client.generate("x") == "a"
+    assert server.requests[0].headers["authorization"] == expected
+
+
+def test_a_local_server_needs_no_proxy_of_the_environment(session, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    session.trust_env = True
+    with ScriptedServer(lambda c: c.json({"data": [{"id": "m"}]})) as server:
+        call = LMDeployClient(server.url).models_call()
+        transport = HTTPTransport(Endpoints([server.url]), session=session, environment_proxy=False)
+        assert transport.fetch(call, Timeout()) == ["m"]
 
 
 def test_certificates_are_those_of_the_session(session, certificate):
