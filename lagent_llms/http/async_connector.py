@@ -48,6 +48,14 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
 
+    async def close(self, **kwargs: Any) -> None:
+        """Close all connections at once, whatever is still to be sent over them."""
+        for protocol in self.__known:
+            if protocol.transport is not None:
+                protocol.transport.abort()
+        await super().close(**kwargs)
+        await asyncio.sleep(0)  # in which the sockets are closed
+
     def forget(self) -> None:
         """Leave the sockets to the parent process.
 

@@ -227,11 +227,8 @@ class LoopSession:
         for ending in self.ending.values():
             while ending:
                 ending.pop().close()
-        if self._given:
-            return
-        with contextlib.suppress(asyncio.TimeoutError):  # a server that reads no more: its socket ends later
-            async with timeout_after(_DRAIN_TIMEOUT):
-                await self.session.close()
+        if not self._given:
+            await self.session.close()
 
 
 def abort(response: aiohttp.ClientResponse) -> None:

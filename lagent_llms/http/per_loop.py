@@ -28,8 +28,9 @@ class PerLoop(Generic[T]):
         loop = asyncio.get_running_loop()
         keeper = self._keepers.get(loop)
         if keeper is None:
-            for other in [other for other in self._keepers if other.is_closed()]:
-                del self._keepers[other]
+            for other in list(self._keepers):  # a copy: loops of other threads change it
+                if other.is_closed():
+                    self._keepers.pop(other, None)
             keeper = self._keepers[loop] = _Keeper(await self._make(), self._end)
             await keeper.start()
         return keeper.kept
