@@ -1,4 +1,4 @@
-"""A server that speaks just enough of LoRAX's protocol to cost the client all and itself nothing."""
+"""A minimal server of LoRAX's protocol, whose own CPU time is small compared with that of a client."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _serve(told: Connection) -> None:
 
 
 class running:  # noqa: N801  (used as a function)
-    """``with running() as url``: the server in a process of its own."""
+    """Context manager that runs the server in a subprocess: ``with running() as url``."""
 
     def __enter__(self) -> str:
         here, there = multiprocessing.Pipe()
