@@ -1,4 +1,4 @@
-"""The examples, run as the README says."""
+"""The examples run as documented in the README."""
 
 import subprocess
 import sys
