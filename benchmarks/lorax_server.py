@@ -75,10 +75,10 @@ class _Server(asyncio.Protocol):
             asyncio.get_running_loop().call_later(PACE, self._next, left - 1)
 
 
-def _serve(told: Connection) -> None:
+def _serve(pipe: Connection) -> None:
     async def main() -> None:
         server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0, backlog=4096)
-        told.send(server.sockets[0].getsockname()[1])
+        pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(main())

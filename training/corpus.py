@@ -96,13 +96,13 @@ def add_system(d: Dialog, plugin: bool | None = None) -> None:
     rng = d.rng
     kind = rng.random()
     if kind < 0.72:
-        told = [_identity(d)] if kind < 0.55 else []
+        texts = [_identity(d)] if kind < 0.55 else []
         sentences = 0
-        if kind < 0.22 or not told:
+        if kind < 0.22 or not texts:
             sentences = rng.choice((1, 1, 2, 2, 3, 4, 5, 8, 12, 20, 30)) if rng.random() < 0.6 else 1
         parts = filler(d.lexicon, sentences)
         place = 0 if rng.random() < 0.6 else rng.randint(0, len(parts))
-        parts[place:place] = told
+        parts[place:place] = texts
         closed = all(part.endswith((".", "。")) for part in parts)
         text = rng.choice([" ", " ", "\n"] if closed else ["\n"]).join(parts)
         d.messages.append(Message("system", text))

@@ -127,8 +127,8 @@ def test_the_former_path_of_the_dialects_warns_at_the_callers_line(statement):
         "assert sys.modules['lagent_llms.wire.triton'] is triton\n"
         "print(warning.category.__name__, warning.message)"
     )
-    told = python(code)
-    assert told.startswith(
+    output = python(code)
+    assert output.startswith(
         "DeprecationWarning lagent_llms.wire.triton has moved to lagent_llms.backends.triton"
     )
 

@@ -52,8 +52,8 @@ async def test_the_asynchronous_pipeline():
 
 
 async def test_cancelling_a_task_frees_the_slot(llm):
-    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
-    task = asyncio.create_task(twin.generate("Hello", **LONG))
+    async_llm = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
+    task = asyncio.create_task(async_llm.generate("Hello", **LONG))
     await until(lambda: running(llm), task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -62,8 +62,8 @@ async def test_cancelling_a_task_frees_the_slot(llm):
 
 
 async def test_breaking_out_of_an_async_stream_frees_the_slot(llm):
-    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
-    async for _ in twin.stream_generate("Hello", **LONG):
+    async_llm = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
+    async for _ in async_llm.stream_generate("Hello", **LONG):
         break
     gc.collect()
     await until(lambda: not running(llm))
@@ -77,8 +77,8 @@ def test_breaking_out_of_a_stream_frees_the_slot(llm):
 
 
 async def test_two_hundred_requests_at_once(llm):
-    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent", temperature=0)
-    answers = await twin.chat([[{"role": "user", "content": "What is the capital of Japan?"}]] * 200)
+    async_llm = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent", temperature=0)
+    answers = await async_llm.chat([[{"role": "user", "content": "What is the capital of Japan?"}]] * 200)
     assert set(answers) == {"The capital of Japan is Tokyo."}
 
 

@@ -207,10 +207,15 @@ def test_tokenizer(checkpoint, copy):
 
 
 def test_progress_is_reported(checkpoint):
-    told: list[str] = []
-    with Engine.load(checkpoint("llama"), progress=told.append) as engine:
+    steps: list[str] = []
+    with Engine.load(checkpoint("llama"), progress=steps.append) as engine:
         run(engine, prompt_of(40), max_new_tokens=3, ignore_eos=True)
-    assert told == ["reading the tokenizer", "reading weights", "compiling prefill 48", "compiling decode 1"]
+    assert steps == [
+        "reading the tokenizer",
+        "reading weights",
+        "compiling prefill 48",
+        "compiling decode 1",
+    ]
 
 
 def run_in_subprocess(code, **environment):
@@ -264,13 +269,13 @@ def answers(shape):
     with Engine.load({path!r}, max_slots=2, mesh_axes_shape=shape, cache_dir=False) as engine:
         ids, done = [[], [], []], [threading.Event() for _ in range(3)]
         for index in range(3):
-            def told(event, index=index):
+            def on_event(event, index=index):
                 ids[index].extend(event.token_ids)
                 assert event.error is None, event.error
                 if event.finish_reason:
                     done[index].set()
             prompt = [1] + [(index + 3) * place % 300 + 5 for place in range(9 + 12 * index)]
-            engine.submit(prompt, greedy, on_event=told)
+            engine.submit(prompt, greedy, on_event=on_event)
         for event in done:
             assert event.wait(300)
         runner = engine._worker._runner
