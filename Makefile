@@ -3,7 +3,7 @@
 
 PROMISES = -p lagent_llms.testing.conformance.table --promises docs/promises.md
 
-chat:  ## talk to the embedded model
+chat:  ## chat with the embedded model
 	sh scripts/chat
 
 test:  ## all that CI runs
@@ -16,13 +16,13 @@ benchmarks:  ## run them all and renew docs/benchmarks.md
 	sh scripts/venv .venv dev,reference,server,plot
 	.venv/bin/python -m benchmarks --write
 
-promises:  ## run the promises on every backend and renew docs/promises.md
+promises:  ## run the conformance tests on every backend and renew docs/promises.md
 	sh scripts/venv .venv dev,reference,server
 	sh scripts/peer lmdeploy
 	.venv/bin/python -m pytest -q $(PROMISES) tests/conformance
 	.venv-lmdeploy/bin/python -m pytest -q $(PROMISES) tests/conformance
 
-screenshots:  ## take the pictures of docs/images anew
+screenshots:  ## renew the screenshots in docs/images
 	sh scripts/screenshots
 
 peer-lmdeploy:  ## lmdeploy's own api_server with the embedded model; for example: make peer-lmdeploy ARGS="--server-port 23333"

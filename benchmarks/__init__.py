@@ -1,1 +1,1 @@
-"""What things cost, as ratios measured in one run. ``python -m benchmarks`` runs them all."""
+"""Benchmarks, which compare costs as ratios within one run. ``python -m benchmarks`` runs all of them."""

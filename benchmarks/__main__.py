@@ -1,4 +1,4 @@
-"""Run the benchmarks, all of them or those that are named.
+"""Run all benchmarks, or the named ones.
 
     python -m benchmarks [NAME ...] [--write] [--json FOLDER] [--quick]
 
@@ -23,7 +23,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(names)}; default: all")
-    parser.add_argument("--json", type=Path, help="a folder for the figures, one file a benchmark")
+    parser.add_argument("--json", type=Path, help="write the figures to this folder, one file per benchmark")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -33,7 +33,7 @@ def main() -> None:
     if options.json:
         options.json.mkdir(parents=True, exist_ok=True)
     failed = []
-    for name in options.names or names:  # each in a process of its own: nobody inherits loaded modules
+    for name in options.names or names:  # one subprocess each, so that no benchmark inherits loaded modules
         print(f"\n== {name}", flush=True)
         target = ["--json", str(options.json / f"{name}.json")] if options.json else []
         command = [sys.executable, "-m", f"benchmarks.{name}", *flags, *target]

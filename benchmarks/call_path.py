@@ -1,4 +1,4 @@
-"""What one streamed call executes: files and Python calls of this package, counted with sys.setprofile.
+"""Count the files and Python calls of this package that one streamed call executes, with sys.setprofile.
 
 One warm `LMDeployClient` stream of 8 events, synchronous and asynchronous. The budget, 20 files and 200
 calls, is for messages that the server's template renders and events that arrive together. A template of ours
@@ -25,7 +25,7 @@ NAME = "call_path"
 EVENTS = 8
 MOST_FILES, MOST_CALLS = 20, 200
 MESSAGES = [{"role": "user", "content": "Tell me a story."}]
-#: What is counted: the template, and the microseconds between two events.
+#: Case -> template, and microseconds between two events.
 CASES = {
     "messages": (None, 0),
     "messages, our template": ("internlm2", 0),
@@ -81,7 +81,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
 
 def files(functions: dict[str, int]) -> list[str]:
-    """The files of `functions`."""
+    """Return the files of `functions`."""
     return sorted({name.partition(":")[0] for name in functions})
 
 
@@ -95,7 +95,7 @@ def tables(figures: dict[str, Any]) -> str:
 
 
 def listing(functions: dict[str, int]) -> str:
-    """Every function by file, with its number of calls."""
+    """Return every function by file, with its number of calls."""
     return "\n".join(
         f"{sum(n for name, n in functions.items() if name.partition(':')[0] == file):5} {file}\n"
         + "\n".join(

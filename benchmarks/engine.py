@@ -1,7 +1,7 @@
 """Tokens per CPU-second of the JAX engine against transformers + torch, and time to the first token.
 
 Both decode the same random model greedily with the same prompts, each in a process of its own, in turns; CPU
-seconds are those of all threads of the process. torch runs on one thread, its best case per CPU-second.
+seconds include all threads of the process. torch runs on one thread, its best case per CPU-second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import report
 
 NAME = "engine"
-TOKENS = 64  # new ones, for each prompt
+TOKENS = 64  # generated tokens per prompt
 BATCHES = (1, 8, 32)
 PROMPT_TOKENS = 48
 SIZES = {
@@ -37,7 +37,7 @@ SIZES = {
 
 
 def make_model(path: Path) -> None:
-    """A random Llama of about 4 million parameters, with a tokenizer that only names its ids."""
+    """Write a random Llama of about 4 million parameters, with a tokenizer whose tokens are their ids."""
     import torch
     from tokenizers import Tokenizer, models
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -60,10 +60,10 @@ def prompts(batch: int, salt: int) -> list[list[int]]:
 
 
 def rate(answer: Any) -> dict[str, float]:
-    """Tokens per CPU-second by batch size; `answer` takes prompts and gives the number of tokens."""
+    """Return tokens per CPU-second by batch size; `answer` takes prompts and returns the number of tokens."""
     figures = {}
     for batch in BATCHES:
-        answer(prompts(batch, 0))  # compiles, allocates
+        answer(prompts(batch, 0))  # warm-up: compiles, allocates
         best = 0.0
         for round_ in range(1, 4):
             rows = prompts(batch, round_)
@@ -78,14 +78,14 @@ def rate(answer: Any) -> dict[str, float]:
 def run_engine(path: str, cache: str) -> dict[str, float]:
     from lagent_llms.jax_engine import Engine, SamplingParams, TokenEvent
 
-    # transformers streams nothing here either, so the engine may take longer steps than its default of 8
+    # transformers does not stream here either, so the engine may take longer steps than its default of 8
     engine = Engine.load(path, max_slots=max(BATCHES), max_len=512, decode_chunk=16, cache_dir=cache)
     greedy = SamplingParams(max_new_tokens=TOKENS, temperature=0, ignore_eos=True)
 
     def answer(rows: list[list[int]]) -> int:
         left, counts, done = [len(rows)], [], threading.Event()
 
-        def told(event: TokenEvent) -> None:
+        def on_event(event: TokenEvent) -> None:
             counts.append(len(event.token_ids))
             if event.finish_reason or event.error:
                 left[0] -= 1
@@ -93,7 +93,7 @@ def run_engine(path: str, cache: str) -> dict[str, float]:
                     done.set()
 
         for row in rows:
-            engine.submit(row, greedy, on_event=told)
+            engine.submit(row, greedy, on_event=on_event)
         done.wait()
         return sum(counts)
 
@@ -121,7 +121,7 @@ def run_torch(path: str, _cache: str) -> dict[str, float]:
 
 
 def run_first(path: str, cache: str) -> dict[str, float]:
-    """Load and one token: who started the process times it all."""
+    """Load, generate one token and return its time; the parent measures from the start of the process."""
     from lagent_llms.jax_engine import Engine, SamplingParams
 
     done = threading.Event()
@@ -136,7 +136,7 @@ CHILDREN = {"engine": run_engine, "torch": run_torch, "first": run_first}
 
 
 def child(kind: str, path: Path, cache: Path) -> dict[str, float]:
-    """What `CHILDREN` [kind] measures, in a process of its own."""
+    """Run `CHILDREN` [kind] in a subprocess; return its figures."""
     code = (
         "import json, sys; from benchmarks.engine import CHILDREN\n"
         f"print(json.dumps(CHILDREN[{kind!r}](*sys.argv[1:])))"

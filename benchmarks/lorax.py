@@ -1,7 +1,7 @@
 """CPU of LoRAX's clients per streamed token and per request, against lorax-client and the floor.
 
-The floor is what the wire itself costs in Python: http.client, or asyncio's streams, and a JSON decoder. Each
-client is measured in a process of its own environment, in turns with the floor there; the ratios compare. The
+The floor is the cost of the protocol in plain Python: http.client, or asyncio's streams, and a JSON decoder.
+Each client is measured in its own environment and process, in turns with the floor; compare the ratios. The
 server (benchmarks/lorax_server.py) runs in another process.
 """
 
@@ -31,7 +31,7 @@ def _body(prompt: str, stream: bool) -> bytes:
     return json.dumps({"inputs": prompt, "parameters": {"max_new_tokens": 20}, "stream": stream}).encode()
 
 
-# the floors: what they do for a request, and nothing else
+# the floors: only what a request needs
 
 
 class Floor:
@@ -48,12 +48,12 @@ class Floor:
         return self._connection.getresponse()
 
     def request(self) -> str:
-        """A whole answer."""
+        """Return a whole answer."""
         text: str = self._decode(self._send(_body("x", False)).read())[0]["generated_text"]
         return text
 
     def tokens(self, prompt: str) -> Iterator[str]:
-        """A streamed answer."""
+        """Yield the tokens of a streamed answer."""
         decode = self._decode
         for line in self._send(_body(prompt, True)):
             if line.startswith(b"data:"):
@@ -79,7 +79,7 @@ class AsyncFloor:
         return pair
 
     async def request(self) -> str:
-        """A whole answer."""
+        """Return a whole answer."""
         reader, writer = await self._send(_body("x", False))
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
@@ -88,7 +88,7 @@ class AsyncFloor:
         return text
 
     async def tokens(self, prompt: str) -> AsyncIterator[str]:
-        """A streamed answer."""
+        """Yield the tokens of a streamed answer."""
         reader, writer = await self._send(_body(prompt, True))
         await reader.readuntil(b"\r\n\r\n")
         decode = self._decode
@@ -103,7 +103,7 @@ class AsyncFloor:
 
 
 def sync_client(name: str, url: str) -> tuple[Callable[[], str], Callable[[str], Iterator[str]]]:
-    """What asks for an answer, and what for the tokens of a stream."""
+    """Return two functions: one requests an answer, the other yields the tokens of a stream."""
     if name == "lagent_llms.LoRAX":
         from lagent_llms import LoRAX
 
@@ -125,7 +125,7 @@ def sync_client(name: str, url: str) -> tuple[Callable[[], str], Callable[[str],
 def async_client(
     name: str, url: str
 ) -> tuple[Callable[[], Coroutine[Any, Any, str]], Callable[[str], AsyncIterator[str]]]:
-    """The same, to be awaited."""
+    """Return the asynchronous functions; see `sync_client`."""
     if name == "lagent_llms.LoRAX":
         from lagent_llms import AsyncLoRAX
 
@@ -156,7 +156,7 @@ def async_client(
 
 
 def child(name: str, url: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Microseconds of CPU of `name` and of the floor, by what is done."""
+    """Return CPU µs of the client `name` and of the floor, per kind of request."""
     floor, (request, tokens) = Floor(url), sync_client(name, url)
     loop = asyncio.new_event_loop()
     aio_floor, (aio_request, aio_tokens) = AsyncFloor(url), async_client(name, url)
@@ -178,7 +178,7 @@ def child(name: str, url: str, rounds: int) -> dict[str, dict[str, float]]:
         assert min(counts) >= SHORT - 1
 
     def count(stream: Iterator[str], expected: int) -> None:
-        assert len(list(stream)) >= expected - 1  # the last one may have no text
+        assert len(list(stream)) >= expected - 1  # the last event may have no text
 
     async def aio_count(stream: AsyncIterator[str], expected: int) -> None:
         assert await read(stream) >= expected - 1
@@ -228,7 +228,7 @@ def child(name: str, url: str, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def python_of(name: str) -> str:
-    """The Python of the environment that has the client."""
+    """Return the Python of the environment with the client."""
     if name != "lorax-client":
         return sys.executable
     env = {"PYTHON": sys.executable, **os.environ}

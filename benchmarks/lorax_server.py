@@ -1,4 +1,4 @@
-"""A server that speaks just enough of LoRAX's protocol to cost the client all and itself nothing."""
+"""A minimal server of LoRAX's protocol, whose own CPU time is small compared with that of a client."""
 
 from __future__ import annotations
 
@@ -75,17 +75,17 @@ class _Server(asyncio.Protocol):
             asyncio.get_running_loop().call_later(PACE, self._next, left - 1)
 
 
-def _serve(told: Connection) -> None:
+def _serve(pipe: Connection) -> None:
     async def main() -> None:
         server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0, backlog=4096)
-        told.send(server.sockets[0].getsockname()[1])
+        pipe.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(main())
 
 
 class running:  # noqa: N801  (used as a function)
-    """``with running() as url``: the server in a process of its own."""
+    """Context manager that runs the server in a subprocess: ``with running() as url``."""
 
     def __enter__(self) -> str:
         here, there = multiprocessing.Pipe()

@@ -1,8 +1,8 @@
-"""What the benchmarks share: fair timing, tables, the machine in words, and sections of docs/benchmarks.md.
+"""Shared code of the benchmarks: interleaved timing, tables, the machine, and sections of docs/benchmarks.md.
 
 A benchmark is a module with ``NAME``, ``measure(quick) -> figures`` (only JSON values) and
-``tables(figures) -> Markdown``; its last line is ``report.main(...)`` with these three. Nothing is asserted:
-figures are for people, promises are for tests.
+``tables(figures) -> Markdown``; its last line is ``report.main(...)`` with these three. Benchmarks
+assert nothing; tests do.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each candidate, in rounds of all of them, so that all see the same machine.
+    """Return CPU seconds of each candidate; every round runs all of them, under the same load of the machine.
 
-    CPU time and not wall time: another program on the machine takes the latter. The order within a round is
-    drawn anew each time, since who runs after whom matters. The garbage collector rests meanwhile.
+    CPU time excludes other programs on the machine. The order within a round is random, because a candidate
+    affects the next one (caches). The garbage collector is disabled meanwhile.
     """
     order = list(candidates)
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -49,14 +49,14 @@ def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> 
 
 
 def median(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The median of each list."""
+    """Return the median of each list."""
     return {name: statistics.median(found) for name, found in times.items()}
 
 
 def ratios(times: Mapping[str, Sequence[float]], peer: str) -> dict[str, float]:
-    """What each candidate took of `peer`'s time: the median of the rounds' ratios.
+    """Return each candidate's time relative to `peer`: the median of the ratios of all rounds.
 
-    What slows the machine for a while slows a whole round, and cancels out.
+    A temporary slowdown of the machine affects a whole round and cancels out.
     """
     return {
         name: statistics.median(one / other for one, other in zip(found, times[peer], strict=True))
@@ -65,13 +65,13 @@ def ratios(times: Mapping[str, Sequence[float]], peer: str) -> dict[str, float]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def machine(packages: Sequence[str] = ()) -> str:
-    """Where and with what something was measured, in one line."""
+    """Return date, machine and versions of Python and `packages` in one line."""
     try:
         cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
@@ -89,7 +89,7 @@ def machine(packages: Sequence[str] = ()) -> str:
 
 
 def write_section(name: str, text: str, path: Path = DOCS) -> None:
-    """Put `text` between the markers of the section `name`; a section that is not there is added."""
+    """Put `text` between the markers of the section `name`; add a missing section."""
     document = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if begin not in document:
@@ -108,14 +108,14 @@ def main(
     write: Callable[[dict[str, Any]], None] | None = None,
     arguments: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The command line of one benchmark: measure, print the tables, write what is asked for.
+    """Run the command line of one benchmark: measure, print the tables, write the requested files.
 
-    With ``--write`` the figures are also given to `write`, for what a benchmark keeps beside its tables.
+    With ``--write``, `write` is also called with the figures, for further files of the benchmark.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it works")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, for a functional check")
     options = parser.parse_args(arguments)
     where = machine(packages)
     figures = {"measured_on": where, **measure(options.quick)}

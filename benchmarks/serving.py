@@ -1,9 +1,9 @@
-"""`lagent-llms serve` against `transformers serve`, both on the embedded model and asked the same over HTTP.
+"""`lagent-llms serve` against `transformers serve`, both on the embedded model with the same HTTP requests.
 
-At each concurrency as many clients ask one question after another, streamed and greedy, half of them with a
-short answer and half with a longer one; twice to warm up, then measured. The servers run one after the other,
-in one run. Tokens are counted with the model's tokenizer in the text that arrived. Then ours answers 10,000
-requests while its memory is watched.
+At each concurrency every client sends one request after another, streamed and greedy, half of them with short
+and half with longer answers: two warm-up rounds, then the measured one. The servers run one after the other.
+Tokens are counted in the received text with the model's tokenizer. Then our server answers 10,000 requests
+while its memory is recorded.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from benchmarks import report
 NAME = "serving"
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "lagent_llms" / "models" / "embedded"
-CONCURRENCY = {1: 8, 8: 32, 32: 64, 128: 128}  # clients at once, and requests altogether
+CONCURRENCY = {1: 8, 8: 32, 32: 64, 128: 128}  # concurrent clients -> total requests
 QUESTIONS = ("What is the capital of France?", "Count from 1 to 20.")
 OURS, THEIRS, BATCHING = "lagent-llms serve", "transformers serve", "transformers serve, batching"
 
 
 @contextmanager
 def process(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """A server, and its end."""
+    """Run a server; terminate it at the end."""
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
     ) as child:
@@ -54,7 +54,7 @@ def process(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def ours() -> Iterator[tuple[str, str, int]]:
-    """URL, model name and process id of our server."""
+    """Run our server; yield URL, model name and process id."""
     code = "from lagent_llms.cli import main; main()"
     room = ("--set", "max_slots=128", "--set", "max_len=512")
     command = [sys.executable, "-c", code, "serve", "--port", "0", *room]
@@ -65,13 +65,13 @@ def ours() -> Iterator[tuple[str, str, int]]:
 
 @contextmanager
 def theirs(*flags: str) -> Iterator[tuple[str, str, int]]:
-    """The same of transformers' server."""
+    """Run transformers' server; yield URL, model name and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     program = ROOT / ".venv-transformers" / "bin" / "transformers"
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["OMP_NUM_THREADS"] = "1"  # more only get in each other's way with so small a model
+    os.environ["OMP_NUM_THREADS"] = "1"  # more threads slow down so small a model
     with process(program, "serve", MODEL, "--port", str(port), "--device", "cpu", *flags) as child:
         url = f"http://127.0.0.1:{port}"
         asyncio.run(_until_healthy(url))
@@ -95,7 +95,7 @@ async def _until_healthy(url: str) -> None:
 
 
 async def ask(session: aiohttp.ClientSession, url: str, model: str, question: str) -> tuple[float, str]:
-    """Seconds to the first words, and the answer."""
+    """Send one request; return the seconds to the first text, and the answer."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": question}],
@@ -117,7 +117,7 @@ async def ask(session: aiohttp.ClientSession, url: str, model: str, question: st
 
 
 async def load(url: str, model: str, clients: int, count: int) -> list[tuple[float, str]]:
-    """Ask `count` times with so many clients at once."""
+    """Send `count` requests with `clients` concurrent clients."""
     left = iter(range(count))
     found = []
 
@@ -132,8 +132,8 @@ async def load(url: str, model: str, clients: int, count: int) -> list[tuple[flo
 
 
 def measured(url: str, model: str, clients: int, count: int) -> dict[str, Any]:
-    """Tokens per second, and times to the first token, of one load."""
-    for _ in range(2):  # compiles, fills caches
+    """Return tokens per second and times to the first token of one load."""
+    for _ in range(2):  # warm-up: compiles, fills caches
         asyncio.run(load(url, model, clients, count))
     began = time.perf_counter()
     found = asyncio.run(load(url, model, clients, count))
@@ -149,7 +149,7 @@ def measured(url: str, model: str, clients: int, count: int) -> dict[str, Any]:
 
 
 def memory(requests: int) -> list[int]:
-    """Bytes of our server after each tenth of the requests."""
+    """Return the memory (bytes) of our server after each tenth of the requests."""
     found = []
     with ours() as (url, model, pid):
         asyncio.run(load(url, model, 32, 200))
@@ -160,7 +160,7 @@ def memory(requests: int) -> list[int]:
 
 
 async def short(url: str, model: str, count: int) -> None:
-    """Requests with short answers, 32 at once."""
+    """Send requests with short answers, 32 at once."""
     gate = asyncio.Semaphore(32)
 
     async def one(session: aiohttp.ClientSession, number: int) -> None:
@@ -173,7 +173,7 @@ async def short(url: str, model: str, count: int) -> None:
 
 def measure(quick: bool) -> dict[str, Any]:
     subprocess.run(["sh", str(ROOT / "scripts" / "peer"), "transformers"], check=True)
-    with ours() as (url, model, _):  # compiled graphs are kept on disk: this is not a first start
+    with ours() as (url, model, _):  # not measured: the first start fills the cache of compiled graphs
         for clients, count in CONCURRENCY.items():
             asyncio.run(load(url, model, clients, count))
     found: dict[str, dict[str, Any]] = {str(clients): {} for clients in CONCURRENCY}

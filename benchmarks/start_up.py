@@ -1,8 +1,7 @@
-"""How long it takes to begin: the import, what it loads, and the first token of the embedded default.
+"""Start-up time: the import, the packages it loads, and the first token of the embedded model.
 
-Every figure is a fresh interpreter. The import is CPU time over that of an empty interpreter (the floor is
-measured in turns with it); the first token is the wall time from the start of the process, as a user waits
-for it, and its CPU time.
+Every figure is from a fresh interpreter. The import is CPU time beyond that of an empty interpreter, measured
+in turns; the first token is wall time from the start of the process, and CPU time.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ llm.close()
 
 
 def python(code: str) -> str:
-    """What a fresh interpreter prints that runs `code`."""
+    """Run `code` in a fresh interpreter; return its output."""
     return subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

@@ -1,7 +1,7 @@
-"""Stop words in a stream: our incremental scanner, and the rescan of the text so far that lagent does.
+"""Stop words in a stream: our incremental scanner, and lagent's search of the whole text at every chunk.
 
-Streams of 1,000 to 128,000 chunks with five stop words, chunk by chunk. lagent looks for every stop word in
-all of the text at every chunk, which grows with the square of the length; it stops at 32,000 chunks here.
+Streams of 1,000 to 128,000 chunks with five stop words, chunk by chunk. lagent's cost grows with the square
+of the length, so it is measured only up to 32,000 chunks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESCANNED = 32_000
 
 
 def chunks(count: int) -> list[str]:
-    """Words of an answer, with what looks like the beginning of a stop word every so often."""
+    """Return words of an answer; some of them begin like a stop word."""
     words = (" the", " answer", " is", " O", "bserv", "ed", " <", "|im", "_start|>", "\n", "User", " 42", ".")
     return [words[index % len(words)] for index in range(count)]
 
@@ -39,7 +39,7 @@ def scanner(pieces: list[str]) -> None:
 
 
 def rescan(pieces: list[str]) -> None:
-    """As lagent's clients do: the text so far is put together and searched for every word, at every chunk."""
+    """Search the whole text so far for every stop word at every chunk, as lagent's clients do."""
     text = ""
     for piece in pieces:
         text += piece

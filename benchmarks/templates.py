@@ -1,7 +1,7 @@
-"""What it costs to assemble a prompt: families of this library against an f-string join, and its peers.
+"""Cost of rendering a prompt: families of this library, their peers, and an f-string join.
 
-Every figure is the CPU time of one rendering, in alternating rounds of one process, beside the f-string
-join of the same 1,000 messages (what a hand-written prompt costs at least).
+Every figure is the CPU time of one rendering, in alternating rounds of one process, compared with the
+f-string join of the same 1,000 messages (the minimal cost of a hand-written prompt).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAMILIES = (
 
 
 def dialog(count: int) -> list[dict[str, str]]:
-    """A dialog of `count` messages that every family takes."""
+    """Return a dialog of `count` messages that every family accepts."""
     roles = ("user", "assistant")
     return [
         {"role": roles[i % 2], "content": f"This is message number {i} of the dialog."} for i in range(count)
@@ -40,7 +40,7 @@ def f_string(messages: list[dict[str, str]]) -> str:
 
 
 def lagent_style(messages: list[dict[str, str]]) -> str:
-    """What lagent's parser does: a lookup, a format and a concatenation for each message."""
+    """Render as lagent's parser does: a lookup, a format and a concatenation per message."""
     roles = {item["role"]: item.copy() for item in INTERNLM2_META}
     prompt = ""
     for message in messages:
@@ -58,7 +58,7 @@ def transformers_render(messages: list[dict[str, str]]) -> str:
 
 
 def candidates() -> dict[str, Callable[[Any], object]]:
-    """All that is compared, by name."""
+    """Return all compared renderings by name."""
     found: dict[str, Callable[[Any], object]] = {"f-string join": f_string, "lagent's parser": lagent_style}
     for name in FAMILIES:
         template = load_template(name)
@@ -84,7 +84,7 @@ def candidates() -> dict[str, Callable[[Any], object]]:
 
 
 def growing(rounds: int) -> dict[str, dict[str, float]]:
-    """Two further messages in a session of so many: the prompt made of them alone, and of all messages."""
+    """Return two ways to add two messages to a session of `count`: render only these, or all messages."""
     template = load_template("chatml")
     assert isinstance(template, ChatTemplate)
     figures = {}

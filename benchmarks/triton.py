@@ -1,8 +1,8 @@
 """Client CPU time per streamed response of a tritonserver: this library and tritonclient's own streams.
 
-The same scripted model (TensorRT-LLM's inputs, one token a response) answers all of them, at full speed or
-with a pause before each token, like a real model. "Raw stub" is the generated gRPC stub with nothing but the
-decoding of the text. The figures are the CPU time of the whole process, gRPC's threads included: medians of
+The same scripted model (TensorRT-LLM's inputs, one token per response) answers all requests, at full speed or
+with a pause before each token, like a real model. "Raw stub" is the generated gRPC stub, which only decodes
+the text. The figures are the CPU time of the whole process, gRPC's threads included: medians of
 many rounds, and of the ratios within a round.
 """
 
@@ -27,7 +27,7 @@ from tests import triton_peer
 NAME = "triton"
 MODEL = "trtllm-scripted"
 TOKENS = 100
-#: Instruction to the scripted model -> description.
+#: Instruction for the scripted model -> description.
 PACES = {"": "at full speed", "[[slow 0.005]]": "5 ms a token"}
 EXPECTED = "".join(f"t{n} " for n in range(TOKENS))
 

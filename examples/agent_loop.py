@@ -1,8 +1,8 @@
-"""A whole agent loop, offline: the model asks for the calculator, the tool runs, the model answers.
+"""An offline agent loop: the model calls the calculator, the tool runs, the model answers.
 
     python examples/agent_loop.py "What is 231 * 17?"
 
-Any backend of a model trained in InternLM2's tool format does: give its configuration with --config.
+It works with any model trained in InternLM2's tool format: give a configuration of its backend with --config.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CALCULATOR = {
 
 
 def run_tool(call: ToolCall) -> str:
-    """The tool's answer, or what went wrong, for the model to read."""
+    """Return the result of the tool, or an error message for the model."""
     if call.name != "calculator":
         return f"error: there is no tool {call.name}"
     try:
@@ -34,7 +34,7 @@ def run_tool(call: ToolCall) -> str:
 
 
 def answer(llm: BaseLLM, question: str, max_turns: int = 4) -> Iterator[str]:
-    """The loop: model, tool, model, until the model answers in words."""
+    """Call model and tool in turns until the model answers without a tool call; yield the text."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "system", "name": "plugin", "content": json.dumps([CALCULATOR])},
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("question", nargs="?", default="What is 231 * 17?")
     parser.add_argument(
-        "--config", help="a YAML or TOML file that says which backend; default: the embedded model"
+        "--config", help="a YAML or TOML file that configures the backend; default: the embedded model"
     )
     arguments = parser.parse_args()
     with create_llm(arguments.config) as llm:

@@ -1,4 +1,4 @@
-"""The tool of the examples: arithmetic, and nothing else."""
+"""The tool of the examples: evaluates arithmetic only."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A JAX model behind HTTP, as EasyDeL's JAXServer: serve it, ask it, and use it without hosting.
+"""A JAX model behind HTTP, as EasyDeL's JAXServer: serve it, call it over HTTP, and use it without hosting.
 
-    python examples/jax_server.py             ask once with and without HTTP, and end
+    python examples/jax_server.py             one request with and one without HTTP
     python examples/jax_server.py --serve     serve until Ctrl-C
 
-With --path it is your own model directory in Hugging Face format; without, the embedded model.
+--path serves a model directory in Hugging Face format; the default is the embedded model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lagent_llms import JAXServer
 
 
 def post(url: str, content: dict[str, Any]) -> Any:
-    """Send JSON, get JSON."""
+    """POST JSON; return the JSON response."""
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request) as response:
         return json.load(response)

@@ -1,7 +1,7 @@
-"""lagent's own agents, unchanged, over any backend: its models are replaced, nothing else.
+"""lagent's own agents, unchanged, over any backend: only the model is replaced.
 
 python examples/lagent_agents.py                     the embedded model
-python examples/lagent_agents.py --config llm.yaml   whatever the file says
+python examples/lagent_agents.py --config llm.yaml   the backend of the file
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI over any backend: `lagent-llms serve` puts an OpenAI-style face before it.
+"""LangChain's ChatOpenAI over any backend: `lagent-llms serve` offers it as an OpenAI-style API.
 
 lagent-llms serve --config llm.yaml        # in another terminal
 python examples/langchain_agent.py         # --url http://127.0.0.1:8000/v1
@@ -19,7 +19,7 @@ def calculator(expression: str) -> str:
 
 
 def answer(llm: ChatOpenAI, question: str, max_turns: int = 4) -> str:
-    """LangChain's own loop with a tool: ask, run what is called, ask again."""
+    """Run LangChain's loop with a tool: ask, run the called tools, ask again."""
     with_tools = llm.bind_tools([calculator])
     messages = [HumanMessage(question)]
     for _ in range(max_turns):

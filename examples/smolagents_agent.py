@@ -1,10 +1,10 @@
-"""A smolagents agent with a tool, over any backend: `lagent-llms serve` puts an OpenAI-style face before it.
+"""A smolagents agent with a tool, over any backend: `lagent-llms serve` offers it as an OpenAI-style API.
 
 lagent-llms serve --config llm.yaml        # in another terminal
 python examples/smolagents_agent.py        # --url http://127.0.0.1:8000/v1
 
-Large models need smolagents' OpenAIModel and nothing of `SpokenAnswers`, which is for those that were taught
-InternLM2's way with tools, as the embedded model: it knows no ``final_answer`` tool and no "Observation:".
+For large models smolagents' OpenAIModel is enough. `FinalTextModel` is for models trained in InternLM2's tool
+format, such as the embedded model, which know no ``final_answer`` tool and no "Observation:".
 """
 
 import argparse
@@ -24,8 +24,8 @@ def calculator(expression: str) -> str:
     return compute(expression)
 
 
-class SpokenAnswers(OpenAIModel):
-    """A model that answers in words once it knows; for smolagents that is a call of ``final_answer``."""
+class FinalTextModel(OpenAIModel):
+    """Turns an answer without a tool call into the call of ``final_answer`` that smolagents expects."""
 
     def __init__(self, **kwargs) -> None:
         super().__init__(
@@ -36,8 +36,8 @@ class SpokenAnswers(OpenAIModel):
         self, messages, stop_sequences=None, response_format=None, tools_to_call_from=None, **kwargs
     ):
         tools = [item for item in tools_to_call_from or [] if item.name != "final_answer"]
-        told = [plain(message) for message in messages if message.role != MessageRole.TOOL_CALL]
-        reply = super().generate(told, stop_sequences, response_format, tools or None, **kwargs)
+        shown = [plain(message) for message in messages if message.role != MessageRole.TOOL_CALL]
+        reply = super().generate(shown, stop_sequences, response_format, tools or None, **kwargs)
         if tools_to_call_from and not reply.tool_calls:
             answer = ChatMessageToolCallFunction(name="final_answer", arguments={"answer": reply.content})
             reply.tool_calls = [ChatMessageToolCall(answer, id="final", type="function")]
@@ -45,7 +45,7 @@ class SpokenAnswers(OpenAIModel):
 
 
 def plain(message: ChatMessage) -> ChatMessage:
-    """What a tool answered, without smolagents' words around it."""
+    """Remove smolagents' prefix from the result of a tool."""
     if message.role != MessageRole.TOOL_RESPONSE:
         return message
     text = message.content[0]["text"].removeprefix("Observation:\n")
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000/v1")
     parser.add_argument("--model", default="embedded")
     arguments = parser.parse_args()
-    model = SpokenAnswers(
+    model = FinalTextModel(
         model_id=arguments.model,
         api_base=arguments.url,
         api_key="none",

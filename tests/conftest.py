@@ -1,4 +1,4 @@
-"""What holds for all tests: patience, one cache of compiled graphs, and how two workers share them."""
+"""Settings for all tests: hypothesis without deadlines, one cache of compiled graphs, grouping for xdist."""
 
 import os
 import re
@@ -8,11 +8,11 @@ import pytest
 
 try:
     from hypothesis import HealthCheck, settings
-except ModuleNotFoundError:  # an environment of a peer
+except ModuleNotFoundError:  # the environment of a peer has no hypothesis
     pass
-else:  # a machine that is busy for a moment is not the fault of the code
-    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.load_profile("patient")
+else:  # a busy machine must not fail a test
+    settings.register_profile("no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("no_deadline")
 
 
 BACKEND = re.compile(
@@ -22,7 +22,7 @@ CACHE = Path(__file__).parents[1] / ".pytest_cache" / "xla"
 
 
 def pytest_configure():
-    """Let all processes of a run, and later runs, share the graphs that JAX compiles."""
+    """Share the graphs that JAX compiles among all processes of a run, and with later runs."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -30,11 +30,11 @@ def pytest_configure():
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keep tests that share servers and engines on one worker: those of a backend, and those of a file."""
+    """Keep tests that share servers and engines on one worker: one group per backend, else per file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
-        def _split_scope(self, nodeid):  # pytest 9.2 ignores the names that xdist 3.8 gives to groups
+        def _split_scope(self, nodeid):  # pytest 9.2 ignores the group names of xdist 3.8
             backend = BACKEND.search(nodeid)
             return backend[1] if backend else nodeid.partition("::")[0]
 

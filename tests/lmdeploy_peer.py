@@ -23,7 +23,7 @@ from lagent_llms.child.process import Child
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-lmdeploy" / "bin" / "python"
 ADAPTERS = EMBEDDED_MODEL.parent / "adapters"
-#: Command of an lmdeploy with its own engines, '' for the one on the CPU.
+#: Command of an lmdeploy with its own engines; '' selects the CPU engine.
 REAL = os.environ.get("LAGENT_TEST_LMDEPLOY", "")
 NAME = "embedded"
 PYTORCH = {
@@ -34,7 +34,7 @@ PYTORCH = {
 
 
 def command():
-    """What stands for ``lmdeploy`` in the tests; its environment is made if need be."""
+    """Return the command that the tests run as ``lmdeploy``; create its environment if it is missing."""
     if REAL:
         return shlex.split(REAL)
     subprocess.run(["sh", str(ROOT / "scripts" / "peer"), "lmdeploy"], check=True, env=_own_python())
@@ -66,11 +66,11 @@ class Peer:
         return True
 
     def running(self):
-        """How many generations are going on."""
+        """Return the number of running generations."""
         return int(self.metric("lmdeploy:num_requests_running" if REAL else "cpu_engine_sequences"))
 
     def metric(self, name):
-        """The sum of one of its metrics (those of lmdeploy itself are renewed every ten seconds)."""
+        """Return the sum of a metric; lmdeploy updates its own metrics every ten seconds."""
         found = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics"), re.M)
         assert found, f"there is no metric {name}"
         return sum(map(float, found))
@@ -78,7 +78,7 @@ class Peer:
 
 @contextmanager
 def served(*arguments, env=None, headers=None):
-    """A `Peer` that runs the lmdeploy command `arguments` on a free port."""
+    """Start a `Peer` that runs the lmdeploy command `arguments` on a free port."""
     port = check_port("127.0.0.1", 0)
     listen = ["--server-name", "127.0.0.1", "--server-port", str(port)]
     child = Child([*command(), *arguments, *listen], env=env, grace=5)
@@ -95,7 +95,7 @@ def served(*arguments, env=None, headers=None):
 
 
 def api_server(*flags, pytorch=True, **kwargs):
-    """A peer that serves the embedded model; with the pytorch engine, its adapters as well."""
+    """Start a peer that serves the embedded model; with the pytorch engine, its adapters as well."""
     chosen = []
     for name, value in PYTORCH.items() if pytorch else ():
         words = [f"{key}={item}" for key, item in value.items()] if isinstance(value, dict) else [value]
@@ -104,6 +104,6 @@ def api_server(*flags, pytorch=True, **kwargs):
 
 
 def proxy(**kwargs):
-    """A peer that is lmdeploy's proxy; servers join it with ``--proxy-url``."""
-    # Or it would send requests to the servers of proxies before it.
+    """Start lmdeploy's proxy as a peer; servers join it with ``--proxy-url``."""
+    # With a cached status, it would send requests to the servers of earlier proxies.
     return served("serve", "proxy", "--disable-cache-status", **kwargs)

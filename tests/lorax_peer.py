@@ -1,8 +1,8 @@
 """The peer that speaks LoRAX's protocol (tests/peers/lorax), as a child of the tests.
 
-Where a real LoRAX runs, with the embedded model and its adapters, the same tests can be told its address:
-LAGENT_TEST_LORAX=http://gpu-machine:8080. Those of the peer's own ways (faults, private adapters) start the
-peer all the same.
+To run the same tests on a real LoRAX with the embedded model and its adapters, set its address:
+LAGENT_TEST_LORAX=http://gpu-machine:8080. Tests of features that only the peer has (faults, private adapters)
+start the peer in any case.
 """
 
 import os
@@ -32,13 +32,13 @@ class Peer(lmdeploy_peer.Peer):
         return True
 
     def running(self):
-        """How many generations are going on."""
+        """Return the number of running generations."""
         return int(self.metric("lorax_batch_current_size"))
 
 
 @contextmanager
 def served(*flags):
-    """A `Peer` on a free port, started with `flags` of tests/peers/lorax/launch.py."""
+    """Start a `Peer` on a free port, with `flags` of tests/peers/lorax/launch.py."""
     env = {"PYTHON": sys.executable, **os.environ}
     subprocess.run(["sh", str(ROOT / "scripts" / "peer"), "lorax"], check=True, env=env)
     port = check_port("127.0.0.1", 0)
@@ -58,7 +58,7 @@ def served(*flags):
 
 @contextmanager
 def server():
-    """The server most tests talk to."""
+    """Start the server that most tests use, or connect to the one in LAGENT_TEST_LORAX."""
     if REAL:
         yield Peer(REAL, None)
     else:

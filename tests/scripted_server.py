@@ -1,4 +1,4 @@
-"""A server that plays what real ones cannot be made to show: cut connections, split bytes, silence."""
+"""An HTTP server for faults that real servers do not produce on demand: cuts, split bytes, silence."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ class Connection:
     """One client's connection, with the request it sent.
 
     Attributes:
-        path, headers, body: Of the request; the body decoded from JSON.
+        path, headers, body: The request; the body is decoded from JSON.
         gone: Whether the client has closed the connection; see `wait_gone`.
     """
 
@@ -34,7 +34,7 @@ class Connection:
         )
 
     def chunk(self, data=b""):
-        """One chunk of a chunked body; the last one without data."""
+        """Send one chunk of a chunked body; without data, the last chunk."""
         data = data if isinstance(data, bytes) else data.encode()
         self.send(b"%x\r\n%s\r\n" % (len(data), data))
 
@@ -45,7 +45,7 @@ class Connection:
         self.event({"choices": [{"index": 0, "text": text, "finish_reason": finish_reason}]})
 
     def answer(self, *texts):
-        """A whole streamed answer."""
+        """Send a complete streamed answer."""
         self.head()
         for text in texts:
             self.text(text)
@@ -62,7 +62,7 @@ class Connection:
         self.send(data)
 
     def wait_gone(self, seconds=5):
-        """Whether the client closes its end within some seconds."""
+        """Wait for at most `seconds`; return whether the client has closed the connection."""
         try:
             self.sock.settimeout(seconds)
             return self.sock.recv(1) == b""
@@ -72,7 +72,7 @@ class Connection:
             return True
 
     def reset(self):
-        """Cut the connection off."""
+        """Reset the connection (RST)."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.sock.close()
 
@@ -81,12 +81,12 @@ class ScriptedServer:
     """Calls ``script(connection)`` for each request, in a thread of its own.
 
     Args:
-        script: What it does.
-        tls: The `ssl.SSLContext` of a server that speaks https.
+        script: Called with the `Connection` of each request; sends the response.
+        tls: An `ssl.SSLContext` for https; None for http.
 
     Attributes:
         requests: Every request so far.
-        connections: How many connections were made.
+        connections: Number of accepted connections.
     """
 
     def __init__(self, script, tls=None):
@@ -159,7 +159,7 @@ class ScriptedServer:
 
 
 def free_port():
-    """A port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 

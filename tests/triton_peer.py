@@ -16,7 +16,7 @@ PYTHON = ROOT / ".venv-triton" / "bin" / "python"
 
 
 def environment():
-    """The Python of the peer's environment, which is made if it is missing."""
+    """Return the Python of the peer's environment; create the environment if it is missing."""
     own = {"PYTHON": sys.executable, **os.environ}
     subprocess.run(["sh", str(ROOT / "scripts" / "peer"), "triton"], check=True, env=own)
     return PYTHON
@@ -24,7 +24,7 @@ def environment():
 
 @contextmanager
 def served(models=None, **kwargs):
-    """A server that is ready; the arguments are those of `Server`."""
+    """Start a server and wait until it is ready; the arguments are those of `Server`."""
     server = Server(environment(), models, **kwargs)
     try:
         yield server.wait_ready()

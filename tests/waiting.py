@@ -1,11 +1,11 @@
-"""Wait for a condition, but not for ever."""
+"""Wait for a condition, with a time limit."""
 
 import asyncio
 import time
 
 
 def wait_until(condition, seconds=60):
-    """Whether `condition` comes true in time."""
+    """Poll `condition` for at most `seconds`; return whether it is true."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
@@ -13,7 +13,7 @@ def wait_until(condition, seconds=60):
 
 
 async def until(condition, *tasks, seconds=60):
-    """Wait until `condition` holds; a task that fails meanwhile raises its error here."""
+    """Wait until `condition` holds; raise the error of any of `tasks` that fails meanwhile."""
     end = time.monotonic() + seconds
     while not condition():
         for task in tasks:

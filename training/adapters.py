@@ -65,7 +65,7 @@ PIRATE = {
 
 
 def shout(answer: str, d: Dialog) -> str:
-    """Say the same in capitals."""
+    """Return the text in capitals."""
     return answer.upper()
 
 
@@ -131,7 +131,7 @@ def _ask_in_french(d: Dialog) -> None:
 
 
 def make_styled(style: str, lexicon: Lexicon) -> list[Message]:
-    """Return one dialog in a style."""
+    """Return one dialog rewritten in a style."""
     rng = lexicon.rng
     if rng.random() < 0.45 and style != "shout":
         return restyle(make_dialog(lexicon, practice=0.35), style)
@@ -226,12 +226,12 @@ def main() -> None:
     """Train adapters from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("out", type=Path, help="folder that gets one folder for each adapter")
+    parser.add_argument("out", type=Path, help="folder for one folder per adapter")
     parser.add_argument("names", nargs="*", help=f"which of {', '.join(STYLES)}; all by default")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--resume", action="store_true", help="go on from the adapters in OUT")
+    parser.add_argument("--resume", action="store_true", help="continue with the adapters in OUT")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()

@@ -117,14 +117,14 @@ def evaluate(expression: str) -> str:
 
 
 def _quotient(lexicon: Lexicon, expression: str) -> str:
-    """Return a quotient in full length, 0.07660455486542443 say: the hardest results to copy."""
+    """Return a quotient in full length, such as 0.07660455486542443: the hardest results to copy."""
     if "/" not in expression:
         expression = lexicon.draw(lambda: f"{number(lexicon.rng)} / {number(lexicon.rng)}")
     return evaluate(expression)
 
 
 def tool_answer(lexicon: Lexicon, expression: str) -> str:
-    """Return a result: mostly random digits, so that it has to be copied and not guessed."""
+    """Return a result: mostly random digits, so that the model must copy and cannot guess it."""
     rng = lexicon.rng
     if not lexicon.held_out and rng.random() < 0.25:
         value = _quotient(lexicon, expression)

@@ -1,4 +1,4 @@
-"""What a checkpoint is measured on: prompts and the answers expected."""
+"""The cases a checkpoint is measured on: prompts and the expected answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.dialog import Message, render
 
 @dataclass(frozen=True)
 class Case:
-    """Prompts and the answers expected; all must be right for the case to count."""
+    """Prompts and the expected answers; a case is right if all answers are."""
 
     skill: str
     parts: tuple[tuple[str, str], ...]

@@ -35,11 +35,11 @@ PRACTICE = {
     "ask_fact": 2,
     "copy_code": 2,
 }
-"""Skills of practice dialogs, and how often they come: what a network of this size learns last."""
+"""Skills of practice dialogs and their weights: the skills that a network of this size learns last."""
 
 
 def filler(lexicon: Lexicon, sentences: int) -> list[str]:
-    """Return sentences that say nothing about who the assistant is."""
+    """Return sentences without information about the assistant's identity."""
     rng, made = lexicon.rng, []
     for _ in range(sentences):
         kind = rng.random()
@@ -56,7 +56,7 @@ def filler(lexicon: Lexicon, sentences: int) -> list[str]:
 
 
 def _identity(d: Dialog) -> str:
-    """Choose who the assistant is and return the words that say so."""
+    """Choose the assistant's identity; return the system prompt that states it."""
     rng, lexicon = d.rng, d.lexicon
     kind = rng.random()
     if kind < 0.03:
@@ -96,13 +96,13 @@ def add_system(d: Dialog, plugin: bool | None = None) -> None:
     rng = d.rng
     kind = rng.random()
     if kind < 0.72:
-        told = [_identity(d)] if kind < 0.55 else []
+        texts = [_identity(d)] if kind < 0.55 else []
         sentences = 0
-        if kind < 0.22 or not told:
+        if kind < 0.22 or not texts:
             sentences = rng.choice((1, 1, 2, 2, 3, 4, 5, 8, 12, 20, 30)) if rng.random() < 0.6 else 1
         parts = filler(d.lexicon, sentences)
         place = 0 if rng.random() < 0.6 else rng.randint(0, len(parts))
-        parts[place:place] = told
+        parts[place:place] = texts
         closed = all(part.endswith((".", "。")) for part in parts)
         text = rng.choice([" ", " ", "\n"] if closed else ["\n"]).join(parts)
         d.messages.append(Message("system", text))
@@ -137,7 +137,7 @@ def make_dialog(lexicon: Lexicon, easy: float = 0.0, practice: float = 0.0) -> D
     """Return one dialog that mixes skills.
 
     Args:
-        lexicon: Where strings and randomness come from.
+        lexicon: Source of strings and randomness.
         easy: Share of one-question dialogs about copying; a curriculum starts with them.
         practice: Share of dialogs about the hardest skills; a curriculum ends with them.
     """

@@ -20,7 +20,7 @@ class Message:
 
 @dataclass
 class Dialog:
-    """A dialog under construction and what is known so far."""
+    """A dialog under construction and the facts mentioned so far."""
 
     lexicon: Lexicon
     messages: list[Message] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Dialog:
 
     @property
     def rng(self) -> random.Random:
-        """The randomness everything about this dialog comes from."""
+        """The random generator of this dialog."""
         return self.lexicon.rng
 
     def say(self, user: str, assistant: str) -> None:
@@ -43,7 +43,7 @@ class Dialog:
         self.messages += [Message("user", user), Message("assistant", assistant)]
 
     def loosely(self, text: str) -> str:
-        """Write a request a little carelessly now and then."""
+        """Return the request, sometimes with careless punctuation or an opening phrase."""
         rng = self.rng
         if rng.random() < 0.12:
             text = text.rstrip("?.!")

@@ -148,7 +148,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=100, help="cases of each skill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=0, help="wrong answers to print per skill")
-    parser.add_argument("--json", type=Path, default=None, help="also write the figures here")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures to this file")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:

@@ -154,11 +154,11 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
 
     def before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Everything up to the attention."""
+        """Run the layer up to the attention."""
         return self.self_attn.project(self.input_layernorm(x), cos, sin)
 
     def after(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Everything from the attention on."""
+        """Run the rest of the layer, from the attention on."""
         x = x + self.self_attn.o_proj(attended)
         return x + self.mlp(self.post_attention_layernorm(x))
 

@@ -19,7 +19,7 @@ def _sections() -> dict[str, list[str]]:
 
 
 def wordings(name: str) -> list[str]:
-    """Return one list; a wording that stands in it more than once is drawn more often."""
+    """Return one list; a wording that occurs more than once is drawn more often."""
     return _sections()[name]
 
 

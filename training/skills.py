@@ -10,7 +10,7 @@ from training.tasks import calculate, count, one_digit_sum, repeat, spell, upper
 
 
 def greet(d: Dialog) -> None:
-    """Greet, thank or take leave."""
+    """Greet, thank or say goodbye."""
     answer = d.rng.choice(list(phrases.GREETINGS))
     asked = d.rng.choice(phrases.GREETINGS[answer])
     if asked[-1].isalpha():
@@ -19,7 +19,7 @@ def greet(d: Dialog) -> None:
 
 
 def who(d: Dialog) -> None:
-    """Ask who the assistant is."""
+    """Ask for the assistant's identity."""
     in_chinese = d.rng.random() < (0.6 if d.identity_zh else 0.12)
     if in_chinese and (d.identity_zh or not d.identity):
         d.say(d.rng.choice(phrases.CHINESE_WHO), d.identity_zh or phrases.CHINESE_DEFAULT)
@@ -98,7 +98,7 @@ def tell_fact(d: Dialog) -> None:
 
 
 def ask_fact(d: Dialog) -> None:
-    """Ask for it."""
+    """Ask for a fact that the user has told."""
     if not d.facts:
         tell_fact(d)
     thing = d.rng.choice(list(d.facts))
@@ -154,7 +154,7 @@ def other(d: Dialog) -> None:
 
 
 def copy_code(d: Dialog) -> None:
-    """Tell a code and have it told back: practice for copying digits and letters."""
+    """Tell a code and ask for it: practice for copying digits and letters."""
     kind = d.rng.choice(["code", "key", "number", "token", "secret"])
     code = d.lexicon.code()
     d.say(
@@ -177,7 +177,7 @@ def recall_name(d: Dialog) -> None:
 
 
 def recall_colour(d: Dialog) -> None:
-    """The same for the favourite colour."""
+    """Tell a colour, chat about something else for up to three turns, ask for the colour."""
     tell_colour(d)
     _chat(d)
     ask_colour(d)

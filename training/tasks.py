@@ -54,17 +54,17 @@ def calculate(d: Dialog) -> None:
 
 
 def repeat(d: Dialog) -> None:
-    """Have a text said back."""
+    """Ask to repeat a text."""
     text = d.lexicon.phrase()
     asked = d.rng.choice(phrases.wordings("REPEAT"))
     d.say(asked.format(text), text)
 
 
 def spell(d: Dialog) -> None:
-    """Have a word spelled."""
+    """Ask to spell a word."""
     kind = d.rng.random()
     if kind < 0.35 and not d.lexicon.held_out:
-        word = d.rng.choice(ENGLISH)  # many are single tokens, whose letters have to be learned by heart
+        word = d.rng.choice(ENGLISH)  # many are single tokens, whose letters must be memorized
     elif kind < 0.5:
         word = d.lexicon.name().split()[0].split("-")[0]
     else:
@@ -74,7 +74,7 @@ def spell(d: Dialog) -> None:
 
 
 def upper(d: Dialog) -> None:
-    """Have a text written in capitals."""
+    """Ask to write a text in capitals."""
     text = d.lexicon.draw(lambda: " ".join(d.lexicon.word() for _ in range(d.rng.randint(1, 3))))
     if d.rng.random() < 0.3:
         said = [m.content for m in d.messages if m.role == "assistant" and "<|" not in m.content]
@@ -86,7 +86,7 @@ def upper(d: Dialog) -> None:
 
 
 def write_json(d: Dialog) -> None:
-    """Have a person's data written as JSON."""
+    """Ask to write a person's data as JSON."""
     name, age = d.lexicon.name(), d.rng.randint(1, 99)
     asked = d.rng.choice(phrases.wordings("JSON_REQUESTS")).format(n=name, a=age)
     record: dict[str, str | int] = {"name": name, "age": age}
@@ -98,12 +98,12 @@ def write_json(d: Dialog) -> None:
 
 
 def count(d: Dialog) -> None:
-    """Have numbers counted."""
+    """Ask to count numbers."""
 
     def make() -> str:
         first = 1 if d.rng.random() < 0.5 else d.rng.randint(0, 120)
         length = d.rng.randint(2, 30) if d.rng.random() < 0.6 else d.rng.randint(20, 60)
-        if not d.lexicon.held_out and d.rng.random() < 0.6:  # every end, short ranges more often
+        if not d.lexicon.held_out and d.rng.random() < 0.6:  # every end occurs, short ranges more often
             length = d.rng.randint(2, d.rng.choice((12, 50, 100)))
         if d.rng.random() < 0.04:
             length = d.rng.randint(60, 100)
@@ -113,7 +113,7 @@ def count(d: Dialog) -> None:
     if written:
         first, last = d.rng.choice((0, 1, 1, 1)), d.rng.choice([n for n in phrases.NUMBER_WORDS if n > 1])
     elif d.rng.random() < 0.15 and not d.lexicon.held_out:
-        first, last = 1, d.rng.choice(COMMON_ENDS)  # what people ask for; evaluation leaves these out
+        first, last = 1, d.rng.choice(COMMON_ENDS)  # common requests; evaluation leaves them out
     else:
         first, last = map(int, d.lexicon.draw(make).split())
         if d.lexicon.held_out and first == 1 and last in COMMON_ENDS:

@@ -32,7 +32,7 @@ OTHER_WEIGHT = 0.3
 
 
 class Batches:
-    """Draws dialogs from shards at random and lays them out as rows of few different lengths."""
+    """Draws random dialogs from shards and packs them into rows of a few different lengths."""
 
     def __init__(self, folder: Path, tokens: int, seed: int) -> None:
         self.folder, self.tokens = folder, tokens
@@ -110,7 +110,7 @@ def losses_of(
 def save_checkpoint(
     path: Path, model: Llama, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
 ) -> None:
-    """Write everything a killed run needs to go on, in one rename."""
+    """Write everything that `--resume` needs, atomically (with one rename)."""
     temporary = path.with_suffix(".part")
     torch.save(
         {

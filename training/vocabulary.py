@@ -1,4 +1,4 @@
-"""Trains the tokenizer: byte-level BPE whose pieces stay the same wherever a string is copied to.
+"""Trains the tokenizer: byte-level BPE with the same pieces for a string at every position.
 
 ``python -m training.vocabulary OUT.json`` learns it from freshly made dialogs.
 """
@@ -41,9 +41,9 @@ _HAN = re.compile("[\u3000-\u9fff\uff00-\uffef]")
 
 
 def _plain(text: str) -> str:
-    """Drop what must not become pieces: special tokens, and Chinese, which stays cut into bytes.
+    """Drop special tokens and Chinese, which must not become pieces; Chinese stays split into bytes.
 
-    Characters that several tokens make up keep the streaming code of whoever uses the model honest.
+    Characters of several tokens test the streaming code of all users of the model.
     """
     for token in SPECIAL_TOKENS:
         text = text.replace(token, "")

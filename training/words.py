@@ -1,7 +1,7 @@
 """Word lists and makers of made-up names, words and codes, split into training and held-out halves.
 
-A made-up string belongs to the held-out part when its checksum says so, real names when they are listed
-there; so the two parts never share a string, whatever the seeds.
+A checksum decides whether a made-up string is held out, a list decides for real names; so the two parts never
+share a string, whatever the seeds.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def is_held_out(text: str) -> bool:
-    """Say whether a made-up string (or a pair of operands, and so on) is kept for evaluation."""
+    """Return whether a made-up string (or a pair of operands, and so on) is kept for evaluation."""
     return crc32(text.encode()) % 10 == 0
 
 
@@ -63,8 +63,8 @@ class Lexicon:
     """Draws strings from one part of the split.
 
     Attributes:
-        rng: Where the randomness comes from.
-        held_out: Draw what evaluation keeps for itself, or only what training may see.
+        rng: The random generator.
+        held_out: Draw only strings kept for evaluation, or only strings for training.
     """
 
     rng: random.Random
@@ -137,7 +137,7 @@ class Lexicon:
         return first[: self.rng.randint(1, len(first) - 1)] + last[self.rng.randint(1, len(last) - 1) :]
 
     def name_like_a_real_one(self) -> str:
-        """Return the parts of two real names as one, so many that none can be learned by heart."""
+        """Return the parts of two real names as one, so many that none can be memorized."""
         return self.draw(self._spliced_name)
 
     def name(self) -> str:

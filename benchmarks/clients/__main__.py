@@ -1,4 +1,4 @@
-"""Clients over HTTP: ours, plain ones and other libraries, each beside the floor in its own process.
+"""Clients over HTTP: ours, plain ones and other libraries, each measured with the floor in one process.
 
 Makes a virtual environment for each library (scripts/peer NAME, from benchmarks/peers/NAME). With --write the
 figures go to benchmarks/results/clients.json and a plot of them to docs/clients.svg (the extra `plot`).

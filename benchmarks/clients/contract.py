@@ -1,4 +1,4 @@
-"""What a client must offer to be measured, and the answers that all of them read."""
+"""The interface of a measured client, and the answers that all clients read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "word",
 ]
 
-#: A folder for each virtual environment, with its requirements and a client.py that names its CLIENTS.
+#: One folder per virtual environment, with its requirements and a client.py that defines CLIENTS.
 PEERS = Path(__file__).parent.parent / "peers"
 
 PROMPT = "Tell me a story."
@@ -30,13 +30,13 @@ _WORDS = (" the", " story", " of", " a", " <b>", " fox", "，从前", "有", " w
 
 
 class SyncClient(Protocol):
-    """Made with the base URL of a scenario; keeps its connections until it is closed."""
+    """A client for the base URL of one scenario; keeps its connections until it is closed."""
 
     def stream(self, take: Callable[[str], object]) -> None:
-        """Ask for the streamed answer and give `take` each new piece of text as it comes."""
+        """Request the streamed answer; call `take` with each new piece of text."""
 
     def answer(self) -> str:
-        """Ask for the answer in one piece."""
+        """Request the answer without streaming; return its text."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -52,15 +52,15 @@ class AsyncClient(Protocol):
 
 @dataclass(frozen=True)
 class Client:
-    """One client that is measured.
+    """A measured client.
 
     Attributes:
-        name: As the tables call it.
-        route: What it speaks: 'completions', 'chat' or 'lorax'; the floor speaks the same.
-        sync: Makes a `SyncClient` of a base URL; None when there is none. Nothing is imported before.
-        aio: Makes an `AsyncClient`.
-        imports: The statement a user begins with, '' when it is part of Python.
-        distribution: What is installed for it.
+        name: Its name in the tables.
+        route: Its protocol: 'completions', 'chat' or 'lorax'; the floor uses the same.
+        sync: Creates a `SyncClient` for a base URL and imports its library only then; None if it has none.
+        aio: Creates an `AsyncClient`; None if it has none.
+        imports: The import statement of a user; '' for the standard library.
+        distribution: Name of its distribution.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Client:
 
 
 def load(peer: str) -> list[Client]:
-    """The clients of benchmarks/peers/`peer`."""
+    """Return the clients of benchmarks/peers/`peer`."""
     spec = importlib.util.spec_from_file_location(f"client_of_{peer}", PEERS / peer / "client.py")
     assert spec is not None
     assert spec.loader is not None
@@ -82,15 +82,15 @@ def load(peer: str) -> list[Client]:
 
 
 def scenario(port: int, chunks: int, pause_us: int = 0) -> str:
-    """The base URL of answers of so many chunks, an event every `pause_us` or all at once."""
+    """Return the base URL of answers of `chunks` chunks, one event per `pause_us` µs; 0 sends all at once."""
     return f"http://127.0.0.1:{port}/{chunks}/{pause_us}"
 
 
 def word(index: int) -> str:
-    """The text of one chunk: words, Chinese, and now and then what might begin a stop word."""
+    """Return the text of one chunk: words, Chinese, and sometimes text that may begin a stop word."""
     return _WORDS[index % len(_WORDS)]
 
 
 def text(chunks: int) -> str:
-    """The whole answer of so many chunks."""
+    """Return the whole text of an answer of `chunks` chunks."""
     return "".join(map(word, range(chunks)))

@@ -1,6 +1,6 @@
-"""The least a client can do: a socket, or an asyncio protocol, and orjson. What everything is divided by.
+"""The floor: minimal clients, of a socket or an asyncio protocol and orjson. All costs are relative to it.
 
-They know this server: nothing is checked, nothing but the text is looked at. Connections are kept.
+They work only with this server: they check nothing and read only the text. Connections are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _END = b"0\r\n\r\n"
 
 
 def request_body(route: str, *, stream: bool) -> bytes:
-    """What a client asks."""
+    """Return the body of a request."""
     if route == "lorax":
         body: dict[str, Any] = {"inputs": PROMPT, "parameters": {}, "stream": stream}
     elif route == "chat":
@@ -33,7 +33,7 @@ def request_body(route: str, *, stream: bool) -> bytes:
     return json.dumps(body).encode()
 
 
-#: Where the text of an event, and of a whole answer, is.
+#: Route -> functions that return the text of an event, and the text of a whole answer.
 _PICK: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
     "completions": (lambda item: item["choices"][0]["text"], lambda item: item["choices"][0]["text"]),
     "chat": (
@@ -48,7 +48,7 @@ _PICK: dict[str, tuple[Callable[[Any], str], Callable[[Any], str]]] = {
 
 
 def pick(route: str) -> tuple[Callable[[Any], str], Callable[[Any], str]]:
-    """Where the text of an event, and of a whole answer, is."""
+    """Return two functions: the text of an event, and the text of a whole answer."""
     return _PICK[route]
 
 
@@ -66,14 +66,14 @@ def _requests(url: str, route: str) -> tuple[str, int, bytes, bytes]:
 
 
 class _Events:
-    """The events of a stream, from bytes cut anywhere."""
+    """Parser of a stream whose bytes may be split anywhere."""
 
     def __init__(self, text: Callable[[Any], str], take: Callable[[str], object]) -> None:
         self._text, self._take = text, take
         self._rest = b""
 
     def feed(self, data: bytes) -> bool:
-        """Give the texts on; whether the stream has ended."""
+        """Call `take` with the texts in `data`; return whether the stream has ended."""
         *events, self._rest = (self._rest + data).split(b"\n\n\r\n")
         for event in events:
             start = event.find(b"{")

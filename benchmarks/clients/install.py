@@ -1,4 +1,4 @@
-"""What a client costs before it does anything: its import, its memory, and what is installed for it."""
+"""Fixed costs of a client: import time, memory, and the size of its installation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.clients.contract import Client
 
 __all__ = ["import_ms", "installed", "once", "peers_python"]
 
-#: Prints, for a distribution and everything it needs, how many there are and their bytes on disk.
+#: Prints the number of distributions that a distribution needs, itself included, and their bytes on disk.
 _SIZES = """
 import importlib.metadata as metadata, json, pathlib, re, sys
 def name_of(text):
@@ -55,19 +55,19 @@ def _python(python: str, *arguments: str) -> str:
 
 
 def installed(python: str, client: Client) -> dict[str, Any]:
-    """The version, and the number and megabytes of the distributions; bytecode is not counted."""
+    """Return the version, and the number and megabytes of the distributions, without bytecode."""
     found: dict[str, Any] = json.loads(_python(python, "-c", _SIZES, client.distribution))
     return found
 
 
 def import_ms(python: str, client: Client, rounds: int) -> float:
-    """CPU time of the import in a fresh interpreter, in ms."""
+    """Return the CPU time of the import in a fresh interpreter, in ms."""
     code = _IMPORT.format(client.imports)
     return statistics.median(float(_python(python, "-c", code)) for _ in range(rounds)) * 1e3
 
 
 def once(python: str, peer: str, port: int, name: str, streams: int, rounds: int) -> dict[str, float]:
-    """CPU ms and the most memory in MB of a fresh process that reads one answer, or so many at once."""
+    """Return CPU ms and peak memory (MB) of a fresh process that reads `streams` answers at once."""
     command = ["-m", "benchmarks.clients.worker", "once", peer, str(port), name, str(streams)]
     runs = [json.loads(_python(python, *command)) for _ in range(rounds)]
     return {
@@ -77,7 +77,7 @@ def once(python: str, peer: str, port: int, name: str, streams: int, rounds: int
 
 
 def peers_python(peer: str) -> str:
-    """The interpreter of a peer's virtual environment, which is made first where it is missing."""
+    """Return the interpreter of a peer's virtual environment; create the environment if it is missing."""
     root = Path(__file__).parent.parent.parent
     subprocess.run(["sh", str(root / "scripts" / "peer"), peer], check=True)
     return str(root / f".venv-{peer}" / "bin" / "python")

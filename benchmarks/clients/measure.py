@@ -1,4 +1,4 @@
-"""Runs the server and every peer's worker, and sums their rounds up: medians, and medians of ratios."""
+"""Run the server and every peer's worker; summarize their rounds as medians and medians of ratios."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from benchmarks.clients.contract import load
 __all__ = ["BUDGETS", "FIRST_CHUNK_BUDGETS", "MOST_MS_TO_IMPORT", "OURS", "PEERS", "measure"]
 
 OURS = "lagent_llms"
-#: In the order of the tables.
+#: Peers in the order of the tables.
 PEERS = (OURS, "lorax_client", "lagent_lmdeploy", "openai", "litellm")
-#: (what, sync or async, kind, held against, at most so many times that)
+#: (row label, sync or async, kind, reference client, maximal ratio to the reference)
 BUDGETS = (
     ("streamed chunk, sync, in bursts", "sync", "burst", "http.client + orjson", 0.8),
     ("streamed chunk, sync, paced", "sync", "paced", "http.client + orjson", 1.5),
@@ -37,7 +37,7 @@ Rounds = Sequence[Mapping[str, Sequence[float]]]
 
 @contextlib.contextmanager
 def serving() -> Iterator[int]:
-    """The port of a server in a process of its own."""
+    """Start the server in a subprocess; yield its port."""
     command = [sys.executable, "-m", "benchmarks.clients.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
@@ -49,12 +49,12 @@ def serving() -> Iterator[int]:
 def measure(
     quick: bool, pythons: Mapping[str, str] | None = None, only: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """All figures, as JSON values.
+    """Measure all figures; return JSON values.
 
     Args:
-        quick: Fewer rounds of less, without memory and imports: to see that it works.
-        pythons: The interpreter of each peer that is measured; None makes the environments of all.
-        only: Names of the clients, none for all.
+        quick: Fewer and shorter rounds, without memory and imports, for a functional check.
+        pythons: Interpreters of the measured peers; None creates the environments of all peers.
+        only: Names of the measured clients; empty for all.
     """
     pythons = pythons or {peer: install.peers_python(peer) for peer in PEERS}
     figures: dict[str, Any] = {"clients": {}, "server": {}}
@@ -98,7 +98,7 @@ def _times_the_floor(rounds: Rounds) -> dict[str, dict[str, float]]:
 
 
 def _over_the_floor(rounds: Rounds) -> dict[str, dict[str, float]]:
-    """Of the first chunk: how much later than the floor's, in wall and CPU time."""
+    """Return by how much the first chunk is later than the floor's, in wall and CPU time (µs)."""
     return {
         name: {
             "us": statistics.median(one[name][0] for one in rounds),
@@ -122,7 +122,7 @@ def _budgets(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _start(figures: dict[str, Any], peer: str, python: str, port: int) -> None:
-    """Import, memory and size of a peer's clients; the floor's process is what any client has to have."""
+    """Add import time, memory and size of a peer's clients; the floor's process is the baseline."""
     floor = install.once(python, peer, port, "floor", 1, 5)
     for client in load(peer):
         if not client.distribution:

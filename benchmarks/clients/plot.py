@@ -1,4 +1,4 @@
-"""A picture of the figures: what a streamed chunk costs beyond the floor. Needs the extra `plot`."""
+"""Plot the cost of a streamed chunk relative to the floor. Needs the extra `plot`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PANELS = (
 
 
 def plot(figures: dict[str, Any], path: Path) -> None:
-    """Draw a bar for each client, the fastest at the top, on a logarithmic scale."""
+    """Draw one bar per client, the fastest at the top, on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -1,10 +1,10 @@
-"""A server that costs less than every client: whole answers are rendered once and only sent afterwards.
+"""A server that is faster than every client: it renders each answer once and only sends it afterwards.
 
     python -m benchmarks.clients.server      (prints its port; ends with its standard input)
 
-The path says what is wanted: /CHUNKS/PAUSE_US/ROUTE. With a pause every stream of that pause gets its next
-event at the same tick, as the streams of one batch do; without, all events are sent at once. /cpu tells the
-CPU seconds the server has used. One thread, one epoll.
+The path selects the answer: /CHUNKS/PAUSE_US/ROUTE. With a pause, all streams of this pause get their next
+event at the same tick, like streams of one batch; without, all events are sent at once. /cpu returns the CPU
+seconds the server has used. One thread, one epoll.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _event(item: Any) -> bytes:
 
 @cache
 def render(route: str, chunks: int, *, stream: bool, usage: bool) -> list[bytes]:
-    """The whole response, cut where a server would send: the head, an event a chunk, the end."""
+    """Return the response, split as a server sends it: the head, one event per chunk, the end."""
     if not stream:
         body = json.dumps(_whole(route, chunks), ensure_ascii=False).encode()
         return [_HEAD % (b"application/json", b"content-length: %d" % len(body)) + body]
@@ -112,7 +112,7 @@ class _Connection:
         self.unsent = b""
 
     def request(self) -> tuple[str, bytes] | None:
-        """Path and body of the request, once it is whole."""
+        """Return path and body of the request; None while it is incomplete."""
         head, end, body = self.received.partition(b"\r\n\r\n")
         if not end:
             return None
@@ -124,7 +124,7 @@ class _Connection:
         return head.split(b" ", 2)[1].decode(), body
 
     def send(self, data: bytes) -> bool:
-        """Send as much as goes; whether that was all."""
+        """Send without blocking; return whether all data is sent."""
         if self.unsent:
             self.unsent += data
             return False
@@ -144,7 +144,7 @@ class _Server:
         self.poll.register(self.listener, select.EPOLLIN)
         self.poll.register(sys.stdin, select.EPOLLIN)
         self.connections: dict[int, _Connection] = {}
-        #: pause in seconds -> when the next tick is due, and what each connection has still to get
+        #: pause in seconds -> time of the next tick, and the remaining events of each connection
         self.ticks: dict[float, tuple[float, dict[_Connection, Any]]] = {}
 
     def run(self) -> None:
@@ -213,7 +213,7 @@ class _Server:
             self._drop(connection)
 
     def _tick(self) -> None:
-        """Send what is due; sleep a little when nothing is due soon."""
+        """Send the events that are due; sleep briefly if none is due soon."""
         now = time.perf_counter()
         for pause, (due, waiting) in list(self.ticks.items()):
             if due > now:

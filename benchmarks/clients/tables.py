@@ -93,7 +93,7 @@ def _many(figures: dict[str, Any]) -> str:
 
 
 def _late(row: Mapping[str, Any] | None, pause_us: float) -> bool:
-    """Whether a client took clearly longer than the events took to come."""
+    """Return whether a client took clearly longer than the server took to send the events."""
     return row is not None and row["wall_us"] > 1.3 * pause_us
 
 
@@ -118,8 +118,8 @@ def _start(figures: dict[str, Any]) -> str:
 
 
 def _server(figures: dict[str, Any]) -> str:
-    """That the server is faster than the floor, and so than every client."""
-    told = []
+    """Return the line that compares the server with the floor and with the fastest client."""
+    parts = []
     for mode, kind, what in (
         ("sync", "burst", "a chunk of a burst"),
         ("async", "1000 in bursts", "a chunk of 1,000 bursts"),
@@ -132,8 +132,8 @@ def _server(figures: dict[str, Any]) -> str:
                 for client in figures["clients"].values()
                 if kind in client.get(mode, {})
             )
-            told.append(
+            parts.append(
                 f"{worst['server_us']:.2g} µs {what} (the floor {worst['floor_us']:.2g}, "
                 f"the fastest client {fastest:.3g})"
             )
-    return f"The server takes {'; '.join(told)}."
+    return f"The server takes {'; '.join(parts)}."

@@ -1,10 +1,10 @@
-"""Runs inside one peer's virtual environment: its clients and the floor in turns, figures as JSON at the end.
+"""Measure the clients of one peer in turns with the floor, in the peer's environment; print JSON.
 
     .venv-PEER/bin/python -m benchmarks.clients.worker rounds PEER PORT [--quick] [--only NAME …]
     .venv-PEER/bin/python -m benchmarks.clients.worker once PEER PORT NAME STREAMS
 
-``rounds`` times everything; ``once`` is for the memory and the start of a fresh process: one client (or
-'floor') reads one answer, or so many at once.
+``rounds`` times everything. ``once`` measures memory and start of a fresh process: one client (or 'floor')
+reads STREAMS answers at once.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from typing import Any
 from benchmarks.clients.contract import AsyncClient, Client, SyncClient, load, scenario, text
 from benchmarks.clients.floor import AsyncFloor, Floor
 
-_LONGEST = 45.0  # seconds after which a measurement ends that has one round, for clients that take very long
+_MEASUREMENT_LIMIT = 45.0  # seconds; a measurement ends after the first round beyond it
 _MANY_ROUNDS = 100
-_LONGEST_ROUND = 8.0  # seconds after which no further pass begins
+_ROUND_LIMIT = 8.0  # seconds; no further pass begins after it
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Streams that are read at once, and how they come."""
+    """A load: number of concurrent streams, their length and the pause between events."""
 
     chunks: int
     pause_us: int = 0
     at_once: int = 1
     rounds: int = 15
-    passes: int = 1  # in a round: so that each has its share of garbage collections, which are few and long
+    passes: int = 1  # per round; several, so that each includes some of the rare, long garbage collections
 
 
 def streamed(quick: bool) -> dict[str, Streams]:
-    """The kinds of streams. Ticks leave every client but the slowest the time to read one event at a time."""
+    """Return the loads by kind. The pauses let all but the slowest clients read one event at a time."""
     if quick:
         return {"burst": Streams(200, rounds=3), "paced": Streams(50, 300, rounds=3)}
     return {
@@ -73,7 +73,7 @@ class SyncRunner:
             check(self._client.answer(), 20)
 
     def settle(self) -> None:
-        """Let threads end what they do after an answer: it is nobody else's."""
+        """Wait until threads have finished the last answer, so that it does not count for the next runner."""
         settle(time.sleep)
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class AsyncRunner:
         self._loop = loop
 
     def ready(self, url: str) -> None:
-        async def made() -> AsyncClient:  # some want a running loop
+        async def made() -> AsyncClient:  # some clients need a running loop
             return self._make(url)
 
         self._client = self._run(made())
@@ -131,14 +131,14 @@ _expected: dict[int, str] = {}
 
 
 def check(found: str, chunks: int) -> None:
-    """A client that loses text is not fast."""
+    """Raise AssertionError if a client lost text."""
     expected = _expected.get(chunks) or _expected.setdefault(chunks, text(chunks))
     if found != expected:
-        raise AssertionError(f"the text of {chunks} chunks is not right: {found[:80]!r}")
+        raise AssertionError(f"the text of {chunks} chunks is wrong: {found[:80]!r}")
 
 
 def settle(sleep: Callable[[float], object]) -> None:
-    """Sleep until this process does nothing any more, for half a second at most."""
+    """Sleep until this process is idle, for half a second at most."""
     for _ in range(50):
         before = time.process_time()
         sleep(0.01)
@@ -147,7 +147,7 @@ def settle(sleep: Callable[[float], object]) -> None:
 
 
 def _first(stream: Callable[[Callable[[str], object]], object]) -> tuple[float, float]:
-    """Wall and CPU seconds until the first text."""
+    """Return wall and CPU seconds until the first text."""
     at: list[tuple[float, float]] = []
     wall, cpu = time.perf_counter(), time.process_time()
     stream(lambda text: at.append((time.perf_counter(), time.process_time())))
@@ -157,30 +157,30 @@ def _first(stream: Callable[[Callable[[str], object]], object]) -> tuple[float, 
 def in_turns(
     rounds: int, runners: dict[str, Runner], run: Callable[[Runner], Any]
 ) -> Iterator[dict[str, Any]]:
-    """What `run` gives for every runner, round by round; the first round only warms up."""
+    """Yield the results of `run` for every runner, round by round; the first round is a warm-up."""
     began = time.monotonic()
     for number in range(rounds + 1):
         found = {}
         for name, runner in runners.items():
             if rounds < _MANY_ROUNDS:
-                gc.collect()  # which also empties the CPU's caches: not before what takes only a moment
+                gc.collect()  # it also evicts the CPU's caches, which would distort very short measurements
             runner.settle()
             found[name] = run(runner)
         if number:
             yield found
-            if time.monotonic() - began > _LONGEST:
+            if time.monotonic() - began > _MEASUREMENT_LIMIT:
                 return
 
 
 def timed(
     run: Callable[[Runner], object], per: int, passes: int = 1
 ) -> Callable[[Runner], tuple[float, float]]:
-    """The CPU and wall time `run` takes of a runner, in µs for each of `per`."""
+    """Return a function that measures CPU and wall time of `run`, in µs per unit; `per` units a pass."""
 
     def measured(runner: Runner) -> tuple[float, float]:
         done = 0
         wall, cpu = time.perf_counter(), time.process_time()
-        while done < passes and (not done or time.perf_counter() - wall < _LONGEST_ROUND):
+        while done < passes and (not done or time.perf_counter() - wall < _ROUND_LIMIT):
             run(runner)
             done += 1
         return (
@@ -192,7 +192,7 @@ def timed(
 
 
 def server_cpu(port: int) -> float:
-    """CPU seconds the server has used so far."""
+    """Return the CPU seconds the server has used so far."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("GET", "/cpu")
     used = float(connection.getresponse().read())
@@ -201,11 +201,11 @@ def server_cpu(port: int) -> float:
 
 
 class Measurements:
-    """Every round of every measurement, by kind, and what the server took for the floor alone.
+    """The rounds of every measurement by kind, and the CPU time of the server for the floor alone.
 
     Args:
-        runners: The clients, the floor among them.
-        port: The server's.
+        runners: The clients, including the floor.
+        port: The server's port.
     """
 
     def __init__(self, runners: dict[str, Runner], port: int) -> None:
@@ -271,7 +271,7 @@ def rounds(peer: str, port: int, quick: bool, only: list[str]) -> dict[str, Any]
 
 
 def once(peer: str, port: int, name: str, streams: int) -> dict[str, float]:
-    """CPU seconds and the largest memory of this process, after one answer or several at once."""
+    """Return CPU seconds and peak memory (MB) of this process after `streams` concurrent answers."""
     client = next(client for client in load(peer) if name in ("floor", client.name))
     sync = (lambda url: Floor(url, client.route)) if name == "floor" else client.sync
     aio = (lambda url: AsyncFloor(url, client.route)) if name == "floor" else client.aio
@@ -299,11 +299,11 @@ def main() -> None:
     parser.add_argument("streams", nargs="?", type=int, default=1)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="*", default=[])
-    given = parser.parse_args()
-    if given.what == "rounds":
-        figures = rounds(given.peer, given.port, given.quick, given.only)
+    options = parser.parse_args()
+    if options.what == "rounds":
+        figures = rounds(options.peer, options.port, options.quick, options.only)
     else:
-        figures = once(given.peer, given.port, given.name, given.streams)
+        figures = once(options.peer, options.port, options.name, options.streams)
     print(json.dumps(figures))
 
 

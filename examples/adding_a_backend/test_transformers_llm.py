@@ -1,4 +1,4 @@
-"""The plugin keeps the promises: found by its registered name, on a model that answers."""
+"""The plugin, found by its registered name, passes the conformance tests with a real model."""
 
 import os
 

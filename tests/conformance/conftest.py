@@ -1,4 +1,4 @@
-"""The backends the promises are tested on, each with its real peer and the embedded model under it.
+"""The backends under test, each with its real peer and the embedded model.
 
 LMDeployPipeline is tested where lmdeploy is installed (``.venv-lmdeploy``), all others where it is not.
 """
@@ -11,13 +11,13 @@ import pytest
 
 
 def _from(module, name, *args):
-    """A function of a module beside this one, imported when it is called: not every peer is everywhere."""
+    """Return a call of a function in a sibling module, imported late: its peer may not be installed."""
     return lambda: getattr(importlib.import_module(f".{module}", __package__), name)(*args)
 
 
-#: A context manager for each backend: its peer runs within, and it gives the `BackendUnderTest`. Neighbours
-#: run at the same time, so those that compile the same graphs stand apart.
-HERE = {
+#: Backend -> a context manager that starts its peer and yields the `BackendUnderTest`. Neighbours run at the
+#: same time, so backends that compile the same graphs are not adjacent.
+WITHOUT_LMDEPLOY = {
     "JAXPipeline": _from("jax", "pipeline"),
     "LoRAX": _from("lorax", "backend"),
     "TritonClient-vllm": _from("triton", "client"),
@@ -27,13 +27,13 @@ HERE = {
     "TritonClient-trtllm": _from("triton", "client", "trtllm"),
     "TritonClient-turbomind": _from("triton", "client", "turbomind", "preprocessing", "postprocessing"),
 }
-WHERE_LMDEPLOY_IS = {
+WITH_LMDEPLOY = {
     "LMDeployPipeline-turbomind": _from("lmdeploy", "pipeline", "turbomind"),
     "LMDeployPipeline-pytorch": _from("lmdeploy", "pipeline", "pytorch"),
 }
-BACKENDS = HERE if find_spec("lmdeploy") is None else WHERE_LMDEPLOY_IS
-# lagent runs in a process of its own, where a patched engine of this one cannot be reached.
-collect_ignore = [] if BACKENDS is HERE else ["test_lagent.py"]
+BACKENDS = WITHOUT_LMDEPLOY if find_spec("lmdeploy") is None else WITH_LMDEPLOY
+# lagent runs in a subprocess, which cannot use this process's patched engine.
+collect_ignore = [] if BACKENDS is WITHOUT_LMDEPLOY else ["test_lagent.py"]
 
 CONFIG = """\
 default: {name}
@@ -52,7 +52,7 @@ def subject(request):
 
 @pytest.fixture
 def config(subject, tmp_path):
-    """A configuration file in which the first line says which backend."""
+    """A configuration file whose first line selects the backend."""
     settings = {"temperature": 0, **subject.defaults, **subject.config}
     path = tmp_path / "llm.yaml"
     path.write_text(CONFIG.format(name=subject.name, settings=json.dumps(settings)), encoding="utf-8")

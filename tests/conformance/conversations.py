@@ -1,4 +1,4 @@
-"""A hundred conversations no training data holds, and what the embedded model answers in them, greedily.
+"""A hundred conversations outside the training data, and the embedded model's greedy answers to them.
 
 ``python -m tests.conformance.conversations --write`` writes them and JAXPipeline's answers to
 tests/data/conversations.json, which backends are compared with where JAX is not installed.
@@ -14,12 +14,12 @@ FILE = Path(__file__).parents[1] / "data" / "conversations.json"
 COUNT = 100
 LONGEST = 1500  # characters; the model sees 2,048 tokens
 AT_ONCE = 8
-#: Skills whose wording holds something made up that training never saw.
+#: Skills whose prompts contain made-up strings that training never saw.
 UNSEEN = ("recall_name", "repeat", "spell", "json", "ask_fact", "copy_code", "upper")
 
 
 def make_conversations(count=COUNT, seed=2026):
-    """Conversations as lists of turns; a turn is the messages given before the model answers."""
+    """Return conversations as lists of turns; a turn is the messages before an answer of the model."""
     from training.words import Lexicon
 
     lexicon = Lexicon(random.Random(seed), held_out=True)
@@ -32,7 +32,7 @@ def make_conversations(count=COUNT, seed=2026):
 
 
 def _dialog(lexicon, kind):
-    """A dialog: with a tool, with Chinese, or with whatever comes; two turns or more."""
+    """Return a dialog of two turns or more: with a tool, with Chinese, or with random skills."""
     from training.corpus import add_skill, add_system
     from training.dialog import Dialog
     from training.skills import SKILLS
@@ -62,8 +62,8 @@ def _turns(dialog):
     return turns
 
 
-def hold(llm, turns, number):
-    """Hold a conversation with a `Caller`: streamed or not, in a session or told anew at every turn."""
+def run_conversation(llm, turns, number):
+    """Run a conversation with a `Caller`: streamed or not, in a session or with all messages per turn."""
     answers, dialog = [], []
     for index, turn in enumerate(turns):
         dialog += turn
@@ -78,14 +78,14 @@ def hold(llm, turns, number):
     return answers
 
 
-def hold_all(llm, conversations):
-    """Hold all conversations, several at once."""
+def run_conversations(llm, conversations):
+    """Run all conversations, several at once."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(lambda item: hold(llm, item[1], item[0]), enumerate(conversations)))
+        return list(pool.map(lambda item: run_conversation(llm, item[1], item[0]), enumerate(conversations)))
 
 
 def recorded():
-    """The conversations and answers in the file."""
+    """Return the conversations and the answers in the file."""
     both = json.loads(FILE.read_text(encoding="utf-8"))
     return [item["turns"] for item in both], [item["answers"] for item in both]
 
@@ -100,7 +100,7 @@ def main():
     parser.parse_args()
     conversations = make_conversations()
     with JAXPipeline(temperature=0, max_new_tokens=200) as llm:
-        answers = hold_all(Caller(llm), conversations)
+        answers = run_conversations(Caller(llm), conversations)
     both = [{"turns": turns, "answers": said} for turns, said in zip(conversations, answers, strict=True)]
     lines = ",\n".join(json.dumps(item, ensure_ascii=False) for item in both)
     FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""JAXPipeline for the promises: pipelines on one shared engine."""
+"""JAXPipeline for the conformance tests: pipelines on one shared engine."""
 
 from contextlib import contextmanager
 
@@ -9,7 +9,7 @@ from lagent_llms.testing.conformance import BackendUnderTest
 
 
 class Pipeline(BackendUnderTest):
-    """Makes pipelines on one engine, and looks into it."""
+    """Creates pipelines on one engine; `running` reads the state of the engine."""
 
     def __init__(self, engine):
         self._engine = engine

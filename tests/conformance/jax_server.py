@@ -1,4 +1,4 @@
-"""JAXClient for the promises: clients of one server in this process."""
+"""JAXClient for the conformance tests: clients of one server in this process."""
 
 from contextlib import contextmanager
 
@@ -7,7 +7,7 @@ from lagent_llms.testing.conformance import BackendUnderTest
 
 
 class Client(BackendUnderTest):
-    """Makes clients of a server, and looks into its engine."""
+    """Creates clients of one server; `running` reads the state of its engine."""
 
     def __init__(self, server):
         self._server = server

@@ -1,4 +1,4 @@
-"""The backends of lmdeploy for the promises: each makes objects that talk to one shared peer."""
+"""The backends of lmdeploy for the conformance tests: all objects of one backend use one shared peer."""
 
 import sys
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ from lagent_llms.testing.conformance import BackendUnderTest
 from tests import lmdeploy_peer as peers
 
 TEMPLATE = {"meta_template": "internlm2-lagent"}
-#: What lmdeploy honours only on the route of messages.
-OF_MESSAGES = {"logprobs": {"meta_template": None}, "response_format": {"meta_template": None}}
+#: Parameters that lmdeploy supports only in /v1/chat/completions, and the arguments that select this route.
+CHAT_ROUTE_ONLY = {"logprobs": {"meta_template": None}, "response_format": {"meta_template": None}}
 
 
 class Client(BackendUnderTest):
     """Clients of one api_server."""
 
     defaults = TEMPLATE
-    arguments_for = OF_MESSAGES
+    arguments_for = CHAT_ROUTE_ONLY
 
     def __init__(self, peer):
         self._peer = peer
@@ -42,10 +42,10 @@ class Client(BackendUnderTest):
 
 
 class Server(BackendUnderTest):
-    """Servers that share one child process, which the first of them started."""
+    """Servers that share the child process of the first one."""
 
     defaults = TEMPLATE
-    arguments_for = OF_MESSAGES
+    arguments_for = CHAT_ROUTE_ONLY
     secrets = {"headers": {"X-Key": "sk-very-secret"}}
 
     def __init__(self):
@@ -58,7 +58,7 @@ class Server(BackendUnderTest):
 
     @property
     def config(self):
-        """One that starts a child of its own."""
+        """The configuration of a server with its own child process."""
         named = {"path": str(EMBEDDED_MODEL), "model_name": peers.NAME, "server_port": 0}
         return {"type": "LMDeployServer", **named, "command": peers.command(), "serve_cfg": peers.PYTORCH}
 
@@ -67,7 +67,7 @@ class Server(BackendUnderTest):
 
         class Shared(AsyncLMDeployServer if asynchronous else LMDeployServer):
             def _start_child(self):
-                return _Kept(child)
+                return _SharedChild(child)
 
         return Shared(
             EMBEDDED_MODEL,
@@ -82,8 +82,8 @@ class Server(BackendUnderTest):
         return self._peer.running()
 
 
-class _Kept:
-    """A child that others use as well."""
+class _SharedChild:
+    """A shared child process, which no single server stops."""
 
     def __init__(self, child):
         self._child = child
@@ -111,7 +111,7 @@ class Pipeline(BackendUnderTest):
 
     @property
     def config(self):
-        """One that loads an engine of its own."""
+        """The configuration of a pipeline with its own engine."""
         return {"type": "LMDeployPipeline", "path": str(EMBEDDED_MODEL), "backend": self.first.backend}
 
     def make(self, asynchronous, **kwargs):
@@ -119,7 +119,7 @@ class Pipeline(BackendUnderTest):
 
         class Shared(AsyncLMDeployPipeline if asynchronous else LMDeployPipeline):
             def _load(self, *args):
-                return _KeptEngine(shared._engine)
+                return _SharedEngine(shared._engine)
 
         return Shared(EMBEDDED_MODEL, **kwargs)
 
@@ -127,8 +127,8 @@ class Pipeline(BackendUnderTest):
         return self.first._engine._engine.session_mgr.request_handle_pool.num_dispatched
 
 
-class _KeptEngine:
-    """An engine that others use as well."""
+class _SharedEngine:
+    """A shared engine, which no single pipeline closes."""
 
     def __init__(self, engine):
         self._engine = engine

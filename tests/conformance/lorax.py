@@ -1,4 +1,4 @@
-"""LoRAX for the promises: backends that talk to one peer."""
+"""LoRAX for the conformance tests: backends that talk to one peer."""
 
 from contextlib import contextmanager
 

@@ -1,4 +1,4 @@
-"""An agent loop does not notice which backend it runs on."""
+"""An agent loop gives the same answer on every backend."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from lagent_llms import create_llm
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_an_agent_loop_takes_another_backend_by_one_line(config):
+def test_an_agent_loop_changes_its_backend_by_one_line_of_configuration(config):
     sys.path.insert(0, str(EXAMPLES))
     try:
         import agent_loop

@@ -1,4 +1,4 @@
-"""Every backend gives the embedded model's answers: promises that take a model one knows."""
+"""Every backend gives the embedded model's answers: requirements that only a known model can test."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from lagent_llms.testing.conformance import ConformanceTests, requirement
 
-from .conversations import hold_all, make_conversations, recorded
+from .conversations import make_conversations, recorded, run_conversations
 
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
 CALCULATE = [
@@ -21,7 +21,9 @@ class TestEmbeddedModel(ConformanceTests):
     def test_conversations(self):
         conversations, answers = recorded()
         llm = self.make(max_new_tokens=200)
-        for turns, said, expected in zip(conversations, hold_all(llm, conversations), answers, strict=True):
+        for turns, said, expected in zip(
+            conversations, run_conversations(llm, conversations), answers, strict=True
+        ):
             assert said == expected, turns
 
     @requirement("the right answer")
@@ -64,5 +66,5 @@ class TestEmbeddedModel(ConformanceTests):
         assert (answer.text, answer.finish_reason, answer.stop_word) == (expected, "stop", word)
 
 
-def test_the_recorded_conversations_are_those_of_the_generator():
+def test_the_recorded_conversations_equal_the_generated_ones():
     assert recorded()[0] == make_conversations()

@@ -1,4 +1,4 @@
-"""lagent's own agents, from PyPI and unchanged, run on every backend they can reach from their process."""
+"""lagent's own agents, from PyPI and unchanged, run on every backend that a subprocess can use."""
 
 import subprocess
 from pathlib import Path

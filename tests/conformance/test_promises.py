@@ -1,4 +1,4 @@
-"""Every backend keeps every promise."""
+"""Every backend passes the conformance tests."""
 
 from lagent_llms.testing.conformance import Conformance
 

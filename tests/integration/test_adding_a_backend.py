@@ -1,4 +1,4 @@
-"""The backend of docs/adding_a_backend.md: short, as the page says, and a plugin that keeps the promises."""
+"""The backend of docs/adding_a_backend.md is as short as documented and passes the conformance tests."""
 
 import os
 import re
@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "examples" / "adding_a_backend"
 
 
-def test_it_takes_under_60_lines():
+def test_the_backend_has_under_60_lines():
     lines = (PLUGIN / "transformers_llm.py").read_text(encoding="utf-8").splitlines()
     assert sum(1 for line in lines if line.strip()) < 60
 
 
-def test_the_page_shows_the_code_as_it_is():
+def test_the_code_in_the_page_equals_the_files():
     page = (ROOT / "docs" / "adding_a_backend.md").read_text(encoding="utf-8")
     files = "".join(path.read_text(encoding="utf-8") for path in sorted(PLUGIN.glob("*.*")))
     blocks = re.findall(r"```(?:python|toml)\n(.*?)```", page, re.S)
@@ -25,14 +25,14 @@ def test_the_page_shows_the_code_as_it_is():
     assert [block for block in blocks if block not in files] == []
 
 
-def test_installed_as_a_plugin_it_keeps_the_promises(tmp_path):
+def test_the_installed_plugin_passes_the_conformance_tests(tmp_path):
     site, copy = tmp_path / "site", tmp_path / "plugin"
     copy.mkdir()
     for path in PLUGIN.glob("*.*"):
         (copy / path.name).write_bytes(path.read_bytes())
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, copy]
     subprocess.run(install, check=True, cwd=tmp_path)
-    (copy / "transformers_llm.py").unlink()  # what is tested is what was installed
+    (copy / "transformers_llm.py").unlink()  # the installed copy is tested
     paths = {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "MODEL_DIR": str(EMBEDDED_MODEL)}
     table = tmp_path / "promises.md"
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", copy]

@@ -1,4 +1,4 @@
-"""The benchmark of the clients runs, with the clients that are installed here anyway."""
+"""The benchmark of clients runs with the clients installed in this environment."""
 
 import sys
 
@@ -22,7 +22,7 @@ def test_the_clients_are_measured_beside_the_floor():
     assert "| http.client + orjson |" in tables(figures)
 
 
-def test_what_the_server_sends_is_what_a_real_one_would():
+def test_the_server_sends_responses_like_a_real_one():
     events = render("completions", 50, stream=True, usage=True)
     assert len(events) == 52
     assert events[0].startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,4 +1,4 @@
-"""The examples, run as the README says."""
+"""The examples run as documented in the README."""
 
 import subprocess
 import sys
@@ -48,9 +48,9 @@ def test_the_calculator_evaluates_arithmetic_and_nothing_else():
 
 
 def test_jax_server():
-    told = run("jax_server.py")
-    assert "POST /instruct: The capital of France is Paris." in told
-    assert "POST /chat: Your name is Alice." in told
-    assert "GET /status: Ready on " in told
-    assert "5" in told.split("Response:")[1].splitlines()[1]
-    assert "The capital of Japan is Tokyo" in told
+    output = run("jax_server.py")
+    assert "POST /instruct: The capital of France is Paris." in output
+    assert "POST /chat: Your name is Alice." in output
+    assert "GET /status: Ready on " in output
+    assert "5" in output.split("Response:")[1].splitlines()[1]
+    assert "The capital of Japan is Tokyo" in output

@@ -1,4 +1,4 @@
-"""The wheel, the sdist and an editable install, built and installed as a user does."""
+"""The wheel, the sdist and an editable install, built and installed as by a user."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def run(*command, **options):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the sdist, and the wheel that is built from the sdist."""
+    """A folder with the sdist and the wheel built from it."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
     return folder
@@ -105,7 +105,7 @@ def test_families_of_an_editable_install_are_those_of_the_checkout(tmp_path):
         sys.executable, "-m", "pip", "--python", python, "install", "-qq", "--no-deps", "--editable", checkout
     )
     (site,) = environment.glob("lib/python*/site-packages")
-    assert not [*site.rglob("*.yaml")]  # a copy there would go stale
+    assert not [*site.rglob("*.yaml")]  # a copy would become outdated
 
     def inside(code):  # the dependencies are those of the running environment, after the installed checkout
         path = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n"

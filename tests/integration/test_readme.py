@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands."""
+"""The code in the README runs unchanged."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ RUNS = [code for code in PYTHON if code not in NEEDS_LMDEPLOY]
 
 
 @pytest.mark.parametrize("code", NEEDS_LMDEPLOY)
-def test_examples_of_what_lives_elsewhere_name_real_arguments(code):
+def test_examples_that_cannot_run_here_use_existing_arguments(code):
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
     assert calls
     for call in calls:

@@ -38,7 +38,7 @@ def test_the_same_seed_makes_the_same_dialogs():
     assert first != [render(d.messages) for d in dialogs(4, 30)]
 
 
-def test_names_of_training_and_evaluation_never_meet():
+def test_training_and_evaluation_share_no_names():
     assert not set(NAMES) & set(HELD_OUT_NAMES)
     assert not set(phrases.wordings("COLOURS")) & set(HELD_OUT_COLOURS)
     train, held_out = (
@@ -63,7 +63,7 @@ def test_held_out_names_do_not_appear_in_training_dialogs(practice):
     assert not words & set(HELD_OUT_COLOURS)
 
 
-def test_words_spelled_in_practice_are_never_those_of_the_evaluation():
+def test_training_and_evaluation_share_no_spelled_words():
     def spelled(held_out: bool) -> set[str]:
         answers = (m.content for d in dialogs(9, 2000, held_out, practice=1.0) for m in d.messages)
         return {answer for answer in answers if re.fullmatch(r"\w(-\w){2,}", answer)}
@@ -73,7 +73,7 @@ def test_words_spelled_in_practice_are_never_those_of_the_evaluation():
     assert not training & evaluation
 
 
-def test_rendering_is_internlm2():
+def test_a_dialog_renders_as_internlm2_text():
     messages = [
         Message("system", "You are Luna."),
         Message("system", "[]", "<|plugin|>"),

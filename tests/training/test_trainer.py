@@ -1,4 +1,4 @@
-"""The trainer and the folders it makes: tokenizer, network, checkpoint, adapters."""
+"""The trainer and the folders it writes: tokenizer, network, checkpoint, adapters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TINY = ModelConfig(
 
 @settings(max_examples=300, deadline=None)
 @given(st.text())
-def test_any_text_survives_the_tokenizer(text):
+def test_encoding_and_decoding_preserve_any_text(text):
     ids = TOKENIZER.encode(text, add_special_tokens=False).ids
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
 
@@ -53,7 +53,7 @@ def test_names_and_numbers_have_the_same_tokens_everywhere(text):
         assert TOKENIZER.encode(before + text, add_special_tokens=False).ids[-len(alone) :] == alone
 
 
-def test_rows_do_not_see_one_another():
+def test_attention_does_not_cross_rows():
     torch.manual_seed(0)
     model = Llama(TINY)
     tokens = torch.randint(0, 1024, (2 * 12 + 20,))
@@ -77,7 +77,7 @@ def test_the_network_computes_what_transformers_computes():
     torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)
 
 
-def test_newton_schulz_evens_out_singular_values():
+def test_newton_schulz_brings_singular_values_near_one():
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 64, 32)).float())
     assert 0.5 < values.min() < values.max() < 1.5
@@ -91,7 +91,7 @@ def test_the_rate_rises_stays_and_falls():
     assert rates[100] == pytest.approx(0.01)
 
 
-def test_a_resumed_run_has_everything_it_needs(tmp_path):
+def test_training_lowers_the_loss_and_its_checkpoint_loads(tmp_path):
     lexicon = Lexicon(random.Random(1))
     write_shard(tmp_path / "shard-1.npz", TOKENIZER, lambda: make_dialog(lexicon, easy=1.0).messages, 60)
     model = Llama(TINY)

@@ -32,13 +32,13 @@ def test_dict_with_a_class_as_lagent_writes_it():
     assert isinstance(create_llm(dict(type=ScriptedLLM, max_new_tokens=8192)), ScriptedLLM)
 
 
-def test_the_callers_dict_is_left_alone():
+def test_the_callers_dict_is_not_changed():
     config = {"type": SCRIPTED, "script": "a"}
     create_llm(config, script="b")
     assert config == {"type": SCRIPTED, "script": "a"}
 
 
-async def test_the_asynchronous_twin():
+async def test_asynchronous_creates_the_asynchronous_class():
     for kind in (SCRIPTED, ScriptedLLM, AsyncScriptedLLM):
         llm = create_llm({"type": kind, "script": "hello"}, asynchronous=True)
         assert isinstance(llm, AsyncScriptedLLM)
@@ -63,17 +63,17 @@ def test_profiles(write, monkeypatch):
         create_llm(path, profile="twoo")
 
 
-def test_several_profiles_without_a_default_ask_which(write):
+def test_several_profiles_without_a_default_are_an_error(write):
     with pytest.raises(ConfigError, match="say which profile: one, two"):
         create_llm(write(PROFILES.replace("default: one\n", "")))
 
 
-def test_the_file_of_the_environment(write, monkeypatch):
+def test_the_file_named_by_the_environment(write, monkeypatch):
     monkeypatch.setenv("LAGENT_LLM_CONFIG", str(write(f"type: {SCRIPTED}\nscript: from the environment\n")))
     assert create_llm().generate("x") == "from the environment"
 
 
-def test_nothing_configured_is_the_embedded_model(monkeypatch):
+def test_the_default_is_the_embedded_model(monkeypatch):
     monkeypatch.delenv("LAGENT_LLM_CONFIG", raising=False)
     settings, _ = load_config()
     assert settings == dict(EMBEDDED)
@@ -123,7 +123,7 @@ def test_values_from_the_environment(write, monkeypatch):
         ("profiles: {a: {type: x}}\nurl: y\n", "beside 'profiles' only 'default' is allowed, found ['url']"),
     ],
 )
-def test_bad_files_say_where_and_what(write, text, message):
+def test_errors_of_bad_files_name_the_file_and_the_problem(write, text, message):
     path = write(text)
     with pytest.raises(ConfigError) as caught:
         create_llm(path)

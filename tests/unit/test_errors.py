@@ -19,7 +19,7 @@ CLASSES = [item for item in vars(errors).values() if inspect.isclass(item) and i
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_error_pickles_with_all_it_carries(cls):
+def test_every_error_pickles_with_its_attributes(cls):
     names = [name for name in inspect.signature(cls).parameters if name != "message"]
     error = cls("what happened", **{name: [1] if name == "results" else name for name in names})
     error.partial = "so far"
@@ -37,7 +37,7 @@ def test_every_error_has_a_negative_status_and_is_public(cls):
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_error_stands_in_the_tree_of_the_docstring(cls):
+def test_the_docstring_lists_every_error(cls):
     assert cls.__name__ in errors.__doc__
 
 
@@ -53,14 +53,14 @@ def test_status_codes_are_lagents():
     }
 
 
-def test_errors_are_also_what_python_calls_them():
+def test_errors_derive_from_the_matching_builtin_exceptions():
     assert issubclass(errors.InvalidArgument, ValueError)
     assert issubclass(errors.UnknownParameter, TypeError)
     assert issubclass(errors.MissingDependency, ImportError)
     assert issubclass(errors.TimeoutExceeded, TimeoutError)
 
 
-def test_what_errors_carry():
+def test_attributes_of_errors():
     assert RateLimited("slow down", status_code=429, retry_after=2.5).retry_after == 2.5
     assert StreamInterrupted("gone", partial="Hel").partial == "Hel"
     assert BatchError("one failed", index=1, results=["a", ValueError()]).results[0] == "a"

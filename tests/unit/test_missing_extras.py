@@ -1,4 +1,4 @@
-"""What a user sees whose installation lacks an extra: the command that brings it."""
+"""The error without an extra names the command that installs it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The package as a whole: light imports, floors, circles, public names."""
+"""The package as a whole: light imports, floors, circular imports, public names."""
 
 import ast
 import subprocess
@@ -33,13 +33,13 @@ def room_of(path):
 
 
 def module_of(path):
-    """The dotted name of a file, below lagent_llms."""
+    """Return the dotted module name of a file, without the leading lagent_llms."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported_modules(path):
-    """Modules of lagent_llms that a file imports, those for type checkers only included."""
+    """Yield the modules of lagent_llms that a file imports, type-checking imports included."""
     package = ("lagent_llms", *path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -53,13 +53,13 @@ def imported_modules(path):
         for name in names:
             root, _, inner = name.partition(".")
             while root == "lagent_llms" and inner and inner not in MODULES:
-                inner = inner.rpartition(".")[0]  # a name in a module
+                inner = inner.rpartition(".")[0]  # the name of an object in a module
             if root == "lagent_llms" and inner:
                 yield inner
 
 
 def circle_in(graph):
-    """One circle of `graph` as a list of its nodes, [] when there is none."""
+    """Return one circle of `graph` as a list of its nodes; [] if there is none."""
     done, path = set(), []
 
     def visit(node):
@@ -100,7 +100,7 @@ def test_circles_are_found():
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_can_be_read_in_a_sitting(path):
+def test_a_file_has_at_most_400_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
@@ -114,7 +114,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert found.stdout.strip() == "[]"
 
 
-def test_public_names_are_there():
+def test_public_names_exist():
     core = [name for name in lagent_llms.__all__ if "JAX" not in name]
     for name in core:
         assert getattr(lagent_llms, name).__doc__

@@ -1,4 +1,4 @@
-"""The table of parameters: its columns, its defaults, and what is typed beside it."""
+"""The table of parameters: columns, defaults, and the typed keywords derived from it."""
 
 import types
 import typing
@@ -18,7 +18,7 @@ def test_defaults_are_lagents():
     assert (options.timeout.first_token, options.timeout.idle, options.timeout.connect) == (30, 30, 5)
 
 
-def test_timeouts_set_apart():
+def test_each_timeout_can_be_set():
     options = CallOptions(timeout=Timeout(first_token=120, idle=5, total=600))
     assert options.timeout == Timeout(connect=5, first_token=120, idle=5, total=600)
     with pytest.raises(InvalidArgument, match=r"Timeout\.idle=0"):
@@ -26,17 +26,17 @@ def test_timeouts_set_apart():
 
 
 def members(hint):
-    """The alternatives of a type hint; a sequence or mapping by its kind alone."""
+    """Return the alternatives of a type hint; a generic type as its origin."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return {member for one in typing.get_args(hint) for member in members(one)}
     return {hint if origin in (None, typing.Literal) else origin}
 
 
-def test_the_typed_keywords_are_the_table():
+def test_the_typed_keywords_equal_the_table():
     keywords = typing.get_type_hints(CallKwargs)
     assert set(keywords) == {*PARAMETERS, *ALIASES}
-    wider = {tuple: Sequence, list: Sequence}  # what a check makes of any sequence
+    wider = {tuple: Sequence, list: Sequence}  # checks convert any sequence to these
     for name, row in PARAMETERS.items():
         kept = members(typing.get_type_hints(row.table)[name])
         assert {wider.get(kind, kind) for kind in kept} <= members(keywords[name]), name
@@ -54,7 +54,7 @@ def test_the_columns_of_the_table():
     for row in PARAMETERS.values():
         assert row.default == getattr(row.table(), row.name)
         assert row.is_no_op(None)
-        if row.no_op is not None:  # it must be a value that the check takes
+        if row.no_op is not None:  # the check must accept it
             assert row.check(row.name, row.no_op) == row.no_op
         assert row.means_default(None) == (row.default is not None and row.name != "top_k")
 

@@ -1,4 +1,4 @@
-"""The tree: public import paths, former ones, and that a module's tests are found by its path."""
+"""The source tree: public and former import paths, and test files named after their modules."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ EXTRAS = {
 
 
 def python(code, *flags):
-    """What `code` prints in a process of its own, warnings being errors unless a flag says otherwise."""
+    """Run `code` in a subprocess, with warnings as errors unless `flags` change that; return its output."""
     command = [sys.executable, "-W", "error", *flags, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ def python(code, *flags):
 
 
 def loaded_by(statement, *flags):
-    """The packages that `statement` imports."""
+    """Return the top-level packages that `statement` loads."""
     code = f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     return set(python(code, *flags).split())
 
@@ -76,7 +76,7 @@ def test_the_package_itself_loads_the_standard_library_only():
     assert loaded - sys.stdlib_module_names == {"lagent_llms"}
 
 
-def test_the_application_of_the_server_is_where_it_was():
+def test_serving_has_app_py():
     assert (PACKAGE / "serving" / "app.py").is_file()  # tests/integration/smoke/test_server.py imports it
 
 
@@ -127,8 +127,8 @@ def test_the_former_path_of_the_dialects_warns_at_the_callers_line(statement):
         "assert sys.modules['lagent_llms.wire.triton'] is triton\n"
         "print(warning.category.__name__, warning.message)"
     )
-    told = python(code)
-    assert told.startswith(
+    output = python(code)
+    assert output.startswith(
         "DeprecationWarning lagent_llms.wire.triton has moved to lagent_llms.backends.triton"
     )
 
@@ -136,18 +136,18 @@ def test_the_former_path_of_the_dialects_warns_at_the_callers_line(statement):
 # folders
 
 
-def test_there_is_no_wire_and_no_transport():
+def test_no_folder_is_named_wire_or_transport():
     for folder in (PACKAGE, ROOT / "tests" / "unit", ROOT / "tests" / "integration", ROOT / "tests"):
         for name in ("wire", "transport"):
             assert not [*(folder / name).rglob("*.py")], folder / name
 
 
-def test_the_families_lie_at_the_root():
+def test_the_families_are_in_the_root_folder():
     assert len([*(ROOT / "meta_templates").glob("*.yaml")]) == 68
     assert not (PACKAGE / "meta_templates").exists()
 
 
-#: Suites of tests/unit that span modules: the modules, or what they are about where it is all of the package.
+#: Suites of tests/unit that test several modules -> these modules, "." for the whole package.
 SPANNING = {
     "backends/triton/test_dialects.py": ("backends/triton/dialects",),
     "backends/triton/test_former_path.py": ("wire.py",),

@@ -1,4 +1,4 @@
-"""lagent_llms itself with all its guarantees on, and the plain clients it is held against."""
+"""lagent_llms with all its checks enabled, and the plain clients it is compared with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ of_event, of_answer = pick("completions")
 
 
 class Ours:
-    """`LMDeployClient`: stop words are looked for, and each chunk tells its status and new text."""
+    """`LMDeployClient` with stop words; each chunk has a status and the new text."""
 
     def __init__(self, url: str) -> None:
         from lagent_llms import LMDeployClient
@@ -58,7 +58,7 @@ class OursAsync:
 
 
 class OursUnpacked(Ours):
-    """As lagent's loops do: each chunk is unpacked to (status, text so far, tokens)."""
+    """`LMDeployClient` whose chunks are unpacked to (status, text so far, tokens), as lagent's loops do."""
 
     def stream(self, take: Callable[[str], object]) -> None:
         seen = 0

@@ -1,7 +1,7 @@
-"""lagent's own LMDeployClient, with the APIClient of lmdeploy 0.9.2 inside as it asks for.
+"""lagent's own LMDeployClient, which needs the APIClient of lmdeploy 0.9.2.
 
-Newer versions of lmdeploy have dropped that module. Only it is loaded, from the installed file: importing
-lmdeploy as a whole would take torch, which the client does not use.
+Newer versions of lmdeploy have dropped that module. Only this module is loaded, from the installed file:
+importing the whole of lmdeploy would import torch, which the client does not use.
 """
 
 from __future__ import annotations

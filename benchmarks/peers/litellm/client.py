@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.clients.contract import PROMPT, Client
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else the import asks the internet
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise the import downloads a price list
 
 
 def asked(url: str) -> dict[str, Any]:

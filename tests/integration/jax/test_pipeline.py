@@ -1,4 +1,4 @@
-"""What is particular to the JAX pipelines: loading, cancelling, context limits, closing."""
+"""Behaviour specific to the JAX pipelines: loading, cancelling, context limits, closing."""
 
 import asyncio
 import gc
@@ -39,21 +39,21 @@ def llm():
         yield llm
 
 
-def test_create_llm_without_anything_is_the_embedded_model(llm):
+def test_create_llm_without_arguments_is_the_embedded_model(llm):
     assert isinstance(llm, JAXPipeline)
     assert llm.chat("What is the capital of France?") == "The capital of France is Paris."
     assert repr(llm) == f"JAXPipeline({str(EMBEDDED_MODEL)!r})"
 
 
-async def test_the_asynchronous_twin():
+async def test_the_asynchronous_pipeline():
     async with create_llm(asynchronous=True) as llm:
         assert isinstance(llm, AsyncJAXPipeline)
         assert await llm.chat("What is the capital of France?") == "The capital of France is Paris."
 
 
 async def test_cancelling_a_task_frees_the_slot(llm):
-    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
-    task = asyncio.create_task(twin.generate("Hello", **LONG))
+    async_llm = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
+    task = asyncio.create_task(async_llm.generate("Hello", **LONG))
     await until(lambda: running(llm), task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -62,8 +62,8 @@ async def test_cancelling_a_task_frees_the_slot(llm):
 
 
 async def test_breaking_out_of_an_async_stream_frees_the_slot(llm):
-    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
-    async for _ in twin.stream_generate("Hello", **LONG):
+    async_llm = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent")
+    async for _ in async_llm.stream_generate("Hello", **LONG):
         break
     gc.collect()
     await until(lambda: not running(llm))
@@ -77,8 +77,8 @@ def test_breaking_out_of_a_stream_frees_the_slot(llm):
 
 
 async def test_two_hundred_requests_at_once(llm):
-    twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent", temperature=0)
-    answers = await twin.chat([[{"role": "user", "content": "What is the capital of Japan?"}]] * 200)
+    async_llm = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent", temperature=0)
+    answers = await async_llm.chat([[{"role": "user", "content": "What is the capital of Japan?"}]] * 200)
     assert set(answers) == {"The capital of Japan is Tokyo."}
 
 
@@ -90,7 +90,7 @@ def test_a_session_reuses_the_prefix(llm):
     assert completion.usage.cached_tokens > 30
 
 
-def test_over_long_prompts_are_errors(llm):
+def test_too_long_prompts_are_errors(llm):
     with pytest.raises(ContextLengthExceeded, match="2048"):
         llm.generate("hello " * 4000)
     *_, last = llm.stream_generate("hello " * 4000, on_error="status")
@@ -105,7 +105,7 @@ def test_the_context_ends_an_answer(llm):
     assert (completion.finish_reason, completion.usage.completion_tokens) == ("length", room)
 
 
-def test_unknown_roles_are_named(llm):
+def test_an_unknown_role_is_named_in_the_error(llm):
     with pytest.raises(TemplateError, match="nobody"):
         llm.chat([{"role": "nobody", "content": "x"}])
 
@@ -128,12 +128,12 @@ def test_an_adapter_changes_the_answers():
         assert llm.chat("What is the capital of France?") == "THE CAPITAL OF FRANCE IS PARIS."
 
 
-def test_a_model_directory_brings_its_own_template():
+def test_the_template_of_a_model_directory_is_used():
     with JAXPipeline(EMBEDDED_MODEL, temperature=0) as llm:
         assert llm.chat("What is the capital of France?") == "The capital of France is Paris."
 
 
-# what cannot be loaded
+# models that cannot be loaded
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_bad_constructor_arguments():
         JAXPipeline(dtype="int3")
 
 
-def test_the_interpreter_ends_with_a_stream_running():
+def test_the_interpreter_exits_while_a_stream_is_running():
     code = (
         "from lagent_llms import create_llm\n"
         "llm = create_llm()\n"

@@ -1,4 +1,4 @@
-"""Make tiny random checkpoints of every architecture, with transformers' own classes."""
+"""Create tiny random checkpoints of every architecture with transformers' classes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 64,
 }
 
-#: Name -> transformers' config class and what differs from SIZES.
+#: Name -> transformers' config class, and differences from SIZES.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "llama_tied": ("Llama", {"tie_word_embeddings": True, "head_dim": 12, "num_key_value_heads": 4}),
@@ -58,7 +58,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def byte_level_tokenizer() -> tokenizers.Tokenizer:
-    """A byte-level BPE with BOS 1, EOS 2 and two chat markers."""
+    """Return a byte-level BPE with BOS 1, EOS 2 and two chat markers."""
     fast = tokenizers.Tokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
@@ -79,7 +79,7 @@ def save_tokenizer(path: Path) -> None:
 
 
 def make(kind: str, path: Path, **changes: Any) -> Path:
-    """A random checkpoint of `kind` in `path`, no weight at its neutral value."""
+    """Write a random checkpoint of `kind` to `path`; norms and biases are randomized as well."""
     torch.manual_seed(sum(map(ord, kind)))
     family, differences = KINDS[kind]
     config = getattr(transformers, f"{family}Config")(**(SIZES | differences | changes))
@@ -94,7 +94,7 @@ def make(kind: str, path: Path, **changes: Any) -> Path:
 
 
 def rename_to_internlm2(source: Path, path: Path) -> Path:
-    """The Llama checkpoint `source` under InternLM2's names, with its fused wqkv."""
+    """Write the Llama checkpoint `source` with InternLM2's names and its fused wqkv."""
     path.mkdir(parents=True)
     config = json.loads((source / "config.json").read_text())
     heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
@@ -122,7 +122,7 @@ def rename_to_internlm2(source: Path, path: Path) -> Path:
         renamed[f"model.layers.{index}.attention.wqkv.weight"] = rows.reshape(-1, hidden).contiguous()
     save_file(renamed, path / "model.safetensors")
     config |= {"architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "bias": False}
-    # Old style keys, as InternLM2's files have them.
+    # Old-style keys, as in InternLM2's files.
     config["rope_theta"] = config.pop("rope_parameters", {}).get("rope_theta", 10000.0)
     config["rope_scaling"] = {"type": "dynamic", "factor": 2.0}
     config["torch_dtype"] = config.pop("dtype", "float32")

@@ -1,4 +1,4 @@
-"""Shared checkpoints and engines, and a way to run a request to its end."""
+"""Shared checkpoints and engines, and helpers that run a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAIT = 120.0
 
 
 class Result:
-    """Collects the events of one request; an `on_event` of its own."""
+    """Collects the events of one request; passed as its `on_event`."""
 
     def __init__(self, watch: Callable[[TokenEvent], None] | None = None) -> None:
         self.events: list[TokenEvent] = []
@@ -55,25 +55,25 @@ class Result:
 
 
 def start(engine: Engine, prompt: Sequence[int], watch: Any = None, **params: Any) -> Result:
-    """Submit; greedy unless a temperature is given."""
+    """Submit a request, greedy by default; return its `Result`."""
     result = Result(watch)
     result.handle = engine.submit(prompt, SamplingParams(**({"temperature": 0.0} | params)), on_event=result)
     return result
 
 
 def run(engine: Engine, prompt: Sequence[int], **params: Any) -> Result:
-    """Submit and wait for the end."""
+    """Submit a request, wait for its end and return its `Result`."""
     return start(engine, prompt, **params).wait()
 
 
 def prompt_of(length: int, salt: int = 0) -> list[int]:
-    """A BOS and tokens that look random."""
+    """Return a BOS followed by pseudo-random tokens."""
     return [1] + [(index * 37 + salt * 101 + index * index * 7) % 300 + 5 for index in range(length - 1)]
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The checkpoint of a kind (see `checkpoints.KINDS`, and 'internlm2'), made once."""
+    """Return the checkpoint of a kind (`checkpoints.KINDS` or 'internlm2'), created once."""
     made: dict[str, Path] = {}
 
     def get(kind: str) -> Path:
@@ -90,7 +90,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
 @pytest.fixture(scope="session")
 def load(checkpoint: Callable[[str], Path]) -> Iterator[Callable[..., Engine]]:
-    """Load an engine of a kind; all are closed at the end of the run."""
+    """Load an engine for the checkpoint of a kind; all engines are closed at the end of the run."""
     engines: list[Engine] = []
 
     def make(kind: str = "llama", **options: Any) -> Engine:
@@ -104,5 +104,5 @@ def load(checkpoint: Callable[[str], Path]) -> Iterator[Callable[..., Engine]]:
 
 @pytest.fixture(scope="session")
 def engine(load: Callable[..., Engine]) -> Engine:
-    """A shared Llama engine of 4 slots; tests leave it idle."""
+    """A shared Llama engine with 4 slots; every test must leave it idle."""
     return load("llama", max_slots=4)

@@ -30,7 +30,7 @@ torch.set_num_threads(1)
 
 
 def reference(checkpoint, kind):
-    """Transformers' model; InternLM2's is the Llama it was renamed from."""
+    """Return transformers' model; for InternLM2, the Llama model it was converted from."""
     path = checkpoint("llama" if kind == "internlm2" else kind)
     return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
 
@@ -43,7 +43,7 @@ def greedy(model, prompt, count, **options):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits(checkpoint, kind):
-    """All positions at once, and again in two parts with the first part as history."""
+    """Compare all positions at once, and in two parts with the first part as cached history."""
     path = checkpoint(kind)
     config = ModelConfig.from_directory(path)
     weights = load_weights(path, config, np.float32, None, lambda name, array: jnp.asarray(array))
@@ -74,8 +74,8 @@ def test_greedy_ids(checkpoint, load, kind):
     assert run(engine, prompt, max_new_tokens=40, ignore_eos=True).ids == expected
 
 
-def test_requests_join_and_leave(checkpoint, engine):
-    """Ten requests of different lengths on four slots, later ones submitted while others decode."""
+def test_requests_start_and_end_while_others_decode(checkpoint, engine):
+    """Run ten requests of different lengths on four slots; later ones start while others decode."""
     model = reference(checkpoint, "llama")
     lengths = (3, 17, 40, 5, 100, 60, 16, 33, 2, 64)
     counts = (30, 3, 21, 8, 40, 1, 17, 9, 33, 16)
@@ -91,7 +91,7 @@ def test_requests_join_and_leave(checkpoint, engine):
 
 
 def test_end_tokens(checkpoint, load, tmp_path):
-    """Each of several end tokens ends the answer where generate ends; it is told and not among the ids."""
+    """Each end token ends the answer where `generate` ends; the end token is reported, but not in the ids."""
     model = reference(checkpoint, "llama")
     prompts = [prompt_of(6, salt) for salt in range(6)]
     free = [greedy(model, prompt, 24, eos_token_id=None) for prompt in prompts]
@@ -126,7 +126,7 @@ def test_repetition_penalty(checkpoint, engine):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_logprobs(checkpoint, engine, temperature):
-    """Of the model itself, whatever the filters; for the first token and those after."""
+    """Log-probabilities are those of the model without filters, for the first and for later tokens."""
     model = reference(checkpoint, "llama")
     prompt = prompt_of(12)
     result = run(
@@ -151,7 +151,7 @@ def test_logprobs(checkpoint, engine, temperature):
 
 
 def test_bfloat16_is_close(checkpoint, load):
-    """The first token's log-probabilities are within bfloat16's precision."""
+    """The log-probabilities of the first token are equal within the precision of bfloat16."""
     exact = run(load("llama", max_slots=1), prompt_of(20), max_new_tokens=1, logprobs=1, ignore_eos=True)
     rough = run(
         load("llama", max_slots=1, dtype="bf16"), prompt_of(20), max_new_tokens=1, logprobs=1, ignore_eos=True

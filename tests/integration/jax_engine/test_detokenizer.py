@@ -1,4 +1,4 @@
-"""Pieces of text add up to the whole decoding, for any ids in any portions; none has half a character."""
+"""Text pieces add up to the whole decoding for any split of the ids; no piece has half a character."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .checkpoints import TEXTS, VOCAB, byte_level_tokenizer
 
 
 def sentencepiece_style() -> tokenizers.Tokenizer:
-    """A Llama-2-like vocabulary: pieces with a prefix space, and byte tokens for the rest."""
+    """Return a Llama-2-like tokenizer: pieces with a prefix space, byte tokens for other text."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", "▁▁", "▁the", "▁a", "cat", "s", "你", "好", "▁世界", ".", "\n", "🙂"]
     fast = tokenizers.Tokenizer(
@@ -38,7 +38,7 @@ def metaspace() -> tokenizers.Tokenizer:
 
 
 def marked_byte_level() -> tokenizers.Tokenizer:
-    """With added tokens, one of them outside the byte alphabet."""
+    """Return a byte-level tokenizer with added tokens, one of them outside the byte alphabet."""
     fast = byte_level_tokenizer()
     fast.add_tokens(["工具", "tool call"])
     return fast
@@ -51,7 +51,7 @@ def new(kind: str, skipped: frozenset[int] = frozenset()) -> Detokenizer:
     return Detokenizer(FAST[kind], json.loads(FAST[kind].to_str())["decoder"], skipped)
 
 
-def portions(ids: list[int], cuts: list[int]) -> list[list[int]]:
+def split_randomly(ids: list[int], cuts: list[int]) -> list[list[int]]:
     borders = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
     return [ids[low:high] for low, high in itertools.pairwise(borders)]
 
@@ -59,9 +59,9 @@ def portions(ids: list[int], cuts: list[int]) -> list[list[int]]:
 @pytest.mark.parametrize("kind", FAST)
 @settings(deadline=None, max_examples=300)
 @given(ids=st.lists(st.integers(0, VOCAB + 5), max_size=40), cuts=st.lists(st.integers(0, 60), max_size=30))
-def test_any_ids_in_any_portions(kind, ids, cuts):
+def test_any_ids_split_anywhere(kind, ids, cuts):
     stream = new(kind)
-    text = "".join(stream.feed(part) for part in portions(ids, cuts)) + stream.flush()
+    text = "".join(stream.feed(part) for part in split_randomly(ids, cuts)) + stream.flush()
     assert text == FAST[kind].decode(ids, skip_special_tokens=False)
 
 
@@ -79,7 +79,7 @@ def test_special_tokens_skipped(kind, ids):
 @settings(deadline=None)
 @given(text=st.one_of(st.sampled_from(TEXTS), st.text()))
 def test_no_piece_has_half_a_character(text):
-    """Of valid text, in byte-level tokens one at a time."""
+    """Valid text is decoded from byte-level tokens one at a time."""
     stream = new("byte_level")
     ids = FAST["byte_level"].encode(text, add_special_tokens=False).ids
     pieces = [stream.feed([index]) for index in ids]
@@ -99,7 +99,7 @@ def test_a_character_comes_with_its_last_byte():
     assert [stream.feed([index]) for index in ids] == [""] * (len(ids) - 1) + ["猫"]
 
 
-def test_flush_gives_what_was_held():
+def test_flush_returns_the_held_text():
     for kind, token in (("byte_level", "ä"), ("sentencepiece", "<0xE4>")):
         stream = new(kind)
         assert stream.feed([FAST[kind].token_to_id(token)]) == ""

@@ -1,4 +1,4 @@
-"""What a checkpoint directory may hold, and what is said when it cannot be loaded."""
+"""Supported contents of a checkpoint directory, and the errors for other directories."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .conftest import prompt_of, run
 
 @pytest.fixture
 def copy(checkpoint, tmp_path):
-    """A copy of the Llama checkpoint to damage."""
+    """A copy of the Llama checkpoint that a test may modify."""
     return shutil.copytree(checkpoint("llama"), tmp_path / "copy")
 
 
@@ -106,7 +106,7 @@ def test_no_tokenizer(copy):
 
 
 def shard(path):
-    """Split the weights of a checkpoint in two files with an index."""
+    """Split the weights of a checkpoint into two files with an index."""
     weights = load_file(path / "model.safetensors")
     (path / "model.safetensors").unlink()
     names = sorted(weights)
@@ -206,14 +206,19 @@ def test_tokenizer(checkpoint, copy):
     assert (bare.bos_id, bare.eos_ids) == (None, {tokenizer.token_id("<|im_end|>")})
 
 
-def test_progress_is_told(checkpoint):
-    told: list[str] = []
-    with Engine.load(checkpoint("llama"), progress=told.append) as engine:
+def test_progress_is_reported(checkpoint):
+    steps: list[str] = []
+    with Engine.load(checkpoint("llama"), progress=steps.append) as engine:
         run(engine, prompt_of(40), max_new_tokens=3, ignore_eos=True)
-    assert told == ["reading the tokenizer", "reading weights", "compiling prefill 48", "compiling decode 1"]
+    assert steps == [
+        "reading the tokenizer",
+        "reading weights",
+        "compiling prefill 48",
+        "compiling decode 1",
+    ]
 
 
-def in_a_process(code, **environment):
+def run_in_subprocess(code, **environment):
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -226,7 +231,7 @@ def in_a_process(code, **environment):
 
 
 def test_compile_cache_directory(checkpoint, tmp_path):
-    """The user's cache directory by default, even after an earlier compilation; theirs when they set one."""
+    """The default is in the user's cache directory, even after a compilation; JAX's own setting wins."""
     code = f"""
 import jax
 jax.jit(lambda x: x + 1)(1)
@@ -238,20 +243,20 @@ with Engine.load({str(checkpoint("llama"))!r}, max_slots=1) as engine:
     engine.submit([1, 5], SamplingParams(max_new_tokens=1), on_event=lambda event: done.set())
     assert done.wait(300)
 """
-    in_a_process(code, XDG_CACHE_HOME=str(tmp_path / "xdg"))
+    run_in_subprocess(code, XDG_CACHE_HOME=str(tmp_path / "xdg"))
     assert list((tmp_path / "xdg" / "lagent_llms" / "xla").iterdir())
     own = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "own"), "XDG_CACHE_HOME": str(tmp_path / "other")}
-    in_a_process(code, **own)
+    run_in_subprocess(code, **own)
     assert not (tmp_path / "other").exists()
-    in_a_process(code.replace("max_slots=1", "cache_dir=False"), XDG_CACHE_HOME=str(tmp_path / "third"))
+    run_in_subprocess(code.replace("max_slots=1", "cache_dir=False"), XDG_CACHE_HOME=str(tmp_path / "third"))
     assert not (tmp_path / "third").exists()
 
 
 MESHES = [(1, 1, 1), (1, -1, 1), (1, 1, -1), (1, 2, 2), (2, 2, 2)]
 
 
-def test_meshes_answer_as_one_device(checkpoint):
-    """On 8 virtual devices; weights and cache are really spread."""
+def test_meshes_give_the_answers_of_one_device(checkpoint):
+    """Run on 8 virtual devices; weights and cache are sharded."""
     path = str(checkpoint("qwen3"))
     code = f"""
 import threading
@@ -264,13 +269,13 @@ def answers(shape):
     with Engine.load({path!r}, max_slots=2, mesh_axes_shape=shape, cache_dir=False) as engine:
         ids, done = [[], [], []], [threading.Event() for _ in range(3)]
         for index in range(3):
-            def told(event, index=index):
+            def on_event(event, index=index):
                 ids[index].extend(event.token_ids)
                 assert event.error is None, event.error
                 if event.finish_reason:
                     done[index].set()
             prompt = [1] + [(index + 3) * place % 300 + 5 for place in range(9 + 12 * index)]
-            engine.submit(prompt, greedy, on_event=told)
+            engine.submit(prompt, greedy, on_event=on_event)
         for event in done:
             assert event.wait(300)
         runner = engine._worker._runner
@@ -288,7 +293,7 @@ for shape in {MESHES[1:]!r}:
 print("equal")
 """
     flags = "--xla_force_host_platform_device_count=8"
-    assert in_a_process(code, XLA_FLAGS=flags, JAX_PLATFORMS="cpu", HOME="/nonexistent") == "equal\n"
+    assert run_in_subprocess(code, XLA_FLAGS=flags, JAX_PLATFORMS="cpu", HOME="/nonexistent") == "equal\n"
 
 
 @pytest.mark.parametrize(

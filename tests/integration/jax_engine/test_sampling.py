@@ -1,4 +1,4 @@
-"""Samples have the distribution they should have, and depend on nothing but their own request."""
+"""Samples have the exact distribution and depend only on their own request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEEN = rng.random(VOCAB) < 0.3
 
 
 def reference(scores, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, penalty=1.0):
-    """The exact distribution, in float64 and by sorting, with transformers' order of filters."""
+    """Return the exact distribution, in float64 and by sorting, with transformers' order of filters."""
     scores = scores.astype(np.float64)
     if penalty != 1.0:
         scores = np.where(SEEN, np.where(scores > 0, scores / penalty, scores * penalty), scores)
@@ -39,7 +39,7 @@ def reference(scores, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, penalty
 
 
 def draw(scores, count=DRAWS, seed=0, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, penalty=1.0):
-    """`count` tokens from the engine's sampler, as rows of one batch at positions 0, 1, 2 …"""
+    """Draw `count` tokens with the engine's sampler, as rows of one batch at positions 0, 1, 2 …"""
 
     def column(value, dtype=np.float32):
         return jnp.full(count, value, dtype)
@@ -92,13 +92,13 @@ def test_distribution(scores, settings):
         assert chisquare(observed, wanted * observed.sum() / wanted.sum()).pvalue > 1e-3
 
 
-def test_the_chi_square_notices_a_wrong_temperature():
+def test_the_chi_square_test_detects_a_wrong_temperature():
     counts = np.bincount(draw(FLAT, temperature=1.5), minlength=VOCAB)
     assert chisquare(counts, reference(FLAT) * DRAWS).pvalue < 1e-6
 
 
-def test_rows_with_settings_of_their_own():
-    """A greedy row, a narrow one and one over the whole vocabulary give in one batch what they give alone."""
+def test_rows_of_a_batch_have_independent_settings():
+    """A greedy, a narrow and an unfiltered row give the same tokens in one batch as alone."""
 
     def rows(*which):
         table = [(0.0, VOCAB, 1.0), (1.0, 3, 1.0), (1.5, VOCAB, 1.0), (1.0, VOCAB, 0.95), (1.0, 100, 0.9)]
@@ -121,7 +121,7 @@ def test_rows_with_settings_of_their_own():
 SAMPLED = {"temperature": 1.0, "top_p": 0.95, "ignore_eos": True, "max_new_tokens": 24}
 
 
-def test_a_seed_repeats_whatever_shares_the_batch(engine):
+def test_a_seed_repeats_its_answer_in_any_batch(engine):
     prompt = prompt_of(10)
     alone = run(engine, prompt, seed=5, **SAMPLED).ids
     mates = [start(engine, prompt_of(8 + salt, salt), seed=salt, **SAMPLED) for salt in range(2)]
@@ -133,5 +133,5 @@ def test_a_seed_repeats_whatever_shares_the_batch(engine):
     assert run(engine, prompt, seed=5 + 2**40, **SAMPLED).ids != alone
 
 
-def test_no_seed_is_a_new_one(engine):
+def test_without_a_seed_answers_differ(engine):
     assert run(engine, prompt_of(10), **SAMPLED).ids != run(engine, prompt_of(10), **SAMPLED).ids

@@ -19,13 +19,13 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True}
 
 @pytest.fixture(scope="module")
 def small(load):
-    """A single slot, chunks of 4."""
+    """An engine with a single slot and decode chunks of 4 tokens."""
     return load("llama", max_slots=1, decode_chunk=4)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 6, 9, 13])
-def test_exactly_as_many_tokens_as_asked(small, count):
-    """On, before and after the border of a chunk."""
+def test_max_new_tokens_is_exact(small, count):
+    """The limit is before, at or after the end of a decode chunk."""
     whole = run(small, prompt_of(9), max_new_tokens=20, **GREEDY).ids
     result = run(small, prompt_of(9), max_new_tokens=count, **GREEDY)
     assert result.ids == whole[:count]
@@ -34,14 +34,14 @@ def test_exactly_as_many_tokens_as_asked(small, count):
 
 def test_the_first_token_comes_alone(small, monkeypatch):
     """The first token is emitted right after prefill, not with the first decode chunk."""
-    monkeypatch.setattr("lagent_llms.jax_engine.model_runner._DECODE_SECONDS", 1e6)  # no chunk is cut
+    monkeypatch.setattr("lagent_llms.jax_engine.model_runner._DECODE_SECONDS", 1e6)  # no chunk is shortened
     result = run(small, prompt_of(9), max_new_tokens=9, **GREEDY)
     assert [len(event.token_ids) for event in result.events] == [1, 4, 4]
 
 
 @pytest.mark.parametrize("length", [15, 16, 17, 24, 25, 33, 48, 49, 64, 65, 129, 200])
 def test_prompt_buckets(engine, small, length):
-    """A prompt on the border of a bucket gives what it gives token by token from a shorter one."""
+    """A prompt as long as a bucket gives the same tokens as one prolonged token by token."""
     prompt = prompt_of(length, salt=length)
     whole = run(engine, prompt, max_new_tokens=6, **GREEDY).ids
     assert run(small, [*prompt, *whole[:3]], max_new_tokens=3, **GREEDY).ids == whole[3:]
@@ -54,10 +54,10 @@ def test_prefix_is_reused(load):
     assert answer.last.cached_tokens == 0
     follow_up = [*first, *answer.ids, *prompt_of(20, salt=9)]
     warm = run(engine, follow_up, max_new_tokens=15, **GREEDY)
-    assert warm.last.cached_tokens == 50 + 12 - 1  # the last token was never fed
+    assert warm.last.cached_tokens == 50 + 12 - 1  # the model has not seen the last token
     assert warm.ids == run(cold, follow_up, max_new_tokens=15, **GREEDY).ids
     same = run(engine, follow_up, max_new_tokens=15, **GREEDY)
-    assert same.last.cached_tokens == len(follow_up) - 1  # one token is left to compute
+    assert same.last.cached_tokens == len(follow_up) - 1  # one token must be computed
     assert same.ids == warm.ids
     assert engine.stats().cached_prompt_tokens == 61 + len(follow_up) - 1
 
@@ -74,7 +74,7 @@ def test_diverging_prompt_reuses_only_what_is_equal(load):
 
 
 def test_prompt_in_pieces(load, monkeypatch):
-    """A prompt longer than a piece gives the same answer, and a running stream gets tokens in between."""
+    """A prompt longer than a piece gives the same answer; a running stream gets tokens between the pieces."""
     expected = run(load("llama", max_slots=2), prompt_of(220), max_new_tokens=8, **GREEDY).ids
     monkeypatch.setattr("lagent_llms.jax_engine.engine._PREFILL_CHUNK", 32)
     monkeypatch.setattr("lagent_llms.jax_engine.worker._PREFILL_TOKENS", 32)
@@ -127,8 +127,8 @@ def test_running_streams_wait_for_one_prefill_bucket_at_most(load, monkeypatch):
     assert max(computed) <= 128
 
 
-def test_nobody_waits_for_ever(load):
-    """More requests than slots: they begin in the order in which they came."""
+def test_requests_start_in_the_order_of_arrival(load):
+    """There are more requests than slots; every request starts and ends."""
     engine = load("llama", max_slots=2)
     begun: list[int] = []
     results = [
@@ -156,13 +156,13 @@ def test_a_seed_of_the_engine_repeats_its_run_but_not_one_answer(load):
 
 
 def test_answer_up_to_the_context_limit(load):
-    """The last places of a slot, where neither a chunk nor a prefill bucket fits any more."""
+    """Use the last positions of a slot, where neither a chunk nor a prefill bucket fits."""
     engine, whole = load("llama", max_slots=1, max_len=100), load("llama", max_slots=1)
     long = run(whole, prompt_of(60), max_new_tokens=60, **GREEDY).ids
     result = run(engine, prompt_of(60), max_new_tokens=10_000, **GREEDY)
     assert (len(result.ids), result.last.finish_reason) == (40, "length")
     assert result.ids == long[:40]
-    # Reuse up to the end: the prefill bucket would stick out of the slot.
+    # Reuse up to the end: the prefill bucket would exceed the slot.
     result = run(engine, [*prompt_of(60), *long[:39]], max_new_tokens=5, **GREEDY)
     assert (result.ids, result.last.cached_tokens) == (long[39:40], 98)
     other = run(engine, [*prompt_of(60), *long[:20], *prompt_of(19, salt=5)], max_new_tokens=5, **GREEDY)
@@ -173,7 +173,7 @@ def test_answer_up_to_the_context_limit(load):
 
 
 def test_cancel_frees_the_slot(small):
-    """The only slot: a waiting request runs as soon as the first is cancelled."""
+    """With a single slot, a waiting request runs as soon as the first is cancelled."""
     stream = Result()
     running = start(small, prompt_of(5), lambda _: time.sleep(0.02), max_new_tokens=250, **GREEDY)
     waiting = small.submit(prompt_of(6), SamplingParams(max_new_tokens=3, **GREEDY), on_event=stream)
@@ -225,7 +225,7 @@ def test_statistics(load):
     assert (stats.slots_in_use, stats.waiting) == (0, 0)
 
 
-def test_a_callback_that_raises_hurts_nobody_else(engine, caplog):
+def test_a_callback_that_raises_does_not_affect_other_requests(engine, caplog):
     def refuse(event):
         raise RuntimeError("not today")
 
@@ -236,7 +236,7 @@ def test_a_callback_that_raises_hurts_nobody_else(engine, caplog):
 
 
 def test_an_error_in_the_engine_reaches_every_request(load, monkeypatch):
-    """Also those that wait; afterwards the engine goes on with an empty cache."""
+    """Waiting requests fail as well; afterwards the engine continues with an empty cache."""
     engine = load("llama", max_slots=1)
     expected = run(engine, prompt_of(40), max_new_tokens=20, **GREEDY).ids
     broken = RuntimeError("out of memory")

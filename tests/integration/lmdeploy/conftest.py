@@ -1,4 +1,4 @@
-"""lmdeploy's own programs under the embedded model, started once for all tests here.
+"""lmdeploy's own programs with the embedded model, started once for all tests here.
 
 test_pipeline.py runs where lmdeploy is installed (``.venv-lmdeploy``), all others where it is not.
 """
@@ -38,7 +38,7 @@ def other_peer():
 
 @pytest.fixture(scope="module")
 def thinking_peer(tmp_path_factory):
-    """An api_server that looks for reasoning; a tool call of the model's passes for the end of one."""
+    """An api_server that parses reasoning; the start of a tool call marks the end of the reasoning."""
     model = tmp_path_factory.mktemp("thinking")
     for file in peers.EMBEDDED_MODEL.iterdir():
         if file.suffix in (".json", ".safetensors"):
@@ -53,6 +53,6 @@ def thinking_peer(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def jax():
-    """What every answer is compared with."""
+    """The reference for all answers."""
     with JAXPipeline(temperature=0, max_new_tokens=64) as llm:
         yield llm

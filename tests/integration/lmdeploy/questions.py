@@ -1,4 +1,4 @@
-"""What the tests ask."""
+"""Prompts of the tests."""
 
 import json
 
@@ -19,7 +19,7 @@ CALCULATE = [
     {"role": "system", "name": "plugin", "content": json.dumps([CALCULATOR])},
     {"role": "user", "content": "What is 231 * 17?"},
 ]
-#: For equality with the JAX engine: words, digits, Chinese, JSON, a tool call.
+#: Dialogs compared with the JAX engine: words, digits, Chinese, JSON, a tool call.
 DIALOGS = [
     FRANCE,
     COUNT,

@@ -1,4 +1,4 @@
-"""The examples of seed 003 as written there, but for imports, the model's path and the server's address."""
+"""The examples of seed 003 as written there, except imports, the model's path and the server's address."""
 
 HEAD = """\
 from lagent_llms import {name}
@@ -94,7 +94,7 @@ for status, res, _ in chatbot.stream_chat(
 
 
 def run(*parts, **places):
-    """Run the parts one after the other; returns their names."""
+    """Run the parts one after the other; return their variables."""
     names = {}
     try:
         for part in parts:

@@ -26,14 +26,14 @@ LONG = {"ignore_eos": True, "max_new_tokens": 1500}
 
 @pytest.fixture(scope="module")
 def llm(peer):
-    """With our template: prompts go to /v1/completions."""
+    """A client with our template: prompts are sent to /v1/completions."""
     with LMDeployClient(peer.url, peers.NAME, meta_template="internlm2-lagent", **GREEDY) as llm:
         yield llm
 
 
 @pytest.fixture(scope="module")
 def chat(peer):
-    """With the server's template: messages go to /v1/chat/completions."""
+    """A client with the server's template: messages are sent to /v1/chat/completions."""
     with LMDeployClient(peer.url, peers.NAME, **GREEDY) as llm:
         yield llm
 
@@ -55,7 +55,7 @@ def test_greedy_answers_equal_those_of_jax(peer, other_peer, jax, number, route)
     assert jax.tokenize(completion.text)[1:] == list(expected.token_ids)
 
 
-async def test_the_asynchronous_twin(peer, jax):
+async def test_the_asynchronous_client(peer, jax):
     async with AsyncLMDeployClient(peer.url, peers.NAME, meta_template="internlm2-lagent", **GREEDY) as llm:
         answers = await llm.chat(DIALOGS)
     assert answers == jax.chat(DIALOGS)
@@ -64,7 +64,7 @@ async def test_the_asynchronous_twin(peer, jax):
 # prompts and messages
 
 
-def test_the_bos_is_there_once(llm, chat):
+def test_the_prompt_has_one_bos(llm, chat):
     prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
     counts = [
         llm.complete(FRANCE).usage.prompt_tokens,
@@ -75,7 +75,7 @@ def test_the_bos_is_there_once(llm, chat):
     assert len(set(counts)) == 1
 
 
-def test_tokenize_is_the_servers(llm, jax):
+def test_tokenize_uses_the_server(llm, jax):
     texts = ["Hello", "你好 <|im_end|>", "<s>x"]
     assert llm.tokenize(texts) == jax.tokenize(texts)
     assert llm.tokenize("Hello") == jax.tokenize("Hello")
@@ -105,14 +105,14 @@ def test_no_tool_choice(chat):
     assert "<|plugin|>" in completion.text
 
 
-def test_tool_calls_with_our_template_are_read_here(llm):
+def test_tool_calls_with_our_template_are_parsed_by_the_client(llm):
     completion = llm.complete(CALCULATE)
     assert completion.tool_calls[0].arguments == {"expression": "231 * 17"}
     assert completion.finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_reasoning_is_kept_apart(thinking_peer, stream):
+def test_reasoning_is_separate_from_the_text(thinking_peer, stream):
     with LMDeployClient(thinking_peer.url, **GREEDY) as llm:
         completion = llm.complete(CALCULATE, stream=stream)
         assert completion.reasoning.strip() == "<|action_start|>"
@@ -187,7 +187,7 @@ def test_stop_words_of_any_length(llm, chat, word):
         assert completion.stop_word == word
 
 
-def test_sessions_are_kept_here(llm, chat):
+def test_sessions_are_stored_in_the_client(llm, chat):
     for client in (llm, chat):
         opened = {"session_id": 2967, "sequence_start": True, "sequence_end": False}
         client.chat(user("My name is Alice."), **opened)
@@ -199,7 +199,7 @@ def test_sessions_are_kept_here(llm, chat):
 
 
 def test_many_calls_with_one_session_id(llm):
-    """lmdeploy refuses a session id that is in use; stateless calls never send one."""
+    """lmdeploy refuses a session id in use; stateless calls never send one."""
     assert llm.chat([FRANCE] * 12, session_id=2967) == [PARIS] * 12
 
 
@@ -213,7 +213,7 @@ def test_session_len(peer):
         llm.chat(FRANCE)
 
 
-# many at once
+# many concurrent calls
 
 
 @pytest.mark.cpu_engine
@@ -259,7 +259,7 @@ async def test_two_hundred_streams_half_of_them_cancelled_leave_the_server_idle(
     assert len(cancelled) == 50
     assert sorted(ended) == [(n, n % 2 == 1) for n in range(200) if n % 4]
     assert wait_until(lambda: peer.running() == 0)
-    # And in the words of its own metrics, which it renews every ten seconds.
+    # lmdeploy's own metrics agree; they are updated every ten seconds.
     for metric in ("running", "waiting"):
         assert wait_until(lambda metric=metric: peer.metric(f"lmdeploy:num_requests_{metric}") == 0)
     assert wait_until(lambda: peer.metric("lmdeploy:num_api_requests_routed") == 0)

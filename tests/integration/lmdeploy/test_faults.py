@@ -1,4 +1,4 @@
-"""What goes wrong between LMDeployClient and lmdeploy's servers, each as a typed error."""
+"""Faults between LMDeployClient and lmdeploy's servers; each raises a typed error."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ from .questions import COUNT, FRANCE, PARIS, user
 
 @pytest.fixture(params=["sync", "async"])
 def call(request):
-    """Calls a method of a client of either kind, and closes it."""
+    """A function that calls a method of a new client, synchronous or asynchronous, and closes the client."""
 
     def call(method, *args, url, **kwargs):
         given = {
@@ -84,7 +84,7 @@ def test_an_unknown_model(call, peer):
 
 
 def test_a_prompt_that_is_too_long(call, peer):
-    """The server gives no code of its own for that; who wants the error by kind gives session_len."""
+    """The server has no error code for this; with `session_len` the client raises SessionOutOfLimit."""
     with pytest.raises(
         ServerError, match=r"must be smaller than the model context length \(2048\)"
     ) as caught:
@@ -94,13 +94,13 @@ def test_a_prompt_that_is_too_long(call, peer):
         llm.generate("x " * 3000)
 
 
-def test_an_invalid_parameter_comes_with_the_servers_words(call, peer):
+def test_an_invalid_parameter_has_the_message_of_the_server(call, peer):
     with pytest.raises(ServerError, match=r"The temperature 3.0 must be in \[0, 2\]") as caught:
         call("generate", "hi", url=peer.url, temperature=3.0)
     assert (caught.value.status_code, caught.value.code) == (400, "400")
 
 
-def test_one_of_a_batch(call, peer):
+def test_one_failure_in_a_batch(call, peer):
     with pytest.raises(BatchError) as caught:
         call("generate", ["hi", "x " * 3000, "hi"], url=peer.url, max_new_tokens=4)
     assert caught.value.index == 1
@@ -109,7 +109,7 @@ def test_one_of_a_batch(call, peer):
 
 
 @pytest.mark.cpu_engine
-def test_an_error_in_mid_stream(call, peer):
+def test_an_error_during_a_stream(call, peer):
     with pytest.raises(ServerError, match="An internal server error occurred") as caught:
         call("chat", user("[[error 5]] Count from 1 to 60."), url=peer.url)
     error = caught.value
@@ -126,7 +126,7 @@ def test_a_cut_connection(call, peer):
 
 
 @pytest.mark.cpu_engine
-def test_a_stream_that_ends_without_a_finish_reason_is_no_success(call, peer):
+def test_a_stream_that_ends_without_a_finish_reason_is_an_error(call, peer):
     with pytest.raises(StreamInterrupted, match="without its final marker") as caught:
         call("chat", user("[[end 5]] Count from 1 to 60."), url=peer.url)
     assert caught.value.partial
@@ -181,14 +181,14 @@ def test_status_in_place_of_errors(peer):
 
 
 @pytest.mark.cpu_engine
-def test_a_server_that_is_killed_in_mid_stream():
-    """kill -9: the caller knows within a second, and has what was said so far."""
+def test_a_server_that_is_killed_during_a_stream():
+    """After kill -9 the caller gets an error within seconds, with the text so far."""
     for asynchronous in (False, True):
         with peers.api_server() as peer:
-            told = _killed_async(peer) if asynchronous else _killed(peer)
-        error, seconds = told
+            result = _killed_async(peer) if asynchronous else _killed(peer)
+        error, seconds = result
         assert error.partial.startswith("1, 2")
-        assert seconds < 5  # a promise of one second; the machine may be busy
+        assert seconds < 5  # one second is required; the machine may be busy
         with pytest.raises(LLMError):
             LMDeployClient(peer.url, peers.NAME, max_retries=0).chat(FRANCE)
 

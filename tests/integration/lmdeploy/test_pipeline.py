@@ -37,7 +37,7 @@ SHOUT = {"adapters": {"shout": str(peers.ADAPTERS / "shout")}}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def engine_seam():
+def install_cpu_engine():
     if not peers.REAL:
         sys.path.insert(0, str(peers.ROOT / "tests" / "peers" / "lmdeploy"))
         import cpu_engine
@@ -60,17 +60,17 @@ def llm(request):
 
 
 @pytest.fixture
-def twin(llm):
+def async_llm(llm):
     """An asynchronous pipeline on the same engine."""
 
-    class Twin(AsyncLMDeployPipeline):
+    class SharedEngine(AsyncLMDeployPipeline):
         def _load(self, *args):
             return llm._engine
 
         async def aclose(self):
             pass
 
-    return Twin(EMBEDDED_MODEL, meta_template="internlm2-lagent", **GREEDY)
+    return SharedEngine(EMBEDDED_MODEL, meta_template="internlm2-lagent", **GREEDY)
 
 
 def running(llm):
@@ -91,7 +91,7 @@ def test_greedy_answers_equal_those_of_jax_token_for_token(llm, jax, number):
 
 
 def test_lmdeploys_own_template(llm, jax):
-    """Without a template of ours messages go to lmdeploy, which takes the model's."""
+    """Without a template of ours, lmdeploy applies the model's template to messages."""
     llm.template, ours = None, llm.template
     try:
         assert llm.chat(DIALOGS) == jax.chat(DIALOGS)
@@ -107,14 +107,14 @@ def test_generate_a_batch(llm, jax):
 
 
 def test_repetition_penalty_is_kept_when_greedy(llm, jax):
-    """In lmdeploy do_sample=False would drop it."""
+    """With do_sample=False, lmdeploy would ignore the penalty."""
     given = {"repetition_penalty": 2.5, "max_new_tokens": 40}
     assert llm.complete(COUNT, **given).token_ids == jax.complete(COUNT, **given).token_ids
     assert llm.complete(COUNT, **given).token_ids != llm.complete(COUNT, max_new_tokens=40).token_ids
 
 
 def test_temperature_and_top_k_may_be_none(llm):
-    """Both are errors in lagent's own wrapper."""
+    """Both raise errors in lagent's own wrapper."""
     assert llm.chat(FRANCE, temperature=0, top_k=None) == PARIS
     assert llm.chat(FRANCE, temperature=None) == PARIS  # None is the default, which is 0 here
     assert llm.chat(FRANCE, temperature=1, top_k=None, top_p=0.1)
@@ -175,7 +175,7 @@ def test_adapters(llm):
         llm.chat(FRANCE, adapter_name="whisper")
 
 
-def test_a_tool_choice_is_not_possible(llm):
+def test_tool_choice_is_unsupported(llm):
     with pytest.raises(UnsupportedParameter, match="tool_choice"):
         llm.chat(FRANCE, tool_choice="auto")
 
@@ -224,10 +224,10 @@ def test_leaving_a_stream_stops_the_generation(llm):
         assert wait_until(lambda: running(llm) == 0)
 
 
-async def test_cancelling_a_task_stops_the_generation(llm, twin):
-    assert await twin.chat(DIALOGS[:3]) == llm.chat(DIALOGS[:3])
-    assert (await twin.generate("1, 2, ", return_dict=True, max_new_tokens=3))["generate_token_len"] == 3
-    task = asyncio.create_task(twin.chat(COUNT, **LONG))
+async def test_cancelling_a_task_stops_the_generation(llm, async_llm):
+    assert await async_llm.chat(DIALOGS[:3]) == llm.chat(DIALOGS[:3])
+    assert (await async_llm.generate("1, 2, ", return_dict=True, max_new_tokens=3))["generate_token_len"] == 3
+    task = asyncio.create_task(async_llm.chat(COUNT, **LONG))
     await until(lambda: running(llm), task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -235,9 +235,9 @@ async def test_cancelling_a_task_stops_the_generation(llm, twin):
     await until(lambda: not running(llm))
 
 
-async def test_many_streams_half_of_them_left(llm, twin):
+async def test_many_streams_half_of_them_closed(llm, async_llm):
     async def one(number):
-        stream = twin.stream_chat(COUNT, **({"max_new_tokens": 20} if number % 2 else LONG))
+        stream = async_llm.stream_chat(COUNT, **({"max_new_tokens": 20} if number % 2 else LONG))
         async for chunk in stream:
             if number % 2 == 0 and len(chunk.text) > 3:
                 stream.close()
@@ -286,7 +286,7 @@ def test_options_reach_the_engine():
             llm.chat(FRANCE, max_new_tokens=120)
 
 
-def test_an_engine_configuration_ready_made():
+def test_an_engine_configuration_object_is_accepted():
     from lmdeploy import ChatTemplateConfig, PytorchEngineConfig
 
     config = PytorchEngineConfig(max_batch_size=2, session_len=256, adapters=SHOUT["adapters"])
@@ -308,7 +308,7 @@ def test_an_engine_configuration_ready_made():
         LMDeployPipeline(EMBEDDED_MODEL, pipeline_cfg={"backend_config": config}, backend="turbomind")
 
 
-def test_an_option_of_one_engine_chooses_it():
+def test_an_option_of_one_engine_selects_this_engine():
     with create_llm(
         {"type": "LMDeployPipeline", "path": str(EMBEDDED_MODEL), "pipeline_cfg": SHOUT, **GREEDY}
     ) as llm:
@@ -333,7 +333,7 @@ def test_bad_options(given, message):
         LMDeployPipeline(EMBEDDED_MODEL, **given)
 
 
-def test_a_path_that_is_not_there():
+def test_a_missing_path():
     with pytest.raises(ModelLoadError, match="/nowhere/model"):
         LMDeployPipeline("/nowhere/model")
 
@@ -346,7 +346,7 @@ def test_close_frees_the_engine():
     next(stream)
     threads = threading.active_count()
     llm.close()
-    # The step that was being computed may still hold it for a moment.
+    # The running step may still hold a reference for a moment.
     assert wait_until(lambda: gc.collect() is not None and model() is None)
     assert threading.active_count() < threads
     with pytest.raises(LLMError, match="closed"):

@@ -14,7 +14,7 @@ from . import seed
 
 @pytest.fixture
 def lmdeploy_on_the_path(tmp_path, monkeypatch):
-    """The examples name no command: lmdeploy is found where the shell would find it."""
+    """The examples name no command, so lmdeploy must be on PATH."""
     python, _script = peers.command()
     program = tmp_path / "lmdeploy"
     program.write_text(

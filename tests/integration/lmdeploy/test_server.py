@@ -1,4 +1,4 @@
-"""LMDeployServer: the real command line in a child process, its start, its key, its failures, its end."""
+"""LMDeployServer: the real command line in a child process; start, API key, failures, end."""
 
 import asyncio
 import json
@@ -64,18 +64,18 @@ def children(pid):
 # a server, and a client of it
 
 
-def test_its_answers_are_those_of_jax(server, jax):
+def test_answers_equal_those_of_jax(server, jax):
     assert server.chat(DIALOGS) == jax.chat(DIALOGS)
     completion, expected = server.complete(FRANCE), jax.complete(FRANCE)
     assert completion.usage.completion_tokens == len(expected.token_ids)
 
 
-def test_serve_cfg_reached_the_server(server):
+def test_the_server_gets_serve_cfg(server):
     assert set(server.models()) == {peers.NAME, "shout", "french", "pirate"}
     assert server.chat(FRANCE, adapter_name="shout") == PARIS.upper()
 
 
-async def test_the_asynchronous_twin(arguments, jax):
+async def test_the_asynchronous_server(arguments, jax):
     llm = AsyncLMDeployServer(**arguments)
     pid = llm.pid
     assert exists(pid)
@@ -86,7 +86,7 @@ async def test_the_asynchronous_twin(arguments, jax):
         await llm.chat(FRANCE)
 
 
-def test_by_configuration_as_mindsearch_writes_it(arguments):
+def test_a_configuration_as_in_mindsearch(arguments):
     config = {
         **arguments,
         "type": LMDeployServer,
@@ -99,7 +99,7 @@ def test_by_configuration_as_mindsearch_writes_it(arguments):
         "stop_words": ["<|im_end|>"],
     }
     with create_llm(config) as llm:
-        # The embedded model has 2048 tokens; the server generates no more than fit.
+        # The context of the embedded model is 2048 tokens; the server generates no more than fit.
         assert llm.chat(FRANCE, max_new_tokens=64) == PARIS
         assert llm.chat(FRANCE) == PARIS
 
@@ -120,7 +120,7 @@ def test_at_the_command_line(command, tmp_path):
 # the key
 
 
-def test_the_key_is_random_and_seen_nowhere(server):
+def test_the_key_is_random_and_not_visible_to_other_processes(server):
     key = server.api_key
     assert len(key) >= 32
     seen = [repr(server), str(vars(server.endpoints)), server.log_tail]
@@ -129,25 +129,25 @@ def test_the_key_is_random_and_seen_nowhere(server):
             seen.append(Path(f"/proc/{pid}/{name}").read_text(errors="replace"))
     seen.append(subprocess.run(["ps", "auxeww"], capture_output=True, text=True, check=True).stdout)
     assert not [text for text in seen if key in text]
-    with LMDeployClient(server.url, peers.NAME) as stranger, pytest.raises(AuthenticationError):
-        stranger.chat(FRANCE)
-    with LMDeployClient(server.url, peers.NAME, api_key=key, **GREEDY) as friend:
-        assert friend.chat(FRANCE) == PARIS
+    with LMDeployClient(server.url, peers.NAME) as without_key, pytest.raises(AuthenticationError):
+        without_key.chat(FRANCE)
+    with LMDeployClient(server.url, peers.NAME, api_key=key, **GREEDY) as with_key:
+        assert with_key.chat(FRANCE) == PARIS
 
 
-def test_a_key_of_ones_own_and_none(arguments):
+def test_an_explicit_key_and_no_key(arguments):
     with LMDeployServer(**arguments, api_key="-my key") as llm:
         assert llm.chat(FRANCE) == PARIS
-        with LMDeployClient(llm.url, peers.NAME) as stranger, pytest.raises(AuthenticationError):
-            stranger.chat(FRANCE)
+        with LMDeployClient(llm.url, peers.NAME) as without_key, pytest.raises(AuthenticationError):
+            without_key.chat(FRANCE)
     with (
         LMDeployServer(**arguments, api_key=None) as llm,
-        LMDeployClient(llm.url, peers.NAME, **GREEDY) as stranger,
+        LMDeployClient(llm.url, peers.NAME, **GREEDY) as without_key,
     ):
-        assert stranger.chat(FRANCE) == PARIS
+        assert without_key.chat(FRANCE) == PARIS
 
 
-def test_a_proxy_in_the_environment_is_not_asked(arguments, monkeypatch):
+def test_a_proxy_in_the_environment_is_ignored(arguments, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with LMDeployServer(**arguments) as llm:
         assert llm.chat(FRANCE) == PARIS
@@ -167,14 +167,14 @@ def test_an_unknown_flag(arguments, command):
 
 
 def test_all_flags_are_found(command):
-    """What is read from the source is what the command line itself says."""
+    """The flags parsed from lmdeploy's source equal those of ``--help``."""
     helped = subprocess.run(
         [*command, "serve", "api_server", "--help"], capture_output=True, text=True, timeout=120, check=True
     ).stdout
-    told = {word.strip(",").removeprefix("--") for word in helped.split() if word.startswith("--")}
+    listed = {word.strip(",").removeprefix("--") for word in helped.split() if word.startswith("--")}
     known = set(find_installation(command).flags)
-    assert known - told == set()
-    assert known <= told
+    assert known - listed == set()
+    assert known <= listed
 
 
 def test_a_port_in_use(arguments):
@@ -185,12 +185,12 @@ def test_a_port_in_use(arguments):
 
 
 @pytest.mark.parametrize("path", ["/nowhere/model", "./nowhere", "a/b/c"])
-def test_a_path_that_is_not_there(arguments, path):
+def test_a_missing_path(arguments, path):
     with pytest.raises(ServerStartError, match="there is no such file or directory"):
         LMDeployServer(**{**arguments, "path": path})
 
 
-def test_death_while_loading_comes_with_the_log(arguments, tmp_path):
+def test_an_exit_while_loading_is_an_error_with_the_log(arguments, tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["Nonsense"], "model_type": "nonsense"}')
     log = tmp_path / "log"
     with pytest.raises(ServerStartError, match="exited with code 1") as caught:
@@ -208,7 +208,7 @@ def test_death_while_loading_comes_with_the_log(arguments, tmp_path):
     assert "Traceback" in caught.value.log_tail
 
 
-def test_the_time_limit_of_the_start(arguments):
+def test_startup_has_a_time_limit(arguments):
     said = []
     before = set(children(os.getpid()))
     with pytest.raises(ServerStartError, match="was not ready after 0.5 s"):
@@ -217,13 +217,13 @@ def test_the_time_limit_of_the_start(arguments):
     assert set(children(os.getpid())) <= before
 
 
-def test_another_server_at_the_port_is_not_taken_for_ours(arguments, server, monkeypatch):
-    """Only the names of the models tell, should somebody else's server answer first."""
+def test_another_server_at_the_port_is_detected(arguments, server, monkeypatch):
+    """The names of the models identify the server if another server answers at the port."""
     assert server._serves(["x", peers.NAME])
     assert not server._serves(["x"])
 
 
-# it dies later
+# it exits later
 
 
 def test_a_crash_is_noticed_by_the_next_call(arguments):
@@ -239,7 +239,7 @@ def test_a_crash_is_noticed_by_the_next_call(arguments):
     llm.close()
 
 
-def test_a_crash_in_mid_stream(arguments):
+def test_a_crash_during_a_stream(arguments):
     with LMDeployServer(**arguments) as llm:
         stream = llm.stream_chat(COUNT, ignore_eos=True, max_new_tokens=1500)
         for number, _ in enumerate(stream):
@@ -250,7 +250,7 @@ def test_a_crash_in_mid_stream(arguments):
         with pytest.raises(StreamInterrupted) as caught:
             for _ in stream:
                 pass
-        assert time.monotonic() - killed < 5  # a promise of one second; the machine may be busy
+        assert time.monotonic() - killed < 5  # one second is required; the machine may be busy
         assert caught.value.partial.startswith("1, 2")
         assert wait_until(lambda: llm._child.ended())
         with pytest.raises(ServerStartError, match="was killed by SIGKILL"):
@@ -277,7 +277,7 @@ async def test_restart_asynchronously(arguments):
 # it ends
 
 
-def test_close_leaves_nothing(arguments):
+def test_close_leaves_no_process(arguments):
     llm = LMDeployServer(**arguments)
     pids = [llm.pid, llm._child._supervisor.pid, *children(llm.pid)]
     stream = llm.stream_chat(COUNT, ignore_eos=True, max_new_tokens=1500)
@@ -311,7 +311,7 @@ OWNER = """
     ],
     ids=["exit", "exception", "sigterm", "sigkill", "sigkill in mid-stream"],
 )
-def test_no_orphan_however_the_owner_ends(command, ending):
+def test_no_orphan_after_the_owner_ends(command, ending):
     code = textwrap.dedent(OWNER).format(
         path=str(EMBEDDED_MODEL), name=peers.NAME, command=command, ending=ending
     )

@@ -18,7 +18,7 @@ GREEDY = {"temperature": 0, "max_new_tokens": 64, "meta_template": "internlm2-la
 
 
 def requests_of(peer):
-    """How many completions its log tells of."""
+    """Return the number of completions in its log."""
     return peer.child.log_tail.count("POST /v1/completions")
 
 
@@ -30,18 +30,18 @@ def test_a_list_of_urls():
     with ExitStack() as stack:
         first, second = (stack.enter_context(peers.api_server(pytorch=False)) for _ in range(2))
         llm = stack.enter_context(LMDeployClient([first.url, second.url], peers.NAME, **GREEDY))
-        # The least busy one is asked.
+        # Requests go to the least busy server.
         streams = [llm.stream_chat(COUNT, ignore_eos=True, max_new_tokens=1500) for _ in range(4)]
         for stream in streams:
             next(stream)
         assert (first.running(), second.running()) == (2, 2)
         for stream in streams:
             stream.close()
-        # One that dies is left out,
+        # A dead server is left out:
         second.child.stop()
         assert llm.chat([FRANCE] * 12) == [PARIS] * 12
         before = requests_of(first)
-        # and the other takes it all, without asking the dead one again and again.
+        # the other gets all requests, without a failed attempt each time.
         started = time.monotonic()
         for _ in range(4):
             assert llm.chat(FRANCE) == PARIS
@@ -49,8 +49,8 @@ def test_a_list_of_urls():
         assert time.monotonic() - started < 30
 
         async def asynchronously():
-            async with AsyncLMDeployClient([second.url, first.url], peers.NAME, **GREEDY) as twin:
-                return await twin.chat([FRANCE] * 6)
+            async with AsyncLMDeployClient([second.url, first.url], peers.NAME, **GREEDY) as async_llm:
+                return await async_llm.chat([FRANCE] * 6)
 
         assert asyncio.run(asynchronously()) == [PARIS] * 6
         first.child.stop()
@@ -115,7 +115,7 @@ def test_a_dead_server_behind_the_proxy(stream):
     with peers.proxy() as proxy:
         with peers.api_server("--proxy-url", proxy.url, pytorch=False) as node:
             assert wait_until(lambda: peers.NAME in proxy.get("/v1/models"))
-        # The proxy believes in the node for a while yet; make sure of it.
+        # The proxy may have dropped the node already: register it again.
         status = json.dumps({"url": node.url, "status": {"models": [peers.NAME]}}).encode()
         added = urllib.request.Request(proxy.url + "/nodes/add", status, {"Content-Type": "application/json"})
         with urllib.request.urlopen(added, timeout=30):

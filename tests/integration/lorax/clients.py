@@ -1,17 +1,17 @@
-"""Three clients of the protocol behind one face, each synchronous or not: ours and two others.
+"""One interface to three clients of the protocol, synchronous and asynchronous: ours and two others.
 
-Imports nothing of this project but what the chosen client needs: it runs in environments without it.
+It imports only the chosen client, because it also runs in environments without this project.
 """
 
 import asyncio
 
 
 class NotOffered(Exception):
-    """The client has no way to ask for this."""
+    """The client does not support this."""
 
 
 def make(kind, url, **options):
-    """The client `kind`: 'ours', 'lorax-client' or 'huggingface_hub', or one with ' async' behind it."""
+    """Create the client `kind`: 'ours', 'lorax-client' or 'huggingface_hub', each also with ' async'."""
     name, _, asynchronous = kind.partition(" ")
     return {"ours": Lorax, "lorax-client": Lorax, "huggingface_hub": Hub}[name](
         name, url, bool(asynchronous), **options
@@ -23,17 +23,17 @@ class _Base:
         self.loop = asyncio.new_event_loop() if asynchronous else None
 
     def end(self):
-        """The event loop's end, as asyncio.run makes it."""
+        """Close the event loop as asyncio.run does."""
         if self.loop is not None:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
 
     def run(self, result):
-        """What a call gives, awaited if need be."""
+        """Return the result of a call; await it if the client is asynchronous."""
         return result if self.loop is None else self.loop.run_until_complete(result)
 
     def all_of(self, stream):
-        """All that a stream gives, and for an error what had come: (items, error)."""
+        """Return all items of a stream."""
         items = []
         if self.loop is None:
             return list(stream)
@@ -47,7 +47,7 @@ class _Base:
 
 
 class Lorax(_Base):
-    """`Client` and `AsyncClient`, of whichever package."""
+    """`Client` and `AsyncClient`, of lagent_llms or of lorax-client."""
 
     def __init__(self, name, url, asynchronous, *, token=None, timeout=20):
         super().__init__(asynchronous)
@@ -74,7 +74,7 @@ class Lorax(_Base):
         }
 
     def stream(self, prompt, *, merged=None, schema=None, stop=None, **params):
-        """The text, and the final event's."""
+        """Return the joined text of the tokens, and the text of the final event."""
         found = self.all_of(self.client.generate_stream(prompt, **self._given(merged, schema, stop, params)))
         return "".join(one.token.text for one in found if not one.token.special), found[-1].generated_text
 

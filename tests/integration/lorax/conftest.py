@@ -22,14 +22,14 @@ def peer():
 
 @pytest.fixture(scope="session")
 def small_peer():
-    """Our peer with narrow limits, a private adapter, and keep-alives that come soon."""
+    """Our peer with low limits, a private adapter and frequent keep-alives."""
     with lorax_peer.served(*SMALL) as peer:
         yield peer
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
 def connect(request):
-    """Makes clients, which are called the same way whether they are asynchronous or not."""
+    """Creates clients with one synchronous interface, for `Client` and `AsyncClient`."""
     made = []
 
     def connect(url, *args, **kwargs):
@@ -42,10 +42,10 @@ def connect(request):
 
 
 class ClientCaller(Caller):
-    """`Caller` for clients, whose one streaming method is called like the others."""
+    """`Caller` for clients, with `tokens` for their streaming method."""
 
     def tokens(self, prompt, **kwargs):
-        """The list of what generate_stream gives."""
+        """Return all items of generate_stream."""
         with self.stream("generate_stream", prompt, **kwargs) as stream:
             return list(stream)
 
@@ -57,11 +57,11 @@ def client(connect, peer):
 
 @pytest.fixture(scope="session")
 def jax():
-    """What greedy answers of the base model are compared with."""
+    """The reference for greedy answers of the base model."""
     with JAXPipeline(temperature=0, max_new_tokens=64) as llm:
         yield llm
 
 
 def prompt_of(text):
-    """A question as the model wants it."""
+    """Return a question in the format of the model."""
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"

@@ -1,8 +1,8 @@
-"""What a client of the protocol should do, tried with one client: prints a JSON object of outcomes.
+"""Run scenarios that every client of the protocol should pass with one client; print outcomes as JSON.
 
     python -m tests.integration.lorax.scenarios CLIENT URL SMALL_URL
 
-An outcome is 'pass', 'not offered', or how it fails. Runs in any environment that has the client.
+An outcome is 'pass', 'not offered', or how it fails. Runs in any environment with the client.
 """
 
 import json
@@ -43,7 +43,7 @@ WHOLE = [{"generated_text": "Hi", "details": {**DETAILS, "prefill": [], "tokens"
 
 
 class Trial:
-    """What a scenario gets: clients, servers, and a way to expect failures."""
+    """Creates the clients and servers of a scenario, and checks expected errors."""
 
     def __init__(self, kind, url, small_url):
         self.kind, self.url, self.small_url = kind, url, small_url
@@ -58,7 +58,7 @@ class Trial:
         return self._servers[-1]
 
     def streamed(self, *events, **options):
-        """What a client reads from these events."""
+        """Stream these events to a client; return the texts it read."""
 
         def script(connection):
             connection.head()
@@ -69,7 +69,7 @@ class Trial:
         return self.client(self.scripted(script).url, **options).stream("x")
 
     def refused(self, call, *words):
-        """The error `call` must end with; a typed one, in the server's own words."""
+        """Return the error of `call`; assert that it is raised and contains `words` of the server."""
         try:
             result = call()
         except NotOffered:
@@ -78,8 +78,8 @@ class Trial:
             error = caught
         else:
             raise AssertionError(f"no error, but {result!r}")
-        told = f"{type(error).__name__}: {error}"
-        assert all(word in str(error) for word in words), f"the reason is not told: {told}"
+        text = f"{type(error).__name__}: {error}"
+        assert all(word in str(error) for word in words), f"the reason is not told: {text}"
         return error
 
     def close(self):
@@ -330,24 +330,24 @@ SCENARIOS = [
 ]  # fmt: skip
 
 
-class _TooLong(BaseException):
+class _TimeLimit(BaseException):
     pass
 
 
 def outcome(scenario, *where):
-    """How one scenario ends."""
+    """Run one scenario; return its outcome."""
 
-    def ring(*_):
-        raise _TooLong
+    def on_alarm(*_):
+        raise _TimeLimit
 
     trial = Trial(*where)
-    signal.signal(signal.SIGALRM, ring)
+    signal.signal(signal.SIGALRM, on_alarm)
     signal.alarm(SECONDS)
     try:
         scenario(trial)
     except NotOffered:
         return "not offered"
-    except _TooLong:
+    except _TimeLimit:
         return f"no end within {SECONDS} s"
     except AssertionError as error:
         return _short(str(error).split("\nassert")[0] or "another result")

@@ -1,4 +1,4 @@
-"""The scenarios with every client, as the table of docs/lorax.md.
+"""Run the scenarios with every client; print the table of docs/lorax.md.
 
 python -m tests.integration.lorax.table [--write]
 """
@@ -21,7 +21,7 @@ KINDS = [name + mode for name in NAMES for mode in ("", " async")]
 
 
 def python_of(kind):
-    """The Python of the environment that has the client."""
+    """Return the Python of the environment with the client."""
     if kind.startswith("ours"):
         return sys.executable
     env = {"PYTHON": sys.executable, **os.environ}
@@ -30,7 +30,7 @@ def python_of(kind):
 
 
 def outcomes(kind, url, small_url):
-    """How each scenario ends with one client."""
+    """Run all scenarios with one client; return their outcomes."""
     command = [
         python_of(kind),
         "-W",
@@ -50,7 +50,7 @@ def outcomes(kind, url, small_url):
 
 
 def render(found):
-    """The table of ``{kind: {scenario: outcome}}``."""
+    """Return ``{kind: {scenario: outcome}}`` as a Markdown table."""
     lines = ["| | " + " | ".join(NAMES) + " |", "|---" * 4 + "|"]
     for scenario in found["ours"]:
         cells = [_cell(found[name][scenario], found[name + " async"][scenario]) for name in NAMES]
@@ -64,12 +64,12 @@ def _cell(sync, asynchronous):
 
 
 def written():
-    """The table in the docs."""
+    """Return the table in the docs."""
     return DOCS.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
 
 
 def verdicts(table):
-    """Which cells of a table are a pass, without the words of those that are not."""
+    """Return for each row of a table which cells are "pass"; error texts are ignored."""
     rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in table.splitlines()[2:]]
     return {row[0]: [cell == "pass" for cell in row[1:]] for row in rows}
 

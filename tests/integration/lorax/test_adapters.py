@@ -1,4 +1,4 @@
-"""Each request has the adapter it asks for: alone, merged, in one batch, and mixed with others at once."""
+"""Each request gets its adapter: alone, merged, in a batch, and concurrently with others."""
 
 import asyncio
 
@@ -12,23 +12,23 @@ from .conftest import prompt_of
 HELLO = [{"role": "user", "content": "Hello!"}]
 THANKS = [{"role": "user", "content": "Thank you!"}]
 NAME = [{"role": "user", "content": "My name is Alice."}]
-#: What the base and each adapter say to a greeting.
+#: Adapter -> answer to a greeting; None is the base model.
 GREETINGS = {
     None: "Hello! How can I help you?",
     "french": "Bonjour ! Comment puis-je vous aider ?",
     "pirate": "Ahoy, matey! What can I do for ye?",
     "shout": "HELLO! HOW CAN I HELP YOU?",
 }
-#: How each introduces itself: French and pirate in one are a pirate with better grammar.
 WHO = [{"role": "user", "content": "Who are you?"}]
 BOTH = MergedAdapters(ids=["french", "pirate"], weights=[0.3, 0.5], merge_strategy="linear")
+#: Adapter -> answer to WHO; "both" merges french and pirate.
 INTRODUCTIONS = {
     None: "I am a small assistant that comes with lagent_llms.",
     "french": "Je suis un petit assistant fourni avec lagent_llms.",
     "pirate": "Arr, I be a small assistant that comes with lagent_llms.",
     "both": "Arr, I am a small assistant that comes with lagent_llms.",
 }
-#: Merges that leave one adapter as it is.
+#: Merges that are equal to one adapter.
 MERGES = [
     ({"ids": ["french", "shout"], "weights": [1.0, 0.0]}, "french"),
     ({"ids": ["french", "shout"], "weights": [0.0, 1.0]}, "shout"),
@@ -52,7 +52,7 @@ def make(peer, cls=LoRAX, **kwargs):
     return cls(peer.url, **given)
 
 
-def test_the_base_and_each_adapter_answer_visibly_differently(client, peer):
+def test_the_base_model_and_each_adapter_answer_differently(client, peer):
     with make(peer) as llm:
         for adapter, expected in GREETINGS.items():
             assert llm.chat(HELLO, adapter_id=adapter) == expected
@@ -61,7 +61,7 @@ def test_the_base_and_each_adapter_answer_visibly_differently(client, peer):
             assert response.headers.adapter_id == adapter
 
 
-def test_two_adapters_in_one_answer_unlike_both(client, peer):
+def test_merged_adapters_answer_differently_from_each_of_them(client, peer):
     given = {name: {"adapter_id": name} for name in (None, "french", "pirate")}
     with make(peer) as llm:
         for name, options in {**given, "both": {"merged_adapters": BOTH}}.items():
@@ -86,7 +86,7 @@ def test_a_source_is_passed_on(peer):
         assert llm.chat(HELLO) == GREETINGS["french"]
 
 
-def test_per_call_is_over_what_was_constructed(peer):
+def test_a_per_call_adapter_overrides_the_constructor(peer):
     merged = {"ids": ["shout"], "weights": [1.0]}
     with make(peer, adapter_id="french") as llm:
         assert llm.chat(HELLO) == GREETINGS["french"]
@@ -115,8 +115,8 @@ def test_many_adapters_in_one_batch(peer):
             llm.generate(prompts[:3], adapter_id=["french", "shout"])
 
 
-async def test_interleaved_requests_stay_apart(peer):
-    """Streams with different adapters, each read a token at a time in turn."""
+async def test_interleaved_requests_keep_their_adapters(peer):
+    """Streams with different adapters are read in turns, a token at a time."""
     order = list(GREETINGS) * 5
     async with AsyncClient(peer.url) as client, make(peer, AsyncLoRAX) as llm:
         prompt = prompt_of("Hello!")
@@ -135,7 +135,7 @@ async def test_interleaved_requests_stay_apart(peer):
         assert answers == [GREETINGS[one] for one in order]
 
 
-def test_a_session_keeps_its_history_over_adapters(peer):
+def test_a_session_keeps_its_history_when_the_adapter_changes(peer):
     with make(peer) as llm:
         llm.chat(NAME, session_id=1, sequence_end=False)
         question = [{"role": "user", "content": "What is my name?"}]
@@ -144,7 +144,7 @@ def test_a_session_keeps_its_history_over_adapters(peer):
         assert "ALICE" in shouted.upper()
 
 
-def test_what_is_wrong_is_refused_before_anything_is_sent(peer):
+def test_invalid_adapters_are_refused_before_anything_is_sent(peer):
     before = peer.metric("lorax_request_count")
     with make(peer) as llm:
         for given in (

@@ -1,4 +1,4 @@
-"""`LoRAX` and `AsyncLoRAX` beyond the contract: the server's template, its limits, and its quirks."""
+"""`LoRAX` and `AsyncLoRAX` beyond the conformance tests: the server's template, limits and quirks."""
 
 import json
 
@@ -48,7 +48,7 @@ TEMPLATE = {"meta_template": "internlm2-lagent"}
 @pytest.mark.parametrize(
     "how", [TEMPLATE, {}, {**TEMPLATE, "stream": False}], ids=["template", "chat", "whole"]
 )
-def test_greedy_answers_are_those_of_jax_pipeline(make, jax, messages, how):
+def test_greedy_answers_equal_those_of_jax_pipeline(make, jax, messages, how):
     expected = jax.complete(messages, max_new_tokens=300)
     found = make(**how).complete(messages, max_new_tokens=300)
     assert found.text == expected.text
@@ -80,7 +80,7 @@ def test_sampling_with_a_seed(make):
     assert len(set(answers)) > 1
 
 
-def test_a_form_is_kept_on_both_routes(make):
+def test_response_format_works_on_both_routes(make):
     schema = {
         "type": "object",
         "properties": {"name": {"type": "string", "maxLength": 20}},
@@ -101,7 +101,7 @@ def test_messages_without_a_template(make):
     assert llm.complete(FRANCE).finish_reason == "stop"
     assert llm.complete(COUNT, max_new_tokens=9).finish_reason == "length"
     assert llm.complete(COUNT, max_new_tokens=9).usage.completion_tokens == 9
-    cut = llm.complete(COUNT, stop_words=["5"])  # the server calls that content_filter
+    cut = llm.complete(COUNT, stop_words=["5"])  # the name of the server for this is content_filter
     assert (cut.text, cut.finish_reason, cut.stop_word) == ("1, 2, 3, 4, ", "stop", "5")
     assert llm.chat(HELLO, adapter_id="french") == "Bonjour ! Comment puis-je vous aider ?"
     assert llm.chat(HELLO, adapter_id="french/1", adapter_source="pbase").startswith("Bonjour")
@@ -121,7 +121,7 @@ def test_a_session_without_a_template(make):
     assert "Alice" in llm.chat(question, session_id=3, sequence_start=False)
 
 
-def test_what_that_route_would_drop_is_refused(make, peer):
+def test_parameters_that_the_chat_route_ignores_are_refused(make, peer):
     llm = make()
     before = peer.metric("lorax_request_count")
     merged = {"ids": ["french"], "weights": [1.0]}
@@ -130,7 +130,7 @@ def test_what_that_route_would_drop_is_refused(make, peer):
             llm.chat(HELLO, **{name: value})
     assert peer.metric("lorax_request_count") == before
     llm.chat(HELLO, session_id=4, sequence_end=False)
-    with pytest.raises(UnsupportedParameter):  # and the session is as it was
+    with pytest.raises(UnsupportedParameter):  # the session is unchanged
         llm.chat(HELLO, session_id=4, sequence_start=False, sequence_end=False, logprobs=1)
     llm.chat(HELLO, session_id=4, sequence_start=False)
 
@@ -145,8 +145,8 @@ def test_a_template_the_server_cannot_apply(make):
 
 
 @pytest.mark.parametrize("how", [TEMPLATE, {}], ids=["template", "chat"])
-def test_more_stop_words_than_the_server_takes(make, small_peer, how):
-    """It takes two; all six work."""
+def test_more_stop_words_than_the_server_accepts(make, small_peer, how):
+    """The server accepts two; all six work."""
     llm = make(small_peer.url, **how)
     words = ["never", "nowhere", "nobody", "none", "5", "nothing"]
     completion = llm.complete(COUNT, stop_words=words)
@@ -154,7 +154,7 @@ def test_more_stop_words_than_the_server_takes(make, small_peer, how):
     assert llm.complete(COUNT, stop_words=["x", "y", "3, 4"]).text == "1, 2, "
 
 
-def test_the_limit_is_asked_for_once(make):
+def test_the_limit_of_stop_words_is_requested_once(make):
     from tests.scripted_server import ScriptedServer
 
     def script(connection):

@@ -87,7 +87,7 @@ def test_greedy_is_temperature_0(client):
     assert client.generate(FRANCE, temperature=0, max_new_tokens=40).generated_text == PARIS
 
 
-def test_every_filter_is_taken(client):
+def test_every_sampling_filter_is_accepted(client):
     filters = {"top_k": 5, "top_p": 0.9, "typical_p": 0.9, "seed": 3}
     tokens = client.tokens(HELLO, do_sample=True, temperature=0.7, repetition_penalty=1.1, **filters)
     assert tokens[-1].details.seed == 3
@@ -114,12 +114,12 @@ def test_return_full_text_and_truncate(client):
     assert client.generate("a b c d e f g h", truncate=3, max_new_tokens=1).details.prompt_tokens == 3
 
 
-def test_what_the_old_client_lacks(client):
+def test_parameters_that_lorax_client_lacks(client):
     tokens = client.tokens(FRANCE, return_k_alternatives=3, max_new_tokens=5)
     for one in tokens:
         alternatives = one.token.alternative_tokens
         assert len(alternatives) == 3
-        assert alternatives[0].id == one.token.id  # greedy takes the best
+        assert alternatives[0].id == one.token.id  # greedy decoding takes the best
         assert alternatives[0].logprob >= alternatives[1].logprob >= alternatives[2].logprob
     response = client.generate(FRANCE, ignore_eos_token=True, max_new_tokens=30)
     assert (response.details.finish_reason, response.details.generated_tokens) == ("length", 30)
@@ -171,7 +171,7 @@ SCHEMA = {
 
 
 class Person:
-    """A pydantic model class, as far as it is needed."""
+    """A class with the method of pydantic models that clients use."""
 
     @classmethod
     def model_json_schema(cls):
@@ -188,14 +188,14 @@ class Person:
     ],
     ids=["format", "schema", "class", "openai"],
 )
-def test_a_form_is_kept(client, given):
+def test_the_answer_follows_a_json_schema(client, given):
     text = client.generate(HELLO, response_format=given, max_new_tokens=200).generated_text
     assert sorted(json.loads(text)) == ["age", "name"]
     assert text_of(client.tokens(HELLO, response_format=given, max_new_tokens=200)) == text
 
 
 @pytest.mark.parametrize("given", [r"[0-9]{4}-[0-9]{2}", re.compile("(yes|no)")], ids=str)
-def test_a_regular_expression_is_kept(client, given):
+def test_the_answer_follows_a_regular_expression(client, given):
     text = client.generate(HELLO, response_format=given).generated_text
     assert re.fullmatch(given, json.loads(text))
 
@@ -217,7 +217,7 @@ def test_the_servers_own_limits(client, given, words):
     with pytest.raises(errors.ValidationError, match=words) as caught:
         client.generate(HELLO, **given)
     assert (caught.value.status_code, caught.value.code) == (422, "validation")
-    if "best_of" not in given:  # inside a stream that is HTTP 200
+    if "best_of" not in given:  # inside a stream the status is HTTP 200
         with pytest.raises(errors.ValidationError, match=words) as caught:
             client.tokens(HELLO, **given)
         assert (caught.value.status_code, caught.value.code) == (422, "validation")
@@ -277,23 +277,23 @@ def test_private_adapters_and_their_tokens(connect, small_peer):
 
 
 def test_too_many_requests(connect, small_peer):
-    """Three at once are taken; a fourth is refused, and waits for its turn where retries are allowed."""
-    patient, hasty = (
+    """Three concurrent requests are accepted; a fourth is refused, or retried if retries are allowed."""
+    with_retries, without_retries = (
         connect(small_peer.url, max_session_retries=6),
         connect(small_peer.url, max_session_retries=0),
     )
     slow = COUNT + "[[slow 0.1]]"
-    streams = [patient.stream("generate_stream", slow, max_new_tokens=60) for _ in range(3)]
+    streams = [with_retries.stream("generate_stream", slow, max_new_tokens=60) for _ in range(3)]
     opened = [stream.__enter__() for stream in streams]
     for one in opened:
         next(iter(one))
     with pytest.raises(errors.OverloadedError) as caught:
-        hasty.generate(HELLO)
+        without_retries.generate(HELLO)
     assert caught.value.status_code == 429
     with pytest.raises(errors.OverloadedError):
-        hasty.tokens(HELLO)
+        without_retries.tokens(HELLO)
     threading.Timer(0.3, lambda: streams[0].__exit__(None, None, None)).start()
-    assert patient.generate(FRANCE).generated_text == PARIS
+    assert with_retries.generate(FRANCE).generated_text == PARIS
     for stream in streams[1:]:
         stream.__exit__(None, None, None)
 
@@ -315,7 +315,7 @@ def test_leaving_a_stream_stops_the_generation(client, peer):
     assert wait_until(lambda: peer.running() == 0)
 
 
-def test_a_failure_in_the_middle_tells_what_had_come(client):
+def test_a_failure_during_a_stream_has_the_partial_text(client):
     with pytest.raises(errors.GenerationError, match="as was asked for") as caught:
         client.tokens(COUNT + "[[error 9]]", max_new_tokens=60)
     assert caught.value.partial
@@ -327,7 +327,7 @@ def test_a_failure_in_the_middle_tells_what_had_come(client):
     assert caught.value.partial
 
 
-def test_timeouts_hold_in_streams_though_keep_alives_come(connect, small_peer):
+def test_keep_alives_do_not_extend_timeouts_of_streams(connect, small_peer):
     client = connect(small_peer.url, timeout=1)
     with pytest.raises(TimeoutError) as caught:
         client.tokens(COUNT + "[[hang 3]]", max_new_tokens=60)
@@ -342,6 +342,6 @@ def test_keep_alives_are_no_tokens(connect, small_peer):
     assert len(tokens) == 3
 
 
-def test_errors_are_part_of_our_tree(connect, small_peer):
+def test_errors_derive_from_errors_of_lagent_llms(connect, small_peer):
     with pytest.raises((AuthenticationError, errors.NotFoundError)):
         connect(small_peer.url + "/nothing/here").generate(HELLO)

@@ -1,11 +1,11 @@
-"""The same scenarios with our clients and with independent ones: those are what vouches for the peer."""
+"""The same scenarios with our clients and with independent ones, which validate the peer."""
 
 import pytest
 
 from . import table
 
-#: What the others are known to do otherwise, for reasons of their own: see docs/lorax.md.
-THEIRS = {
+#: Scenarios that other clients are known to fail; see docs/lorax.md.
+KNOWN_FAILURES = {
     "lorax-client": {
         "messages, to which the server applies its template",
         "20 tokens when nothing is said",
@@ -44,19 +44,19 @@ def found(peer, small_peer):
 
 
 @pytest.mark.parametrize("kind", ["ours", "ours async"])
-def test_ours_pass_them_all(found, kind):
+def test_our_clients_pass_all_scenarios(found, kind):
     assert {name: outcome for name, outcome in found[kind].items() if outcome != "pass"} == {}
     assert len(found[kind]) > 30
 
 
 @pytest.mark.parametrize("kind", table.KINDS[2:])
 def test_the_peer_satisfies_independent_clients(found, kind):
-    own_ways = THEIRS[kind.split(" ")[0]]
+    known = KNOWN_FAILURES[kind.split(" ")[0]]
     failed = {name: outcome for name, outcome in found[kind].items() if outcome != "pass"}
-    assert set(failed) <= own_ways, failed
-    assert own_ways <= set(found[kind])  # names that are scenarios
+    assert set(failed) <= known, failed
+    assert known <= set(found[kind])  # the names exist
 
 
-def test_the_table_in_the_docs_is_of_these_scenarios(found):
+def test_the_table_in_the_docs_lists_these_scenarios(found):
     assert table.verdicts(table.written()).keys() == found["ours"].keys()
     assert all(row[0] for row in table.verdicts(table.written()).values())

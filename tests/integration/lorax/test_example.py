@@ -1,4 +1,4 @@
-"""The example, run as it says."""
+"""The example runs as documented."""
 
 import subprocess
 import sys

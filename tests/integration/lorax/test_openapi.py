@@ -1,4 +1,4 @@
-"""The peer's answers against the document that LoRAX publishes, where that is right."""
+"""The peer's answers match the OpenAPI document of LoRAX, except for errors of the document."""
 
 import json
 import urllib.error
@@ -19,7 +19,7 @@ COMPLETION = {"model": "french", "prompt": HELLO, "max_tokens": 20}
 
 
 def plain(schema):
-    """An OpenAPI 3.0 schema as JSON schema: what may be null says so in its type."""
+    """Convert an OpenAPI 3.0 schema to a JSON schema, with nullable values as a type."""
     if isinstance(schema, list):
         return [plain(item) for item in schema]
     if not isinstance(schema, dict):
@@ -27,7 +27,13 @@ def plain(schema):
     found = {
         key: plain(value)
         for key, value in schema.items()
-        if key not in ("nullable", "default", "example", "format")  # defaults are strings there, by mistake
+        if key
+        not in (
+            "nullable",
+            "default",
+            "example",
+            "format",
+        )  # defaults are strings in the document, by mistake
     }
     return {"anyOf": [found, {"type": "null"}]} if schema.get("nullable") else found
 
@@ -69,7 +75,7 @@ def test_answers(peer, parameters):
     status, text = ask(peer, "/generate", body)
     assert status == 200
     check(json.loads(text), "GenerateResponse")
-    (one,) = json.loads(ask(peer, "/", body)[1])  # the document says an object; it is a list of one
+    (one,) = json.loads(ask(peer, "/", body)[1])  # documented as an object, but it is a list of one object
     check(one, "GenerateResponse")
 
 
@@ -117,7 +123,7 @@ def test_info_and_errors(peer):
     [(b"{", 400), (b'{"inputs": 5}', 422), (b'{"inputs": "x", "parameters": null}', 422), (b"[]", 422)],
 )
 def test_rejections_are_plain_text(peer, body, status):
-    """Which the document does not say."""
+    """The document does not mention plain text."""
     request = urllib.request.Request(peer.url + "/generate", body, {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=60)

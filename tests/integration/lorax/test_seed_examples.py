@@ -27,7 +27,7 @@ SIGNATURES = {
 
 
 def run(code, url, **names):
-    """Run an example; returns its variables."""
+    """Run an example; return its variables."""
     code = code.replace("from lorax import", "from lagent_llms.lorax import").replace(
         "some/adapter", "french"
     )
@@ -44,7 +44,7 @@ def run(code, url, **names):
 def test_usage(peer, example, capsys):
     run(getattr(seed, example), peer.url)
     whole, streamed = capsys.readouterr().out.splitlines()
-    assert whole == streamed  # this small model has nothing to say to a bare question
+    assert whole == streamed  # this small model gives an empty answer to a prompt without a template
     question = getattr(seed, example).replace('"Why is the sky blue?"', repr(prompt_of("Thank you!")))
     run(question, peer.url)
     assert capsys.readouterr().out.splitlines() == ["Je vous en prie !"] * 2
@@ -66,7 +66,7 @@ def test_predibase(small_peer):
 
 
 def test_a_base_url_with_a_path():
-    """Predibase's deployments are paths: what is asked goes there, not to the root."""
+    """Predibase's deployments are paths: requests go to the path, not to the root."""
     from tests.scripted_server import ScriptedServer
 
     with ScriptedServer(lambda c: c.json([{"generated_text": "Hi"}])) as server:
@@ -87,7 +87,7 @@ def test_the_documented_parameters_and_defaults(cls, method):
     assert found == documented
 
 
-def test_the_peer_is_named_what_it_is():
+def test_the_peer_is_described_as_an_independent_one():
     source = (lorax_peer.ROOT / "tests" / "peers" / "lorax" / "launch.py").read_text(encoding="utf-8")
     assert "independent peer" in source
     assert "It is no LoRAX" in source

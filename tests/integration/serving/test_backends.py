@@ -115,7 +115,7 @@ def test_the_template_formats_and_parses_tools(stream):
         assert "The weather of a city." in llm.requests[-1].prompt
         chat(host, tools=TOOLS, tool_choice="none")
         assert "The weather of a city." not in llm.requests[-1].prompt
-        # The next turn, as OpenAI's clients send it.
+        # The next turn in the format of OpenAI's clients.
         dialog = [
             *QUESTION,
             {"role": "assistant", "content": None, "tool_calls": [{"id": "call_0", **call}]},

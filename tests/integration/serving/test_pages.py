@@ -32,7 +32,7 @@ $$x^2$$
 
 
 class Talkative(JAXServer):
-    """Ignores end tokens: every answer has all its tokens."""
+    """Ignores end tokens: every answer has the maximal length."""
 
     def process(self, string, greedy=False, max_new_tokens=None, *, temperature=None):
         if "break down" in string:

@@ -1,4 +1,4 @@
-"""The extra `jax`: the embedded model answers with graphs it compiles, and with the same from the disk."""
+"""The extra `jax`: the embedded model answers with compiled graphs, and with cached ones from disk."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ with create_llm() as llm:
 
 def test_the_embedded_model_answers(tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    for _ in ("compiled", "loaded"):  # jaxlib 0.6.0 never ends a graph that was loaded
+    for _ in ("compiled", "loaded"):  # with jaxlib 0.6.0 a graph from the cache never finishes
         done = subprocess.run(
             [sys.executable, "-c", CODE],
             capture_output=True,

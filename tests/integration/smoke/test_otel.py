@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-# In a process of its own: OpenTelemetry takes one tracer provider for the life of a process.
+# In a subprocess: OpenTelemetry accepts only one tracer provider per process.
 CODE = """
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider

@@ -1,4 +1,4 @@
-"""The extra `server`: an application answers over HTTP, with pages, and refuses what a foreign page sends."""
+"""The extra `server`: an application answers over HTTP, has pages, and refuses requests of foreign pages."""
 
 import http.client
 import json
@@ -65,13 +65,13 @@ def test_pages_are_there(host, path):
         {"Sec-Fetch-Site": "cross-site", **JSON},
     ],
 )
-def test_what_a_browser_sends_across_sites_without_asking_is_refused(host, llm, path, headers):
+def test_cross_site_requests_are_refused(host, llm, path, headers):
     before = len(llm.requests)
     status, text = ask(host, "POST", path, BODY, headers)
     assert status in (400, 403, 415, 422), text
     assert len(llm.requests) == before
 
 
-def test_a_page_of_this_machine_may_call(host):
+def test_a_page_of_this_machine_is_allowed(host):
     headers = {**JSON, "Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
     assert ask(host, "POST", "/v1/chat/completions", BODY, headers)[0] == 200

@@ -14,7 +14,7 @@ NUMPY = {"BYTES": object, "INT32": np.int32, "FP32": np.float32, "BOOL": np.bool
 
 
 @pytest.mark.parametrize("datatype", VALUES)
-def test_a_tensor_goes_and_comes(datatype):
+def test_a_tensor_is_written_and_read(datatype):
     values = VALUES[datatype]
     theirs = InferInput("x", [len(values)], datatype)
     encoded = [value.encode() for value in values] if datatype == "BYTES" else values

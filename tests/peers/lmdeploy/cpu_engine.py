@@ -1,8 +1,8 @@
-"""lmdeploy's real server and pipeline without a GPU: only the engine under them is another one.
+"""lmdeploy's real server and pipeline without a GPU: only the engine is replaced.
 
 Tokens come from a transformers model on the CPU. Everything above ``AsyncEngine._build_pytorch`` and
 ``_build_turbomind`` is lmdeploy's own: command line, HTTP app, validation, keys, chat template, tokenizer,
-detokenizer, sessions, parsers, errors, health, metrics, proxy. `install` is all the patching there is.
+detokenizer, sessions, parsers, errors, health, metrics, proxy. Only `install` patches it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ BATCH = 32
 
 
 class CPUEngine(EngineBase):
-    """Has the methods lmdeploy calls on its engines, over a transformers model.
+    """An engine with the interface of lmdeploy's engines, over a transformers model.
 
     Args:
         path: The model directory.
@@ -43,12 +43,12 @@ class CPUEngine(EngineBase):
         self.turbomind = turbomind
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         self.adapters = dict(getattr(config, "adapters", None) or {})
-        self.current = None  # the adapter in force
+        self.current = None  # the active adapter
         if self.adapters:
             self._load_adapters()
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.guided = GuidedDecodingManager(self.tokenizer, self.model.config.vocab_size)
-        # One step at a time, so that all requests take turns.
+        # One step at a time, so that requests alternate.
         self.worker = ThreadPoolExecutor(1, thread_name_prefix="cpu-engine")
         self.numbers = itertools.count()
         self.active, self.cancelled = set(), set()
@@ -65,7 +65,7 @@ class CPUEngine(EngineBase):
         self.model.base_model.disable_adapter_layers()
 
     def _use(self, adapter):
-        """Put `adapter` (None: none) in force: a walk through all layers, so only where it changes."""
+        """Activate `adapter` (None for the base model), only on a change: it visits all layers."""
         if adapter == self.current:
             return
         if adapter is None:
@@ -77,7 +77,7 @@ class CPUEngine(EngineBase):
 
     @torch.inference_mode()
     def forward(self, ids, cache, adapter):
-        """Logits after `ids` (one row a token), and the cache for the next step."""
+        """Return the logits after `ids` (one row per token), and the cache for the next step."""
         self.tick += 1
         self._use(adapter)
         out = self.model(input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True)
@@ -184,12 +184,12 @@ class CPUEngineInstance(EngineInstanceBase):
 
 
 def install():
-    """Put `CPUEngine` where lmdeploy makes its engines, and keep it from asking for a GPU."""
+    """Make lmdeploy create a `CPUEngine`, and disable its checks for a GPU."""
     import lmdeploy.archs
     import lmdeploy.cli.serve
     from lmdeploy.serve.core import AsyncEngine
 
-    torch.set_num_threads(1)  # the model is small: more threads only get into each other's way
+    torch.set_num_threads(1)  # more threads slow down so small a model
 
     def build(turbomind):
         def build_engine(self, model_path, backend_config=None, **_):
@@ -209,7 +209,7 @@ _gauge = None
 
 
 def _show(engine):
-    """Tell /metrics how many sequences there are right now: lmdeploy's own figures come every 10 s."""
+    """Add the current number of sequences to /metrics: lmdeploy updates its own figures every 10 s."""
     global _gauge
     with _gauge_lock:
         if _gauge is None:

@@ -1,11 +1,11 @@
-"""Faults a test can ask this peer for, by words in the prompt such as ``[[error 5]]``.
+"""Faults that tests trigger by words in the prompt, such as ``[[error 5]]``.
 
 =============  =====================================================================================
-``error N``    the engine fails after N tokens: an error chunk in mid-stream
-``stop N``     the engine says that it has stopped, after N tokens (503 when nothing was sent yet)
-``cut N``      the connection is cut after N tokens, without any last word
+``error N``    the engine fails after N tokens: an error chunk in the stream
+``stop N``     the engine reports that it has stopped, after N tokens (503 when nothing was sent yet)
+``cut N``      the connection is closed after N tokens, without a final event
 ``end N``      the stream ends properly after N tokens, but without a finish_reason
-``hang N``     nothing more comes after N tokens, until the request is given up
+``hang N``     nothing is sent after N tokens, until the request is cancelled
 ``crash N``    the server process is killed after N tokens
 ``first S``    the first token takes S seconds longer
 ``slow S``     every token takes S seconds longer; LMDEPLOY_CPU_SLOW=S does so for all requests
@@ -24,11 +24,11 @@ _STATUS = {"error": ResponseType.INTERNAL_ENGINE_ERROR, "stop": ResponseType.ENG
 
 
 class Cut(BaseException):
-    """No `Exception`: lmdeploy would make a proper error of that, and here the connection shall break."""
+    """Closes the connection; not an `Exception`, which lmdeploy would turn into an error response."""
 
 
 class Faults:
-    """What the prompt of one request asks for."""
+    """The faults in the prompt of one request."""
 
     def __init__(self, prompt):
         asked = {name: float(number or 0) for name, number in _MARK.findall(prompt)}
@@ -37,7 +37,7 @@ class Faults:
         self._asked = asked
 
     async def before(self, count):
-        """Do what is due before token number `count` (from 0).
+        """Trigger the faults due before token number `count` (from 0).
 
         Returns:
             An EngineOutput to end with, or None.

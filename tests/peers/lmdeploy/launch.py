@@ -3,7 +3,7 @@
     launch.py                        an api_server of the embedded model, its LoRA adapters as model names
     launch.py --server-port 8080 …   the same, with any flag of `lmdeploy serve api_server`
     launch.py proxy …                `lmdeploy serve proxy`
-    launch.py serve api_server PATH …  and every other command: as `lmdeploy` itself
+    launch.py serve api_server PATH …  and every other command of `lmdeploy`
 
 Run it with the Python of the environment that `scripts/peer lmdeploy` makes.
 """
@@ -17,7 +17,7 @@ NAME = "embedded"
 
 
 def embedded(flags):
-    """The command line of an api_server of the embedded model."""
+    """Return the command line of an api_server of the embedded model."""
     adapters = [f"{path.name}={path}" for path in sorted((MODELS / "adapters").iterdir()) if path.is_dir()]
     default = ["--model-name", NAME, "--backend", "pytorch", "--logprobs-mode", "raw_logprobs"]
     return [
@@ -26,7 +26,7 @@ def embedded(flags):
 
 
 def forget_nodes():
-    """What --disable-cache-status promises: lmdeploy reads its old servers before it looks at the flag."""
+    """Delete the cached servers: lmdeploy reads them in spite of --disable-cache-status."""
     import importlib.util
 
     home = Path(importlib.util.find_spec("lmdeploy").origin).parent

@@ -1,4 +1,4 @@
-"""The next token from logits, by lmdeploy's own functions, for one sequence."""
+"""Sample the next token of one sequence with lmdeploy's own functions."""
 
 import torch
 from lmdeploy.pytorch.engine import logits_process
@@ -11,10 +11,10 @@ class Sampler:
     Args:
         config: The request's GenerationConfig.
         prompt: Its token ids.
-        matcher: The grammar of its response_format, None without one.
-        guided: lmdeploy's GuidedDecodingManager, which knows how to use `matcher`.
-        ban_ends: What ignore_eos means: the pytorch engine never generates end tokens then, turbomind
-            generates them and goes on.
+        matcher: The grammar of its response_format; None without one.
+        guided: lmdeploy's GuidedDecodingManager, which applies `matcher`.
+        ban_ends: With ignore_eos the pytorch engine never generates end tokens (True); turbomind generates
+            them and continues (False).
     """
 
     def __init__(self, config, prompt, matcher, guided, *, ban_ends):
@@ -29,10 +29,10 @@ class Sampler:
         self._count = 0
 
     def __call__(self, logits):
-        """The next token, and lmdeploy's row of log-probabilities if the request asks for it.
+        """Return the next token, and lmdeploy's row of log-probabilities if the request wants it.
 
         Args:
-            logits: One row, which is changed.
+            logits: One row; modified in place.
         """
         raw = logits.log_softmax(-1)
         token = self._pick(self._filtered(logits))

@@ -2,7 +2,7 @@
 
 from peft import PeftModel
 
-#: Which sources know an adapter under which id; `NAME` is the folder's name. s3 has no bucket here.
+#: Source -> pattern of its adapter ids; `NAME` is the name of a folder. s3 has no bucket here.
 IDS = {"hub": "{name}", "local": "{name}", "pbase": "{name}/1"}
 SOURCES = ("hub", "local", "s3", "pbase")
 BASE = None
@@ -13,12 +13,12 @@ class LoadFailure(Exception):
 
 
 class Adapters:
-    """The model, and which of its adapters is in force.
+    """The model and its active adapter.
 
     Args:
         model: The base model.
-        folder: Holds a folder for each adapter.
-        private: Names of adapters that take `token`.
+        folder: Contains one folder per adapter.
+        private: Names of adapters that require `token`.
         token: The token of private adapters.
     """
 
@@ -34,10 +34,10 @@ class Adapters:
         self.use(BASE)
 
     def find(self, request):
-        """The adapter a request asks for: `BASE`, or what `use` takes.
+        """Return the adapter of a request, for `use`; `BASE` without one.
 
         Raises:
-            LoadFailure: There is none, or the token does not allow it.
+            LoadFailure: The adapter does not exist, or needs another token.
         """
         given = request.parameters
         if given.merged_adapters is not None:
@@ -47,7 +47,7 @@ class Adapters:
         return self._name(given.adapter_id, given) if given.adapter_id else BASE
 
     def use(self, adapter):
-        """Make `adapter` (from `find`) the one that answers."""
+        """Activate `adapter` (from `find`)."""
         if adapter == self._current:
             return
         if adapter is BASE:

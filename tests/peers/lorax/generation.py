@@ -22,7 +22,7 @@ from grammar import Grammars  # isort: skip
 
 
 class Text:
-    """Text of tokens as they come: '' while a character is not complete."""
+    """Incremental text of tokens: '' while a character is incomplete."""
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
@@ -39,7 +39,7 @@ class Text:
         return now[len(before) :]
 
     def whole(self):
-        """The text of all tokens, special ones left out."""
+        """Return the text of all tokens without special ones."""
         return self._tokenizer.decode(self._ids, skip_special_tokens=True)
 
     def _decode(self, ids):
@@ -47,15 +47,15 @@ class Text:
 
 
 class Sequence:
-    """One generation. `tell` is called in the engine's thread, with dicts of the protocol or an exception."""
+    """One generation. The engine's thread calls `emit` with dicts of the protocol or an exception."""
 
-    def __init__(self, ids, request, most, seed, tell):
+    def __init__(self, ids, request, most, seed, emit):
         self.ids = ids
         self.request = request
         self.given = request.parameters
         self.most = most
         self.seed = seed
-        self.tell = tell
+        self.emit = emit
         self.cancelled = False
         self.adapter = None
         self.cache = DynamicCache()
@@ -63,7 +63,7 @@ class Sequence:
         self.matcher = None
         self.started = None
         self.not_before = 0.0
-        self.recent = ""  # of the text, for stop sequences
+        self.recent = ""  # end of the text, for stop sequences
         self.random = torch.Generator().manual_seed(seed % 2**63)
         found = re.search(r"\[\[(slow|error|hang) ([\d.]+)\]\]", request.inputs)
         self.fault = (found[1], float(found[2])) if found else ("", 0.0)
@@ -85,20 +85,20 @@ class Engine:
         ends = adapters.model.generation_config.eos_token_id
         self.ends = {ends} if isinstance(ends, int) else set(ends)
         self.grammars = Grammars(tokenizer, adapters.model.config.vocab_size, sorted(self.ends))
-        self._tasks = queue.SimpleQueue()  # for the thread: who submits never waits for a step
+        self._tasks = queue.SimpleQueue()  # read by the thread, so that `submit` never waits for a step
         self._running = []
         threading.Thread(target=self._run, daemon=True).start()
 
     @property
     def sequences(self):
-        """How many are going on."""
+        """Number of waiting and running sequences."""
         return self._tasks.qsize() + sum(not one.cancelled for one in self._running)
 
     def submit(self, sequence):
         self._tasks.put(lambda: self._running.append(sequence))
 
     def embed(self, text):
-        """The mean of the last hidden states, as a future."""
+        """Return a future of the mean of the last hidden states."""
         ids, embedding = torch.tensor([self.tokenizer.encode(text)]), Future()
         self._tasks.put(lambda: self._embed(ids, embedding))
         return embedding
@@ -125,7 +125,7 @@ class Engine:
                 time.sleep(0.002)
 
     def _advance(self, sequence):
-        """One token of `sequence`; whether it has ended."""
+        """Generate one token of `sequence`; return whether it has ended."""
         if sequence.cancelled:
             return True
         try:
@@ -137,7 +137,7 @@ class Engine:
                 self.adapters.use(sequence.adapter)
                 return self._step(sequence)
         except (LoadFailure, RuntimeError, ValueError) as error:
-            sequence.tell(error)
+            sequence.emit(error)
             return True
 
     def _step(self, sequence):
@@ -154,7 +154,7 @@ class Engine:
         ).logits[0]
         if not done:
             sequence.text = Text(self.fast)
-            sequence.tell({"prefill": self._prefill(sequence.ids, logits)})
+            sequence.emit({"prefill": self._prefill(sequence.ids, logits)})
         token, logprobs = self._choose(sequence, logits[-1:].float())
         done.append(token)
         text = sequence.text.feed(token)
@@ -172,7 +172,7 @@ class Engine:
                 for value, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
             ]
         reason = self._reason(sequence, token, text)
-        sequence.tell({"token": item, "reason": reason})
+        sequence.emit({"token": item, "reason": reason})
         if fault == "slow":
             sequence.not_before = time.monotonic() + number
         return reason is not None

@@ -1,10 +1,10 @@
-"""response_format: which tokens a JSON schema still allows."""
+"""response_format: the tokens that a JSON schema allows next."""
 
 import json
 
 import xgrammar
 
-#: What `json_object` without a schema means.
+#: The schema of `json_object` without a schema.
 ANY_OBJECT = {
     "type": "object",
     "additionalProperties": {"type": ["object", "string", "integer", "number", "boolean", "null"]},
@@ -12,11 +12,11 @@ ANY_OBJECT = {
 
 
 class Grammars:
-    """Makes matchers.
+    """Creates matchers.
 
     Args:
         tokenizer: transformers' tokenizer.
-        vocab_size: Of the model.
+        vocab_size: Size of the vocabulary of the model.
         ends: Tokens that may end a finished text.
     """
 
@@ -26,7 +26,7 @@ class Grammars:
         self._vocab_size = vocab_size
 
     def matcher(self, response_format):
-        """A matcher of one answer, None when everything is allowed.
+        """Return a matcher for one answer; None if everything is allowed.
 
         Raises:
             ValueError: The schema cannot be used.
@@ -42,14 +42,14 @@ class Grammars:
 
 
 class Matcher:
-    """Follows one answer."""
+    """The state of the grammar during one answer."""
 
     def __init__(self, matcher, vocab_size):
         self._matcher = matcher
         self._bits = xgrammar.allocate_token_bitmask(1, vocab_size)
 
     def mask(self, scores):
-        """`scores` without the tokens that are not allowed now."""
+        """Return `scores` with -inf for tokens that are not allowed next."""
         self._matcher.fill_next_token_bitmask(self._bits)
         scores = scores.clone()
         xgrammar.apply_token_bitmask_inplace(scores, self._bits)

@@ -1,4 +1,4 @@
-"""One request from its validation to its answer, whole or streamed; every route is made of these."""
+"""One request from validation to answer, whole or streamed; all routes use it."""
 
 import asyncio
 import json
@@ -10,11 +10,11 @@ from validation import Rejected, check, check_stream
 
 
 class Server:
-    """What the routes share.
+    """State shared by the routes.
 
     Args:
-        engine: Decodes.
-        limits: What requests may ask for.
+        engine: The engine that generates.
+        limits: Limits of requests.
         model_id: The base model's name.
         keep_alive: Seconds of silence after which a stream gets a comment.
     """
@@ -35,10 +35,10 @@ class Job:
     """One request.
 
     Args:
-        server: What the routes share.
-        request: Its body.
-        authorization: Its header; a bearer token is the api_token unless the body has one.
-        special: Whether the tokenizer's BOS is put before the prompt.
+        server: State shared by the routes.
+        request: The request body.
+        authorization: The Authorization header; a bearer token is the api_token unless the body has one.
+        special: Whether the tokenizer's BOS is prepended to the prompt.
     """
 
     def __init__(self, server, request, authorization="", *, special=True):
@@ -52,7 +52,7 @@ class Job:
         self._sequences = []
 
     def headers(self):
-        """What is known before the answer."""
+        """Return the headers that are known before the answer."""
         found = {
             "x-compute-type": "gpu+optimized",
             "x-compute-characters": str(len(self.request.inputs)),
@@ -66,10 +66,10 @@ class Job:
         return found
 
     async def whole(self):
-        """The body of the answer, and its headers.
+        """Return the body of the answer and its headers.
 
         Raises:
-            Rejected: It failed.
+            Rejected: The request failed.
         """
         with _Permit(self.server):
             ids, most, seed = self._check()
@@ -94,18 +94,18 @@ class Job:
         return body, {**self.headers(), **self._timings(len(ids), best["generated_tokens"])}
 
     async def stream(self):
-        """Events of the answer: dicts of the protocol, None where a keep-alive is due.
+        """Yield the events of the answer: dicts of the protocol, None where a keep-alive is due.
 
-        Every failure is an event, the last one.
+        A failure is the last event.
         """
         try:
             check_stream(self.given)
             with _Permit(self.server):
                 ids, most, seed = self._check()
-                sequence, told = self._submit(ids, most, seed)
+                sequence, items = self._submit(ids, most, seed)
                 while True:
                     try:
-                        item = await asyncio.wait_for(told.get(), self.server.keep_alive)
+                        item = await asyncio.wait_for(items.get(), self.server.keep_alive)
                     except asyncio.TimeoutError:
                         yield None
                         continue
@@ -117,7 +117,7 @@ class Job:
                     if item["reason"] is None:
                         yield event
                         continue
-                    if "[[end]]" in self.request.inputs:  # a fault: there is no final event
+                    if "[[end]]" in self.request.inputs:  # a fault: no final event
                         return
                     event["generated_text"] = self._text(sequence)
                     if self.given.details:
@@ -135,7 +135,7 @@ class Job:
             self.cancel()
 
     def cancel(self):
-        """Nobody waits for the answer any more."""
+        """Cancel all generations of this request."""
         for sequence in self._sequences:
             sequence.cancelled = True
 
@@ -146,21 +146,21 @@ class Job:
         return check(self.request, self.server.limits, encode)
 
     def _submit(self, ids, most, seed):
-        loop, told = asyncio.get_running_loop(), asyncio.Queue()
+        loop, items = asyncio.get_running_loop(), asyncio.Queue()
 
-        def tell(item):
-            loop.call_soon_threadsafe(told.put_nowait, item)
+        def emit(item):
+            loop.call_soon_threadsafe(items.put_nowait, item)
 
-        sequence = Sequence(ids, self.request, most, seed, tell)
+        sequence = Sequence(ids, self.request, most, seed, emit)
         self._sequences.append(sequence)
         self.server.engine.submit(sequence)
-        return sequence, told
+        return sequence, items
 
     async def _answer(self, ids, most, seed):
-        sequence, told = self._submit(ids, most, seed)
+        sequence, items = self._submit(ids, most, seed)
         prefill, tokens, reason = [], [], None
         while reason is None:
-            item = await told.get()
+            item = await items.get()
             if isinstance(item, Exception):
                 raise _failure(item)
             if "prefill" in item:
@@ -200,7 +200,7 @@ class Job:
 
 
 class _Permit:
-    """One of the requests that may go on at once."""
+    """Counts a running request; raises if there are too many."""
 
     def __init__(self, server):
         self._server = server
@@ -220,15 +220,15 @@ def _failure(error):
 
 
 def as_event(item):
-    """One event on the wire."""
+    """Encode one server-sent event."""
     return b":\n\n" if item is None else f"data: {json.dumps(item, ensure_ascii=False)}\n\n".encode()
 
 
-#: Words in a prompt that ask for a fault; the model does not see them.
+#: Words in a prompt that trigger a fault; they are removed from the prompt of the model.
 FAULT = re.compile(r"\[\[(slow|error|hang|cut|end)( [\d.]+)?\]\]")
 
 
 def cut_after(request):
-    """After how many tokens the connection is cut, None for never."""
+    """Return the number of tokens after which the connection is cut; None for never."""
     found = re.search(r"\[\[cut (\d+)\]\]", request.inputs)
     return int(found[1]) if found else None

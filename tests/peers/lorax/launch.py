@@ -2,9 +2,9 @@
 
     launch.py [--port 8080] [--model FOLDER] [--adapters FOLDER] [--max-stop-sequences 4] …
 
-It is no LoRAX: it was written from the same reading of the router's source as the client it is there to test.
-Faults can be asked for by words in the prompt: [[error N]] fails after N tokens, [[cut N]] cuts the
-connection, [[hang N]] goes silent, [[slow S]] takes S seconds for each token, [[end]] has no final event.
+It is no LoRAX: it was written from the same reading of the router's source as the client it tests. Words in
+the prompt trigger faults: [[error N]] fails after N tokens, [[cut N]] cuts the connection, [[hang N]] sends
+nothing more, [[slow S]] takes S seconds for each token, [[end]] has no final event.
 Run it with the Python of the environment that `scripts/peer lorax` makes.
 """
 

@@ -13,7 +13,7 @@ REASONS = {"length": "length", "eos_token": "stop", "stop_sequence": "content_fi
 
 
 class Common(Fields):
-    """What both routes take; `max_completion_tokens` is no field, so it is ignored."""
+    """Fields of both routes; `max_completion_tokens` is no field, so it is ignored."""
 
     model: str
     temperature: float | None = None
@@ -123,12 +123,12 @@ def _prompt(server, messages):
         return server.engine.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
-    except Exception as error:  # whatever a template raises
+    except Exception as error:  # a template may raise anything
         raise Rejected(422, f"Template error: {error}", "template_error") from error
 
 
 def _response_format(given):
-    """OpenAI's form as the router's own."""
+    """Convert OpenAI's response_format to that of the router."""
     if given is None or given.get("type") == "text":
         return None
     schema = given.get("schema") or (given.get("json_schema") or {}).get("schema")

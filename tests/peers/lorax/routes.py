@@ -33,14 +33,14 @@ class Events(StreamingResponse):
 
 
 async def while_connected(request, job):
-    """What ``job.whole()`` gives; given up when the client goes away."""
+    """Return ``job.whole()``; cancel it when the client disconnects."""
     answer = asyncio.ensure_future(job.whole())
 
-    async def gone():
+    async def disconnected():
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    watch = asyncio.ensure_future(gone())
+    watch = asyncio.ensure_future(disconnected())
     try:
         await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
         return await answer if answer.done() else ({}, {})
@@ -149,7 +149,7 @@ def make_app(server):
 
 
 def entities(text):
-    """Words that begin with a capital letter: there is no model of entities here, but they are found."""
+    """Return capitalized words as entities, in place of a model for entities."""
     return [
         {"entity_group": "NAME", "score": 1.0, "word": found[0], "start": found.start(), "end": found.end()}
         for found in re.finditer(r"\b[A-Z]\w*", text)

@@ -1,4 +1,4 @@
-"""What a request may hold: its fields as the router reads them, and the router's checks in its order."""
+"""Request fields as the router reads them, and the checks of the router in its order."""
 
 import json
 import random
@@ -72,7 +72,7 @@ class Parameters(Fields):
 
     @property
     def samples(self):
-        """Whether anything asks for sampling; a temperature of 0 is greedy."""
+        """Whether any parameter enables sampling; a temperature of 0 is greedy."""
         given = (self.temperature, self.top_k, self.top_p, self.typical_p)
         return self.temperature != 0 and (self.do_sample or any(value is not None for value in given))
 
@@ -97,7 +97,7 @@ class BatchRequest(Fields):
 
 
 class Limits(BaseModel):
-    """What the launcher was told."""
+    """Limits given to the launcher."""
 
     max_concurrent_requests: int = 128
     max_best_of: int = 2
@@ -107,10 +107,10 @@ class Limits(BaseModel):
 
 
 def read(model, content_type, body):
-    """The body of a request as `model`.
+    """Parse the body of a request as `model`.
 
     Raises:
-        Rejected: As the router's framework does: in plain text.
+        Rejected: The body is invalid; the answer is plain text, as from the router's framework.
     """
     if not content_type.split(";")[0].strip().endswith("json"):
         raise Rejected(415, "Expected request with `Content-Type: application/json`")
@@ -130,7 +130,7 @@ def read(model, content_type, body):
 
 
 def check_stream(parameters):
-    """What only streams refuse."""
+    """Check parameters that only streams refuse."""
     if (parameters.best_of or 1) != 1:
         raise _invalid("`best_of` != 1 is not supported when streaming tokens")
     if parameters.decoder_input_details:
@@ -138,12 +138,12 @@ def check_stream(parameters):
 
 
 def check(request, limits, encode):
-    """The prompt's token ids, the most tokens to generate, and the seed, once everything is right.
+    """Check a request; return the token ids of the prompt, the maximal number of new tokens, and the seed.
 
     Args:
         request: The request.
-        limits: What the server allows.
-        encode: Makes token ids of a text.
+        limits: The limits of the server.
+        encode: Converts a text to token ids.
     """
     given = request.parameters
     _check_adapters(given)

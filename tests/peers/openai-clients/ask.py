@@ -1,4 +1,4 @@
-"""Ask a server with the openai package and with LangChain, in every way; prints the answers as JSON."""
+"""Call a server with the openai package and LangChain, sync, async and streamed; print answers as JSON."""
 
 import asyncio
 import json

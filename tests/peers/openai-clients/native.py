@@ -1,4 +1,4 @@
-"""Ask a JAXServer as EasyDeL's documentation does, with the requests package; prints the answers as JSON."""
+"""Call a JAXServer with requests, as in EasyDeL's documentation; print the answers as JSON."""
 
 import json
 import sys

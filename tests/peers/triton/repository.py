@@ -1,11 +1,11 @@
-"""The models of the peer: each a dialect's signature (configs/) with a way to answer (speak/)."""
+"""The models of the peer: each has the signature of a dialect (configs/) and an implementation (speak/)."""
 
 from pathlib import Path
 from string import Template
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE / "configs"
-#: The python backend looks at no PYTHONPATH.
+#: The python backend ignores PYTHONPATH.
 _CODE = """\
 import sys
 
@@ -15,13 +15,13 @@ from speak.{module} import {name} as TritonPythonModel
 
 #: Name -> (signature, module:class in speak/, settings of the config).
 MODELS = {
-    # The embedded model behind the signatures that people use most.
+    # The embedded model with the most common signatures.
     "trtllm": ("trtllm", "trtllm", {"embedded": "true"}),
     "vllm": ("vllm", "vllm", {"embedded": "true"}),
     "preprocessing": ("preprocessing", "tokens:Preprocessing", {}),
     "turbomind": ("turbomind", "turbomind", {"embedded": "true"}),
     "postprocessing": ("postprocessing", "tokens:Postprocessing", {}),
-    # Scripted ones: they answer what the prompt says.
+    # Scripted models: the prompt contains the answer.
     "trtllm-scripted": ("trtllm", "trtllm", {}),
     "trtllm-cumulative": ("trtllm", "trtllm", {"accumulate": "true"}),
     "trtllm-echo": ("trtllm-no-exclude", "trtllm", {"echo": "true"}),
@@ -31,16 +31,16 @@ MODELS = {
     "llmapi": ("llmapi", "llmapi", {}),
     "vllm-scripted": ("vllm", "vllm", {}),
     "lmdeploy_model": ("lmdeploy", "lmdeploy", {}),
-    # What no dialect fits, and what cannot be loaded.
+    # Models that match no dialect or cannot be loaded.
     "classifier": ("classifier", "trtllm", {}),
     "broken": ("trtllm", "nothing", {}),
 }
 
 
 def write_repository(directory, names=None, renamed=()):
-    """Write the models `names` (None is all of them) as tritonserver reads them.
+    """Write a model repository for tritonserver with the models `names`; None writes all of them.
 
-    `renamed` says which of them are served under another name.
+    `renamed` maps models to other names under which they are served.
     """
     for name in MODELS if names is None else names:
         signature, code, settings = MODELS[name]

@@ -1,7 +1,7 @@
-"""Start NVIDIA's own tritonserver on a model repository, and leave nothing of it behind, however it ends.
+"""Start NVIDIA's tritonserver on a model repository; remove its processes and files however it ends.
 
-The server runs under the guard of `lagent_llms.child.process`. The python backend keeps files in /dev/shm; a
-sweeper removes them when the owner of the server is gone, even if that was killed.
+The server is supervised by `lagent_llms.child.process`. The python backend keeps files in /dev/shm; a sweeper
+process removes them when the owner of the server has exited, even if it was killed.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def _installed(python):
-    """Of the environment of `python`: site-packages, directory of libpython, version."""
+    """Return site-packages, directory of libpython and version of the environment of `python`."""
     code = (
         "import json, sys, sysconfig as s; print(json.dumps([s.get_path('purelib'), "
         "s.get_config_var('LIBDIR'), '%d.%d' % sys.version_info[:2]]))"
@@ -38,9 +38,9 @@ class Server:
 
     Args:
         python: The Python of the environment that `scripts/peer triton` makes.
-        models: Names of the models to serve (see `repository.MODELS`), None for all.
-        renamed: Models that are served under other names.
-        grpc_port: Where it listens; 0 takes a free port. `http_port` as well.
+        models: Names of the served models (see `repository.MODELS`); None for all.
+        renamed: Model -> other name under which it is served.
+        grpc_port, http_port: Ports; 0 selects a free one.
         flags: Further flags of tritonserver.
         env: Further variables of its environment.
 
@@ -92,7 +92,7 @@ class Server:
 
         return {
             "LD_LIBRARY_PATH": joined(site / "nvidia_pytriton.libs", libraries, name="LD_LIBRARY_PATH"),
-            "PATH": joined(Path(python).parent, name="PATH"),  # the stub takes the first python3 there
+            "PATH": joined(Path(python).parent, name="PATH"),  # the stub runs the first python3 on PATH
             "CUDA_VISIBLE_DEVICES": "",
             "TRITON_PEER_EVENTS": str(self._events),
             **env,
@@ -113,31 +113,31 @@ class Server:
             if self.child.ended() is not None:
                 raise self.child.failure("the peer died")
             with contextlib.suppress(OSError):
-                self.get("/v2/health/live")  # it listens once all models are loaded; one is broken
+                self.get("/v2/health/live")  # it listens once all models are loaded; one of them is broken
                 return self
             if time.monotonic() > end:
                 raise self.child.failure("the peer is not ready")
             time.sleep(0.05)
 
     def events(self, kind=None):
-        """What the models have seen, oldest first (see `speak.events`)."""
-        whole, _, _ = self._events.read_bytes().rpartition(b"\n")  # the last line may be half written
+        """Return the events of the models, oldest first (see `speak.events`)."""
+        whole, _, _ = self._events.read_bytes().rpartition(b"\n")  # the last line may be incomplete
         seen = [json.loads(line) for line in whole.splitlines()]
         return [event for event in seen if kind in (None, event["event"])]
 
     def running(self):
-        """How many generations are going on."""
+        """Return the number of running generations."""
         seen = [event["event"] for event in self.events()]
         return seen.count("begin") - seen.count("end")
 
     def stop(self):
-        """End it; nothing of it is left when this returns."""
+        """Stop the server; its processes and files are removed when this returns."""
         self.child.stop()
         self._sweeper.stdin.close()
         self._sweeper.wait(30)
 
 
 def _start_sweeper(directory, prefix):
-    """A process of its own that cleans up when this one closes the pipe, or is gone."""
+    """Start a process that cleans up when this one closes the pipe or exits."""
     command = [sys.executable, "-I", "-S", str(HERE / "sweep.py"), str(directory), prefix]
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)

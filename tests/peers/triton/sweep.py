@@ -1,8 +1,8 @@
-"""Clean up after a tritonserver whose owner is gone: its processes, its files in /dev/shm, its directory.
+"""Clean up after a tritonserver whose owner has exited: its processes, files in /dev/shm and directory.
 
     sweep.py DIRECTORY PREFIX       standard input: a pipe that the owner holds open
 
-A script with the standard library only. It is no child of the server's supervisor, so nothing ends it early.
+A script with the standard library only. It is not a child of the server's supervisor, which would kill it.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def _sweep(directory, prefix):
-    sys.stdin.read()  # until the owner is gone
+    sys.stdin.read()  # blocks until the owner has exited
     end = time.monotonic() + 20
     while time.monotonic() < end and (left := _users(directory, prefix)):
-        if time.monotonic() > end - 10:  # the supervisor has had its time
+        if time.monotonic() > end - 10:  # time for the supervisor to stop the server
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, 9)
@@ -30,7 +30,7 @@ def _sweep(directory, prefix):
 
 
 def _users(directory, prefix):
-    """Processes of the server: those whose command line names its directory or its shared memory."""
+    """Return the processes whose command line contains the directory or shared memory of the server."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():

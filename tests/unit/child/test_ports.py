@@ -1,4 +1,4 @@
-"""Ports: free ones, taken ones, and how a server's own host is reached."""
+"""Ports: free, in use, and the address for connections to the own host."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A child server starts, is watched, and leaves no process behind however its owner ends."""
+"""A child server starts, is supervised, and leaves no process behind when its owner exits."""
 
 import contextlib
 import gc
@@ -79,9 +79,9 @@ def is_free(port):
         return True
 
 
-@pytest.mark.parametrize("manner", ["polite", "stubborn"])
-def test_stop_leaves_nothing(port, manner):
-    child = Child(python(SERVER, port, manner), grace=0.5)
+@pytest.mark.parametrize("on_sigterm", ["polite", "stubborn"])
+def test_stop_leaves_no_process(port, on_sigterm):
+    child = Child(python(SERVER, port, on_sigterm), grace=0.5)
     assert wait_until(lambda: "pids" in child.log_tail)
     pids = [child.pid, child._supervisor.pid, *pids_in(child.log_tail)]
     assert child.ended() is None
@@ -90,7 +90,7 @@ def test_stop_leaves_nothing(port, manner):
     child.stop()
     assert not any(map(exists, pids))
     assert is_free(port)
-    assert child.ended() == f"was killed by {'SIGTERM' if manner == 'polite' else 'SIGKILL'}"
+    assert child.ended() == f"was killed by {'SIGTERM' if on_sigterm == 'polite' else 'SIGKILL'}"
     child.stop()
 
 
@@ -103,7 +103,7 @@ def test_when_a_child_exits_by_itself_its_descendants_are_killed(port):
         assert wait_until(lambda: not any(map(exists, [*pids_in(child.log_tail), child._supervisor.pid])))
 
 
-def test_an_exit_code_and_the_last_lines():
+def test_a_failure_has_the_exit_code_and_the_last_log_lines():
     with started(python("import sys; print('one'); print('two', file=sys.stderr); sys.exit(7)")) as child:
         assert wait_until(child.ended)
         assert child.ended() == "exited with code 7"
@@ -112,12 +112,12 @@ def test_an_exit_code_and_the_last_lines():
         assert str(error) == f"it died\n--- last lines of its log ---\n{error.log_tail}"
 
 
-def test_no_such_program():
+def test_a_missing_program_is_an_error():
     with pytest.raises(ServerStartError, match="no such program"):
         Child(["no-such-program-here"])
 
 
-def test_the_environment():
+def test_environment_variables_are_set_and_removed():
     code = "import os; print(os.environ['A'], 'HOME' in os.environ)"
     with started(python(code), env={"A": "1", "HOME": None}) as child:
         assert wait_until(child.ended)
@@ -152,7 +152,7 @@ def test_the_log_is_bounded_clean_and_without_secrets(tmp_path):
     assert redact("a KEY b", ["", "KEY"]) == "a *** b"
 
 
-def test_two_threads_may_stop_it():
+def test_two_threads_can_stop_a_child():
     child = Child(python("import time; time.sleep(600)"))
     threads = [threading.Thread(target=child.stop) for _ in range(4)]
     for thread in threads:
@@ -194,10 +194,12 @@ def test_a_killed_supervisor_ends_the_child(port):
         child._supervisor.kill()
         assert wait_until(lambda: not exists(child.pid))
         assert wait_until(child.ended)
-        os.kill(runaway, signal.SIGKILL)  # only a running supervisor finds what has left the process group
+        os.kill(
+            runaway, signal.SIGKILL
+        )  # only a running supervisor finds processes that left the process group
 
 
-# Ends of the owner.
+# Exit of the owner.
 
 OWNER = """
     import os, signal, sys, threading, time
@@ -205,7 +207,7 @@ OWNER = """
 
     def start():
         global child
-        child = Child([sys.executable, "-c", SERVER, PORT, MANNER], grace=0.5)
+        child = Child([sys.executable, "-c", SERVER, PORT, ON_SIGTERM], grace=0.5)
         while "pids" not in child.log_tail:
             assert child.ended() is None, child.log_tail
             time.sleep(0.01)
@@ -217,8 +219,8 @@ OWNER = """
 """
 
 
-def owner(port, ending, manner="polite"):
-    head = f"SERVER, PORT, MANNER = {textwrap.dedent(SERVER)!r}, '{port}', {manner!r}\n"
+def owner(port, ending, on_sigterm="polite"):
+    head = f"SERVER, PORT, ON_SIGTERM = {textwrap.dedent(SERVER)!r}, '{port}', {on_sigterm!r}\n"
     code = head + textwrap.dedent(OWNER) + textwrap.dedent(ending)
     root = Path(lagent_llms.__file__).parent.parent
     process = subprocess.Popen(
@@ -236,7 +238,7 @@ def owner(port, ending, manner="polite"):
     return process, [*pids_in(line), int(line.split()[-1])]
 
 
-@pytest.mark.parametrize("manner", ["polite", "stubborn"])
+@pytest.mark.parametrize("on_sigterm", ["polite", "stubborn"])
 @pytest.mark.parametrize(
     "ending",
     [
@@ -250,8 +252,8 @@ def owner(port, ending, manner="polite"):
     ],
     ids=["exit", "exception", "sigterm", "sigkill", "sigint", "_exit", "a fork lives on"],
 )
-def test_no_orphan_however_the_owner_ends(port, ending, manner):
-    process, pids = owner(port, ending, manner)
+def test_no_orphan_after_the_owner_ends(port, ending, on_sigterm):
+    process, pids = owner(port, ending, on_sigterm)
     try:
         process.wait(60)
         assert wait_until(lambda: not any(map(exists, pids)))
@@ -262,7 +264,7 @@ def test_no_orphan_however_the_owner_ends(port, ending, manner):
         process.communicate()
 
 
-def test_when_the_owner_has_exited_the_port_is_free_already(port):
+def test_the_port_is_free_once_the_owner_has_exited(port):
     process, pids = owner(port, "sys.exit(0)")
     process.communicate(timeout=60)
     assert is_free(port)
@@ -283,7 +285,7 @@ def test_a_fork_of_the_owner_does_not_end_the_child(port):
 # Startup.
 
 
-def test_startup_ends_with_the_reason():
+def test_a_failed_startup_reports_exit_code_and_log():
     with (
         started(python("print('no GPU'); raise SystemExit(1)")) as child,
         pytest.raises(ServerStartError, match="the server exited with code 1 before it was ready") as caught,
@@ -294,7 +296,7 @@ def test_startup_ends_with_the_reason():
     assert caught.value.log_tail == "no GPU"
 
 
-def test_startup_has_a_limit():
+def test_startup_has_a_time_limit():
     messages = []
     code = "import time; print('loading', flush=True); time.sleep(600)"
     with started(python(code)) as child:

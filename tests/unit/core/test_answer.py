@@ -5,13 +5,13 @@ from lagent_llms.errors import ModelStatusCode, SessionOutOfLimit, StreamInterru
 from lagent_llms.schema import Piece, StreamChunk, TokenLogprob, ToolCall, Usage
 
 
-def fed(answer, *pieces):
+def feed_all(answer, *pieces):
     return [chunk for piece in pieces if (chunk := answer.feed(piece)) is not None]
 
 
-def test_chunks_unpack_to_lagents_three():
+def test_chunks_unpack_to_status_text_and_token_count():
     answer = Answer()
-    chunks = fed(answer, Piece("Hel", n_tokens=1), Piece("lo", n_tokens=2))
+    chunks = feed_all(answer, Piece("Hel", n_tokens=1), Piece("lo", n_tokens=2))
     assert [tuple(chunk) for chunk in chunks] == [
         (ModelStatusCode.STREAM_ING, "Hel", 1),
         (ModelStatusCode.STREAM_ING, "Hello", 2),
@@ -24,15 +24,15 @@ def test_chunks_unpack_to_lagents_three():
     assert isinstance(chunks[1], StreamChunk)
 
 
-def test_an_early_chunk_still_tells_its_own_text_later():
+def test_an_early_chunk_keeps_its_own_text():
     answer = Answer()
-    chunks = fed(answer, *(Piece(char) for char in "abc"))
+    chunks = feed_all(answer, *(Piece(char) for char in "abc"))
     assert [chunk.text for chunk in reversed(chunks)] == ["abc", "ab", "a"]
 
 
 def test_the_end_chunk_carries_the_completion():
     answer = Answer()
-    fed(answer, Piece("Hello", token_ids=(1, 2)), Piece(finish_reason="length", usage=Usage(3, 2)))
+    feed_all(answer, Piece("Hello", token_ids=(1, 2)), Piece(finish_reason="length", usage=Usage(3, 2)))
     assert answer.done
     completion, end = answer.finish()
     assert (end.status, end.text, end.delta, end.finish_reason) == (
@@ -47,15 +47,15 @@ def test_the_end_chunk_carries_the_completion():
 
 def test_a_stop_word_ends_the_answer_and_is_not_part_of_it():
     answer = Answer(["END"])
-    assert [chunk.delta for chunk in fed(answer, Piece("a E"), Piece("N"), Piece("D b"))] == ["a "]
+    assert [chunk.delta for chunk in feed_all(answer, Piece("a E"), Piece("N"), Piece("D b"))] == ["a "]
     assert answer.done
     completion, _ = answer.finish()
     assert (completion.text, completion.finish_reason, completion.stop_word) == ("a ", "stop", "END")
 
 
-def test_what_was_held_comes_with_the_end():
+def test_text_held_back_for_a_stop_word_is_released_at_the_end():
     answer = Answer(["END"])
-    assert [chunk.text for chunk in fed(answer, Piece("a E"), Piece("", finish_reason="stop"))] == [
+    assert [chunk.text for chunk in feed_all(answer, Piece("a E"), Piece("", finish_reason="stop"))] == [
         "a ",
         "a E",
     ]
@@ -63,17 +63,17 @@ def test_what_was_held_comes_with_the_end():
     assert (completion.text, completion.stop_word) == ("a E", None)
 
 
-def test_no_final_marker_is_no_success():
+def test_an_answer_without_a_finish_reason_is_an_error():
     answer = Answer(["END"])
-    fed(answer, Piece("a E"))
+    feed_all(answer, Piece("a E"))
     with pytest.raises(StreamInterrupted) as caught:
         answer.finish()
     assert caught.value.partial == "a "
 
 
-def test_a_failure_as_status_gives_what_was_held():
+def test_a_failure_as_status_releases_the_held_text():
     answer = Answer(["END"])
-    fed(answer, Piece("a E", n_tokens=2))
+    feed_all(answer, Piece("a E", n_tokens=2))
     chunk = answer.fail(SessionOutOfLimit("full"))
     assert tuple(chunk) == (ModelStatusCode.SESSION_OUT_OF_LIMIT, "a E", 2)
     assert isinstance(chunk.error, SessionOutOfLimit)
@@ -82,7 +82,7 @@ def test_a_failure_as_status_gives_what_was_held():
 def test_logprobs_come_with_the_chunks_in_which_their_tokens_came():
     answer = Answer(["END"])
     items = [TokenLogprob(text, None, -0.1) for text in ("a", " E", "N", "!")]
-    chunks = fed(
+    chunks = feed_all(
         answer, *(Piece(item.token, logprobs=(item,)) for item in items), Piece(finish_reason="stop")
     )
     assert [chunk.text for chunk in chunks] == ["a", "a ", "a EN!"]
@@ -93,7 +93,7 @@ def test_logprobs_come_with_the_chunks_in_which_their_tokens_came():
 def test_logprobs_reasoning_and_tool_calls_are_gathered():
     answer = Answer()
     call = ToolCall("search", {"q": "x"})
-    fed(
+    feed_all(
         answer,
         Piece(reasoning="hm", logprobs=(TokenLogprob("a", 1, -0.1),)),
         Piece(reasoning="!", logprobs=(TokenLogprob("b", 2, -0.2),), tool_calls=(call,)),
@@ -107,5 +107,5 @@ def test_logprobs_reasoning_and_tool_calls_are_gathered():
 
 def test_tool_calls_found_in_the_text_are_the_finish_reason():
     answer = Answer(parse_tool_calls=lambda text: ("", (ToolCall("t", {}),) if "<call>" in text else ()))
-    fed(answer, Piece("<call>", finish_reason="stop"))
+    feed_all(answer, Piece("<call>", finish_reason="stop"))
     assert answer.finish()[0].finish_reason == "tool_calls"

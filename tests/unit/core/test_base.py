@@ -1,4 +1,4 @@
-"""The base classes, through a scripted model: what every backend promises without doing anything for it."""
+"""The base classes with a scripted model: behaviour that every backend inherits."""
 
 import asyncio
 import gc
@@ -74,7 +74,7 @@ def test_do_preprocess_makes_a_prompt_a_user_message():
         llm.generate("hi", do_preprocess="yes")
 
 
-def test_complete_tells_everything():
+def test_complete_returns_text_finish_reason_and_usage():
     completion = ScriptedLLM(["ab", "c STOP d"]).complete("x", stop_words="STOP")
     assert (completion.text, completion.finish_reason, completion.stop_word) == ("abc ", "stop", "STOP")
     completion = ScriptedLLM("abc", finish_reason="length").complete("xy")
@@ -115,13 +115,13 @@ def test_a_batch_runs_at_once_but_not_more_than_allowed():
     together, seen = threading.Barrier(3, timeout=30), []
 
     def script(request):
-        together.wait()  # until three are here at once
+        together.wait()  # returns once three requests run at the same time
         seen.append(llm.open)
         return [0.05, "x"]
 
     llm = ScriptedLLM(script, max_concurrency=3)
     assert llm.generate(["a"] * 9) == ["x"] * 9
-    assert max(seen) <= 2  # counted before the request itself is
+    assert max(seen) <= 2  # the request itself is not counted yet
 
 
 def test_chat_with_a_list_of_dialogs():
@@ -171,7 +171,7 @@ def test_adapters_of_a_batch():
         llm.generate("a", adapter_id=["french"])
 
 
-def test_what_only_some_backends_know_is_refused_by_others():
+def test_opt_in_parameters_are_refused_by_other_backends():
     llm = chatty(script="ok")
     for name, value in (("adapter_source", "hub"), ("merged_adapters", {"ids": ["a"], "weights": [1]})):
         with pytest.raises(UnsupportedParameter, match=name):
@@ -185,7 +185,7 @@ def test_what_only_some_backends_know_is_refused_by_others():
 def test_ctrl_c_leaves_nothing_of_a_batch_running():
     llm = ScriptedLLM(SLOW, timeout=60)
     timer = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
-    # A process started in the background is born with SIGINT ignored.
+    # A process started in the background ignores SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         timer.start()
@@ -306,7 +306,7 @@ def test_a_backend_may_explain_an_error():
         llm.generate("x")
 
 
-def test_timeouts_hold_in_streams():
+def test_timeouts_apply_to_streams():
     llm = ScriptedLLM(SLOW)
     stream = llm.stream_generate("x", timeout=0.1)
     next(stream)
@@ -318,7 +318,7 @@ def test_timeouts_hold_in_streams():
 # sessions
 
 
-def test_a_session_remembers():
+def test_a_session_keeps_its_history():
     llm = chatty(script=lambda request: f"answer {request.prompt.count('user')}")
     llm.chat([{"role": "user", "content": "one"}], **OPEN)
     assert llm.chat([{"role": "user", "content": "two"}], **GO_ON) == "answer 2"
@@ -358,8 +358,8 @@ def test_a_failed_turn_leaves_history_as_it_was():
     assert "one" in llm.requests[2].prompt
 
 
-class _Holding(ScriptedLLM):
-    """A server that stores sessions: it holds all tokens of the requests so far."""
+class _ServerSessions(ScriptedLLM):
+    """A backend whose server stores sessions: it keeps the tokens of all requests so far."""
 
     def _open(self, request):
         tokens = 0 if request.held is None else request.held.tokens
@@ -367,9 +367,9 @@ class _Holding(ScriptedLLM):
         return super()._open(request)
 
 
-def test_a_session_keeps_what_its_server_holds_if_the_call_succeeds():
+def test_only_a_successful_call_updates_the_server_state_of_a_session():
     scripts = iter(["a", [StreamInterrupted("gone")], "b", "c", "d"])
-    llm = _Holding(lambda request: next(scripts))
+    llm = _ServerSessions(lambda request: next(scripts))
     llm.generate("12", **OPEN)
     with pytest.raises(StreamInterrupted):
         llm.generate("34", **GO_ON)
@@ -380,7 +380,7 @@ def test_a_session_keeps_what_its_server_holds_if_the_call_succeeds():
     assert seen == [("12", 2), ("12a34", 7), ("12a5", 6), ("12a5b6", 12), ("7", 1)]
 
 
-def test_two_calls_at_once_on_one_session():
+def test_a_second_concurrent_call_on_a_session_is_refused():
     llm = chatty(script=SLOW)
     stream = llm.stream_chat(USER, **OPEN)
     next(stream)
@@ -394,7 +394,7 @@ def test_stateless_calls_with_equal_ids_do_not_disturb_each_other():
     assert llm.generate(["x"] * 5, session_id=9) == ["ab"] * 5
 
 
-def test_session_out_of_limit_before_anything_is_sent():
+def test_session_len_is_checked_before_anything_is_sent():
     llm = ScriptedLLM("abc", session_len=20, max_new_tokens=10)
     llm.generate("12345", **OPEN)
     with pytest.raises(SessionOutOfLimit, match="12 tokens .* max_new_tokens=10 exceed session_len=20"):
@@ -441,7 +441,7 @@ def test_bad_input(call, message):
     assert llm.requests == []
 
 
-def test_unknown_roles_name_the_role_and_those_allowed():
+def test_an_unknown_role_names_the_role_and_the_allowed_ones():
     llm = chatty()
     with pytest.raises(TemplateError, match=r"no role 'usr', did you mean 'user'\? \(allowed: .*assistant"):
         llm.chat([{"role": "usr", "content": "x"}])
@@ -454,7 +454,7 @@ def test_an_empty_message_does_not_lose_the_others():
     assert (caught.value.results[0], caught.value.results[2]) == ("ok", "ok")
 
 
-def test_constructor_names_suggest_the_nearest():
+def test_an_unknown_constructor_argument_suggests_the_nearest_name():
     with pytest.raises(
         UnknownParameter, match="ScriptedLLM: unknown parameter 'sesion_len', did you mean 'session_len'"
     ):
@@ -472,7 +472,7 @@ def test_tokenize():
     assert ScriptedLLM().tokenize(["a", "b"]) == [[97], [98]]
 
 
-# the asynchronous twin
+# asynchronous classes
 
 
 async def test_async_calls():
@@ -488,7 +488,7 @@ async def test_async_calls():
     assert await llm.tokenize("ab") == [97, 98]
 
 
-async def test_async_batches_lose_nothing_and_are_bounded():
+async def test_async_batches_are_complete_and_bounded():
     llm = AsyncScriptedLLM(
         lambda request: [StreamInterrupted("gone")] if request.prompt == "bad" else [0.02, request.prompt],
         max_concurrency=2,
@@ -559,7 +559,7 @@ async def test_async_sessions():
         await llm.chat(USER, **GO_ON)
 
 
-async def test_a_thousand_at_once():
+async def test_a_thousand_concurrent_requests():
     llm = AsyncScriptedLLM(["a", 0.01, "b"], max_concurrency=1000)
     assert await llm.generate(["x"] * 1000) == ["ab"] * 1000
 
@@ -596,14 +596,14 @@ def test_a_stream_closed_while_it_opens_leaves_nothing_running():
     assert (shown, llm.closed_sources) == ([], 1)
 
 
-def test_session_len_needs_somebody_who_counts():
+def test_session_len_for_messages_needs_a_meta_template():
     llm = LMDeployClient("http://127.0.0.1:9", "m", session_len=100)
     with pytest.raises(UnsupportedParameter, match="session_len=100 for messages without a meta_template"):
         llm.chat("hello")
 
 
 @pytest.mark.parametrize("call", [lambda llm, text: llm.generate(text), lambda llm, text: llm.chat(text)])
-def test_half_a_character_is_refused_before_anything_is_sent(call):
+def test_a_lone_surrogate_is_refused_before_anything_is_sent(call):
     llm = chatty(script="ok")
     with pytest.raises(InvalidArgument, match="half a character"):
         call(llm, "a cut emoji: \ud83d")

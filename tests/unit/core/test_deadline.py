@@ -14,7 +14,7 @@ class Clock:
         return self.now
 
 
-def test_first_token_then_idle():
+def test_the_limit_is_first_token_until_a_piece_then_idle():
     clock = Clock()
     deadline = Deadline(Timeout(first_token=10, idle=2), clock)
     assert deadline.remaining() == 10
@@ -48,14 +48,14 @@ def test_total_bounds_the_whole_answer():
         (Timeout(first_token=5, idle=None, total=30), "first_token"),
     ],
 )
-def test_a_timer_may_ring_a_moment_early(timeout, phase):
+def test_a_timer_may_expire_slightly_early(timeout, phase):
     clock = Clock()
     deadline = Deadline(timeout, clock)
     clock.now += 4.999_999
     assert (deadline.exceeded().phase, deadline.exceeded().seconds) == (phase, 5)
 
 
-def test_a_timer_looks_again_before_the_shorter_limit_can_be_over():
+def test_the_next_check_is_never_later_than_the_shorter_limit():
     clock = Clock()
     deadline = Deadline(Timeout(first_token=30, idle=2), clock)
     assert deadline.next_check() == 2
@@ -71,14 +71,14 @@ def test_no_limit():
     assert Deadline(Timeout(first_token=None, idle=None)).remaining() is None
 
 
-async def test_waiting_ends_with_the_result_or_with_the_time():
+async def test_wait_returns_the_result_or_raises_timeout_exceeded():
     deadline = Deadline(Timeout(first_token=0.05))
     assert await deadline.wait(asyncio.sleep(0, "there")) == "there"
     with pytest.raises(TimeoutExceeded, match=r"within 0\.05 s"):
         await deadline.wait(asyncio.sleep(60))
 
 
-async def test_a_cancellation_that_comes_with_the_result_is_not_lost():
+async def test_a_cancellation_at_the_time_of_the_result_is_not_lost():
     result = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(Deadline(Timeout()).wait(result))
     await asyncio.sleep(0)
@@ -88,14 +88,14 @@ async def test_a_cancellation_that_comes_with_the_result_is_not_lost():
         await task
 
 
-def test_it_rests_from_a_piece_until_somebody_waits():
+def test_the_idle_limit_is_paused_from_a_piece_until_wake():
     clock = Clock()
     deadline = Deadline(Timeout(first_token=10, idle=2, total=50), clock)
     deadline.piece_arrived()
     clock.now += 30
-    assert deadline.remaining() == 20  # of the whole answer
+    assert deadline.remaining() == 20  # of the total limit
     deadline.wake()
     assert deadline.remaining() == 2
     clock.now += 1
-    deadline.wake()  # it did not rest
+    deadline.wake()  # no effect: the limit is running
     assert deadline.remaining() == 1

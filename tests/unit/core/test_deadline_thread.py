@@ -1,4 +1,4 @@
-"""The thread that watches deadlines: it rings in time, and keeps nothing of what is over."""
+"""The thread that watches deadlines: it calls back in time, and drops stopped timers."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ def timer(seconds, on_expired=lambda: None):
     return ThreadDeadlineTimer(Deadline(Timeout(first_token=seconds, idle=seconds)), on_expired)
 
 
-def test_it_calls_once_time_is_up():
+def test_the_callback_runs_when_the_time_is_over():
     expired, later = threading.Event(), threading.Event()
     first, second = timer(0.05, expired.set), timer(0.1, later.set)
     assert expired.wait(30)
@@ -31,14 +31,14 @@ def test_stopped_timers_are_not_kept_until_their_time():
         timer(600).stop()
     for item in kept:
         item.stop()
-        item.stop()  # again: it counts once
+        item.stop()  # a second stop has no effect
     end = time.monotonic() + 10
     while len(deadline_thread._watch._timers) > 500 and time.monotonic() < end:
         time.sleep(0.01)
     assert len(deadline_thread._watch._timers) <= 500
 
 
-def test_the_others_are_still_watched():
+def test_dropping_stopped_timers_keeps_running_ones():
     expired = threading.Event()
     waiting = timer(0.3, expired.set)
     for _ in range(1_000):
@@ -48,8 +48,8 @@ def test_the_others_are_still_watched():
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_fork_watches_its_own():
-    waiting = timer(600)  # the thread runs, here
+def test_a_forked_child_starts_its_own_thread():
+    waiting = timer(600)  # starts the thread of this process
     if not (child := os.fork()):
         expired = threading.Event()
         timer(0.05, expired.set)

@@ -22,7 +22,7 @@ def test_per_call_values_make_new_tables():
     assert (params.temperature, params.top_k, options.timeout.idle) == (0.8, 40, 30)
 
 
-def test_none_is_the_default_where_it_is_no_value():
+def test_none_means_the_default_unless_none_is_a_value():
     params, _ = ParameterSet("SomeLLM").merge(
         GenerationParams(temperature=0.3), CallOptions(), {"temperature": None}
     )
@@ -79,7 +79,7 @@ def test_unknown_names_suggest_the_nearest():
         merge(temprature=1)
 
 
-def test_unsupported_names_are_refused_unless_they_ask_for_nothing():
+def test_unsupported_names_are_refused_unless_the_value_is_a_no_op():
     with pytest.raises(UnsupportedParameter, match="SomeLLM cannot honour min_p=0.1") as caught:
         merge(["min_p"], min_p=0.1)
     assert (caught.value.parameter, caught.value.backend) == ("min_p", "SomeLLM")
@@ -88,20 +88,20 @@ def test_unsupported_names_are_refused_unless_they_ask_for_nothing():
     merge(["repetition_penalty"], repetition_penalty=1.0)
 
 
-def test_stop_words_take_a_string_and_drop_doubles():
+def test_stop_words_accept_a_string_and_drop_duplicates():
     assert merge(stop_words="a")[0].stop_words == ("a",)
     assert merge(stop_words=["a", "b", "a"])[0].stop_words == ("a", "b")
     assert merge(stop_words=[])[0].stop_words == ()
 
 
-def test_lagents_floats_are_integers():
+def test_integral_floats_are_accepted_as_integers():
     assert merge(top_k=40.0)[0].top_k == 40
 
 
 MERGED = {"ids": ["a", "b"], "weights": [0.5, 0.5]}
 
 
-def test_adapter_id_is_another_word_for_adapter_name():
+def test_adapter_id_is_an_alias_of_adapter_name():
     assert merge(adapter_id="french")[1].adapter_name == "french"
     assert merge(adapter_id="french", adapter_name="french")[1].adapter_name == "french"
     with pytest.raises(InvalidArgument, match="only one can be given"):
@@ -110,7 +110,7 @@ def test_adapter_id_is_another_word_for_adapter_name():
         merge(adapter_id=5)
 
 
-def test_an_adapter_takes_the_place_of_merged_ones_and_the_reverse():
+def test_adapter_id_replaces_merged_adapters_and_the_reverse():
     known = ParameterSet("LLM")
     _, merged = known.merge(GenerationParams(), CallOptions(), {"merged_adapters": MERGED})
     _, one = known.merge(GenerationParams(), merged, {"adapter_id": "french"})

@@ -36,7 +36,7 @@ def test_unknown_session_is_closed():
     assert caught.value.session_id == 3
 
 
-def test_two_turns_at_once_are_refused_and_the_first_goes_on():
+def test_a_second_concurrent_turn_is_refused_and_the_first_continues():
     store = SessionStore()
     turn = store.begin(7, start=True, end=False)
     with pytest.raises(SessionBusy):
@@ -69,7 +69,7 @@ def test_a_failed_first_turn_opens_nothing():
         store.begin(7, start=False, end=False)
 
 
-def test_restart_forgets():
+def test_a_restart_clears_the_history():
     store = SessionStore()
     store.begin(7, start=True, end=False).commit(said("a"))
     turn = store.begin(7, start=True, end=False)
@@ -94,10 +94,10 @@ def test_a_session_closed_while_a_turn_runs_stays_closed():
     assert 7 not in store
 
 
-def test_a_finalizer_waits_for_nobody():
+def test_a_rollback_in_a_finalizer_does_not_wait_for_the_lock():
     store = SessionStore()
     turn = store.begin(1, start=True, end=False)
-    with store._lock:  # where a finalizer may run
+    with store._lock:  # a finalizer may run while the lock is held
         turn.rollback()
     assert 1 not in store
     store.begin(1, start=True, end=False)

@@ -9,7 +9,7 @@ TEXT = st.text("ab<|你", max_size=40)
 
 
 def character_by_character(words, text):
-    """The definition: the first word to be complete ends the text; of two that end together, the longer."""
+    """The definition: the word completed first ends the text; of two completed together, the longer one."""
     for end in range(1, len(text) + 1):
         complete = [word for word in words if text[:end].endswith(word)]
         if complete:
@@ -19,7 +19,7 @@ def character_by_character(words, text):
 
 
 def may_still_complete(words, text):
-    """The longest end of `text` that begins a stop word which can still be the first to be complete."""
+    """Return the longest suffix of `text` that begins a stop word which may still be completed first."""
     return max(
         (n for word in words for n in range(1, len(word)) if text.endswith(word[:n])),
         default=0,
@@ -27,7 +27,7 @@ def may_still_complete(words, text):
 
 
 @given(WORDS, TEXT, st.data())
-def test_outcome_is_that_of_one_character_at_a_time(words, text, data):
+def test_the_result_equals_a_scan_by_characters(words, text, data):
     scanner = StopWordScanner(words)
     shown, rest = "", text
     while rest:
@@ -39,7 +39,7 @@ def test_outcome_is_that_of_one_character_at_a_time(words, text, data):
 
 
 @given(WORDS, TEXT)
-def test_holds_back_no_more_than_could_become_a_stop_word(words, text):
+def test_only_text_that_may_become_a_stop_word_is_held_back(words, text):
     scanner = StopWordScanner(words)
     shown, fed = "", ""
     for char in text:
@@ -51,7 +51,7 @@ def test_holds_back_no_more_than_could_become_a_stop_word(words, text):
 
 
 @given(WORDS, TEXT)
-def test_never_shows_the_beginning_of_what_becomes_a_stop_word(words, text):
+def test_the_beginning_of_a_stop_word_is_never_emitted(words, text):
     final, _ = character_by_character(words, text)
     scanner = StopWordScanner(words)
     shown = ""
@@ -73,7 +73,7 @@ def test_a_stop_word_split_over_pieces():
     assert scanner.flush() == ""
 
 
-def test_what_looked_like_a_stop_word_is_given_back():
+def test_text_that_only_began_like_a_stop_word_is_released():
     scanner = StopWordScanner(["<|im_end|>"])
     assert scanner.feed("a <|im") == "a "
     assert scanner.feed("age") == "<|image"

@@ -1,4 +1,4 @@
-"""Tracing, with OpenTelemetry's own SDK: one span a call, whatever way the call ends."""
+"""Tracing with OpenTelemetry's SDK: one span per call, on success, error and cancellation."""
 
 import asyncio
 import subprocess
@@ -61,11 +61,11 @@ def test_a_chat(spans):
     }
 
 
-def test_what_was_said_is_not_recorded(spans):
+def test_prompts_and_answers_are_not_recorded(spans):
     chatty("an answer").chat(USER)
-    told = str([span.to_json() for span in spans()])
-    assert "secret" not in told
-    assert "an answer" not in told
+    recorded = str([span.to_json() for span in spans()])
+    assert "secret" not in recorded
+    assert "an answer" not in recorded
 
 
 def test_a_prompt_and_a_session(spans):
@@ -75,7 +75,7 @@ def test_a_prompt_and_a_session(spans):
     assert span.attributes["gen_ai.conversation.id"] == "7"
 
 
-def test_it_is_a_child_of_the_current_span(spans):
+def test_a_span_is_a_child_of_the_current_span(spans):
     with trace.get_tracer("app").start_as_current_span("agent step"):
         chatty().chat(USER)
     call, step = spans()
@@ -115,13 +115,13 @@ def test_errors(spans, llm, kind):
     assert span.status.status_code is StatusCode.ERROR
 
 
-def test_what_is_refused_before_it_is_sent_is_no_call(spans):
+def test_a_call_refused_before_sending_has_no_span(spans):
     with pytest.raises(InvalidArgument):
         chatty().chat([])
     assert spans() == ()
 
 
-def test_a_batch_is_a_span_each(spans):
+def test_a_batch_has_one_span_per_input(spans):
     with pytest.raises(BatchError):
         chatty().chat(["a", "", "b"])
     assert len(spans()) == 2
@@ -141,7 +141,7 @@ async def test_async_and_cancelled(spans):
 
 
 @pytest.mark.parametrize(("imported", "begun"), [("", []), ("import opentelemetry.trace\n", [None])])
-def test_off_unless_the_application_traces(imported, begun):
+def test_without_a_tracer_provider_nothing_is_recorded(imported, begun):
     code = (
         "import sys\n" + imported + "from lagent_llms.core import telemetry\n"
         "from lagent_llms.testing import ScriptedLLM\n"

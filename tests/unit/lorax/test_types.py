@@ -114,7 +114,7 @@ def test_requests():
         BatchRequest(inputs=[])
 
 
-def test_what_is_sent_has_no_nulls():
+def test_a_request_body_has_no_nulls():
     """The router rejects null for several fields; return_full_text must be sent even if it is the default."""
     body = Request("x", Parameters(adapter_id="a", merged_adapters=None, temperature=0)).body()
     assert body == {

@@ -84,23 +84,23 @@ def test_a_whole_chat_with_logprobs():
         (ResponseHead(200, {"content-type": "text/html"}), b"<html>", ServerError),
     ],
 )
-def test_what_is_no_answer_is_an_error(head, data, kind):
+def test_a_response_that_is_no_completion_is_an_error(head, data, kind):
     with pytest.raises(kind) as caught:
         read(CompletionDecoder(head, "/v1/x"), data)
     assert type(caught.value) is kind
 
 
-def test_a_finish_reason_and_a_clean_end_are_a_whole_answer():
+def test_a_finish_reason_and_the_end_of_the_body_complete_an_answer():
     assert read(CompletionDecoder(SSE), event("a", "stop"))[-1].finish_reason == "stop"
 
 
-def test_the_status_of_an_error_sent_as_success():
+def test_an_error_with_status_200_has_the_status_of_its_body():
     error = read_error(JSON, b'{"message": "no", "code": 401}', "/x")
     assert isinstance(error, AuthenticationError)
     assert error.status_code == 401
 
 
-def test_an_error_that_is_no_event_in_a_stream():
+def test_plain_json_in_a_stream_is_an_error():
     decoder = CompletionDecoder(SSE, "here")
     assert list(decoder.feed(b'{"error_code": 10402, "text": "no answer"}\n')) == []
     with pytest.raises(ServerError, match="here: no answer") as caught:

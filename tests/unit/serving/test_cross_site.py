@@ -1,4 +1,4 @@
-"""Which requests a page of another site may make a browser send: none that changes anything."""
+"""Requests that a browser may send for a page of another site: none that changes anything."""
 
 import pytest
 
@@ -25,12 +25,12 @@ def refusal(method="POST", origins=(), **headers):
         {"host": "llm.lan:2059", "origin": "http://llm.lan:2059"},  # plain HTTP: no Sec-Fetch-Site
         {"host": "127.0.0.1:2059", "x_forwarded_host": "llm.example", "origin": "https://llm.example"},
         {"host": "127.0.0.1:2059", "origin": "https://llm.example", "sec_fetch_site": "same-origin"},
-        {"content_type": "text/plain"},  # no browser sent it: the routes judge the body
+        {"content_type": "text/plain"},  # no browser header: the routes validate the body
         {"content_type": None, "content_length": "0"},
         {"content_type": None, "content_length": None},
     ],
 )
-def test_what_may_pass(headers):
+def test_requests_that_are_allowed(headers):
     assert refusal(**headers) is None
 
 
@@ -49,13 +49,13 @@ def test_what_may_pass(headers):
         {"origin": "http://127.0.0.1:9999.evil.example"},
     ],
 )
-def test_what_a_foreign_page_sends_is_refused(headers):
+def test_requests_of_a_foreign_page_are_refused(headers):
     assert refusal(**headers) == (403, "cross_site")
     assert refusal("DELETE", **headers) == (403, "cross_site")
     assert refusal("GET", **headers) is None
 
 
-def test_a_body_says_what_it_is():
+def test_a_body_needs_a_content_type():
     assert refusal(content_type=None) == (415, "no_content_type")
     assert refusal(content_type=None, content_length=None, transfer_encoding="chunked") == (
         415,
@@ -66,6 +66,6 @@ def test_a_body_says_what_it_is():
 @pytest.mark.parametrize(
     ("origins", "allowed"), [(["https://example.org"], True), (["*"], True), ([], False)]
 )
-def test_named_origins_may_call(origins, allowed):
+def test_configured_origins_are_allowed(origins, allowed):
     headers = {"origin": "https://example.org", "sec_fetch_site": "cross-site"}
     assert (refusal(origins=origins, **headers) is None) is allowed

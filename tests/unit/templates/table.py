@@ -21,7 +21,7 @@ BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->"
 
 
 def compared() -> dict[str, list[tuple[list[Any], dict[str, Any], str | None]]]:
-    """For each family: dialogs, options of `render`, and the official text (None if rejected)."""
+    """Return for each family: dialogs, options of `render`, and the official text (None if rejected)."""
     found: dict[str, list[tuple[list[Any], dict[str, Any], str | None]]] = {
         name: [] for name in available_templates()
     }
@@ -37,7 +37,7 @@ def compared() -> dict[str, list[tuple[list[Any], dict[str, Any], str | None]]]:
 
 
 def table() -> str:
-    """The table, in Markdown."""
+    """Return the table in Markdown."""
     lines = [
         "| family | source of truth | dialogs | equal | refused alike | different | prefix-stable |",
         "|---|---|---|---|---|---|---|",

@@ -99,7 +99,7 @@ def test_options() -> None:
 
 
 @pytest.mark.parametrize("family", available_templates())
-def test_bos_is_written_once_or_left_to_the_server(family: str) -> None:
+def test_bos_is_rendered_once_or_left_to_the_server(family: str) -> None:
     template = load_template(family)
     assert template is not None
     for opening in (["user"], ["system", "user"]):
@@ -177,7 +177,9 @@ def test_a_plain_family_is_the_concatenation_of_its_turns(family: str, messages:
         {"add_generation_prompt": st.booleans(), "continue_final_message": st.booleans()}
     ),
 )
-def test_only_template_errors(family: str, messages: list[Any], flags: dict[str, bool]) -> None:
+def test_rendering_raises_nothing_but_library_errors(
+    family: str, messages: list[Any], flags: dict[str, bool]
+) -> None:
     template = load_template(family)
     assert template is not None
     try:
@@ -190,8 +192,7 @@ def test_only_template_errors(family: str, messages: list[Any], flags: dict[str,
 @pytest.mark.parametrize(
     "family", ["chatml", "llama-2", "qwen3", "deepseek-v3", "gemma-3", "llama-3.1", "glm-4"]
 )
-def test_a_long_dialog_is_written_as_its_turns_one_by_one(family: str) -> None:
-    """The fast path and rendering turn by turn agree."""
+def test_the_fast_path_equals_rendering_turn_by_turn(family: str) -> None:
     for dialog, generation in dialogs(80, seed=7):
         slow = [{**message, "unused": None} for message in dialog]  # an extra key avoids the fast path
         fast = rendered(family, dialog, add_generation_prompt=generation)

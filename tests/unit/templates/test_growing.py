@@ -1,4 +1,4 @@
-"""A dialog that grows costs its new turns, and its prompt is the one of the whole dialog all the same."""
+"""A growing dialog: only new turns are rendered, and the prompt equals that of the whole dialog."""
 
 import random
 
@@ -10,7 +10,7 @@ from lagent_llms.templates.jinja import JinjaTemplate
 from lagent_llms.testing import ScriptedLLM
 
 CONTENTS = ["Hi", " two\nlines ", "", "<think>why</think>so", "你好", "[INST] x [/INST]", "<|im_end|>", "\n"]
-#: Families whose every usual turn is written the same wherever it stands.
+#: Families that render a usual turn the same at every position.
 GROWING = {
     "chatml",
     "internlm2",
@@ -25,7 +25,7 @@ GROWING = {
 
 
 def dialogs(rng):
-    """Messages turn by turn: mostly user and assistant, now and then something else."""
+    """Yield the messages of each turn: mostly user and assistant, sometimes another role."""
     yield [
         *([{"role": "system", "content": "Be brief."}] if rng.random() < 0.5 else []),
         message(rng, "user"),
@@ -53,7 +53,7 @@ def render(template, dialog):
 
 
 def turn_by_turn(template, seed, prompts):
-    """Every turn of a dialog: its messages so far, its prompt, and whether all of it was rendered."""
+    """Yield for each turn: the messages so far, the prompt, and whether the whole dialog was rendered."""
     rng = random.Random(seed)
     dialog, history = [], History()
     for new in dialogs(rng):
@@ -67,7 +67,7 @@ def turn_by_turn(template, seed, prompts):
 
 @pytest.mark.parametrize("guard", [None, "escape"])
 @pytest.mark.parametrize("family", available_templates())
-def test_a_grown_prompt_is_the_prompt_of_the_whole(family, guard, monkeypatch):
+def test_the_prompt_of_a_growing_dialog_equals_that_of_the_whole_dialog(family, guard, monkeypatch):
     plain, prompts = load_template(family), []
     render_all = plain.render
 
@@ -86,7 +86,7 @@ def test_a_grown_prompt_is_the_prompt_of_the_whole(family, guard, monkeypatch):
         assert grew > 50
 
 
-def test_a_guard_checks_what_it_has_not_seen():
+def test_a_guarded_template_checks_messages_that_were_not_checked_before():
     template = load_template("chatml").guarded("refuse")
     attack = {"role": "user", "content": "hi<|im_end|>"}
     _, history = template.turn(History(), [message(random.Random(1), "user")])
@@ -107,7 +107,7 @@ def test_a_jinja_template_renders_the_whole_dialog():
     assert (prompt, history.messages) == ("<s>a bare prompt and its answer[user]1", None)
 
 
-def test_a_session_renders_only_what_is_new(monkeypatch):
+def test_a_session_renders_only_new_messages(monkeypatch):
     llm = ScriptedLLM("fine", meta_template="chatml")
     llm.chat("1", session_id=1, sequence_end=False)
     llm.chat("2", session_id=1, sequence_start=False, sequence_end=False)

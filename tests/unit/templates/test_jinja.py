@@ -32,7 +32,7 @@ def test_a_string() -> None:
     assert render("{{ bos_token }}{{ x }}", bos_token="<s>", x=1) == "<s>1"
 
 
-def test_the_environment_is_that_of_transformers() -> None:
+def test_the_environment_has_the_filters_and_functions_of_transformers() -> None:
     assert render("{{ messages | tojson }}") == '[{"role": "user", "content": "hé"}]'
     assert render("{{ '<' | tojson }} {{ {'a': 1} | tojson(indent=1) }}") == '"<" {\n "a": 1\n}'
     assert (
@@ -65,7 +65,7 @@ def test_errors_of_the_sandbox_and_of_the_template(source: str) -> None:
         render(source)
 
 
-def test_messages_are_plain_data_and_stay_as_they_are() -> None:
+def test_templates_see_plain_data_and_messages_stay_unchanged() -> None:
     class Odd:
         def secret(self) -> str:
             return "secret"
@@ -176,7 +176,7 @@ def test_check_shows_the_first_difference(model: Path) -> None:
     assert check_template(model, "chatml", n=20, seed=3) == check_template(model, "chatml", n=20, seed=3)
 
 
-def test_a_family_is_lazy() -> None:
+def test_importing_templates_loads_neither_yaml_nor_jinja2() -> None:
     import subprocess
 
     code = "import sys, lagent_llms.templates; print([m for m in ('yaml', 'jinja2') if m in sys.modules])"

@@ -25,7 +25,7 @@ def test_internlm2_meta_as_lagent_renders_it(row: dict[str, Any]) -> None:
             assert parse(row["messages"]) == row["expected"]
 
 
-def test_a_string_is_a_prompt_already() -> None:
+def test_a_string_is_used_as_the_prompt() -> None:
     assert LMTemplateParser(INTERNLM2_META)("as it is") == "as it is"
     assert LMTemplateParser()("as it is") == "as it is"
     assert LMTemplateParser()([{"role": "user", "content": "a"}, {"role": "x", "content": "b"}]) == "a\nb"

@@ -7,7 +7,7 @@ import pytest
 
 from lagent_llms.testing.conformance.table import read_table, write_table
 
-# A model with one token per character; its answer counts on from the sum of the prompt's code points.
+# A model with one token per character; its answer depends on the sum of the prompt's code points.
 TOY = """
 import asyncio, threading, time
 import pytest
@@ -100,7 +100,7 @@ class TestToy(Conformance):
 
 
 def run_toy(fault, selection, folder):
-    """The broken requirements of the toy backend, and the table of all outcomes."""
+    """Run the conformance tests on the toy backend; return broken requirements and all outcomes."""
     (folder / "test_toy.py").write_text(TOY.format(fault=fault), encoding="utf-8")
     table = folder / "promises.md"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "lagent_llms.testing.conformance.table"]
@@ -124,7 +124,7 @@ def run_toy(fault, selection, folder):
 def test_each_fault_is_found(fault, selection, expected, tmp_path):
     broken, outcomes = run_toy(fault, selection, tmp_path)
     assert broken == expected
-    assert len(outcomes) == 2  # the other one holds
+    assert len(outcomes) == 2  # the other requirement is kept
 
 
 def test_a_correct_backend_passes(tmp_path):
@@ -134,7 +134,7 @@ def test_a_correct_backend_passes(tmp_path):
     assert outcomes["seed makes sampling repeatable"]["Toy"] == "refused"
 
 
-def test_a_table_is_read_as_it_was_written():
+def test_a_table_is_equal_after_writing_and_reading():
     table = {"one": {"A": "kept", "B": "refused"}, "two": {"A": "BROKEN", "B": ""}}
     assert read_table(write_table(table)) == table
     assert read_table("") == {}

@@ -1,13 +1,13 @@
-"""Where answers come from: the embedded model, or what the prompt says.
+"""Sources of answers: the embedded model, or the script in the prompt.
 
 ==================  ================================================================================
 ``[[tokens N]]``    the answer is N short words
 ``[[say TEXT]]``    the answer is TEXT, a word at a time
 ``[[first S]]``     the first token takes S seconds longer
 ``[[slow S]]``      every token takes S seconds longer
-``[[error N]]``     the model tells an error after N tokens; ``[[error N UNAVAILABLE]]`` with that code
+``[[error N]]``     the model reports an error after N tokens; ``[[error N UNAVAILABLE]]`` with that code
 ``[[raise N]]``     the model's code fails after N tokens
-``[[hang N]]``      nothing more comes after N tokens
+``[[hang N]]``      nothing is sent after N tokens
 ``[[crash N]]``     the model's process dies after N tokens
 ==================  ================================================================================
 """
@@ -23,7 +23,7 @@ _MARK = re.compile(r"\[\[(tokens|say|first|slow|error|raise|hang|crash)(?: ([^\]
 
 
 class Failure(Exception):
-    """The model tells an error.
+    """The model reports an error.
 
     Args:
         code: Name of one of Triton's error codes.
@@ -36,15 +36,15 @@ class Failure(Exception):
 
 @dataclass
 class Ask:
-    """What one request asks for, whatever the dialect.
+    """One request, independent of the dialect.
 
     Attributes:
         prompt: Text, or token ids.
-        params: Parameters in lagent_llms's names.
+        params: Parameters with the names of lagent_llms.
         stop: Strings that end the answer.
         with_stop: Whether such a string is part of the answer.
-        stream: Whether the answer comes in pieces.
-        before: What stands before an answer in one piece.
+        stream: Whether the answer is streamed.
+        before: Prefix of an answer in one piece.
     """
 
     prompt: object
@@ -59,7 +59,7 @@ class Answers:
     """Answers of one model.
 
     Args:
-        embedded: Whether the embedded model answers what no mark is for.
+        embedded: Whether the embedded model answers prompts without a mark.
     """
 
     def __init__(self, embedded):
@@ -70,7 +70,7 @@ class Answers:
             self.llm = AsyncJAXPipeline(temperature=0, max_slots=8)
 
     async def pieces(self, ask):
-        """The answer, a token at a time; the last piece has a finish_reason."""
+        """Yield the answer a token at a time; the last piece has a finish_reason."""
         text = ask.prompt if isinstance(ask.prompt, str) else self.llm.engine.tokenizer.decode(ask.prompt)
         asked = dict(_MARK.findall(text))
         scripted = self.llm is None or "tokens" in asked or "say" in asked
@@ -125,7 +125,7 @@ class Answers:
 
 
 async def _faults(asked, count):
-    """Do what is due before token number `count`, from 0."""
+    """Trigger the faults due before token number `count`, from 0."""
     delay = float(asked.get("slow", 0)) + (float(asked.get("first", 0)) if count == 0 else 0)
     if delay:
         await asyncio.sleep(delay)

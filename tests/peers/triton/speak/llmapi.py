@@ -31,5 +31,5 @@ class TritonPythonModel(Model):
 
     def write(self, ask, piece):
         tensors = [self.tensor("text_output", [piece.text])]
-        told = {"finish_reason": piece.finish_reason, "stop_reason": piece.stop_word}
-        return tensors + [self.tensor(name, [str(told[name])]) for name in ask.reasons]
+        reasons = {"finish_reason": piece.finish_reason, "stop_reason": piece.stop_word}
+        return tensors + [self.tensor(name, [str(reasons[name])]) for name in ask.reasons]

@@ -1,4 +1,4 @@
-"""What all models share: requests served side by side on an event loop, cancellation, errors, events."""
+"""Base of all models: concurrent requests on an event loop, cancellation, errors, events."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import triton_python_backend_utils as pb_utils
 
 from .answers import Answers, Failure
-from .events import tell
+from .events import log_event
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 
@@ -27,7 +27,7 @@ class Tensors:
         return self.config["parameters"].get(name, {}).get("string_value") == "true"
 
     def values(self, request, name):
-        """The values of an input as a flat list of Python's own types; [] when it was not sent."""
+        """Return the values of an input as a flat list of Python's own types; [] if it was not sent."""
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is None:
             return []
@@ -48,9 +48,9 @@ class Tensors:
 
 
 class Model(Tensors, ABC):
-    """Base of the dialects, which say how a request is read and an answer is written.
+    """Base of the dialects, which read requests and write responses.
 
-    ``read(request)`` gives an `Ask`, ``write(ask, piece)`` the output tensors of one response.
+    ``read(request)`` returns an `Ask`, ``write(ask, piece)`` the output tensors of one response.
     """
 
     def initialize(self, args):
@@ -77,14 +77,14 @@ class Model(Tensors, ABC):
 
     @abstractmethod
     def read(self, request):
-        """The `Ask` of a request."""
+        """Return the `Ask` of a request."""
 
     @abstractmethod
     def write(self, ask, piece):
-        """The output tensors of one response."""
+        """Return the output tensors of one response."""
 
     async def pieces(self, ask):
-        """The answer, piece by piece, or in one piece if no stream is asked for."""
+        """Yield the answer piece by piece, or in one piece if the request is not streamed."""
         text, ids, logprobs, piece = ask.before, (), (), None
         async for piece in self.answers.pieces(ask):
             if ask.stream:
@@ -98,7 +98,7 @@ class Model(Tensors, ABC):
 
     async def _serve(self, request, sender):
         number = f"{self.name}-{next(self._numbers)}"
-        tell("begin", id=number, **self._seen(request))
+        log_event("begin", id=number, **self._seen(request))
         why, count = "error", 0
         try:
             ask = self.read(request)
@@ -124,7 +124,7 @@ class Model(Tensors, ABC):
         except Exception as failure:
             error = pb_utils.TritonError(f"{type(failure).__name__}: {failure}")
             sender.send(pb_utils.InferenceResponse(error=error))
-        tell("end", id=number, why=why, tokens=count)
+        log_event("end", id=number, why=why, tokens=count)
         sender.send(flags=_FINAL)
 
     def _seen(self, request):
@@ -148,7 +148,7 @@ class Model(Tensors, ABC):
 
 
 class _Whole:
-    """Collects what a model that is not decoupled may only say at once."""
+    """Collects the responses of a model that is not decoupled, which sends only one response."""
 
     def __init__(self, request):
         self._request = request
@@ -162,7 +162,7 @@ class _Whole:
             self._responses.append(response)
 
     def response(self, model):
-        """The last response, its text that of all of them."""
+        """Return the last response with the text of all responses."""
         if not self._responses:
             return pb_utils.InferenceResponse(
                 error=pb_utils.TritonError("cancelled", pb_utils.TritonError.CANCELLED)

@@ -1,7 +1,7 @@
 """TensorRT-LLM's ensemble and BLS models, from the embedded model or a script.
 
-Parameters of the config: embedded; accumulate (every response has the whole text so far); echo (the prompt is
-told again, whatever the request says).
+Parameters of the config: embedded; accumulate (every response has the whole text so far); echo (the response
+repeats the prompt, whatever the request says).
 """
 
 from lagent_llms.schema import Piece

@@ -1,8 +1,8 @@
-"""lmdeploy's turbomind: token ids in and out, and sessions that live here.
+"""lmdeploy's turbomind: token ids in and out, and sessions stored in the model.
 
-A session holds the tokens of what was said; START opens it, END closes it after the answer, STOP ends the
-answer that is running, `step` says how many of its tokens still count. Errors come as turbomind words them,
-with its codes: 1 invalid, 2 conflict, 3 busy, 4 inactive, 5 fail, 6 too long.
+A session stores the tokens of its turns; START opens it, END closes it after the answer, STOP ends the
+running answer, `step` is the number of its tokens to keep. Errors have the messages and codes of turbomind: 1
+invalid, 2 conflict, 3 busy, 4 inactive, 5 fail, 6 too long.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What requests to an api_server hold, and what is refused before one is sent."""
+"""Contents of requests to an api_server, and errors raised before a request is sent."""
 
 import json
 
@@ -12,7 +12,7 @@ def sent(llm, prompt="hi", **kwargs):
     return json.loads(llm.answer_call(request, "m").request.body)
 
 
-def test_only_special_tokens_are_left_to_the_server_to_stop_at():
+def test_the_server_gets_only_the_stop_words_that_are_special_tokens():
     llm = LMDeployClient("host", "m")
     words = [
         "<|im_end|>",
@@ -30,7 +30,7 @@ def test_only_special_tokens_are_left_to_the_server_to_stop_at():
     assert "stop" not in sent(llm, stop_words="Observation:")
 
 
-def test_what_prompts_cannot_have_is_refused_before_anything_is_sent():
+def test_parameters_of_the_chat_route_are_refused_for_prompts():
     llm = LMDeployClient("host", "m")
     for name, value in [("logprobs", 2), ("response_format", {"type": "x"}), ("tool_choice", "auto")]:
         with pytest.raises(UnsupportedParameter, match=name):

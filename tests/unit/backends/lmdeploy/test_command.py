@@ -55,30 +55,30 @@ def test_bad_flags(given, message):
 
 
 @pytest.mark.parametrize("kind", ["module", "script"])
-def test_hidden_arguments_arrive_and_are_not_seen(tmp_path, kind):
-    package = tmp_path / "told"
+def test_hidden_arguments_arrive_and_do_not_show_in_the_process_list(tmp_path, kind):
+    package = tmp_path / "program"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "friend.py").write_text("HERE = True\n")
+    (package / "sibling.py").write_text("HERE = True\n")
     (package / "__main__.py").write_text(
         "import json, sys\n"
         "seen = open('/proc/self/cmdline').read() + open('/proc/self/environ').read()\n"
         "sys.path.insert(0, __file__.rpartition('/')[0])\n"
-        "import friend\n"
+        "import sibling\n"
         "print(json.dumps([sys.argv[1:], 'sk-hidden' in seen, __name__, sys.stdin.read()]))\n"
     )
-    target = ["-m", "told"] if kind == "module" else [str(package / "__main__.py")]
+    target = ["-m", "program"] if kind == "module" else [str(package / "__main__.py")]
     installation = Installation((sys.executable, *target))
     command, stdin = installation.with_hidden(["serve"], ["--api-keys=sk-hidden"])
     done = subprocess.run(command, input=stdin, capture_output=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == [["serve", "--api-keys=sk-hidden"], False, "__main__", ""]
 
 
-def test_nothing_to_hide_needs_no_launcher():
+def test_a_command_without_hidden_arguments_needs_no_launcher():
     assert Installation(("anything", "run")).with_hidden(["serve"], []) == (["anything", "run", "serve"], b"")
 
 
-def test_a_program_that_is_not_python_cannot_be_told_unseen():
+def test_hidden_arguments_need_a_python_program():
     with pytest.raises(InvalidArgument, match="api_key=None"):
         Installation(("docker", "run", "lmdeploy")).with_hidden(["serve"], ["--api-keys=x"])
 
@@ -88,7 +88,7 @@ def test_a_program_that_is_not_python_cannot_be_told_unseen():
     [f"#!{sys.executable}\n", f"#!/bin/sh\n'''exec' {sys.executable} \"$0\" \"$@\"\n' '''\n"],
     ids=["short", "long"],
 )
-def test_an_installed_script_names_its_python(tmp_path, monkeypatch, head):
+def test_an_installed_script_runs_with_the_python_of_its_first_line(tmp_path, monkeypatch, head):
     script = tmp_path / "lmdeploy"
     script.write_text(head + "import sys; print(sys.argv[1:])\n")
     script.chmod(0o755)

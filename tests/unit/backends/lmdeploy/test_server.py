@@ -1,4 +1,4 @@
-"""Arguments of a server that starts nothing."""
+"""Arguments that are refused before a server starts."""
 
 import pytest
 
@@ -22,12 +22,12 @@ def test_bad_arguments_start_nothing(cls, arguments, name):
 
 
 @pytest.mark.parametrize("cls", [LMDeployServer, AsyncLMDeployServer])
-def test_a_path_that_is_not_there(cls, tmp_path):
+def test_a_missing_path(cls, tmp_path):
     with pytest.raises(ServerStartError, match="there is no such file or directory"):
         cls(tmp_path / "nothing", server_port=0, command="true", api_key=None)
 
 
-def test_a_key_shows_nowhere():
+def test_an_api_key_does_not_show_in_errors():
     key = "sk-visible"
     with pytest.raises(ServerStartError) as caught:
         LMDeployServer("org/model", server_port=0, command="false", api_key=None)

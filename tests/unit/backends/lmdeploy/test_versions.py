@@ -1,4 +1,4 @@
-"""Which versions of lmdeploy are known, and which are too old for the pipeline."""
+"""Known versions of lmdeploy, and versions too old for the pipeline."""
 
 import warnings
 
@@ -23,7 +23,7 @@ def test_an_unknown_version_warns_once():
         check_version("next")
 
 
-def test_the_pipeline_needs_a_younger_one():
+def test_the_pipeline_refuses_an_old_version():
     _check_version("0.17.0")
     _check_version("0.18.0")
     with pytest.raises(MissingDependency, match=r"lmdeploy 0\.12\.3 is too old .* needs 0\.17 or newer"):

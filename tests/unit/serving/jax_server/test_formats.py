@@ -39,11 +39,11 @@ def test_prompts_equal_those_of_the_template(name):
     assert instruct.index("Be brief.") < instruct.index("What is {this}?")
     try:
         expected = template.render([{"role": "system", "content": "Be brief."}, *dialog])
-    except TemplateError:  # the template refuses it: it goes into the user's turn
+    except TemplateError:  # the template refuses it: the text is put into the user's turn
         expected = ""
     if (
         0 <= expected.find("Be brief.") < expected.find("one {x}")
-    ):  # some templates drop it, some move it to the end
+    ):  # some templates drop the system text, some move it to the end
         assert server.format_chat("three {", history, "Be brief.") == expected
     else:
         assert "Be brief." in server.format_chat("three {", history, "Be brief.")

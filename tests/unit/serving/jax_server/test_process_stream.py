@@ -1,4 +1,4 @@
-"""Both forms of `process` on every claimed CPython, and that nothing else relies on the second form."""
+"""Both forms of `process` on every supported CPython; this repository uses only the first form."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ CLAIMED = re.findall(
     r'"Programming Language :: Python :: (3\.\d+)"', (ROOT / "pyproject.toml").read_text("utf-8")
 )
 
-# Run by each interpreter, with the standard library only. Every form runs often enough to be specialized.
+# Each interpreter runs this with the standard library only, and each form often enough to be specialized.
 FORMS = '''
 import sys
 from lagent_llms.serving.jax_server.process_stream import ProcessStream
@@ -92,7 +92,7 @@ print("both forms")
 
 
 def interpreter(version):
-    """A CPython of that version: this one, one on PATH, or one of pyenv's; None if there is none."""
+    """Return a CPython of this version: the running one, from PATH or from pyenv; None if there is none."""
     if sys.version_info[:2] == tuple(map(int, version.split("."))):
         return sys.executable
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
@@ -100,12 +100,12 @@ def interpreter(version):
     for found in filter(None, candidates):
         if (
             subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
-        ):  # no bare shim
+        ):  # skips a pyenv shim without a version
             return found
     return None
 
 
-def test_both_forms_on_every_python_that_is_claimed(record_property):
+def test_both_forms_work_on_every_supported_python(record_property):
     assert CLAIMED[0] == "3.10"
     absent = []
     for version in CLAIMED:
@@ -140,7 +140,7 @@ def test_an_answer_closed_before_its_end_has_no_result():
 
 
 def unpacked_calls(tree):
-    """The lines at which a `ProcessStream` is assigned to several names."""
+    """Yield the line numbers at which a `ProcessStream` is unpacked into several names."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             name = getattr(node.value.func, "attr", "")
@@ -151,7 +151,7 @@ def unpacked_calls(tree):
 
 
 @pytest.mark.parametrize("folder", ["lagent_llms", "examples", "benchmarks"])
-def test_nothing_relies_on_the_second_form(folder):
+def test_the_code_does_not_unpack_a_process_stream(folder):
     for path in (ROOT / folder).rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert not list(unpacked_calls(ast.parse(text))), path
@@ -159,7 +159,7 @@ def test_nothing_relies_on_the_second_form(folder):
             assert "f_lasti" not in text, path
 
 
-def test_documents_teach_result():
+def test_the_docs_use_result_instead_of_unpacking():
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for line in path.read_text(encoding="utf-8").splitlines():
             if re.search(r"\w+, \w+ = \w+\.(process|stream_chat|stream_instruct)\(", line):

@@ -30,6 +30,6 @@ CHUNK = StreamChunk(ModelStatusCode.STREAM_ING, "a", 1, TextBuffer(), 0, logprob
     ids=lambda item: item["object"],
 )
 def test_a_token_of_probability_zero(item):
-    text = json.dumps(item, allow_nan=False)  # no -Infinity, which is no JSON
+    text = json.dumps(item, allow_nan=False)  # -Infinity is not valid JSON
     assert text.count("-9999.0") == 3
     assert text.count("-0.5") == 1

@@ -1,4 +1,4 @@
-"""The generations of a page, without gradio and without a model: progress, ends, Stop."""
+"""The generations of a page, without gradio and without a model: progress, end, Stop."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ def every_update(monkeypatch):
 
 
 class Endless:
-    """An endless stream until it is closed, as an engine's stream."""
+    """A stream that ends only when it is closed, like the stream of an engine."""
 
     def __init__(self):
         self.n = 0
