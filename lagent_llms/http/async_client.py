@@ -13,8 +13,10 @@ import aiohttp
 from ..core.deadline import Deadline, timeout_after
 from ..core.deadline_timer import DeadlineTimer, expire
 from ..errors import LLMError
-from .async_session import LoopSession, Server, abort, transport_error
-from .config import interrupted
+from .async_connector import Response, abort
+from .async_servers import DirectServer, Server, SessionServer
+from .async_session import LoopSession, transport_error
+from .config import direct_ways, interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
 from .messages import ResponseHead
 from .per_loop import PerLoop
@@ -69,10 +71,13 @@ class AsyncHTTPTransport:
         check_session(session, "aiohttp.ClientSession")
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
-        self._servers = {
-            url: Server.at(url, headers, api_key, verify, session, environment_proxy=environment_proxy)
-            for url in endpoints.urls
-        }
+        self._servers: dict[str, Server] = {}
+        if session is None:
+            ways = direct_ways(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
+            self._servers = {url: DirectServer(*way) for url, way in ways.items()}
+        else:
+            for url in endpoints.urls:
+                self._servers[url] = SessionServer(url, headers, api_key, verify, session)
         self._given = session
         self._sessions = PerLoop(self._of_this_loop, LoopSession.close)
 
@@ -119,7 +124,7 @@ class AsyncHTTPSource(Generic[T]):
         self.ready: deque[T] = deque()
         self._url = ""
         self._session: LoopSession | None = None
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Response | aiohttp.ClientResponse | None = None
         self._sending: Any = None  # the `timeout_after` block that waits for the head of the response
         self._timer: DeadlineTimer | None = None
         self._aborted = False
@@ -192,7 +197,7 @@ class AsyncHTTPSource(Generic[T]):
             try:
                 if session.ending[command.url]:
                     await session.settle(command.url)
-                response = await server.send(session.session, command.request, self._timeout.connect)
+                response = await server.send(session.carrier, command.request, self._timeout.connect)
             finally:
                 self._sending = None
         if self._aborted:
@@ -226,12 +231,12 @@ class AsyncHTTPSource(Generic[T]):
         if session is None:
             return
         if _running_loop() is session.loop:
-            self._let_go(session)
+            self._release(session)
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-                session.loop.call_soon_threadsafe(self._let_go, session)
+                session.loop.call_soon_threadsafe(self._release, session)
 
-    def _let_go(self, session: LoopSession) -> None:
+    def _release(self, session: LoopSession) -> None:
         timer, self._timer = self._timer, None  # the two refer to each other: no work for the collector
         if timer is not None:
             timer.stop()

@@ -52,8 +52,8 @@ class HTTPCore(LLMCore):
             `aiohttp.ClientSession`. Its authentication, headers, cookies, proxies, certificates, adapters and
             hooks apply; `api_key` and `headers` take precedence, and `verify` unless it is True. It is never
             closed here. None sends over connections of our own, which take proxies, CA bundles and netrc from
-            the environment, as requests does; then libraries that patch requests in tests (``responses``)
-            have no effect, those that patch aiohttp (``aioresponses``) have.
+            the environment, as requests does; then test doubles (``responses``, ``requests-mock``,
+            ``aioresponses``) have no effect.
         meta_template: See `LLMCore`.
         session_len: See `LLMCore`.
         max_concurrency: See `LLMCore`.

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
 from .endpoints import public_url
+from .environment import read_environment
 from .messages import check_headers
-from .proxy import basic_auth
-
-if TYPE_CHECKING:
-    from .proxy import Route
+from .proxy import Route, ascii_url, basic_auth, route
 
 __all__ = [
     "connect_error",
     "connect_timeout",
+    "direct_ways",
     "given_headers",
     "headers_for",
     "interrupted",
@@ -84,6 +82,42 @@ def headers_for(route: Route, given: Mapping[str, str], netrc: tuple[str, str] |
     login = {} if netrc is None else {"Authorization": basic_auth(*netrc)}
     urls = {name: value for name, value in route.headers.items() if name != "Host"}
     return {"Host": route.headers["Host"], **login, **given, **urls}
+
+
+def direct_ways(
+    urls: Sequence[str],
+    headers: Mapping[str, str] | None,
+    api_key: str | None,
+    verify: bool | str | os.PathLike[str],
+    *,
+    environment_proxy: bool,
+) -> dict[str, tuple[Route, dict[str, str], ssl.SSLContext | None]]:
+    """For each server without a session: the way to it, headers of every request, and its TLS context.
+
+    Args:
+        urls: Base URLs of the servers.
+        headers: The headers given to the transport.
+        api_key: The API key given to the transport.
+        verify: Whether and how certificates are checked.
+        environment_proxy: Whether the proxies that the environment names are used.
+
+    Raises:
+        InvalidArgument: A header is not valid.
+        ConfigError: A proxy or a CA bundle cannot be used.
+    """
+    sent = request_headers(headers, api_key)
+    contexts: dict[bool | str, ssl.SSLContext] = {}
+    ways = {}
+    for url in urls:
+        environment = read_environment(ascii_url(url), verify)
+        way = route(url, environment.proxy if environment_proxy else None)
+        context = None
+        if way.tls or way.tunnel:
+            if environment.verify not in contexts:
+                contexts[environment.verify] = tls_context(environment.verify) or ssl.create_default_context()
+            context = contexts[environment.verify]
+        ways[url] = way, headers_for(way, sent, environment.auth), context
+    return ways
 
 
 def tls_context(verify: bool | str | os.PathLike[str]) -> ssl.SSLContext | None:

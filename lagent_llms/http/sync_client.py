@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ..core.deadline import Deadline
 from ..errors import LLMError
-from .config import given_headers, headers_for, interrupted, request_headers, tls_context
-from .environment import read_environment
+from .config import direct_ways, given_headers, interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
 from .messages import HTTPRequest, ResponseHead
-from .proxy import ascii_url, route
+from .proxy import route
 from .retry import RetryPolicy
 from .sync_pool import Connections
 
@@ -97,24 +95,9 @@ class HTTPTransport:
                     session, url, route(url), own, verify=checked, environment_proxy=environment_proxy
                 )
             return
-        sent = request_headers(headers, api_key)
-        contexts: dict[bool | str, ssl.SSLContext] = {}
-        for url in endpoints.urls:
-            environment = read_environment(ascii_url(url), verify)
-            way = route(url, environment.proxy if environment_proxy else None)
-            context = None
-            if way.tls or way.tunnel:
-                if environment.verify not in contexts:
-                    made = tls_context(environment.verify)
-                    contexts[environment.verify] = made or ssl.create_default_context()
-                context = contexts[environment.verify]
-            self.servers[url] = Connections(
-                url,
-                way,
-                headers_for(way, sent, environment.auth),
-                most_idle=max_connections,
-                tls=context,
-            )
+        ways = direct_ways(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
+        for url, (way, sent, tls) in ways.items():
+            self.servers[url] = Connections(url, way, sent, most_idle=max_connections, tls=tls)
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
