@@ -34,7 +34,9 @@ class TritonClient(TritonCore, BaseLLM):
         if server.is_http:
             from .http_transport import TritonHTTP
 
-            return TritonHTTP(server.url, server.headers, server.verify, self.retry, self.max_concurrency)
+            return TritonHTTP(
+                server.url, server.headers, server.verify, self.retry, self.session, self.max_concurrency
+            )
         from .grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings(), self.retry)
@@ -88,6 +90,8 @@ class TritonClient(TritonCore, BaseLLM):
 class AsyncTritonClient(TritonCore, AsyncBaseLLM):
     """The asynchronous `TritonClient`."""
 
+    session_type = "aiohttp.ClientSession"
+
     @cached_property
     def transport(self) -> AsyncGRPCTransport | AsyncTritonHTTP:
         """The driver, made at the first use."""
@@ -95,7 +99,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
         if server.is_http:
             from .http_transport import AsyncTritonHTTP
 
-            return AsyncTritonHTTP(server.url, server.headers, server.verify, self.retry)
+            return AsyncTritonHTTP(server.url, server.headers, server.verify, self.retry, self.session)
         from .grpc_aio import AsyncGRPCTransport
 
         return AsyncGRPCTransport(self.grpc_settings(), self.retry)

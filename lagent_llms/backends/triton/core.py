@@ -25,12 +25,15 @@ from ...errors import (
 )
 from ...http.messages import check_headers
 from ...http.retry import RetryPolicy
+from ...http.session_argument import check_session
 from ...params import Timeout
 from .dialects.registry import dialect_named
 from .discovery import Finder, LazyConversation, ModelSelector, list_models
 from .tokenizer import LocalTokenizer
 
 if TYPE_CHECKING:
+    import aiohttp
+    import requests
     from typing_extensions import Unpack
 
     from ...params import CallKwargs
@@ -103,6 +106,7 @@ class TritonCore(LLMCore):
         api_key: Sent as a bearer token.
         headers: Sent with every request.
         verify: A file of trusted certificates; True uses the system's, False accepts any (HTTP only).
+        session: For the HTTP service; see `lagent_llms.http.backend.HTTPCore`.
         certificate: Files of the client's own certificate and key.
         server_name: The name that the server's certificate must have, None for that of the address.
         keepalive: Seconds of silence after which a gRPC connection is tested; None never tests it. A server
@@ -122,6 +126,8 @@ class TritonCore(LLMCore):
 
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
     opt_in_parameters: ClassVar[frozenset[str]] = frozenset({"priority", "parameters"})
+    #: The type of `session` that is allowed.
+    session_type: ClassVar[str] = "requests.Session"
 
     def __init__(
         self,
@@ -138,6 +144,7 @@ class TritonCore(LLMCore):
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         verify: bool | str | os.PathLike[str] = True,
+        session: requests.Session | aiohttp.ClientSession | None = None,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         server_name: str | None = None,
         keepalive: float | None = None,
@@ -159,6 +166,13 @@ class TritonCore(LLMCore):
                 "verify=False: gRPC always checks certificates; give a file of trusted ones",
                 argument="verify",
             )
+        check_session(session, self.session_type)
+        if session is not None and not scheme.startswith("http"):
+            raise InvalidArgument(
+                f"session: {scheme}://{address} is a gRPC service; a session needs the address of the HTTP "
+                "service ('http://ip:port')",
+                argument="session",
+            )
         authorization = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         self.model_name = model_name
         self.server = Server(
@@ -171,6 +185,7 @@ class TritonCore(LLMCore):
             keepalive,
             channel_options or {},
         )
+        self.session: Any = session
         self.retry = RetryPolicy(max_retries)
         local = None if tokenizer is None else LocalTokenizer(tokenizer)
         bos = self.template.bos if self.template is not None else ""

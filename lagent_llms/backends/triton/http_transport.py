@@ -15,6 +15,9 @@ from .discovery import LazyConversation, ResolvedModel
 from .http_messages import generate_call, unary_call
 
 if TYPE_CHECKING:
+    import aiohttp
+    import requests
+
     from ...http.async_client import AsyncHTTPSource
     from ...http.sync_client import HTTPSource
     from ...params import Timeout
@@ -43,6 +46,7 @@ class TritonHTTP:
         headers: Sent with every request.
         verify: See `HTTPTransport`.
         retry: What is retried before the answer has begun.
+        session: See `HTTPTransport`.
         max_connections: Most idle connections.
     """
 
@@ -52,12 +56,18 @@ class TritonHTTP:
         headers: Mapping[str, str],
         verify: bool | str | os.PathLike[str],
         retry: RetryPolicy,
+        session: requests.Session | None,
         max_connections: int,
     ) -> None:
         from ...http.sync_client import HTTPTransport  # here: not needed by asynchronous clients
 
         self._http = HTTPTransport(
-            Endpoints([url]), headers=headers, retry=retry, verify=verify, max_connections=max_connections
+            Endpoints([url]),
+            headers=headers,
+            retry=retry,
+            verify=verify,
+            session=session,
+            max_connections=max_connections,
         )
 
     def open(self, conversation: LazyConversation, timeout: Timeout) -> HTTPSource[Piece]:
@@ -92,10 +102,13 @@ class AsyncTritonHTTP:
         headers: Mapping[str, str],
         verify: bool | str | os.PathLike[str],
         retry: RetryPolicy,
+        session: aiohttp.ClientSession | None,
     ) -> None:
         from ...http.async_client import AsyncHTTPTransport  # here: not needed by synchronous clients
 
-        self._http = AsyncHTTPTransport(Endpoints([url]), headers=headers, retry=retry, verify=verify)
+        self._http = AsyncHTTPTransport(
+            Endpoints([url]), headers=headers, retry=retry, verify=verify, session=session
+        )
 
     async def opened(self, conversation: LazyConversation, timeout: Timeout) -> AsyncHTTPSource[Piece]:
         """Start a conversation; its model is resolved first."""
