@@ -11,11 +11,11 @@ from tests.scripted_server import ScriptedServer
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """The end of an answer may come late here, and its connection is kept: the server is Python, too."""
+def long_drain_timeouts(monkeypatch):
+    """Wait up to 1 s for the end of a response, since the test server is slow Python code too."""
     monkeypatch.setattr("lagent_llms.http.sync_pool._DRAIN_TIMEOUT", 1.0)
     monkeypatch.setattr("lagent_llms.http.session_client._DRAIN_TIMEOUT", 1.0)
-    monkeypatch.setattr("lagent_llms.http.async_session._PATIENCE", 1.0)
+    monkeypatch.setattr("lagent_llms.http.async_session._REUSE_TIMEOUT", 1.0)
 
 
 @pytest.fixture(params=[LMDeployClient, AsyncLMDeployClient], ids=["sync", "async"])

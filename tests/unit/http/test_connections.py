@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from lagent_llms import AsyncLMDeployClient, ConfigError, ConnectError, LMDeployClient, StreamInterrupted
-from lagent_llms.http.proxy import route
+from lagent_llms.http.proxy import find_route
 from tests.scripted_server import ScriptedServer
 from tests.unit.http.connect_proxy import ConnectProxy
 
@@ -101,16 +101,16 @@ def test_a_proxy_may_be_spoken_to_by_tls(connect, certificate, monkeypatch):
         assert proxy.requests[0].path == "http://model.test/v1/completions"
 
 
-def test_the_way_to_a_server():
-    way = route("http://[::1]:8000/base")
-    assert (way.host, way.port, way.tls, way.headers) == ("::1", 8000, False, {"Host": "[::1]:8000"})
-    assert way.target("/v1") == "/base/v1"
-    way = route("https://model.test", "http://proxy")
-    assert (way.host, way.port, way.tls, way.server) == ("proxy", 80, False, "model.test")
-    assert way.tunnel
-    assert way.server_port == 443
+def test_find_route():
+    route = find_route("http://[::1]:8000/base")
+    assert (route.host, route.port, route.tls, route.headers) == ("::1", 8000, False, {"Host": "[::1]:8000"})
+    assert route.target("/v1") == "/base/v1"
+    route = find_route("https://model.test", "http://proxy")
+    assert (route.host, route.port, route.tls, route.server) == ("proxy", 80, False, "model.test")
+    assert route.tunnel
+    assert route.server_port == 443
     with pytest.raises(ConfigError, match="socks5"):
-        route("http://model.test", "socks5://proxy:1080")
+        find_route("http://model.test", "socks5://proxy:1080")
 
 
 # use again

@@ -8,7 +8,7 @@ from lagent_llms.http.endpoints import Endpoints, check_url
 
 def test_the_least_busy_server_is_taken_and_a_dead_one_rests():
     now = [0.0]
-    servers = Endpoints(["a", "b"], rest=10, clock=lambda: now[0])
+    servers = Endpoints(["a", "b"], cooldown=10, clock=lambda: now[0])
     first, second = servers.take(), servers.take()
     assert {first, second} == {"a", "b"}
     servers.give_back("a")
