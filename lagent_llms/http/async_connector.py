@@ -21,7 +21,7 @@ _KEEP_ALIVE = 300.0
 _READ_BUFFER_SIZE = 1 << 16
 #: Longest status line and longest header of a response, in bytes.
 _MAX_LINE_SIZE = 1 << 16
-#: Most interim responses (1xx) before a response.
+#: Maximum number of interim responses (1xx) before a response.
 _MAX_INTERIM_RESPONSES = 16
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
