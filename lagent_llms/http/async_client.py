@@ -16,7 +16,7 @@ from ..errors import LLMError
 from .async_connector import Response, abort
 from .async_servers import DirectServer, Server, SessionServer
 from .async_session import LoopSession, transport_error
-from .config import direct_ways, interrupted
+from .config import direct_routes, interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
 from .messages import ResponseHead
 from .per_loop import PerLoop
@@ -33,8 +33,8 @@ __all__ = ["AsyncHTTPSource", "AsyncHTTPTransport"]
 
 T = TypeVar("T")
 
-#: What aiohttp raises when a request fails. RuntimeError: the session or the connection was closed meanwhile.
-_FAILURES = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, RuntimeError)
+#: Exceptions of aiohttp for a failed request. RuntimeError: the session or connection was closed meanwhile.
+_AIOHTTP_ERRORS = (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, RuntimeError)
 
 
 class AsyncHTTPTransport:
@@ -44,13 +44,13 @@ class AsyncHTTPTransport:
         endpoints: The servers.
         headers: Sent with every request.
         api_key: Sent as a bearer token.
-        retry: Which failures are tried again.
+        retry: Which errors are retried.
         verify: Whether and how certificates are checked.
         session: Carries the requests, with its own headers, auth, cookies, connector, proxies, timeouts,
             middlewares and trace hooks; `api_key`, `headers` and credentials in a URL take precedence, and
-            `verify` unless it is True. It is never closed here and serves only the event loop it was made in.
-            None makes a session for each loop, with as many connections as there are requests; then proxies,
-            CA bundles and netrc are those of the environment when the transport is made.
+            `verify` unless it is True. The transport never closes it; it serves only the event loop it was
+            made in. None makes a connector for each loop, without a limit on connections; then proxies, CA
+            bundles and netrc are those of the environment when the transport is made.
         environment_proxy: Whether the proxies that the environment names are used.
 
     Raises:
@@ -73,20 +73,22 @@ class AsyncHTTPTransport:
         self.retry = retry or RetryPolicy()
         self._servers: dict[str, Server] = {}
         if session is None:
-            ways = direct_ways(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
-            self._servers = {url: DirectServer(*way) for url, way in ways.items()}
+            routes = direct_routes(
+                endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy
+            )
+            self._servers = {url: DirectServer(*settings) for url, settings in routes.items()}
         else:
             for url in endpoints.urls:
                 self._servers[url] = SessionServer(url, headers, api_key, verify, session)
-        self._given = session
-        self._sessions = PerLoop(self._of_this_loop, LoopSession.close)
+        self._caller_session = session
+        self._sessions = PerLoop(self._new_loop_session, LoopSession.close)
 
     def open(self, call: Call[T], timeout: Timeout) -> AsyncHTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
         return AsyncHTTPSource(self, call, timeout)
 
     async def fetch(self, call: Call[T], timeout: Timeout) -> T:
-        """Execute an exchange that has one result, and return that."""
+        """Execute an exchange that has one result, and return the result."""
         source = self.open(call, timeout)
         try:
             return await source.__anext__()
@@ -105,15 +107,15 @@ class AsyncHTTPTransport:
         """Close the running loop's connections."""
         await self._sessions.close()
 
-    async def _of_this_loop(self) -> LoopSession:
-        return LoopSession(self._given)
+    async def _new_loop_session(self) -> LoopSession:
+        return LoopSession(self._caller_session)
 
 
 class AsyncHTTPSource(Generic[T]):
     """The items of one exchange, decoded as they arrive.
 
     Attributes:
-        ready: Items that have arrived and were not asked for yet.
+        ready: Decoded items that `__anext__` has not returned yet.
     """
 
     def __init__(self, transport: AsyncHTTPTransport, call: Call[T], timeout: Timeout) -> None:
@@ -155,8 +157,8 @@ class AsyncHTTPSource(Generic[T]):
                         return self.ready.popleft()
                 except LLMError as error:
                     outcome = error
-                except _FAILURES as error:
-                    outcome = self._failure(error)
+                except _AIOHTTP_ERRORS as error:
+                    outcome = self._as_llm_error(error)
         except StopIteration:
             self.close()
             raise StopAsyncIteration from None
@@ -169,11 +171,11 @@ class AsyncHTTPSource(Generic[T]):
         if self._closed:
             return
         self._closed = True
-        self._leave()
+        self._release_connection()
         self._exchange.close()
 
     def abort(self) -> None:
-        """Break the request off; the task that reads gets an error."""
+        """Abort the request; the task that reads gets an error."""
         self._aborted = True
         if self._response is not None:
             abort(self._response)
@@ -181,28 +183,30 @@ class AsyncHTTPSource(Generic[T]):
             expire(self._sending)
 
     async def _execute(self, command: Send | Pause) -> object:
-        self._leave()
+        self._release_connection()
         if isinstance(command, Pause):
             await self._sleep(command.seconds)
             return None
         self._deadline.restart()
         self._url, self._aborted = command.url, False
         session = self._session = await self._transport.session()
-        if self._closed:  # by a thread, before there was anything to leave
+        if self._closed:  # from another thread, before there was a connection to release
             raise interrupted(command.url)
         server = self._transport.server(command.url)
-        session.running.add(self)
+        session.active.add(self)
         self._timer = DeadlineTimer(self._deadline, self.abort, session.loop)
         async with timeout_after(None) as self._sending:
             try:
-                if session.ending[command.url]:
-                    await session.settle(command.url)
-                response = await server.send(session.carrier, command.request, self._timeout.connect)
+                if session.draining[command.url]:
+                    await session.wait_for_draining(command.url)
+                response = await server.send(
+                    session.connector_or_session, command.request, self._timeout.connect
+                )
             finally:
                 self._sending = None
         if self._aborted:
             response.close()
-            raise self._failure(ConnectionAbortedError("the request was broken off"))
+            raise self._as_llm_error(ConnectionAbortedError("the request was aborted"))
         self._response = response
         return ResponseHead(response.status, response.headers)
 
@@ -213,8 +217,8 @@ class AsyncHTTPSource(Generic[T]):
             raise self._deadline.exceeded()
         await asyncio.sleep(seconds)
 
-    def _failure(self, error: Exception) -> LLMError:
-        """Return our error for one of aiohttp's."""
+    def _as_llm_error(self, error: Exception) -> LLMError:
+        """Convert an exception of aiohttp to an `LLMError`."""
         failure: LLMError
         if self._timer is not None and self._timer.expired:
             failure = self._deadline.exceeded()
@@ -225,27 +229,27 @@ class AsyncHTTPSource(Generic[T]):
         failure.__cause__ = error
         return failure
 
-    def _leave(self) -> None:
-        """Release the connection, on the loop it belongs to."""
+    def _release_connection(self) -> None:
+        """Release the connection, in the event loop it belongs to."""
         session = self._session
         if session is None:
             return
         if _running_loop() is session.loop:
-            self._release(session)
+            self._release_on_loop(session)
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-                session.loop.call_soon_threadsafe(self._release, session)
+                session.loop.call_soon_threadsafe(self._release_on_loop, session)
 
-    def _release(self, session: LoopSession) -> None:
-        timer, self._timer = self._timer, None  # the two refer to each other: no work for the collector
+    def _release_on_loop(self, session: LoopSession) -> None:
+        timer, self._timer = self._timer, None  # breaks a reference cycle
         if timer is not None:
             timer.stop()
         if self._sending is not None:
             self.abort()
-        session.running.discard(self)
+        session.active.discard(self)
         response, self._response = self._response, None
         if response is not None:
-            session.leave(response, self._url, whole=self._exchange.complete)
+            session.release(response, self._url, complete=self._exchange.complete)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

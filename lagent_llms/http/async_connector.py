@@ -1,4 +1,4 @@
-"""aiohttp's connections and parser without its client session, which costs more than both."""
+"""aiohttp's connections and parser without its `ClientSession`, which costs more CPU time than both."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Connector", "Response", "abort"]
 
 #: Seconds an idle connection is kept.
 _KEEP_ALIVE = 300.0
-#: Bytes of a body that wait for a slow reader; at twice as many the server is made to wait.
-_READ_BUFFER = 1 << 16
+#: Bytes of a body that are buffered for a slow reader; at twice as many the connection stops reading.
+_READ_BUFFER_SIZE = 1 << 16
 #: Longest status line and longest header of a response, in bytes.
-_LONGEST_LINE = 1 << 16
-#: Most interim responses (1xx) before a response.
-_MOST_INTERIM = 16
+_MAX_LINE_SIZE = 1 << 16
+#: Maximum number of interim responses (1xx) before a response.
+_MAX_INTERIM_RESPONSES = 16
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
 
 class Response:
-    """A response on its way: what the client needs of `aiohttp.ClientResponse`, at a fraction of its cost.
+    """A response that is being received: the part of `aiohttp.ClientResponse` that the client uses.
 
     Args:
         connection: The connection that the request was written to.
@@ -53,10 +53,10 @@ class Response:
         """Wait for the head of the response.
 
         Raises:
-            aiohttp.ClientError: The connection broke, or brought bytes that are not HTTP/1.1.
+            aiohttp.ClientError: The connection broke, or received bytes that are not HTTP/1.1.
         """
         protocol = self.connection.protocol
-        for _ in range(_MOST_INTERIM + 1):
+        for _ in range(_MAX_INTERIM_RESPONSES + 1):
             try:
                 message, content = await protocol.read()
             except HttpProcessingError as error:
@@ -90,57 +90,57 @@ class Response:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Connections of one loop in one process; after a fork or the end of the loop, nothing touches them.
+    """Connections of one loop in one process; they are not used after a fork or after the loop is closed.
 
-    aiohttp sees that a server has closed an idle connection only when the loop has run since; here the socket
-    is looked at before the connection is used again.
+    aiohttp notices that a server has closed an idle connection only once the loop has run; this connector
+    polls the socket before it reuses a connection.
     """
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE)
         self.__loop = asyncio.get_running_loop()
         self.__inherited = False
-        self.__known: weakref.WeakSet[Any] = weakref.WeakSet()  # protocols
+        self.__protocols: weakref.WeakSet[Any] = weakref.WeakSet()
         _connectors.add(self)
 
     @property
     def closed(self) -> bool:
-        """Whether the connections cannot be used here."""
+        """Whether the connections are closed, inherited by a fork, or their loop is closed."""
         return super().closed or self.__inherited or self.__loop.is_closed()
 
     async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """An idle connection that is still open, or a new one; the arguments are aiohttp's."""
+        """Return an idle connection that is still open, or a new one; the arguments are aiohttp's."""
         while True:
             connection = await super().connect(*args, **kwargs)
-            if connection.protocol not in self.__known:
-                self.__known.add(connection.protocol)
+            if connection.protocol not in self.__protocols:
+                self.__protocols.add(connection.protocol)
                 return connection
-            if _is_quiet(connection.transport):
+            if _is_reusable(connection.transport):
                 return connection
             connection.close()
 
-    async def send(self, hop: aiohttp.ClientRequest, data: bytes, connect: float | None) -> Response:
+    async def send(self, destination: aiohttp.ClientRequest, data: bytes, connect: float | None) -> Response:
         """Write a request and wait for the head of its response.
 
         Args:
-            hop: Says where to connect to.
-            data: The request.
+            destination: Names the host, port, TLS context and proxy to connect to.
+            data: The serialized request.
             connect: Seconds a new connection may take.
 
         Raises:
             aiohttp.ClientError, OSError: No connection could be made, or it broke.
         """
         try:
-            connection = await self.connect(hop, [], _limits(connect))
+            connection = await self.connect(destination, [], _client_timeout(connect))
         except asyncio.TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"no connection within {connect} s") from error
         response = Response(connection)
         try:
             connection.protocol.set_response_params(
                 read_until_eof=True,
-                read_bufsize=_READ_BUFFER,
-                max_line_size=_LONGEST_LINE,
-                max_field_size=_LONGEST_LINE,
+                read_bufsize=_READ_BUFFER_SIZE,
+                max_line_size=_MAX_LINE_SIZE,
+                max_field_size=_MAX_LINE_SIZE,
             )
             connection.transport.write(data)
             await response.start()
@@ -150,20 +150,20 @@ class Connector(aiohttp.TCPConnector):
         return response
 
     async def close(self, **kwargs: Any) -> None:
-        """Close all connections at once, whatever is still to be sent over them."""
-        for protocol in self.__known:
+        """Close all connections at once; buffered data is not sent."""
+        for protocol in self.__protocols:
             if protocol.transport is not None:
                 protocol.transport.abort()
         await super().close(**kwargs)
-        await asyncio.sleep(0)  # in which the sockets are closed
+        await asyncio.sleep(0)  # the loop closes the sockets in this step
 
     def forget(self) -> None:
-        """Leave the sockets to the parent process.
+        """Drop the inherited connections after a fork, without closing their sockets.
 
-        A fork shares the loop's selector: to close a socket here would make the parent's loop deaf for it.
+        The child shares the selector of the parent's loop: closing a socket here would unregister it there.
         """
         self.__inherited = True
-        for protocol in self.__known:
+        for protocol in self.__protocols:
             protocol.transport = None
 
     def __del__(self, *args: Any) -> None:
@@ -172,7 +172,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 def abort(response: Response | aiohttp.ClientResponse) -> None:
-    """Close the connection of `response` at once, though the server may not have read all of the request."""
+    """Close the connection of `response` at once, even if part of the request is not sent yet."""
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
@@ -180,21 +180,21 @@ def abort(response: Response | aiohttp.ClientResponse) -> None:
 
 
 @lru_cache(maxsize=64)
-def _limits(connect: float | None) -> aiohttp.ClientTimeout:
-    """The limit of connecting; `Deadline` holds the others."""
+def _client_timeout(connect: float | None) -> aiohttp.ClientTimeout:
+    """Make aiohttp's limit for connecting; `Deadline` enforces the other limits."""
     return aiohttp.ClientTimeout(connect=connect)
 
 
-def _is_quiet(transport: asyncio.Transport | None) -> bool:
-    """Whether a connection between two requests is open and the server has sent nothing (that it closes)."""
+def _is_reusable(transport: asyncio.Transport | None) -> bool:
+    """Whether an idle connection is open and has nothing to read, neither data nor the end of the stream."""
     socket = None if transport is None else transport.get_extra_info("socket")
     if socket is None or socket.fileno() < 0:
         return False
     if not hasattr(select, "poll"):  # Windows
         return not select.select([socket], [], [], 0)[0]
-    watch = select.poll()
-    watch.register(socket.fileno(), select.POLLIN)
-    return not watch.poll(0)
+    poller = select.poll()
+    poller.register(socket.fileno(), select.POLLIN)
+    return not poller.poll(0)
 
 
 def _after_fork_in_child() -> None:

@@ -45,13 +45,13 @@ class HTTPCore(LLMCore):
         model_name: The server's name of the model; None asks the server.
         api_key: Sent as a bearer token.
         headers: Sent with every request.
-        max_retries: Most times a request is sent again after a failed connection or a response with status
+        max_retries: Maximum number of retries after a failed connection or a response with status
             429, 502, 503 or 504; never once the answer has begun.
         verify: False trusts any certificate; a path names a CA bundle or a directory of certificates.
         session: Sends the requests: a `requests.Session`, for an asynchronous backend an
             `aiohttp.ClientSession`. Its authentication, headers, cookies, proxies, certificates, adapters and
             hooks apply; `api_key` and `headers` take precedence, and `verify` unless it is True. It is never
-            closed here. None sends over connections of our own, which take proxies, CA bundles and netrc from
+            closed here. None uses our own connections, which take proxies, CA bundles and netrc from
             the environment, as requests does; then test doubles (``responses``, ``requests-mock``,
             ``aioresponses``) have no effect.
         meta_template: See `LLMCore`.
@@ -60,7 +60,7 @@ class HTTPCore(LLMCore):
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
     """
 
-    #: The kind of `session` that is allowed.
+    #: The type of `session` that is allowed.
     session_type: ClassVar[str] = "requests.Session"
 
     def __init__(
@@ -114,8 +114,8 @@ class HTTPCore(LLMCore):
     def models_call(self) -> Call[list[str]]:
         """Make the call for the names of the server's models."""
 
-    def _remember(self, models: Sequence[str]) -> str:
-        """Take the server's first model, since none was named."""
+    def _set_model_name(self, models: Sequence[str]) -> str:
+        """Store and return the server's first model as `model_name`."""
         if not models:
             raise InvalidArgument(f"{self!r}: the server serves no model", argument="model_name")
         self.model_name = models[0]
@@ -127,7 +127,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
 
     @cached_property
     def transport(self) -> HTTPTransport:
-        """The transport, made when it is first needed."""
+        """The transport, made on first use."""
         from .sync_client import HTTPTransport
 
         return HTTPTransport(self.endpoints, max_connections=self.max_concurrency, **self._transport_options)
@@ -142,7 +142,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
         if self.model_name is not None:
             return self.model_name
         models = self.transport.fetch(self.models_call(), timeout)
-        return self._remember(models)
+        return self._set_model_name(models)
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
         timeout = request.options.timeout
@@ -171,7 +171,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
 
     @cached_property
     def transport(self) -> AsyncHTTPTransport:
-        """The transport, made when it is first needed."""
+        """The transport, made on first use."""
         from .async_client import AsyncHTTPTransport
 
         return AsyncHTTPTransport(self.endpoints, **self._transport_options)
@@ -185,7 +185,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
         if self.model_name is not None:
             return self.model_name
         models = await self.transport.fetch(self.models_call(), timeout)
-        return self._remember(models)
+        return self._set_model_name(models)
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         timeout = request.options.timeout

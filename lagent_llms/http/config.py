@@ -1,4 +1,4 @@
-"""What the synchronous and the asynchronous HTTP client share: errors, headers and certificates."""
+"""Errors, headers and TLS contexts for both HTTP clients."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceed
 from .endpoints import public_url
 from .environment import read_environment
 from .messages import check_headers
-from .proxy import Route, ascii_url, basic_auth, route
+from .proxy import Route, ascii_url, basic_auth, find_route
 
 __all__ = [
     "connect_error",
     "connect_timeout",
-    "direct_ways",
+    "direct_routes",
     "given_headers",
     "headers_for",
     "interrupted",
@@ -30,10 +30,10 @@ def connect_error(url: str, error: BaseException) -> ConnectError:
     while (deeper := reason.__cause__ or reason.__context__) is not None:
         reason = deeper
     if isinstance(reason, OSError) and (reason.errno or 0) > 0 and not isinstance(reason, ssl.SSLError):
-        words = os.strerror(reason.errno or 0)
+        text = os.strerror(reason.errno or 0)
     else:
-        words = str(reason) or type(reason).__name__
-    return ConnectError(f"cannot connect to {public_url(url)}: {words}")
+        text = str(reason) or type(reason).__name__
+    return ConnectError(f"cannot connect to {public_url(url)}: {text}")
 
 
 def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
@@ -44,15 +44,15 @@ def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
 
 
 def interrupted(url: str, error: BaseException | None = None) -> StreamInterrupted:
-    """Make the error for a connection that broke after the request was sent, or brought invalid bytes."""
-    words = f": {error}" if error is not None and str(error) else ""
+    """Make the error for a connection that broke after the request was sent, or received invalid bytes."""
+    detail = f": {error}" if error is not None and str(error) else ""
     return StreamInterrupted(
-        f"the connection to {public_url(url)} broke before the answer was complete{words}"
+        f"the connection to {public_url(url)} broke before the answer was complete{detail}"
     )
 
 
 def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
-    """Make the headers that the caller of a transport asked for, and our defaults.
+    """Merge the headers given to a transport into our defaults.
 
     Raises:
         InvalidArgument: A name or a value is not valid in a header.
@@ -64,7 +64,7 @@ def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dic
 
 
 def given_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
-    """Make the headers that the caller of a transport asked for; raises as `request_headers` does."""
+    """Make the headers given to a transport, without defaults; raises as `request_headers` does."""
     bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
     return {**check_headers(bearer), **check_headers(given or {})}
 
@@ -75,7 +75,7 @@ def headers_for(route: Route, given: Mapping[str, str], netrc: tuple[str, str] |
     Credentials in the base URL precede those in `given`, which precede those of netrc.
 
     Args:
-        route: The way to the server.
+        route: The route to the server.
         given: The headers of the transport.
         netrc: User and password of the server's entry in netrc.
     """
@@ -84,7 +84,7 @@ def headers_for(route: Route, given: Mapping[str, str], netrc: tuple[str, str] |
     return {"Host": route.headers["Host"], **login, **given, **urls}
 
 
-def direct_ways(
+def direct_routes(
     urls: Sequence[str],
     headers: Mapping[str, str] | None,
     api_key: str | None,
@@ -92,7 +92,7 @@ def direct_ways(
     *,
     environment_proxy: bool,
 ) -> dict[str, tuple[Route, dict[str, str], ssl.SSLContext | None]]:
-    """For each server without a session: the way to it, headers of every request, and its TLS context.
+    """Find the route, the headers of every request and the TLS context for each server, without a session.
 
     Args:
         urls: Base URLs of the servers.
@@ -107,17 +107,17 @@ def direct_ways(
     """
     sent = request_headers(headers, api_key)
     contexts: dict[bool | str, ssl.SSLContext] = {}
-    ways = {}
+    routes = {}
     for url in urls:
         environment = read_environment(ascii_url(url), verify)
-        way = route(url, environment.proxy if environment_proxy else None)
+        route = find_route(url, environment.proxy if environment_proxy else None)
         context = None
-        if way.tls or way.tunnel:
+        if route.tls or route.tunnel:
             if environment.verify not in contexts:
                 contexts[environment.verify] = tls_context(environment.verify) or ssl.create_default_context()
             context = contexts[environment.verify]
-        ways[url] = way, headers_for(way, sent, environment.auth), context
-    return ways
+        routes[url] = route, headers_for(route, sent, environment.auth), context
+    return routes
 
 
 def tls_context(verify: bool | str | os.PathLike[str]) -> ssl.SSLContext | None:

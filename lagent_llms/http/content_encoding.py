@@ -8,12 +8,12 @@ from ..errors import ServerError
 
 __all__ = ["ContentDecoder", "content_decoder", "unknown_encoding"]
 
-#: Most bytes that one piece of a body may expand to. A piece is at most 64 KiB.
-_MOST_DECODED = 1 << 24
+#: Maximum decoded size of one piece of a body (at most 64 KiB), in bytes.
+_MAX_DECODED_SIZE = 1 << 24
 
 
 def content_decoder(encoding: str) -> ContentDecoder | None:
-    """Make the decoder for a Content-Encoding header, '' if there is none; None where nothing is to do.
+    """Make the decoder for a Content-Encoding header, '' if there is none; None if the body is not encoded.
 
     Raises:
         ServerError: The encoding is unknown.
@@ -63,22 +63,22 @@ class ContentDecoder:
             if data[0] & 15 != zlib.DEFLATED or (data[0] << 8 | data[1]) % 31:  # no zlib header
                 self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         parts: list[bytes] = []
-        room = _MOST_DECODED
+        remaining = _MAX_DECODED_SIZE
         while data and not (self._inflater.eof and not self._gzip):
             if self._inflater.eof:  # a gzip body may have several members
                 self._inflater = zlib.decompressobj(self._window)
             try:
-                parts.append(self._inflater.decompress(data, room))
+                parts.append(self._inflater.decompress(data, remaining))
             except zlib.error as error:
                 raise ValueError(f"the body is not compressed as announced: {error}") from error
-            room -= len(parts[-1])
-            if self._inflater.unconsumed_tail or not room:
-                raise ValueError(f"{len(data)} bytes of the body expand to more than {_MOST_DECODED}")
+            remaining -= len(parts[-1])
+            if self._inflater.unconsumed_tail or not remaining:
+                raise ValueError(f"{len(data)} bytes of the body expand to more than {_MAX_DECODED_SIZE}")
             data = self._inflater.unused_data
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Tell that the body has ended.
+        """Note the end of the body.
 
         Raises:
             ValueError: It was cut off.

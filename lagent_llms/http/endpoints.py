@@ -17,26 +17,26 @@ class Endpoints:
 
     Args:
         urls: Base URLs.
-        rest: Seconds for which a server is avoided after a connection to it failed.
+        cooldown: How long a server is avoided after a failed connection, in seconds.
         clock: A monotonic clock, in seconds.
     """
 
     def __init__(
-        self, urls: Sequence[str], *, rest: float = 10.0, clock: Callable[[], float] = time.monotonic
+        self, urls: Sequence[str], *, cooldown: float = 10.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.urls = tuple(urls)
-        self._rest = rest
+        self._cooldown = cooldown
         self._clock = clock
         self._busy = dict.fromkeys(self.urls, 0)
-        self._dead_until = dict.fromkeys(self.urls, float("-inf"))
+        self._avoided_until = dict.fromkeys(self.urls, float("-inf"))
         self._turn = 0
         self._lock = DeferredLock()
 
     @property
     def alive(self) -> bool:
-        """Whether any server is not avoided at present."""
+        """Whether at least one server is not avoided at present."""
         with self._lock:
-            return any(until <= self._clock() for until in self._dead_until.values())
+            return any(until <= self._clock() for until in self._avoided_until.values())
 
     def take(self) -> str:
         """Return the least busy server, in turn among equally busy ones; avoided ones only if all are.
@@ -45,7 +45,7 @@ class Endpoints:
         """
         with self._lock:
             now = self._clock()
-            alive = [url for url in self.urls if self._dead_until[url] <= now] or list(self.urls)
+            alive = [url for url in self.urls if self._avoided_until[url] <= now] or list(self.urls)
             self._turn += 1
             start = self._turn % len(alive)
             url = min(alive[start:] + alive[:start], key=self._busy.__getitem__)
@@ -54,11 +54,11 @@ class Endpoints:
 
     def give_back(self, url: str, *, alive: bool = True) -> None:
         """Note the end of a request to `url`; ``alive=False`` if no connection could be made."""
-        until = float("-inf") if alive else self._clock() + self._rest
+        until = float("-inf") if alive else self._clock() + self._cooldown
 
         def give_back() -> None:
             self._busy[url] -= 1
-            self._dead_until[url] = until
+            self._avoided_until[url] = until
 
         self._lock.defer(give_back)
 
@@ -69,11 +69,11 @@ def check_url(name: str, value: object) -> str:
     Raises:
         InvalidArgument: `value` is not an http or https URL.
     """
-    refusal = InvalidArgument(
+    invalid = InvalidArgument(
         f"{name}={value!r}: allowed is an http or https URL such as 'http://127.0.0.1:23333'", argument=name
     )
     if not isinstance(value, str) or not value.strip():
-        raise refusal
+        raise invalid
     url = value.strip() if "://" in value else f"http://{value.strip()}"
     try:
         parts = urlsplit(url)
@@ -81,7 +81,7 @@ def check_url(name: str, value: object) -> str:
     except ValueError:
         bad = True
     if bad or parts.query or parts.fragment:
-        raise refusal
+        raise invalid
     return url.rstrip("/")
 
 

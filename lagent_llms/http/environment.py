@@ -1,4 +1,4 @@
-"""What the process environment says about requests to one server, read with requests' own functions."""
+"""Read proxy, certificates and credentials for one server from the environment, as requests does."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_environment(url: str, verify: bool | str | os.PathLike[str] = True) -> 
         verify: The caller's setting; any value but True takes precedence over the environment's bundle.
     """
     given = verify if isinstance(verify, bool) else os.fspath(verify)
-    if not _may_matter(url):
+    if not _is_relevant(url):
         return Environment(verify=given)
     from requests import Session
     from requests.utils import get_netrc_auth, select_proxy
@@ -48,14 +48,14 @@ def read_environment(url: str, verify: bool | str | os.PathLike[str] = True) -> 
         settings = session.merge_environment_settings(url, {}, False, given, None)
     proxy = select_proxy(url, settings["proxies"])
     return Environment(
-        proxy=_complete(proxy) if proxy else None,
+        proxy=_normalize_proxy(proxy) if proxy else None,
         verify=True if settings["verify"] is None else settings["verify"],
         auth=get_netrc_auth(url),
     )
 
 
-def _may_matter(url: str) -> bool:
-    """Return False if requests would find nothing for `url`, and need not be imported to know."""
+def _is_relevant(url: str) -> bool:
+    """Return False if the environment has no setting for `url`; then requests is not imported."""
     if sys.platform in ("darwin", "win32"):  # these have proxy settings outside the environment
         return True
     if any(name.lower().endswith("_proxy") for name in os.environ):
@@ -66,10 +66,10 @@ def _may_matter(url: str) -> bool:
     return any(os.path.exists(os.path.expanduser(file)) for file in files)
 
 
-def _complete(proxy: str) -> str:
+def _normalize_proxy(proxy: str) -> str:
     """Return the URL of a proxy with a scheme, and its credentials percent-encoded.
 
-    Else the characters ``#``, ``/``, ``?`` and ``@`` would end them too early.
+    Unencoded, the characters ``#``, ``/``, ``?`` and ``@`` would end the credentials too early.
     """
     scheme, _, rest = proxy.rpartition("://")
     login, at, address = rest.rpartition("@")

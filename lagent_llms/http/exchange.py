@@ -1,7 +1,7 @@
 """One request and its answer, retries included, as a series of commands. Pure: no I/O.
 
-`Exchange` yields the next command and takes its outcome; the clients (`sync_client`, `async_client`) only
-execute commands, so that both behave alike.
+`Exchange` returns the next command and takes its outcome; the clients (`sync_client`, `async_client`) only
+execute commands, so that both behave the same.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["READ", "BodyDecoder", "Call", "Command", "Decoder", "Exchange", "Pau
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
-#: Most bytes of an error body that are read; more are ignored.
-_LONGEST_REFUSAL = 1 << 20
-#: Most bytes of a body that is read as a whole.
-_LONGEST_BODY = 1 << 28
+#: Maximum size of an error body, in bytes; the rest is ignored.
+_MAX_ERROR_BODY_SIZE = 1 << 20
+#: Maximum size of a body that is read as a whole, in bytes.
+_MAX_BODY_SIZE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Leave the connection and wait this many seconds before the next attempt."""
+    """Release the connection and wait `seconds` before the next attempt."""
 
     seconds: float
 
 
 READ = Read()
-#: What `Exchange.resume` returns: a sequence holds decoded items for the caller, all else is to be executed.
+#: What `Exchange.resume` returns: a sequence of decoded items for the caller, or a command to execute.
 Command = Send | Read | Pause | Sequence[T]
 
 
@@ -66,10 +66,10 @@ class Decoder(Protocol[T_co]):
         """Take the next bytes and return the items they complete, up to an error."""
 
     def finish(self) -> Iterable[T_co]:
-        """Tell that the body has ended, and return the items that were still held.
+        """Note the end of the body and return the remaining items.
 
         Raises:
-            StreamInterrupted: It ended too early.
+            StreamInterrupted: The body ended too early.
         """
 
 
@@ -93,8 +93,8 @@ class BodyDecoder(Generic[T]):
             ServerError: The body exceeds 256 MiB.
         """
         self._size += len(data)
-        if self._size > _LONGEST_BODY:
-            raise ServerError(f"the server's answer exceeds {_LONGEST_BODY} bytes")
+        if self._size > _MAX_BODY_SIZE:
+            raise ServerError(f"the server's answer exceeds {_MAX_BODY_SIZE} bytes")
         self._parts.append(data)
         return ()
 
@@ -122,7 +122,7 @@ class Call(Generic[T]):
     Attributes:
         request: The request.
         decoder: Makes the decoder for the body of a successful response.
-        read_error: Makes the error for any other response, from its head, its body and its address.
+        read_error: Makes the error for any other response, from its head, its body and its URL.
     """
 
     request: HTTPRequest
@@ -150,7 +150,7 @@ class Exchange(Generic[T]):
         """Take the outcome of the last command and return the next command.
 
         Args:
-            outcome: None at first; an `LLMError` if the command failed.
+            outcome: None for the first command; an `LLMError` if the command failed.
 
         Raises:
             StopIteration: The exchange has ended.
@@ -170,38 +170,38 @@ class Exchange(Generic[T]):
         attempt = 0
         while True:
             url = endpoints.take()
-            alive, begun = True, False
+            alive, emitted = True, False
             try:
                 head = yield Send(url, call.request)
                 if head.status >= 300:
-                    raise (yield from _refused(call, head, url))
+                    raise (yield from _read_error_response(call, head, url))
                 decoder = call.decoder(head)
                 while True:
                     data = yield READ
-                    items, broken = _decoded(decoder.feed(data) if data else decoder.finish())
+                    items, failure = _decoded(decoder.feed(data) if data else decoder.finish())
                     self.complete = decoder.complete
                     if items:
-                        begun = True
+                        emitted = True
                         yield items
-                        items = []  # a stream that waits keeps no items alive
-                    if broken is not None:
-                        raise broken
+                        items = []  # frees the items while the stream waits
+                    if failure is not None:
+                        raise failure
                     if decoder.complete or not data:
                         return
             except (TransportError, ServerError) as error:
                 alive = not unreachable(error)
-                pause = None if begun else retry.pause(error, attempt)
-                if pause is None:
+                backoff = None if emitted else retry.backoff(error, attempt)
+                if backoff is None:
                     raise
             finally:
                 endpoints.give_back(url, alive=alive)
             # Another server needs no backoff.
-            yield Pause(pause if alive or not endpoints.alive else 0.0)
+            yield Pause(backoff if alive or not endpoints.alive else 0.0)
             attempt += 1
 
 
 def _decoded(items: Iterable[T]) -> tuple[list[T], LLMError | None]:
-    """Return all of `items`, and the error that ended them."""
+    """Return all of `items`, and the error raised after the last one, None without one."""
     decoded: list[T] = []
     try:
         for item in items:
@@ -211,8 +211,8 @@ def _decoded(items: Iterable[T]) -> tuple[list[T], LLMError | None]:
     return decoded, None
 
 
-def _refused(call: Call[T], head: ResponseHead, url: str) -> Generator[Command[T], Any, LLMError]:
+def _read_error_response(call: Call[T], head: ResponseHead, url: str) -> Generator[Command[T], Any, LLMError]:
     body = b""
-    while len(body) < _LONGEST_REFUSAL and (data := (yield READ)):
+    while len(body) < _MAX_ERROR_BODY_SIZE and (data := (yield READ)):
         body += data
     return call.read_error(head, body, public_url(url) + call.request.path)

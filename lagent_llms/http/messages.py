@@ -41,7 +41,7 @@ class HTTPRequest:
         method: GET or POST.
         path: Path and query, '/v1/completions'.
         body: The body, None without one.
-        headers: Headers of this request; they precede those of the transport.
+        headers: Headers of this request; they take precedence over those of the transport.
     """
 
     method: str
@@ -60,7 +60,7 @@ class HTTPRequest:
         """Serialize the request for HTTP/1.1.
 
         Args:
-            target: The path on the server, with that of its base URL; for a proxy, the whole URL.
+            target: The request target: the path including that of the base URL; for a proxy, the whole URL.
             headers: Headers of the transport; those of this request take precedence.
         """
         lines = [f"{self.method} {target} HTTP/1.1"]
@@ -113,15 +113,15 @@ class ResponseHead:
             return max(0.0, float(value))
         except ValueError:
             pass
-        from email.utils import parsedate_to_datetime  # here: it is rarely needed and slow to import
+        from email.utils import parsedate_to_datetime  # imported here: slow, and rarely needed
 
         try:
-            until = parsedate_to_datetime(value)
+            date = parsedate_to_datetime(value)
         except ValueError:
             return None
-        if until.tzinfo is None:
-            until = until.replace(tzinfo=timezone.utc)
-        return max(0.0, (until - datetime.now(timezone.utc)).total_seconds())
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=timezone.utc)
+        return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -137,31 +137,31 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 def read_refusal(body: bytes) -> Refusal:
-    """Read an error body in any of the forms that servers use.
+    """Parse an error body in any of the forms that servers use.
 
     Known forms are ``{"error": {"message", "code", "type"}}``, ``{"error": "text", "error_type"}``, the same
     flat (``{"message", "code"}``), FastAPI's ``{"detail": …}`` and plain text.
     """
     try:
-        found = msgspec.json.decode(body)
+        data = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Refusal(body.decode("utf-8", "replace").strip()[:2000])
-    return _refusal(found)
+    return _refusal(data)
 
 
-def _refusal(found: object) -> Refusal:
-    if isinstance(found, Mapping):
+def _refusal(data: object) -> Refusal:
+    if isinstance(data, Mapping):
         for key in ("error", "detail"):
-            inner = found.get(key)
+            inner = data.get(key)
             if isinstance(inner, Mapping):
                 return _refusal(inner)
-        message = found.get("message") or found.get("error") or found.get("detail") or found.get("text")
-        code = found.get("code") or found.get("error_type") or found.get("type") or found.get("error_code")
+        message = data.get("message") or data.get("error") or data.get("detail") or data.get("text")
+        code = data.get("code") or data.get("error_type") or data.get("type") or data.get("error_code")
         if isinstance(message, list):  # FastAPI: one entry a field
             message = "; ".join(_field_error(item) for item in message)
         if message:
             return Refusal(str(message), "" if code is None else str(code))
-    return Refusal(msgspec.json.encode(found).decode()[:2000])
+    return Refusal(msgspec.json.encode(data).decode()[:2000])
 
 
 def _field_error(item: object) -> str:
@@ -182,8 +182,8 @@ def server_error(
         where: Server and route, for the message.
         retry_after: Seconds the server asks to wait.
     """
-    words = refusal.message or "no reason given"
-    message = f"{where}: {words}" if where else words
+    reason = refusal.message or "no reason given"
+    message = f"{where}: {reason}" if where else reason
     if status is not None:
         message += f" (HTTP {status})"
     too_long = refusal.code.lower() in _CONTEXT_CODES

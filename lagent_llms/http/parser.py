@@ -1,4 +1,4 @@
-"""Read one HTTP/1.1 response from bytes cut anywhere: llhttp (`httptools`) parses, the limits are ours."""
+"""Parse one HTTP/1.1 response incrementally with llhttp (`httptools`), within our limits."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from .messages import ResponseHead
 
 __all__ = ["ResponseReader"]
 
-#: Most bytes of all heads and trailers together, and of chunk framing between two pieces of the body.
-_LONGEST_HEAD = 64 * 1024
-#: Most headers and trailers of a response, those of interim responses (1xx) included.
-_MOST_HEADERS = 256
-_MOST_INTERIM = 16
+#: Maximum bytes of all heads and trailers together, and of chunk framing between two pieces of the body.
+_MAX_HEAD_SIZE = 64 * 1024
+#: Maximum number of headers and trailers of a response, those of interim responses (1xx) included.
+_MAX_HEADERS = 256
+_MAX_INTERIM_RESPONSES = 16
 
 
 class ResponseReader:
-    """Reads the bytes that arrive on a connection after a request was sent.
+    """Parser for the bytes that arrive on a connection after a request was sent.
 
     The methods named ``on_...`` are the parser's callbacks.
 
@@ -27,14 +27,14 @@ class ResponseReader:
     """
 
     __slots__ = (
+        "_header_count",
+        "_header_size",
         "_headers",
         "_interim",
         "_keep_alive",
         "_overhead",
         "_parser",
         "_parts",
-        "_size",
-        "_total",
         "_until_close",
         "ended",
         "head",
@@ -47,13 +47,13 @@ class ResponseReader:
         self.ended = False
         self.reusable = False
         self._headers: dict[str, str] = {}
-        self._total = self._size = 0  # number and bytes of the headers
+        self._header_count = self._header_size = 0  # number and bytes of the headers
         self._interim = 0  # responses with status 1xx
         self._overhead = 0  # bytes that arrived since the last piece of the body
         self._keep_alive = self._until_close = False
         self._parts: list[bytes] = []
         self.on_body = self._parts.append
-        # The parser refers to this object and back, until the response has ended.
+        # A reference cycle, until the response has ended.
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # RFC 9112 2.2 allows it
 
@@ -81,8 +81,8 @@ class ResponseReader:
         parts = self._parts
         if not parts:
             self._overhead += len(data)
-            if self._overhead > _LONGEST_HEAD and not self.ended:
-                raise ValueError(f"more than {_LONGEST_HEAD} bytes of head or framing")
+            if self._overhead > _MAX_HEAD_SIZE and not self.ended:
+                raise ValueError(f"more than {_MAX_HEAD_SIZE} bytes of head or framing")
             return b""
         if self.head is None:
             raise ValueError("an interim response with a body")
@@ -92,7 +92,7 @@ class ResponseReader:
         return body
 
     def finish(self) -> None:
-        """Tell that the server has closed the connection.
+        """Note that the server has closed the connection.
 
         Raises:
             ConnectionError: The response is not complete.
@@ -104,22 +104,22 @@ class ResponseReader:
         self._parser = None
 
     def on_message_begin(self) -> None:
-        """Refuse a second response."""
+        """Raise ValueError for a second response."""
         if self.ended:
             raise ValueError("more than one response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; only count a trailer."""
-        self._total += 1
-        self._size += len(name) + len(value)
-        if self._total > _MOST_HEADERS or self._size > _LONGEST_HEAD:
-            raise ValueError(f"more than {_MOST_HEADERS} headers or {_LONGEST_HEAD} bytes of them")
+        """Store a header; count a trailer without storing it."""
+        self._header_count += 1
+        self._header_size += len(name) + len(value)
+        if self._header_count > _MAX_HEADERS or self._header_size > _MAX_HEAD_SIZE:
+            raise ValueError(f"more than {_MAX_HEADERS} headers or {_MAX_HEAD_SIZE} bytes of them")
         if self.head is None:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
             self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
-        """Make the head; forget that of an interim response."""
+        """Make the head; discard the headers of an interim response."""
         assert self._parser is not None
         status, headers = self._parser.get_status_code(), self._headers
         if self._parser.get_http_version() not in ("1.0", "1.1") or status < 100:
@@ -128,7 +128,7 @@ class ResponseReader:
             raise ValueError("an interim response with a body")
         if status < 200:
             self._interim += 1
-            if status == 101 or self._interim > _MOST_INTERIM:
+            if status == 101 or self._interim > _MAX_INTERIM_RESPONSES:
                 raise ValueError(f"unexpected status {status}")
             self._headers = {}
             return

@@ -1,4 +1,4 @@
-"""One object for each event loop, closed with its loop at the latest."""
+"""Keep one object per event loop, closed with its loop at the latest."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ class PerLoop(Generic[T]):
 
     def __init__(self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]]) -> None:
         self._make, self._close = make, close
-        self._keepers: dict[asyncio.AbstractEventLoop, _Keeper[T]] = {}
+        self._entries: dict[asyncio.AbstractEventLoop, _Entry[T]] = {}
 
     async def get(self) -> T:
         """Return the running loop's object."""
         loop = asyncio.get_running_loop()
-        keeper = self._keepers.get(loop)
-        if keeper is None:
-            for other in list(self._keepers):  # a copy: loops of other threads change it
+        entry = self._entries.get(loop)
+        if entry is None:
+            for other in list(self._entries):  # a copy: other threads may change the dict
                 if other.is_closed():
-                    self._keepers.pop(other, None)
-            keeper = self._keepers[loop] = _Keeper(await self._make(), self._end)
-            await keeper.start()
-        return keeper.kept
+                    self._entries.pop(other, None)
+            entry = self._entries[loop] = _Entry(await self._make(), self._close_value)
+            await entry.start()
+        return entry.value
 
     async def close(self) -> None:
         """Close the running loop's object, if there is one."""
-        keeper = self._keepers.pop(asyncio.get_running_loop(), None)
-        if keeper is not None:
-            await keeper.close()
+        entry = self._entries.pop(asyncio.get_running_loop(), None)
+        if entry is not None:
+            await entry.close()
 
-    async def _end(self, kept: T) -> None:
-        self._keepers.pop(asyncio.get_running_loop(), None)
-        await self._close(kept)
+    async def _close_value(self, value: T) -> None:
+        self._entries.pop(asyncio.get_running_loop(), None)
+        await self._close(value)
 
 
-class _Keeper(Generic[T]):
-    """Holds an object and closes it with its loop: `asyncio.run` closes every asynchronous generator."""
+class _Entry(Generic[T]):
+    """An object with an asynchronous generator, which `asyncio.run` closes, and the object with it."""
 
-    def __init__(self, kept: T, close: Callable[[T], Awaitable[None]]) -> None:
-        self.kept = kept
-        self._generator = self._hold(close)
+    def __init__(self, value: T, close: Callable[[T], Awaitable[None]]) -> None:
+        self.value = value
+        self._generator = self._close_with_loop(close)
 
     async def start(self) -> None:
         await self._generator.__anext__()
@@ -59,8 +59,8 @@ class _Keeper(Generic[T]):
     async def close(self) -> None:
         await self._generator.aclose()
 
-    async def _hold(self, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
+    async def _close_with_loop(self, close: Callable[[T], Awaitable[None]]) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            await close(self.kept)
+            await close(self.value)

@@ -1,4 +1,4 @@
-"""How a request reaches a server, directly or through a proxy: the first hop and the request target. Pure."""
+"""Find the route to a server, directly or through a proxy: address, headers and request target. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from ..errors import ConfigError
 from .endpoints import public_url
 
-__all__ = ["Route", "ascii_url", "basic_auth", "route"]
+__all__ = ["Route", "ascii_url", "basic_auth", "find_route"]
 
 _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to one server.
+    """The route to one server.
 
     Attributes:
         host: The host to connect to: that of the server, or of the proxy.
         port: Its port.
         tls: Whether the connection to `host` begins with TLS.
-        base: What precedes the path of a request.
+        base: Prefix of the request target before the path of a request.
         headers: Headers of every request: Host, and the credentials in the URLs of the server and the proxy.
-        login: The header with the proxy's credentials, empty without them.
+        login: The header with the proxy's credentials; empty without credentials.
         server: Host of the server, which its certificate must name.
         server_port: Port of the server.
-        tunnel: Whether the proxy is asked for a tunnel, in which TLS with the server begins.
+        tunnel: Whether the request goes through a CONNECT tunnel of the proxy, with TLS inside.
     """
 
     host: str
@@ -45,12 +45,12 @@ class Route:
         return self.base + path or "/"
 
 
-def route(url: str, proxy: str | None = None) -> Route:
-    """Find the way to a server.
+def find_route(url: str, proxy: str | None = None) -> Route:
+    """Find the route to a server.
 
     Args:
-        url: Its base URL; a user name and a password in it are sent.
-        proxy: URL of the proxy to go through, None for none.
+        url: Base URL of the server; a user name and a password in it are sent.
+        proxy: URL of the proxy, None to connect directly.
 
     Raises:
         ConfigError: The host name is invalid, or the proxy is not an HTTP proxy.
@@ -60,20 +60,24 @@ def route(url: str, proxy: str | None = None) -> Route:
     netloc = server.netloc.rpartition("@")[2]
     base = quote(server.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     headers = {"Host": netloc, **_login("Authorization", server)}
-    secure = server.scheme == "https"
+    tls = server.scheme == "https"
     if proxy is None:
-        return Route(name, port, secure, base, headers, {}, name, port, tunnel=False)
-    through = urlsplit(ascii_url(proxy if "://" in proxy else f"http://{proxy}"))
-    if through.scheme not in _PORTS:
+        return Route(name, port, tls, base, headers, {}, name, port, tunnel=False)
+    proxy_url = urlsplit(ascii_url(proxy if "://" in proxy else f"http://{proxy}"))
+    if proxy_url.scheme not in _PORTS:
         raise ConfigError(
             f"the proxy {public_url(proxy)} of the environment: allowed are http and https proxies"
         )
-    hop = through.hostname or "", through.port or _PORTS[through.scheme], through.scheme == "https"
-    login = _login("Proxy-Authorization", through)
-    if not secure:  # the proxy is sent the whole URL
+    address = (
+        proxy_url.hostname or "",
+        proxy_url.port or _PORTS[proxy_url.scheme],
+        proxy_url.scheme == "https",
+    )
+    login = _login("Proxy-Authorization", proxy_url)
+    if not tls:  # a request to the proxy has the whole URL as its target
         headers.update(login)
         base = f"http://{netloc}{base}"
-    return Route(*hop, base, headers, login, name, port, tunnel=secure)
+    return Route(*address, base, headers, login, name, port, tunnel=tls)
 
 
 def ascii_url(url: str) -> str:
@@ -101,7 +105,7 @@ def basic_auth(user: str, password: str) -> str:
 
 
 def _login(header: str, parts: SplitResult) -> dict[str, str]:
-    """Return the header with the credentials in a URL, nothing if it has none."""
+    """Return the header with the credentials in a URL, an empty dict if it has none."""
     if parts.username is None:
         return {}
     return {header: basic_auth(unquote(parts.username), unquote(parts.password or ""))}

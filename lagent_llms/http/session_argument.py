@@ -1,4 +1,4 @@
-"""Check the `session=` of backends without loading the library that it comes from."""
+"""Check the `session=` argument of backends without importing requests or aiohttp."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["check_session"]
 
 
 def check_session(session: object, allowed: str) -> None:
-    """Refuse a session of another kind.
+    """Raise unless `session` is None or an instance of `allowed`.
 
     Args:
-        session: What the caller gave; None is always allowed.
+        session: The caller's argument; None is always allowed.
         allowed: ``'requests.Session'`` or ``'aiohttp.ClientSession'``.
 
     Raises:

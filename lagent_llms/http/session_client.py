@@ -1,8 +1,8 @@
 """One request and its response over a `requests.Session` of the caller's.
 
-requests has no way to end the wait for a response from outside, and its time limits restart with every byte.
-So a thread of its own executes each step (send, read), and the caller waits for the step's outcome, for as
-long as the deadline of the call allows.
+requests cannot interrupt the wait for a response from another thread, and its time limits restart with every
+byte. So each request has a thread that executes the steps (send, read); the caller waits for the outcome of a
+step until the deadline of the call.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionChannel", "SessionServer"]
 
-_MOST_AT_ONCE = 1 << 16
-#: Seconds a finished answer may take to release its connection before that is closed.
+_READ_SIZE = 1 << 16
+#: Longest wait for the end of a response whose answer is complete, in seconds; then its connection is closed.
 _DRAIN_TIMEOUT = 0.02
 
 
 class SessionServer:
-    """One server, as a session reaches it.
+    """A server that is reached over a session.
 
     Args:
-        session: The caller's; it is never closed here.
+        session: The caller's session; it is never closed here.
         url: Base URL of the server.
-        route: The direct way to it.
-        headers: What the backend's own arguments add to the headers of the session.
-        verify: The backend's setting; True leaves certificates to the session.
+        route: The direct route to the server.
+        headers: Headers from the backend's arguments, added to those of the session.
+        verify: The backend's setting; True uses the session's certificate settings.
         environment_proxy: Whether the session may use a proxy that the environment names.
     """
 
@@ -80,9 +80,9 @@ class SessionServer:
         """Send `request` as `requests.Session.request` would, without following redirects.
 
         Args:
-            request: What to send.
-            timeout: Seconds for connecting, and for each wait for bytes.
-            hook: Called with the response once its head is there, after the session's own hooks.
+            request: The request.
+            timeout: Limits for connecting and for each wait for bytes, in seconds.
+            hook: Called with the response once its head has arrived, after the session's own hooks.
         """
         headers = {**self._headers, **request.headers}
         cookies = headers.pop("Cookie", "")
@@ -92,9 +92,9 @@ class SessionServer:
                 self._root + self._route.target(request.path),
                 headers=headers,
                 data=request.body,
-                cookies=dict(each.strip().partition("=")[::2] for each in cookies.split(";") if each.strip()),
-                # Else the session's or netrc's credentials would replace those that the backend was given.
-                auth=_keep if "Authorization" in headers else None,
+                cookies=dict(item.strip().partition("=")[::2] for item in cookies.split(";") if item.strip()),
+                # Otherwise requests replaces the backend's credentials by those of the session or netrc.
+                auth=_keep_authorization if "Authorization" in headers else None,
             )
         )
         prepared.register_hook("response", hook)  # type: ignore[no-untyped-call]
@@ -104,27 +104,27 @@ class SessionServer:
         return self.session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
 
-def _keep(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Authenticate by the header that is there."""
+def _keep_authorization(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave the request's Authorization header as it is; used as `auth`."""
     return prepared
 
 
 class SessionChannel:
     """One request and its response; the methods are those of `lagent_llms.http.sync_pool.SocketChannel`.
 
-    Before the head of the response has arrived, `wake` and `leave` free the caller at once, but requests
-    closes the connection only once the head arrives or the wait for it exceeds its limit.
+    Before the head of the response has arrived, `interrupt` and `release` return control to the caller at
+    once, but requests closes the connection only once the head arrives or the read timeout expires.
     """
 
     def __init__(self, server: SessionServer, deadline: Deadline, limits: Timeout) -> None:
         self._server = server
         self._deadline = deadline
         self._limits = limits
-        self._steps: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: read on; False: end
+        self._steps: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: read; False: stop
         self._outcomes: queue.SimpleQueue[ResponseHead | bytes | Exception] = queue.SimpleQueue()
         self._head: ResponseHead | None = None
         self._response: requests.Response | None = None
-        self._left = False
+        self._released = False
         self.ended = False
 
     def send(self, request: HTTPRequest) -> ResponseHead:
@@ -133,13 +133,13 @@ class SessionChannel:
         if remaining == 0:
             raise self._deadline.exceeded()
         limits = (self._limits.connect, remaining)
-        connect = min((each for each in limits if each is not None), default=None)
+        connect = min((limit for limit in limits if limit is not None), default=None)
         waits = (self._limits.first_token, self._limits.idle)
-        read = None if None in waits else max(each for each in waits if each is not None)
+        read = None if None in waits else max(limit for limit in waits if limit is not None)
         context = contextvars.copy_context()
         threading.Thread(
             target=context.run,
-            args=(self._work, request, (connect, read)),
+            args=(self._run_request, request, (connect, read)),
             name="lagent_llms-session",
             daemon=True,
         ).start()
@@ -163,50 +163,50 @@ class SessionChannel:
         with contextlib.suppress(queue.Empty):
             self.ended = self._outcomes.get(timeout=_DRAIN_TIMEOUT) == b""
 
-    def leave(self) -> None:
-        """Give the connection back if all of the response has been read, else close it."""
-        self._left = True
+    def release(self) -> None:
+        """Return the connection to the pool if the whole response has been read, else close it."""
+        self._released = True
         self._steps.put(False)
         if not self.ended:
             self._abort()
 
-    def wake(self) -> None:
-        """End the wait of another thread."""
+    def interrupt(self) -> None:
+        """Raise `StreamInterrupted` in the thread that waits."""
         self._outcomes.put(interrupted(self._server.url))
 
-    # What the thread of the request does.
+    # _run_request and _on_response run in the thread of the request.
 
-    def _work(self, request: HTTPRequest, timeout: tuple[float | None, float | None]) -> None:
+    def _run_request(self, request: HTTPRequest, timeout: tuple[float | None, float | None]) -> None:
         response: requests.Response | None = None
         try:
             try:
                 response = self._server.send(request, timeout, self._on_response)
-            except requests.HTTPError as error:  # of a hook that calls raise_for_status()
+            except requests.HTTPError as error:  # from a hook that calls raise_for_status()
                 if error.response is None:
                     raise
                 response = error.response
                 self._on_response(response)
             self._response = response
-            self._outcomes.put(self._head or _head(response))
-            pieces = _pieces(response)
-            while not self._left and self._steps.get():
+            self._outcomes.put(self._head or _response_head(response))
+            pieces = _iter_body(response)
+            while not self._released and self._steps.get():
                 self._outcomes.put(next(pieces, b""))
-        except Exception as error:  # noqa: BLE001  (raised again by the thread that waits)
+        except Exception as error:  # noqa: BLE001  (raised in the thread that waits)
             self._outcomes.put(error)
         finally:
             if response is not None:
                 response.close()
 
     def _on_response(self, response: requests.Response, **_: Any) -> None:
-        self._head = _head(response)
+        self._head = _response_head(response)
         # Without this, requests would read the whole body of a redirect that is not followed.
         response.headers.pop("location", None)
 
     def _abort(self) -> None:
-        """End a read of the request's thread, which then closes the connection."""
+        """Interrupt a read in the request's thread, which then closes the connection."""
         response = self._response
         if response is not None and isinstance(response.raw, urllib3.HTTPResponse):
-            with contextlib.suppress(OSError, RuntimeError, ValueError):  # nothing is left to shut down
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # the connection is already closed
                 response.raw.shutdown()
 
     def _outcome(self) -> ResponseHead | bytes:
@@ -220,11 +220,11 @@ class SessionChannel:
             except queue.Empty:
                 continue
             if isinstance(outcome, Exception):
-                raise self._classified(outcome) from outcome
+                raise self._as_llm_error(outcome) from outcome
             return outcome
 
-    def _classified(self, error: Exception) -> Exception:
-        """Turn what requests and urllib3 raise into our errors; others are the caller's own (of a hook)."""
+    def _as_llm_error(self, error: Exception) -> Exception:
+        """Convert errors of requests and urllib3 to `LLMError`; return others (from a hook) unchanged."""
         url = self._server.url
         if isinstance(error, LLMError):
             return error
@@ -240,21 +240,23 @@ class SessionChannel:
             cause = getattr(cause, "reason", cause)  # of urllib3's MaxRetryError
             if isinstance(cause, ReadTimeoutError):
                 return self._deadline.exceeded()
-            sent = isinstance(cause, (ProtocolError, OSError)) and not isinstance(cause, NewConnectionError)
+            was_sent = isinstance(cause, (ProtocolError, OSError)) and not isinstance(
+                cause, NewConnectionError
+            )
             proxy = isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.SSLError))
-            return interrupted(url, error) if sent and not proxy else connect_error(url, error)
+            return interrupted(url, error) if was_sent and not proxy else connect_error(url, error)
         if isinstance(error, requests.RequestException):
             return ConfigError(f"session: requests cannot send the request: {error}")
         return interrupted(url, error) if isinstance(error, (HTTPError, HTTPException)) else error
 
 
-def _head(response: requests.Response) -> ResponseHead:
+def _response_head(response: requests.Response) -> ResponseHead:
     return ResponseHead(
         response.status_code, {name.lower(): value for name, value in response.headers.items()}
     )
 
 
-def _pieces(response: requests.Response) -> Iterator[bytes]:
+def _iter_body(response: requests.Response) -> Iterator[bytes]:
     """Yield the decoded body as it arrives.
 
     Raises:
@@ -267,5 +269,5 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
     for encoding in response.headers.get("content-encoding", "").lower().split(","):
         if encoding.strip() not in ("", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS):
             raise unknown_encoding(encoding.strip())
-    while data := raw.read1(_MOST_AT_ONCE, decode_content=True):
+    while data := raw.read1(_READ_SIZE, decode_content=True):
         yield data

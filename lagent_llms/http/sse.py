@@ -1,4 +1,4 @@
-"""Split a byte stream into server-sent events, however the bytes were cut on their way. Pure."""
+"""Split a byte stream into server-sent events, incrementally. Pure."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from ..errors import StreamInterrupted
 __all__ = ["EventSplitter"]
 
 _BOM = b"\xef\xbb\xbf"
-#: Most bytes of one event.
-_LONGEST_EVENT = 1 << 26
+#: Maximum size of one event, in bytes.
+_MAX_EVENT_SIZE = 1 << 26
 
 
 class EventSplitter:
-    """Splits the bytes of a stream into the data of its events.
+    """Splitter of a byte stream into the data of its events.
 
     Follows the event stream format of the HTML standard: lines end in LF, CR or CRLF, ``data`` lines of one
     event are joined with LF, comments (keep-alives) and other fields are ignored, and an event that no empty
     line ends is dropped.
     """
 
-    __slots__ = ("_at_start", "_tail", "_waiting_cr")
+    __slots__ = ("_at_start", "_pending_cr", "_tail")
 
     def __init__(self) -> None:
         self._tail = bytearray()
         self._at_start = True
-        self._waiting_cr = False
+        self._pending_cr = False
 
     @property
     def rest(self) -> bytes:
@@ -42,7 +42,7 @@ class EventSplitter:
         """
         if self._at_start:
             data = self._without_bom(data)
-        if self._waiting_cr or b"\r" in data:
+        if self._pending_cr or b"\r" in data:
             data = self._with_line_feeds(data)
         if not self._tail:
             if data[-2:] != b"\n\n" and b"\n\n" not in data:
@@ -53,8 +53,8 @@ class EventSplitter:
             searched = len(self._tail) - 1
             self._tail += data
             if self._tail.find(b"\n\n", searched) < 0:
-                if len(self._tail) > _LONGEST_EVENT:
-                    raise StreamInterrupted(f"an event of the stream exceeds {_LONGEST_EVENT} bytes")
+                if len(self._tail) > _MAX_EVENT_SIZE:
+                    raise StreamInterrupted(f"an event of the stream exceeds {_MAX_EVENT_SIZE} bytes")
                 return []
             blocks = bytes(self._tail).split(b"\n\n")
         self._tail = bytearray(blocks.pop())
@@ -68,7 +68,7 @@ class EventSplitter:
 
     def _without_bom(self, data: bytes) -> bytes:
         data, self._tail = bytes(self._tail + data), bytearray()
-        if _BOM.startswith(data):  # too short to tell
+        if _BOM.startswith(data):  # may be the start of a byte order mark
             self._tail += data
             return b""
         self._at_start = False
@@ -76,10 +76,10 @@ class EventSplitter:
 
     def _with_line_feeds(self, data: bytes) -> bytes:
         """Replace CR and CRLF by LF; a CR at the end is held until the next byte is known."""
-        if self._waiting_cr:
+        if self._pending_cr:
             data = b"\r" + data
-        self._waiting_cr = data.endswith(b"\r")
-        if self._waiting_cr:
+        self._pending_cr = data.endswith(b"\r")
+        if self._pending_cr:
             data = data[:-1]
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 

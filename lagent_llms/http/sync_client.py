@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ..core.deadline import Deadline
 from ..errors import LLMError
-from .config import direct_ways, given_headers, interrupted
+from .config import direct_routes, given_headers, interrupted
 from .exchange import Call, Exchange, Pause, Read, Send
 from .messages import HTTPRequest, ResponseHead
-from .proxy import route
+from .proxy import find_route
 from .retry import RetryPolicy
-from .sync_pool import Connections
+from .sync_pool import ConnectionPool
 
 if TYPE_CHECKING:
     import requests
@@ -35,12 +35,12 @@ class Channel(Protocol):
     def send(self, request: HTTPRequest) -> ResponseHead: ...
     def read(self) -> bytes: ...
     def drain(self) -> None: ...
-    def leave(self) -> None: ...
-    def wake(self) -> None: ...
+    def release(self) -> None: ...
+    def interrupt(self) -> None: ...
 
 
 class Server(Protocol):
-    """One server, and what is kept between requests to it."""
+    """Interface of `ConnectionPool` and `SessionServer`."""
 
     def open(self, deadline: Deadline, limits: Timeout) -> Channel: ...
     def close(self) -> None: ...
@@ -56,14 +56,14 @@ class HTTPTransport:
         endpoints: The servers.
         headers: Sent with every request.
         api_key: Sent as a bearer token.
-        retry: Which failures are tried again.
+        retry: Which errors are retried.
         verify: Whether and how certificates are checked.
-        session: The `requests.Session` that sends the requests. None opens connections of our own.
-        max_connections: Most idle connections kept for each server.
+        session: The `requests.Session` that sends the requests. None uses a `ConnectionPool` per server.
+        max_connections: Maximum number of idle connections kept for each server.
         environment_proxy: Whether the proxies that the environment names are used.
 
     Attributes:
-        servers: What is kept between requests to each server, by its URL.
+        servers: The connection pool or session of each server, by its URL.
 
     Raises:
         InvalidArgument: A header is not valid.
@@ -92,19 +92,19 @@ class HTTPTransport:
             checked = verify if isinstance(verify, bool) else os.fspath(verify)
             for url in endpoints.urls:
                 self.servers[url] = SessionServer(
-                    session, url, route(url), own, verify=checked, environment_proxy=environment_proxy
+                    session, url, find_route(url), own, verify=checked, environment_proxy=environment_proxy
                 )
             return
-        ways = direct_ways(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
-        for url, (way, sent, tls) in ways.items():
-            self.servers[url] = Connections(url, way, sent, most_idle=max_connections, tls=tls)
+        routes = direct_routes(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
+        for url, (route, sent, tls) in routes.items():
+            self.servers[url] = ConnectionPool(url, route, sent, max_idle=max_connections, tls=tls)
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
         return HTTPSource(self, call, timeout)
 
     def fetch(self, call: Call[T], timeout: Timeout) -> T:
-        """Execute an exchange that has one result, and return that."""
+        """Execute an exchange that has one result, and return the result."""
         source = self.open(call, timeout)
         try:
             return next(source)
@@ -118,7 +118,7 @@ class HTTPTransport:
 
 
 class HTTPSource(Generic[T]):
-    """The items that one exchange decodes, one at a time."""
+    """Iterator over the items that one exchange decodes."""
 
     def __init__(self, transport: HTTPTransport, call: Call[T], timeout: Timeout) -> None:
         self._exchange = Exchange(call, transport.endpoints, transport.retry)
@@ -141,13 +141,13 @@ class HTTPSource(Generic[T]):
             self._ready = iter(self._items())
 
     def close(self) -> None:
-        """Stop: the rest of the response is not read. Any thread may call this, at any time."""
+        """Stop reading the response. Any thread may call this, at any time."""
         with self._lock:
             self._closed.set()
             busy, self._busy = self._busy, True
-            if busy:  # wake the thread that waits; it releases the connection itself
+            if busy:  # interrupt the thread that waits; it releases the connection itself
                 if self._channel is not None:
-                    self._channel.wake()
+                    self._channel.interrupt()
                 return
         self._release()
 
@@ -178,7 +178,7 @@ class HTTPSource(Generic[T]):
                 self._release()
 
     def _execute(self, command: Send | Pause) -> object:
-        self._leave_channel()
+        self._release_channel()
         if isinstance(command, Pause):
             self._sleep(command.seconds)
             return None
@@ -204,14 +204,14 @@ class HTTPSource(Generic[T]):
             raise self._deadline.exceeded()
         self._closed.wait(seconds)
 
-    def _leave_channel(self) -> None:
+    def _release_channel(self) -> None:
         if self._channel is not None:
-            self._channel.leave()
+            self._channel.release()
         self._channel = None
 
     def _release(self) -> None:
-        """Give the connection back or close it, and end the exchange."""
+        """Release the connection and end the exchange."""
         if self._channel is not None and self._exchange.complete and not self._channel.ended:
             self._channel.drain()
-        self._leave_channel()
+        self._release_channel()
         self._exchange.close()

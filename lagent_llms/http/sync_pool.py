@@ -1,4 +1,4 @@
-"""The synchronous connections to one server: urllib3 opens them, bytes go over their sockets."""
+"""Pool of synchronous connections to one server: opened by urllib3, read and written as sockets."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from .proxy import Route
 if TYPE_CHECKING:
     from ..params import Timeout
 
-__all__ = ["Connections", "SocketChannel"]
+__all__ = ["ConnectionPool", "SocketChannel"]
 
-_MOST_AT_ONCE = 1 << 16
-#: Seconds a finished answer may take to release its connection before that is closed.
+_READ_SIZE = 1 << 16
+#: Longest wait for the end of a response whose answer is complete, in seconds; then its connection is closed.
 _DRAIN_TIMEOUT = 0.02
 
 
-class Connections:
+class ConnectionPool:
     """Connections to one server, kept open between requests. Safe to share between threads.
 
     Args:
         url: Base URL of the server.
-        route: The way to it.
+        route: The route to the server.
         headers: Headers of every request.
-        most_idle: Most idle connections that are kept.
+        max_idle: Maximum number of idle connections that are kept.
         tls: How certificates are checked; needed where `route` uses TLS.
     """
 
@@ -49,14 +49,14 @@ class Connections:
         route: Route,
         headers: dict[str, str],
         *,
-        most_idle: int,
+        max_idle: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url
         self.route = route
         self.headers = headers
         self._tls = tls
-        self._most_idle = most_idle
+        self._max_idle = max_idle
         self._idle: list[HTTPConnection] = []
         self._pid = os.getpid()
         self._closed = False
@@ -66,7 +66,7 @@ class Connections:
 
         Args:
             deadline: Limits each wait of the request.
-            limits: Where the limit for connecting stands.
+            limits: The time limits; only `connect` is used.
 
         Raises:
             ConnectError, TimeoutExceeded: No connection could be made.
@@ -74,21 +74,21 @@ class Connections:
         remaining = deadline.remaining()
         if remaining == 0:
             raise deadline.exceeded()
-        if (connection := self._take()) is None:
-            limit = min((each for each in (limits.connect, remaining) if each is not None), default=None)
+        if (connection := self._take_idle()) is None:
+            limit = min((value for value in (limits.connect, remaining) if value is not None), default=None)
             connection = self._new(limit)
             try:
                 connection.connect()
             except BaseException as error:
                 connection.close()
                 if isinstance(error, (HTTPError, HTTPException, OSError)):
-                    raise self._not_connected(error, deadline, limits) from error
+                    raise self._connect_failure(error, deadline, limits) from error
                 raise
         return SocketChannel(self, connection, deadline)
 
     def give_back(self, connection: HTTPConnection) -> None:
         """Keep `connection` for another request."""
-        if len(self._idle) < self._most_idle and not self._closed:
+        if len(self._idle) < self._max_idle and not self._closed:
             self._idle.append(connection)
         else:
             connection.close()
@@ -99,17 +99,17 @@ class Connections:
         while self._idle:
             self._idle.pop().close()
 
-    def _take(self) -> HTTPConnection | None:
-        """Take the idle connection that was used last, None if there is none."""
+    def _take_idle(self) -> HTTPConnection | None:
+        """Remove and return the most recently used idle connection, None without one."""
         self._closed = False  # a request after `close` opens the pool again
         if self._pid != os.getpid():  # forked: the idle connections belong to the parent
             inherited, self._idle, self._pid = self._idle, [], os.getpid()
             for connection in inherited:
-                connection.close()  # closes this process's descriptor only: nothing is sent
+                connection.close()  # closes only this process's file descriptor; sends nothing
         while self._idle:
             try:
                 connection = self._idle.pop()
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took the last one
                 break
             if connection.is_connected:
                 return connection
@@ -123,14 +123,14 @@ class Connections:
         options: dict[str, Any] = {"timeout": timeout, "ssl_context": self._tls}
         if not route.tunnel:
             return HTTPSConnection(route.host, route.port, **options)
-        through = ProxyConfig(self._tls, False, None, None)
-        connection = HTTPSConnection(route.host, route.port, proxy_config=through, **options)
+        proxy = ProxyConfig(self._tls, False, None, None)
+        connection = HTTPSConnection(route.host, route.port, proxy_config=proxy, **options)
         server = f"[{route.server}]" if ":" in route.server else route.server
         scheme = "https" if route.tls else "http"
         connection.set_tunnel(server, route.server_port, headers=route.login, scheme=scheme)
         return connection
 
-    def _not_connected(self, error: Exception, deadline: Deadline, limits: Timeout) -> LLMError:
+    def _connect_failure(self, error: Exception, deadline: Deadline, limits: Timeout) -> LLMError:
         if deadline.remaining() == 0:
             return deadline.exceeded()
         timed_out = isinstance(error, (TimeoutError, URLTimeoutError))
@@ -143,50 +143,50 @@ class SocketChannel:
     """One request and its response over a connection.
 
     Args:
-        connections: The pool that the connection came from.
+        pool: The pool that the connection belongs to.
         connection: An open connection.
         deadline: Limits each wait.
     """
 
-    def __init__(self, connections: Connections, connection: HTTPConnection, deadline: Deadline) -> None:
-        self._connections = connections
+    def __init__(self, pool: ConnectionPool, connection: HTTPConnection, deadline: Deadline) -> None:
+        self._pool = pool
         self._connection = connection
         self._deadline = deadline
         self._reader = ResponseReader()
         self._decoder: ContentDecoder | None = None
-        self._begun = b""  # bytes of the body that arrived together with the head
-        self._limit = math.inf  # timeout of the socket, in seconds
+        self._buffered = b""  # bytes of the body that arrived together with the head
+        self._socket_timeout = math.inf  # seconds
         self._socket: socket.socket = connection.sock
         self._pid = os.getpid()
-        self._wait_without_limit()
+        self._remove_timeout()
 
     @property
     def ended(self) -> bool:
         """Whether all of the response has been read."""
-        return self._reader.ended and not self._begun
+        return self._reader.ended and not self._buffered
 
     def send(self, request: HTTPRequest) -> ResponseHead:
         """Send `request` and wait for the head of its response.
 
         Raises:
             TimeoutExceeded: The deadline has passed.
-            StreamInterrupted: The connection broke, or brought bytes that are not HTTP/1.1.
+            StreamInterrupted: The connection broke, or received bytes that are not HTTP/1.1.
             ServerError: The body cannot be decoded.
         """
-        route = self._connections.route
-        data = request.encode(route.target(request.path), self._connections.headers)
+        route = self._pool.route
+        data = request.encode(route.target(request.path), self._pool.headers)
         try:
-            self._limit_wait()
-            # The server may have said why before it closed the connection.
+            self._apply_deadline()
+            # The server may have sent an error response before it closed the connection.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._socket.sendall(data)
             while self._reader.head is None:
                 data = self._receive()
                 if not data:
                     self._reader.finish()
-                self._begun = self._reader.feed(data)
+                self._buffered = self._reader.feed(data)
         except (OSError, ValueError) as error:
-            raise self._broken(error) from error
+            raise self._as_llm_error(error) from error
         head = self._reader.head
         if encoding := head.headers.get("content-encoding"):
             self._decoder = content_decoder(encoding)
@@ -204,63 +204,63 @@ class SocketChannel:
                 data = self._read()
             self._decoder.finish()
         except (OSError, ValueError) as error:
-            raise self._broken(error) from error
+            raise self._as_llm_error(error) from error
         return b""
 
     def drain(self) -> None:
         """Wait briefly for the end of a response that is no longer needed, to keep its connection."""
         with contextlib.suppress(OSError, ValueError):
             self._socket.settimeout(_DRAIN_TIMEOUT)
-            self._reader.feed(self._socket.recv(_MOST_AT_ONCE))
+            self._reader.feed(self._socket.recv(_READ_SIZE))
 
-    def leave(self) -> None:
-        """Give the connection back if all of the response has been read, else close it."""
+    def release(self) -> None:
+        """Return the connection to the pool if the whole response has been read, else close it."""
         if self._reader.reusable and self._pid == os.getpid():
-            self._connections.give_back(self._connection)
+            self._pool.give_back(self._connection)
         else:
             self._connection.close()
 
-    def wake(self) -> None:
-        """End the wait of another thread, which finds the connection broken."""
+    def interrupt(self) -> None:
+        """Shut the socket down, which raises `StreamInterrupted` in the thread that waits."""
         if self._pid == os.getpid():  # in a fork, the connection is the parent's
             with contextlib.suppress(OSError):
-                # TLS within the TLS of a proxy is no socket, but has one.
+                # urllib3's TLS in TLS (through a proxy) is not a socket, but wraps one.
                 getattr(self._socket, "socket", self._socket).shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> bytes:
-        if self._begun:
-            data, self._begun = self._begun, b""
+        if self._buffered:
+            data, self._buffered = self._buffered, b""
             return data
         while not self._reader.ended:
             data = self._receive()
             if not data:
                 self._reader.finish()
-            elif inside := self._reader.feed(data):
-                return inside
+            elif body := self._reader.feed(data):
+                return body
         return b""
 
     def _receive(self) -> bytes:
         while True:
-            self._limit_wait()
+            self._apply_deadline()
             try:
-                return self._socket.recv(_MOST_AT_ONCE)
-            except TimeoutError:  # but the deadline may have moved since
-                self._wait_without_limit()
+                return self._socket.recv(_READ_SIZE)
+            except TimeoutError:  # the deadline may be later by now: check again
+                self._remove_timeout()
 
-    def _limit_wait(self) -> None:
-        """Shorten the timeout of the socket where it exceeds the deadline; a longer wait is repeated."""
+    def _apply_deadline(self) -> None:
+        """Shorten the socket's timeout to the remaining time of the deadline."""
         remaining = self._deadline.remaining()
-        if remaining is not None and remaining < self._limit:
+        if remaining is not None and remaining < self._socket_timeout:
             if remaining == 0:
                 raise TimeoutError
             self._socket.settimeout(remaining)
-            self._limit = remaining
+            self._socket_timeout = remaining
 
-    def _wait_without_limit(self) -> None:
+    def _remove_timeout(self) -> None:
         self._socket.settimeout(None)
-        self._limit = math.inf
+        self._socket_timeout = math.inf
 
-    def _broken(self, error: Exception) -> LLMError:
+    def _as_llm_error(self, error: Exception) -> LLMError:
         if isinstance(error, TimeoutError):
             return self._deadline.exceeded()
-        return interrupted(self._connections.url, error)
+        return interrupted(self._pool.url, error)

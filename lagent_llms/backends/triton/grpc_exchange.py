@@ -141,7 +141,7 @@ class GRPCExchange(Generic[T]):
                 self.result = yield from self._attempt(conversation)
                 return
             except LLMError as error:
-                seconds = None if self._begun or not _may_retry(error) else retry.pause(error, attempt)
+                seconds = None if self._begun or not _may_retry(error) else retry.backoff(error, attempt)
                 if seconds is None:
                     raise
                 failure = error

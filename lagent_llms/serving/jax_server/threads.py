@@ -21,7 +21,7 @@ class LazyThreadPool:
     """A thread pool that is created on first use, again after a shutdown.
 
     Args:
-        max_workers: Most threads at once.
+        max_workers: Maximum number of threads.
     """
 
     def __init__(self, max_workers: int) -> None:
@@ -30,13 +30,13 @@ class LazyThreadPool:
 
     @property
     def executor(self) -> ThreadPoolExecutor:
-        """The running pool."""
+        """The thread pool, created on first use."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._max_workers, thread_name_prefix="forward")
         return self._executor
 
     async def shutdown(self) -> None:
-        """End the threads, each once its work is done; does not wait for them."""
+        """Stop accepting work; threads end after their current work, without being awaited."""
         if self._executor is not None:
             self._executor.shutdown(wait=False)
             self._executor = None
@@ -90,7 +90,7 @@ async def run_in_thread(
         ClientDisconnected: The client disconnected first; the generations started here are stopped.
     """
     streams = _OpenStreams()
-    _open_streams.set(streams)  # each request has a context of its own
+    _open_streams.set(streams)  # each request has its own context
     try:
         if inspect.iscoroutinefunction(function):
             return await cancel_on_disconnect(request, function(data))

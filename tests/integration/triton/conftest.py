@@ -1,4 +1,4 @@
-"""One tritonserver with every model of the peer, and a server of its own for each test that kills one."""
+"""Fixtures: a shared tritonserver with every model of the peer, and a separate one that a test may kill."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def peer():
 
 
 @pytest.fixture
-def mortal():
+def killable_server():
     """A server that a test may kill."""
     with triton_peer.served(["trtllm-scripted"]) as peer:
         yield peer
@@ -22,14 +22,14 @@ def mortal():
 
 @pytest.fixture(scope="session")
 def jax():
-    """The engine in process, whose answers those of the embedded model must equal."""
+    """The in-process engine, whose answers are the expected answers of the embedded model."""
     with JAXPipeline(temperature=0, max_new_tokens=64) as llm:
         yield llm
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
 def make(request):
-    """Makes callers of a synchronous or asynchronous client, and closes them at the end."""
+    """Factory of callers of a synchronous or asynchronous client; closes them after the test."""
     made = []
 
     def make(address, model=None, **kwargs):
@@ -44,7 +44,7 @@ def make(request):
 
 @pytest.fixture
 def events(peer):
-    """The events that the models of `peer` have recorded since the test began."""
+    """Function that returns the events recorded by the models of `peer` since the test began."""
     before = {event["id"] for event in peer.events()}
 
     def since(kind=None):

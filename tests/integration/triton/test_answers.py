@@ -1,4 +1,4 @@
-"""The embedded model behind three dialects answers as it does in process."""
+"""The embedded model gives the same answers behind three dialects as in process."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_greedy_answers_over_http_are_the_same(make, peer, jax, model):
 
 @pytest.mark.parametrize("session_len", [None, 4096])
 @pytest.mark.parametrize("server", ["grpc", "http"])
-def test_tokens_are_counted_by_the_model_before(make, peer, jax, server, session_len):
+def test_preprocessing_model_counts_tokens(make, peer, jax, server, session_len):
     llm = make(getattr(peer, server), "trtllm", session_len=session_len)
     assert llm.tokenize("What is the capital of France?") == jax.tokenize("What is the capital of France?")
 
@@ -39,12 +39,12 @@ def test_tokens_are_counted_by_the_model_before(make, peer, jax, server, session
 @pytest.mark.parametrize("model", EMBEDDED)
 def test_64_prompts_keep_their_order_and_run_at_once(make, peer, events, model):
     llm = make(peer.grpc, model, **TEMPLATE)
-    asked = [list(PLACES)[n % 4] for n in range(64)]
+    places = [list(PLACES)[n % 4] for n in range(64)]
     prompts = [
         f"<|im_start|>user\nWhat is the capital of {place}?<|im_end|>\n<|im_start|>assistant\n"
-        for place in asked
+        for place in places
     ]
-    assert llm.generate(prompts) == [f"The capital of {place} is {PLACES[place]}." for place in asked]
+    assert llm.generate(prompts) == [f"The capital of {place} is {PLACES[place]}." for place in places]
     running = most = 0
     for event in events():
         if event["id"].startswith(f"{model}-"):

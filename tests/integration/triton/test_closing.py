@@ -15,7 +15,7 @@ from lagent_llms.backends.triton.grpc_sync import GRPCSource, _Channel
 HANGS = "[[tokens 9]] [[hang 1]]"
 
 
-async def test_a_cancellation_is_not_lost_when_the_stream_is_closed_too(peer):
+async def test_cancellation_is_raised_when_the_stream_is_closed_too(peer):
     """Before Python 3.11 a task cannot distinguish the two."""
     went_on = []
 
@@ -38,7 +38,7 @@ async def test_a_cancellation_is_not_lost_when_the_stream_is_closed_too(peer):
         assert not went_on or sys.version_info < (3, 11)
 
 
-async def test_closing_a_stream_that_is_read_ends_it(peer):
+async def test_close_ends_a_concurrent_read(peer):
     async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
         stream = llm.stream_generate(HANGS)
         assert (await stream.__anext__()).delta == "t0 "
@@ -49,7 +49,7 @@ async def test_closing_a_stream_that_is_read_ends_it(peer):
         assert isinstance(outcome, StopAsyncIteration)
 
 
-async def test_closing_while_it_connects_opens_no_stream(peer, monkeypatch):
+async def test_close_while_connecting_opens_no_stream(peer, monkeypatch):
     async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
         stream = llm.stream_generate(HANGS)
 
@@ -64,7 +64,7 @@ async def test_closing_while_it_connects_opens_no_stream(peer, monkeypatch):
         assert opened == []
 
 
-def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatch):
+def test_close_during_backoff_stops_retries(peer, events, monkeypatch):
     """The model is busy; the caller closes while the client waits for its next attempt."""
     pausing = threading.Event()
     sleep = GRPCSource._sleep
@@ -82,7 +82,7 @@ def test_nothing_is_sent_again_after_closing_in_a_pause(peer, events, monkeypatc
     assert len(events("begin")) == 1
 
 
-def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, monkeypatch):
+def test_call_started_during_close_is_cancelled(peer, monkeypatch):
     """close() is called when the call has started and is not stored yet."""
     with TritonClient(peer.grpc, "trtllm-whole", max_retries=0) as llm:
         assert llm.dialect_found() == "trtllm"
@@ -99,7 +99,7 @@ def test_a_call_that_begins_while_it_is_closed_is_cancelled(peer, monkeypatch):
         assert calls[0].cancelled()
 
 
-async def test_a_channel_that_is_closed_interrupts_the_streams_on_it(peer):
+async def test_closing_the_channel_interrupts_async_streams(peer):
     """A closed call raises CancelledError in grpc.aio, as if the reading task had been cancelled."""
     async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
         stream = llm.stream_generate(HANGS)
@@ -111,7 +111,7 @@ async def test_a_channel_that_is_closed_interrupts_the_streams_on_it(peer):
             await task
 
 
-def test_a_channel_that_is_closed_interrupts_the_threads_that_read_from_it(peer):
+def test_closing_the_channel_interrupts_reading_threads(peer):
     with TritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=1000) as llm:
         stream = llm.stream_generate(HANGS)
         next(stream)

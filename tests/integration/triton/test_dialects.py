@@ -29,7 +29,7 @@ def shapes(event):
 
 @pytest.mark.parametrize("server", ["grpc", "http"])
 @pytest.mark.parametrize("model", DIALECTS)
-def test_the_answer_only_and_each_character_once(make, peer, model, server):
+def test_answer_without_prompt_or_repeated_text(make, peer, model, server):
     llm = make(getattr(peer, server), model)
     assert llm.dialect_found() == DIALECTS[model]
     for _ in range(2):  # the second answer uses what the first one has detected
@@ -67,7 +67,7 @@ def test_tensors_of_tensorrt_llm(make, peer, events):
     assert sent["repetition_penalty"][2] == pytest.approx([1.1])
 
 
-def test_names_come_from_the_config(make, peer, events):
+def test_tensor_names_come_from_the_config(make, peer, events):
     make(peer.grpc, "trtllm-whole", seed=5).generate("hi", temperature=1)
     sent = shapes(events("begin")[0])
     assert sent["seed"] == ("uint64", [1, 1], [5])
@@ -103,8 +103,8 @@ def test_tensors_of_lmdeploys_python_backend(make, peer, events):
     assert sent["prompt"] == ("object", [1], ["hi"])
     assert sent["ignore_eos"] == ("bool", [1], [False])
     assert sent["temperature"] == ("float64", [1], [0.5])
-    assert sent["skip_special_tokens"] == ("bool", [1], [False])  # left out, it would be True
-    assert sent["stop_words"][2] == ["<|im_end|>"]  # it knows single tokens only
+    assert sent["skip_special_tokens"] == ("bool", [1], [False])  # the default is True
+    assert sent["stop_words"][2] == ["<|im_end|>"]  # only stop words of one token are supported
 
 
 def test_tensors_of_llmapi(make, peer, events):
@@ -123,7 +123,7 @@ def test_finish_reasons(make, peer):
 
 
 @pytest.mark.parametrize("server", ["grpc", "http"])
-def test_what_the_caller_adds_passes_through(make, peer, events, server):
+def test_extra_inputs_are_sent(make, peer, events, server):
     llm = make(getattr(peer, server), "trtllm-scripted")
     llm.generate("hi", request_id="mine-1", parameters={"color": "blue", "depth": 3, "deep": True})
     (seen,) = events("begin")
@@ -163,7 +163,7 @@ def test_priority_and_correlation_ids(make, peer, events):
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
-def test_what_a_model_cannot_honour_is_refused(make, peer, events, model, given):
+def test_unsupported_parameters_are_rejected(make, peer, events, model, given):
     (name,) = given
     with pytest.raises(UnsupportedParameter, match=f"{name}=") as caught:
         make(peer.grpc, model).generate("hi", **given)
@@ -172,7 +172,7 @@ def test_what_a_model_cannot_honour_is_refused(make, peer, events, model, given)
 
 
 @pytest.mark.parametrize("server", ["grpc", "http"])
-def test_a_model_that_fits_no_dialect(make, peer, server):
+def test_model_without_a_matching_dialect(make, peer, server):
     with pytest.raises(ConfigError) as caught:
         make(getattr(peer, server), "classifier").generate("hi")
     message = str(caught.value)
@@ -194,7 +194,7 @@ def test_a_third_party_registers_a_dialect(make, peer, events):
     from lagent_llms.backends.triton.dialects import registry
 
     class Label(OneModelDialect):
-        """Any model with a prompt and a response, with half of the tokens."""
+        """A dialect for any model with a prompt and a response; requests half of the tokens."""
 
         name = "half"
         prompt, output, needs = "prompt", "response", ("ignore_eos",)
@@ -217,11 +217,11 @@ def test_a_third_party_registers_a_dialect(make, peer, events):
         del registry._DIALECTS["half"]
 
 
-def test_the_only_model_need_not_be_named(make, peer):
+def test_model_name_defaults_to_the_only_model(make, peer):
     with pytest.raises(ConfigError, match="model_name is needed"):
         make(peer.grpc, dialect="vllm").generate("hi")
     assert make(peer.grpc, dialect="llmapi").generate("[[say one]]") == "one"
-    assert make(peer.grpc).dialect_found() == "trtllm"  # of several, the one called ensemble
+    assert make(peer.grpc).dialect_found() == "trtllm"  # with several models: the one named ensemble
 
 
 def test_cancelling_an_ensemble_does_not_reach_its_steps(make, peer, events):

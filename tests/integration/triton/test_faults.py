@@ -38,7 +38,7 @@ SLOW = "[[tokens 1000]] [[slow 0.02]]"
 
 @pytest.fixture
 def unused_address():
-    """An address at which no server listens."""
+    """An address without a listening server."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{probe.getsockname()[1]}"
@@ -46,7 +46,7 @@ def unused_address():
 
 @pytest.fixture
 def web_server():
-    """The address of a server that has only HTTP, and is no Triton server."""
+    """The address of a plain HTTP server, which is not a Triton server."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -73,12 +73,12 @@ def test_a_connection_is_retried(make, unused_address):
 
 
 @pytest.mark.parametrize("prefix", ["", "http://"])
-def test_a_web_server_is_no_triton(make, web_server, prefix):
+def test_web_server_that_is_not_triton(make, web_server, prefix):
     with pytest.raises((ConnectError, ServerError)):
         make(prefix + web_server, "trtllm", max_retries=0).generate("hi")
 
 
-def test_http_at_the_port_of_grpc(make, peer):
+def test_http_url_with_the_grpc_port(make, peer):
     with pytest.raises((TransportError, ServerError, StreamInterrupted)):
         make(f"http://{peer.grpc}", "trtllm", max_retries=0).generate("hi")
 
@@ -103,7 +103,7 @@ def test_no_response_in_time(make):
 
 
 def test_no_response_in_time_when_the_model_is_known(make, peer):
-    """A stream has no limit for its connection, which is made before."""
+    """A stream has no connect limit of its own: the channel connects first."""
     known = make(peer.grpc, "trtllm-scripted")
     assert known.dialect_found() == "trtllm"
     with socket.socket() as silent:
@@ -152,8 +152,8 @@ def test_tls_mismatches(make, secure, peer, certificate, tmp_path):
     for address, options in (
         (f"grpcs://{secure.grpc}", {}),  # an untrusted certificate
         (f"grpcs://{secure.grpc}", {"verify": cert, "server_name": "other.test"}),
-        (secure.grpc, {}),  # in the clear, to a server with TLS
-        (f"grpcs://{peer.grpc}", {"verify": cert}),  # with TLS, to a server without
+        (secure.grpc, {}),  # plain text to a server with TLS
+        (f"grpcs://{peer.grpc}", {"verify": cert}),  # TLS to a server without TLS
     ):
         with pytest.raises(ConnectError):
             make(address, "trtllm-scripted", max_retries=0, **options).generate("hi")
@@ -174,7 +174,7 @@ def test_headers_and_key_are_sent(make):
         assert make(peer.grpc, "trtllm-scripted", headers=headers).generate("[[say hello]]") == "hello"
 
 
-def test_a_server_that_restricts_its_repository(make):
+def test_restricted_model_repository(make):
     flags = ["--grpc-restricted-protocol=model-repository:authorization=Bearer sk-right"]
     with triton_peer.served(["trtllm-scripted"], flags=flags) as peer:
         assert make(peer.grpc, "trtllm-scripted", max_retries=0).generate("[[say hello]]") == "hello"
@@ -217,13 +217,13 @@ def test_a_closed_client_sends_nothing(make, peer, unused_address):
     for address in (peer.grpc, peer.http, unused_address):
         llm = make(address, "trtllm-scripted")
         llm.aclose() if llm.asynchronous else llm.llm.close()
-        for ask in (llm.models, llm.dialect_found, llm.wait_ready):
+        for method in (llm.models, llm.dialect_found, llm.wait_ready):
             with pytest.raises(LLMError, match="is closed"):
-                ask()
+                method()
         assert "transport" not in vars(llm.llm)
 
 
-def test_it_waits_for_a_server_that_starts(make):
+def test_wait_ready_for_a_starting_server(make):
     port = check_port("127.0.0.1", 0)
     llm = make(f"127.0.0.1:{port}", "trtllm-scripted")
     waiting = threading.Thread(target=llm.wait_ready, args=(60,))
@@ -273,15 +273,15 @@ def test_bad_headers(make, peer):
         make(peer.grpc, "trtllm", api_key="two\nlines")
 
 
-def test_a_session_that_may_not_fit_needs_a_count(make, peer, events):
-    """The peer has the model preprocessing, which counts; under another name no client asks it."""
+def test_session_len_needs_a_token_count(make, peer, events):
+    """The peer has the tokenizing model `preprocessing`; a server without it needs `tokenizer=`."""
     with pytest.raises(SessionOutOfLimit, match="81 tokens"):
         make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40).generate("x" * 80)
     with triton_peer.served(["vllm-scripted"]) as alone:
-        _needs_a_count(make, alone)
+        _check_token_count_required(make, alone)
 
 
-def _needs_a_count(make, peer):
+def _check_token_count_required(make, peer):
     alone = make(peer.grpc, "vllm-scripted", session_len=100, max_new_tokens=40)
     assert alone.generate("[[say fits whatever it counts]]") == "fits whatever it counts"
     with pytest.raises(UnsupportedParameter, match=r"tokenizer=…"):
@@ -323,7 +323,7 @@ def test_an_error_from_the_model_over_http(make, peer, at):
 
 
 @pytest.mark.parametrize("at", [0, 3])
-def test_an_exception_in_the_models_code(make, peer, at):
+def test_exception_in_model_code(make, peer, at):
     llm = make(peer.grpc, "trtllm-scripted")
     with pytest.raises(ServerError, match="RuntimeError: a bug in the model") as caught:
         llm.generate(f"[[tokens 9]] [[raise {at}]]")
@@ -369,7 +369,7 @@ def test_one_bad_prompt_of_many(make, peer):
 @pytest.mark.parametrize("server", ["grpc", "http"])
 def test_deadlines(make, peer, events, server):
     llm = make(getattr(peer, server), "trtllm-scripted", max_retries=0)
-    llm.generate("[[say warm]]")  # what it takes to connect is not measured here
+    llm.generate("[[say warm]]")  # connect first: not part of the measurement
     with pytest.raises(TimeoutExceeded) as first:
         llm.generate("[[hang 0]]", timeout=1)
     with pytest.raises(TimeoutExceeded) as later:
@@ -381,7 +381,7 @@ def test_deadlines(make, peer, events, server):
     assert wait_until(lambda: [event["why"] for event in events("end")] == seen)
 
 
-def test_a_deadline_of_a_model_that_answers_once(make, peer):
+def test_deadline_of_a_model_with_one_response(make, peer):
     with pytest.raises(TimeoutExceeded) as caught:
         make(peer.grpc, "trtllm-whole", max_retries=0).generate("[[first 3]]", timeout=0.3)
     assert caught.value.phase == "first_token"
@@ -428,29 +428,29 @@ def test_closing_from_another_thread(make, peer, events):
     assert wait_until(lambda: [event["why"] for event in events("end")] == ["cancelled"])
 
 
-# a server that dies
+# a killed server
 
 
 @pytest.mark.parametrize("prefix", ["grpc", "http"])
-def test_a_server_killed_in_mid_stream(make, mortal, prefix):
-    llm = make(getattr(mortal, prefix), "trtllm-scripted", max_new_tokens=1000)
+def test_server_killed_mid_stream(make, killable_server, prefix):
+    llm = make(getattr(killable_server, prefix), "trtllm-scripted", max_new_tokens=1000)
     with llm.stream("stream_generate", SLOW) as stream:
         steps = iter(stream)
         next(steps)
         next(steps)
-        os.kill(mortal.pid, signal.SIGKILL)
+        os.kill(killable_server.pid, signal.SIGKILL)
         killed = time.monotonic()
         with pytest.raises(StreamInterrupted) as caught:
             for _ in steps:
                 pass
     assert caught.value.partial.startswith("t0 t1 ")
-    assert time.monotonic() - killed < 5  # one second is promised; the machine may be busy
-    assert wait_until(lambda: mortal.child.ended() is not None)
+    assert time.monotonic() - killed < 5  # one second is documented; the machine may be busy
+    assert wait_until(lambda: killable_server.child.ended() is not None)
     with pytest.raises(ConnectError):
-        make(getattr(mortal, prefix), "trtllm-scripted", max_retries=0).generate("hi")
+        make(getattr(killable_server, prefix), "trtllm-scripted", max_retries=0).generate("hi")
 
 
-def test_a_server_that_comes_back(make):
+def test_restarted_server_is_reconnected(make):
     with triton_peer.served(["trtllm-scripted"]) as first:
         llm = make(first.grpc, "trtllm-scripted")
         assert llm.generate("[[say one]]") == "one"
@@ -463,11 +463,11 @@ def test_a_server_that_comes_back(make):
 def _answers(llm):
     try:
         return llm.generate("[[say two]]") == "two"
-    except ConnectError:  # the channel has not tried again yet
+    except ConnectError:  # the channel has not reconnected yet
         return False
 
 
-def test_a_slow_reader_is_no_slow_server(make, peer):
+def test_slow_reader_does_not_expire_the_idle_timeout(make, peer):
     llm = make(peer.grpc, "trtllm-scripted", timeout=2)
     with llm.stream("stream_generate", "[[tokens 5]]") as stream:
         texts = []

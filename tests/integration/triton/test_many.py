@@ -1,4 +1,4 @@
-"""Many streams at once on one channel, a long one, several loops, threads and processes."""
+"""Many concurrent streams on one channel, a long stream, several loops, threads and processes."""
 
 import asyncio
 import subprocess
@@ -18,7 +18,7 @@ MANY = 500
 async def test_500_streams_at_once_on_one_channel(peer, events):
     async with AsyncTritonClient(peer.grpc, "trtllm-scripted", max_new_tokens=20, timeout=120) as llm:
         waiting = 0
-        all_begun = asyncio.Event()
+        all_started = asyncio.Event()
 
         async def read(number):
             nonlocal waiting
@@ -28,8 +28,8 @@ async def test_500_streams_at_once_on_one_channel(peer, events):
                 if len(texts) == 1:
                     waiting += 1
                     if waiting == MANY:
-                        all_begun.set()
-                    await all_begun.wait()  # every stream is open before any goes on
+                        all_started.set()
+                    await all_started.wait()  # until every stream is open
             return "".join(texts)
 
         texts = await asyncio.gather(*map(read, range(MANY)))
@@ -98,12 +98,12 @@ def test_a_long_answer(peer):
         assert last.text == "".join(f"t{n} " for n in range(words))
 
 
-def test_nothing_is_left_running(peer):
-    """Threads end with the client, except gRPC's own."""
+def test_no_threads_are_left_running(peer):
+    """The client's threads end when it is closed; gRPC's own threads stay."""
     with TritonClient(peer.grpc, "trtllm-scripted", timeout=0.5) as llm:
         assert llm.generate("[[say ok]]") == "ok"
         names = {thread.name for thread in threading.enumerate()}
-    assert names  # the thread of deadlines runs as long as there is a deadline to watch
+    assert names  # the deadline thread runs while a deadline is active
     for thread in threading.enumerate():
         if thread.name == "deadlines":
             thread.join(60)

@@ -1,4 +1,4 @@
-"""The peer leaves nothing behind, however it ends; a user can start it, and doctor lists its models."""
+"""The peer cleans up after every kind of exit, starts from the command line, and doctor lists its models."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ with triton_peer.served(["trtllm-scripted"]) as peer:
 """
 
 
-def left_of(name):
-    """The processes and files of the server in the directory `name`."""
+def remains_of(name):
+    """Return the processes and files of the server in the directory `name`."""
     found = [str(path) for path in Path("/dev/shm").glob(f"{name}*")]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -47,21 +47,21 @@ def with_interrupts():
 
 
 @pytest.mark.parametrize("victim", ["owner", "tritonserver", "none"])
-def test_nothing_is_left(victim):
+def test_no_process_or_file_is_left(victim):
     command = [sys.executable, "-c", SCRIPT]
     owner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=with_interrupts)
     pid, directory = owner.stdout.readline().split()
     name = Path(directory).name
-    assert len(left_of(name)) > 3  # the server, its stub, files in /dev/shm: all in the middle of an answer
+    assert len(remains_of(name)) > 3  # the server, its stub and files in /dev/shm, while it generates
     if victim == "tritonserver":
         os.kill(int(pid), signal.SIGKILL)
     owner.send_signal(signal.SIGKILL if victim == "owner" else signal.SIGINT)
     owner.wait(60)
     owner.stdout.close()
-    assert wait_until(lambda: left_of(name) == [], seconds=60), left_of(name)
+    assert wait_until(lambda: remains_of(name) == [], seconds=60), remains_of(name)
 
 
-def test_a_user_starts_it():
+def test_command_line_starts_the_peer():
     triton_peer.environment()
     script = ["sh", "scripts/run-peer", "triton", "--models", "llmapi"]
     peer = subprocess.Popen(script, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=with_interrupts)

@@ -1,4 +1,4 @@
-"""The examples of seed 003 run as written, but for the import and the address."""
+"""The examples of seed 003 run unchanged except for the import and the address."""
 
 import pytest
 
@@ -56,7 +56,7 @@ for status, res, _ in chatbot.stream_chat(
     print(res, end='\\n', flush=True)
 """  # noqa: E501
 
-#: What may be deployed under (or for) that name.
+#: Models deployed under that name, or in its place.
 DEPLOYED = {
     "turbomind": (["preprocessing", "turbomind", "postprocessing"], {}),
     "trtllm": (["trtllm"], {"trtllm": "internlm2-chat-7b"}),

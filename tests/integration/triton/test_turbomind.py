@@ -1,4 +1,4 @@
-"""lmdeploy's turbomind: three models, and sessions kept at the server."""
+"""lmdeploy's turbomind: three models, with sessions kept on the server."""
 
 import pytest
 
@@ -13,7 +13,7 @@ ALICE, NAME = user("My name is Alice."), user("What is my name?")
 
 @pytest.fixture
 def turns(events):
-    """The requests that turbomind has received, each as a dict of its inputs; single values as scalars."""
+    """Function that returns the requests turbomind received, as dicts of inputs; single values as scalars."""
 
     def seen():
         return [
@@ -99,7 +99,7 @@ def test_a_failed_turn_rewinds_the_session(llm, turns):
     assert last["step"] == failed["step"] > 0
 
 
-def test_a_turn_cut_at_a_stop_word_goes_on_from_there(llm, turns, jax):
+def test_turn_after_a_stop_word_continues_from_the_cut(llm, turns, jax):
     turns_given = [
         {"session_id": 44, "sequence_end": False, "stop_words": ["Paris"]},
         {"session_id": 44, "sequence_start": False, "stop_words": ["<|im_end|>"]},
@@ -109,14 +109,14 @@ def test_a_turn_cut_at_a_stop_word_goes_on_from_there(llm, turns, jax):
         llm.chat(dialog, **given) for dialog, given in zip((FRANCE, NAME), turns_given, strict=True)
     ] == expected
     first, *_, last = turns()
-    assert last["step"] == first["input_lengths"]  # back to the prompt: what came after it is sent again
+    assert last["step"] == first["input_lengths"]  # rewound to the prompt: later text is sent again
 
 
 def test_a_session_that_the_server_has_lost_is_sent_again(llm, turns, make, peer):
     llm.chat(ALICE, session_id=45, sequence_end=False)
     other = make(peer.grpc, "turbomind", **TEMPLATE)
     other.chat(FRANCE, session_id=45, sequence_end=False)
-    other.chat(FRANCE, session_id=45, sequence_start=False)  # closes it
+    other.chat(FRANCE, session_id=45, sequence_start=False)  # closes the session
     assert llm.chat(NAME, session_id=45, sequence_start=False) == "Your name is Alice."
     assert turns()[-1]["START"] == 1
     assert turns()[-1]["input_lengths"] > 20
@@ -136,7 +136,7 @@ def test_session_len_before_anything_is_sent(make, peer, turns):
     assert len(turns()) == sent
 
 
-def test_half_a_character_is_held_back(llm, jax):
+def test_partial_character_is_held_back(llm, jax):
     expected = jax.chat(user("你好"))
     with llm.stream("stream_chat", user("你好")) as stream:
         texts = [text for _, text, _ in stream]
@@ -151,7 +151,7 @@ def test_stop_words_that_are_one_token(llm, turns):
     assert words[1] == 1
 
 
-def test_any_model_name_selects_it(make, peer):
+def test_dialect_does_not_depend_on_the_model_name(make, peer):
     llm = make(peer.grpc, "internlm2-chat-7b", **TEMPLATE)
     assert llm.dialect_found() == "turbomind"
     assert llm.chat(FRANCE) == "The capital of France is Paris."

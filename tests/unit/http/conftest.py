@@ -1,4 +1,4 @@
-"""Both HTTP drivers and a server with a script, and a certificate that only the tests trust."""
+"""Fixtures: a scripted server with a client of either kind, and a self-signed certificate."""
 
 import ssl
 import subprocess
@@ -11,16 +11,16 @@ from tests.scripted_server import ScriptedServer
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """The end of an answer may come late here, and its connection is kept: the server is Python, too."""
+def long_drain_timeouts(monkeypatch):
+    """Raise the drain timeouts to 1 s, since the test server competes for the same CPU."""
     monkeypatch.setattr("lagent_llms.http.sync_pool._DRAIN_TIMEOUT", 1.0)
     monkeypatch.setattr("lagent_llms.http.session_client._DRAIN_TIMEOUT", 1.0)
-    monkeypatch.setattr("lagent_llms.http.async_session._PATIENCE", 1.0)
+    monkeypatch.setattr("lagent_llms.http.async_session._REUSE_TIMEOUT", 1.0)
 
 
 @pytest.fixture(params=[LMDeployClient, AsyncLMDeployClient], ids=["sync", "async"])
 def connect(request):
-    """Makes a server of a script and a client of it."""
+    """Factory of a scripted server and a client connected to it."""
     made = []
 
     def connect(script, url=None, **kwargs):
@@ -36,7 +36,7 @@ def connect(request):
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
-    """The file of a certificate for 127.0.0.1 and model.test, and how a server shows it."""
+    """The path of a certificate for 127.0.0.1 and model.test, and a server's `ssl.SSLContext` with it."""
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
     names = ["-subj", "/CN=model.test", "-addext", "subjectAltName=DNS:model.test,IP:127.0.0.1"]

@@ -1,4 +1,4 @@
-"""A proxy that makes tunnels: whatever host is asked for, it leads to one server."""
+"""A CONNECT proxy whose tunnels all lead to one server, whatever host is requested."""
 
 import contextlib
 import socket
@@ -6,15 +6,15 @@ import threading
 
 
 class ConnectProxy:
-    """Answers CONNECT; one thread for each direction of a tunnel.
+    """CONNECT proxy with one thread for each direction of a tunnel.
 
     Args:
-        port: Where tunnels lead to on this machine.
-        status: What it answers; only with 200 there is a tunnel.
-        tls: The `ssl.SSLContext` of a proxy that is spoken to by TLS.
+        port: Local port that the tunnels lead to.
+        status: Status of the response to CONNECT; only 200 opens a tunnel.
+        tls: The `ssl.SSLContext` of a TLS proxy; None for plain HTTP.
 
     Attributes:
-        heads: What was asked for, a text each.
+        heads: The heads of the received requests, as text.
     """
 
     def __init__(self, port, status=200, tls=None):
@@ -66,7 +66,7 @@ class ConnectProxy:
         for sock in [self._listener, *self._sockets]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:  # none may use a descriptor that is closed, and then another's
+        for thread in self._threads:  # no thread may use a closed, reused file descriptor
             thread.join(10)
         for sock in [self._listener, *self._sockets]:
             sock.close()

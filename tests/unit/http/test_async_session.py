@@ -1,4 +1,4 @@
-"""The asynchronous transport over a caller's `aiohttp.ClientSession` and over its own: what each sends."""
+"""The asynchronous transport over a caller's `aiohttp.ClientSession` and over our own connector."""
 
 import asyncio
 import gzip
@@ -36,7 +36,7 @@ BASIC = "Basic bWU6cEBzcw=="  # me:p@ss
 
 
 def client(url, **options):
-    """A client whose transport is made already: where it refuses something, this raises."""
+    """Make a client and its transport, which raises for invalid arguments."""
     llm = AsyncLMDeployClient(url, "m", max_retries=0, **options)
     assert llm.transport
     return llm
@@ -51,14 +51,18 @@ def server():
 # a caller's session
 
 
-async def test_what_a_session_says_of_itself_is_sent(server):
-    headers = {"Authorization": "Bearer theirs", "User-Agent": "agent/1", "X-Team": "blue"}
+async def test_session_headers_and_cookies_are_sent(server):
+    headers = {"Authorization": "Bearer session", "User-Agent": "agent/1", "X-Team": "blue"}
     async with aiohttp.ClientSession(headers=headers, cookies={"flavour": "oat"}) as session:
         session.cookie_jar.update_cookies({"flavour": "oat"})
         llm = client(server.url.replace("127.0.0.1", "localhost"), session=session)
         assert await llm.generate("x") == "ab"
     sent = server.requests[0].headers
-    assert (sent["authorization"], sent["user-agent"], sent["x-team"]) == ("Bearer theirs", "agent/1", "blue")
+    assert (sent["authorization"], sent["user-agent"], sent["x-team"]) == (
+        "Bearer session",
+        "agent/1",
+        "blue",
+    )
     assert sent["cookie"] == "flavour=oat"
     assert sent["content-type"] == "application/json"
     assert sent["accept-encoding"] == "identity"
@@ -67,21 +71,21 @@ async def test_what_a_session_says_of_itself_is_sent(server):
 @pytest.mark.parametrize(
     ("options", "user", "expected"),
     [
-        ({"api_key": "ours"}, "", "Bearer ours"),
-        ({"headers": {"authorization": "Token ours"}}, "", "Token ours"),
-        ({"api_key": "ours"}, "me:p%40ss@", BASIC),
-        ({}, "", "Bearer theirs"),
+        ({"api_key": "backend"}, "", "Bearer backend"),
+        ({"headers": {"authorization": "Token backend"}}, "", "Token backend"),
+        ({"api_key": "backend"}, "me:p%40ss@", BASIC),
+        ({}, "", "Bearer session"),
     ],
 )
-async def test_which_credentials_are_sent(server, options, user, expected):
-    async with aiohttp.ClientSession(headers={"Authorization": "Bearer theirs"}) as session:
+async def test_credentials_precedence(server, options, user, expected):
+    async with aiohttp.ClientSession(headers={"Authorization": "Bearer session"}) as session:
         llm = client(server.url.replace("//", f"//{user}"), session=session, **options)
         await llm.generate("x")
     assert server.requests[0].headers["authorization"] == expected
 
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
-async def test_auth_of_a_session_is_sent_and_beside_an_api_key_refused(server):
+async def test_session_auth_cannot_be_combined_with_an_api_key(server):
     async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("me", "p@ss")) as session:
         await client(server.url, session=session).generate("x")
         assert server.requests[0].headers["authorization"] == BASIC
@@ -90,7 +94,7 @@ async def test_auth_of_a_session_is_sent_and_beside_an_api_key_refused(server):
         assert caught.value.argument == "session"
 
 
-async def test_a_session_is_used_again_and_never_closed(server):
+async def test_session_is_reused_and_never_closed(server):
     async with aiohttp.ClientSession() as session:
         for _ in range(2):
             async with client(server.url, session=session) as llm:
@@ -118,7 +122,7 @@ async def test_trace_hooks_and_middlewares_run(server):
     assert server.requests[0].headers["x-trace"] == "t1"
 
 
-async def test_limits_of_a_session_hold():
+async def test_session_timeout_applies():
     limits = aiohttp.ClientTimeout(total=0.2)
     with ScriptedServer(lambda c: c.head()) as server:
         async with aiohttp.ClientSession(timeout=limits) as session:
@@ -126,7 +130,7 @@ async def test_limits_of_a_session_hold():
                 await client(server.url, session=session).generate("x")
 
 
-async def test_a_session_that_raises_for_statuses_hides_no_message():
+async def test_raise_for_status_keeps_the_error_message():
     with ScriptedServer(lambda c: c.json({"message": "no such model", "code": 404}, 404)) as server:
         async with aiohttp.ClientSession(raise_for_status=True) as session:
             with pytest.raises(NotFound, match="no such model"):
@@ -134,13 +138,13 @@ async def test_a_session_that_raises_for_statuses_hides_no_message():
 
 
 @pytest.mark.parametrize("wrong", [requests.Session(), "session", aiohttp.ClientSession])
-def test_what_is_no_session_is_refused(wrong):
+def test_invalid_session_is_rejected(wrong):
     with pytest.raises(InvalidArgument, match=r"allowed is a aiohttp\.ClientSession") as caught:
         AsyncHTTPTransport(Endpoints(["http://model.test"]), session=wrong)
     assert caught.value.argument == "session"
 
 
-async def test_a_closed_session_is_named(server):
+async def test_closed_session_is_rejected(server):
     async with aiohttp.ClientSession() as session:
         llm = client(server.url, session=session)
     with pytest.raises(InvalidArgument, match="is closed") as caught:
@@ -148,7 +152,7 @@ async def test_a_closed_session_is_named(server):
     assert caught.value.argument == "session"
 
 
-def test_a_session_of_another_loop_is_named(server):
+def test_session_of_another_loop_is_rejected(server):
     async def made():
         return aiohttp.ClientSession()
 
@@ -163,7 +167,7 @@ def test_a_session_of_another_loop_is_named(server):
     loop.close()
 
 
-# doubles
+# test doubles
 
 
 class DoubledResponse(aiohttp.ClientResponse):
@@ -175,7 +179,7 @@ class DoubledResponse(aiohttp.ClientResponse):
         super().__init__(*args, **kwargs)
 
 
-async def test_aioresponses_replaces_a_server():
+async def test_aioresponses():
     events = 'data: {"choices": [{"text": "doubled", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
     url = "http://model.test/v1/completions"
     doubled = {"response_class": DoubledResponse}
@@ -194,10 +198,10 @@ async def test_aioresponses_replaces_a_server():
             await llm.aclose()
 
 
-# a session of our own
+# our own connector
 
 
-async def test_netrc_comes_after_what_the_caller_says(server, tmp_path, monkeypatch):
+async def test_api_key_precedes_netrc(server, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password p@ss\n")
     netrc.chmod(0o600)
@@ -209,20 +213,20 @@ async def test_netrc_comes_after_what_the_caller_says(server, tmp_path, monkeypa
     assert (first, second) == (BASIC, "Bearer k")
 
 
-async def test_names_of_hosts_may_be_international(server, monkeypatch):
+async def test_international_host_name(server, monkeypatch):
     monkeypatch.setenv("http_proxy", server.url)
     async with client("http://bücher.example") as llm:
         assert await llm.generate("x") == "ab"
     assert server.requests[0].path == "http://xn--bcher-kva.example/v1/completions"
 
 
-async def test_a_base_url_stays_as_it_was_written(server):
+async def test_base_url_is_not_normalized(server):
     async with client(f"{server.url}/a%2Fb/~c") as llm:
         assert await llm.generate("x") == "ab"
     assert server.requests[0].path == "/a%2Fb/~c/v1/completions"
 
 
-async def test_passwords_of_proxies_are_not_shown(monkeypatch):
+async def test_proxy_password_is_not_in_the_traceback(monkeypatch):
     with ConnectProxy(0, status=407) as proxy:
         monkeypatch.setenv("https_proxy", f"http://me:s3cret@{proxy.address}")
         async with client("https://model.test") as llm:
@@ -231,7 +235,7 @@ async def test_passwords_of_proxies_are_not_shown(monkeypatch):
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_cookies_of_a_server_are_not_kept():
+async def test_server_cookies_are_not_stored():
     def script(connection):
         answer = {"choices": [{"text": "a", "finish_reason": "stop"}]}
         connection.json(answer, Set_Cookie="who=alice; Path=/")
@@ -243,7 +247,7 @@ async def test_cookies_of_a_server_are_not_kept():
     assert "cookie" not in server.requests[1].headers
 
 
-async def test_an_answer_that_is_compressed_though_it_was_not_asked_for():
+async def test_unrequested_compression_is_decoded():
     def script(connection):
         connection.head(Content_Encoding="gzip")
         events = b'data: {"choices": [{"text": "packed", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
@@ -255,7 +259,7 @@ async def test_an_answer_that_is_compressed_though_it_was_not_asked_for():
             assert await llm.generate("x") == "packed"
 
 
-async def test_a_long_prompt_is_sent_without_a_warning(server):
+async def test_long_prompt_is_sent_without_a_warning(server):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with client(server.url) as llm:
@@ -277,7 +281,7 @@ async def test_a_long_prompt_is_sent_without_a_warning(server):
         "\0" * 5000,
     ],
 )
-async def test_what_is_no_http_is_our_error(sent):
+async def test_invalid_http_raises_an_llm_error(sent):
     def script(connection):
         connection.send(sent)
         connection.sock.close()
@@ -289,7 +293,7 @@ async def test_what_is_no_http_is_our_error(sent):
     assert isinstance(caught.value, (StreamInterrupted, ServerError))
 
 
-async def test_closing_while_the_request_waits_for_its_response_ends_the_wait():
+async def test_close_interrupts_the_wait_for_a_response():
     with ScriptedServer(lambda c: None) as server:
         llm = client(server.url)
         stream = llm.stream_generate("x")
@@ -336,7 +340,7 @@ if not child:
     stream.close()
     sys.exit()  # finalizers run
 os.waitpid(child, 0)
-print(loop.run_until_complete(llm.generate("let go")), flush=True)
+print(loop.run_until_complete(llm.generate("resume")), flush=True)
 async def rest():
     return [chunk.text async for chunk in stream][-1]
 print(loop.run_until_complete(rest()))
@@ -349,27 +353,27 @@ def run(code, url):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_loop_may_be_closed_before_the_client(server):
+def test_loop_closed_before_the_client(server):
     done = run(CLOSED_LOOP, server.url)
     assert (done.stdout, done.stderr) == ("ab\nab\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_leaves_the_connections_of_its_parent_alone():
-    let_go = threading.Event()
+def test_fork_keeps_the_parents_connections():
+    resume = threading.Event()
 
     def script(connection):
         if connection.body["prompt"] == "held":
             connection.head()
             connection.text("a")
-            assert let_go.wait(60)
+            assert resume.wait(60)
             connection.text("b", "stop")
             connection.event("[DONE]")
             connection.chunk()
         else:
             connection.answer("c")
-            if connection.body["prompt"] == "let go":
-                let_go.set()
+            if connection.body["prompt"] == "resume":
+                resume.set()
 
     with ScriptedServer(script) as server:
         done = run(FORK, server.url)

@@ -1,4 +1,4 @@
-"""The two HTTP drivers against a server that plays every fault, through `LMDeployClient` and its twin."""
+"""Both HTTP clients against scripted faults, through `LMDeployClient` and `AsyncLMDeployClient`."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ def text_of(client, method="stream_generate", **kwargs):
 # answers
 
 
-def test_an_answer_streamed_on_the_wire(connect):
+def test_streamed_answer(connect):
     client, server = connect(lambda c: c.answer("Hel", "lo"))
     completion = client.complete("x", temperature=0, stop_words="<|end|>")
     assert (completion.text, completion.finish_reason) == ("Hello", "stop")
@@ -58,7 +58,7 @@ def test_an_answer_streamed_on_the_wire(connect):
     assert request.body["skip_special_tokens"] is False
 
 
-def test_an_answer_in_one_piece(connect):
+def test_answer_without_streaming(connect):
     whole = {"choices": [{"text": "Hello", "finish_reason": "length"}], "usage": {"prompt_tokens": 1}}
     client, server = connect(lambda c: c.json(whole))
     assert client.generate("x", stream=False) == "Hello"
@@ -66,7 +66,7 @@ def test_an_answer_in_one_piece(connect):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_text_cut_anywhere_on_the_wire(connect, size):
+def test_text_split_at_any_byte(connect, size):
     def script(connection):
         send, connection.send = connection.send, lambda data: slowly(send, data, size)
         connection.answer(*CHINESE)
@@ -75,7 +75,7 @@ def test_text_cut_anywhere_on_the_wire(connect, size):
     assert client.generate("x", stop_words="<|im_end|>") == CHINESE
 
 
-def test_connections_are_used_again(connect):
+def test_connections_are_reused(connect):
     client, server = connect(lambda c: c.answer("a"))
     for _ in range(5):
         assert client.generate("x") == "a"
@@ -83,7 +83,7 @@ def test_connections_are_used_again(connect):
     assert server.connections == 1
 
 
-def test_a_connection_is_used_again_though_the_end_comes_late(connect):
+def test_connection_with_a_delayed_last_chunk_is_reused(connect):
     def script(connection):
         connection.head()
         connection.text("a", "stop")
@@ -98,7 +98,7 @@ def test_a_connection_is_used_again_though_the_end_comes_late(connect):
     assert server.connections == 1
 
 
-def test_bodies_without_chunks_end_with_the_connection(connect):
+def test_body_of_unknown_length_ends_with_the_connection(connect):
     def script(connection):
         connection.head(Transfer_Encoding=None, Connection="close")
         connection.send('data: {"choices": [{"text": "a", "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n')
@@ -137,7 +137,7 @@ def test_headers_key_and_request_id(connect):
 
 
 @pytest.mark.parametrize("url", ["http://me:p%40ss@{}", "{}/prefix path/"])
-def test_a_base_url_may_have_a_user_or_a_path(connect, url):
+def test_base_url_with_a_user_or_a_path(connect, url):
     _, server = connect(lambda c: c.answer("a"))
     client, _ = connect(None, url=url.format(server.url.removeprefix("http://")))
     assert client.generate("x") == "a"
@@ -149,7 +149,7 @@ def test_a_base_url_may_have_a_user_or_a_path(connect, url):
 
 
 @pytest.mark.parametrize("kwargs", [{"headers": {"X-Team": "blue\r\nX-Admin: 1"}}, {"api_key": "a\nb"}])
-def test_a_header_that_would_be_two_is_refused(connect, kwargs):
+def test_header_injection_is_rejected(connect, kwargs):
     client, server = connect(lambda c: c.answer("a"), **kwargs)
     with pytest.raises(InvalidArgument):
         client.generate("x")
@@ -162,7 +162,7 @@ def test_a_header_that_would_be_two_is_refused(connect, kwargs):
 # stopping
 
 
-def until_gone(server):
+def wait_disconnected(server):
     return server.requests[0].wait_gone()
 
 
@@ -176,33 +176,33 @@ def endless(connection):
         pass
 
 
-def test_leaving_a_stream_closes_the_connection_at_once(connect):
+def test_leaving_a_stream_closes_the_connection(connect):
     client, server = connect(endless)
     with client.stream("stream_generate", "x") as stream:
         next(iter(stream))
     gc.collect()
-    assert until_gone(server)
+    assert wait_disconnected(server)
 
 
 def test_a_stop_word_ends_the_generation(connect):
     client, server = connect(endless)
     assert client.generate("x", stop_words="word w") == ""
-    assert until_gone(server)
+    assert wait_disconnected(server)
 
 
 def test_cancelling_a_task_closes_the_connection():
-    asked = threading.Event()
+    received = threading.Event()
 
     async def main(server):
         async with AsyncLMDeployClient(server.url, "m") as llm:
             task = asyncio.create_task(llm.generate("x"))
-            assert await asyncio.to_thread(asked.wait, 30)
+            assert await asyncio.to_thread(received.wait, 30)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(until_gone, server)
+            assert await asyncio.to_thread(wait_disconnected, server)
 
-    with ScriptedServer(lambda c: asked.set()) as server:
+    with ScriptedServer(lambda c: received.set()) as server:
         asyncio.run(main(server))
 
 
@@ -224,13 +224,13 @@ def test_closing_from_another_thread_ends_the_wait(begin):
         reader.join(30)
         assert not reader.is_alive()
         assert found == []
-        assert until_gone(server)
+        assert wait_disconnected(server)
 
 
 # faults
 
 
-def cut(connection):
+def reset_mid_stream(connection):
     connection.head()
     connection.text("Hel")
     connection.reset()
@@ -254,20 +254,20 @@ def error_event(connection):
     connection.event({"error": {"message": "out of memory", "code": 500}})
 
 
-def garbage(connection):
+def invalid_chunk(connection):
     connection.head()
     connection.text("Hel")
     connection.send("this is no chunk\r\n")
 
 
-def test_garbage_in_the_stream(connect):
-    client, _ = connect(garbage)
+def test_invalid_chunk_in_a_stream(connect):
+    client, _ = connect(invalid_chunk)
     with pytest.raises((StreamInterrupted, TimeoutExceeded)):
         text_of(client, timeout=1)
 
 
-@pytest.mark.parametrize("script", [cut, ended_early, closed_early])
-def test_a_broken_stream_is_no_success(connect, script):
+@pytest.mark.parametrize("script", [reset_mid_stream, ended_early, closed_early])
+def test_broken_stream_raises(connect, script):
     client, _ = connect(script)
     with pytest.raises(StreamInterrupted) as caught:
         text_of(client)
@@ -279,7 +279,7 @@ def test_a_broken_stream_is_no_success(connect, script):
     assert tuple(last)[:2] == (ModelStatusCode.SERVER_ERR, "Hel")
 
 
-def test_an_error_in_the_stream(connect):
+def test_error_event_in_a_stream(connect):
     client, _ = connect(error_event)
     with pytest.raises(ServerError, match="out of memory") as caught:
         client.generate("x")
@@ -289,7 +289,7 @@ def test_an_error_in_the_stream(connect):
 @pytest.mark.parametrize(
     ("status", "kind"), [(400, ServerError), (401, AuthenticationError), (404, NotFound), (500, ServerError)]
 )
-def test_refusals(connect, status, kind):
+def test_error_responses(connect, status, kind):
     client, server = connect(lambda c: c.json({"message": "because", "code": status}, status))
     with pytest.raises(kind, match="because") as caught:
         client.generate("x")
@@ -307,13 +307,13 @@ def test_plain_text_errors(connect):
         client.generate("x")
 
 
-def test_errors_of_the_proxy_come_as_success(connect):
+def test_error_body_with_status_200(connect):
     client, _ = connect(lambda c: c.json({"error_code": 10400, "text": "no such model"}))
     with pytest.raises(NotFound, match="no such model"):
         client.generate("x")
 
 
-def test_not_http(connect):
+def test_response_that_is_not_http(connect):
     client, _ = connect(lambda c: c.send("SSH-2.0-OpenSSH\r\n"))
     with pytest.raises(StreamInterrupted):
         client.generate("x")
@@ -334,7 +334,7 @@ def test_not_http(connect):
         b"\0" * 100,
     ],
 )
-def test_hostile_answers_fail_as_our_errors(connect, data):
+def test_invalid_responses_raise_llm_errors(connect, data):
     def script(connection):
         connection.send(data)
         connection.sock.close()
@@ -362,7 +362,7 @@ def test_a_compressed_answer_is_decoded(connect, encoding):
     assert client.generate("x") == "Hello"
 
 
-def test_nobody_there(connect):
+def test_connection_refused_and_unknown_host(connect):
     client, _ = connect(None, url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ConnectError, match="(?i)refused"):
         client.generate("x")
@@ -371,7 +371,7 @@ def test_nobody_there(connect):
         client.generate("x")
 
 
-def test_tls_where_there_is_none(connect):
+def test_tls_to_a_server_without_tls(connect):
     def refuse(listener):
         with contextlib.suppress(OSError):
             while True:
@@ -388,7 +388,7 @@ def test_tls_where_there_is_none(connect):
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_handshake_is_part_of_connecting(connect):
+def test_connect_timeout_covers_the_tls_handshake(connect):
     _, server = connect(lambda c: None)
     client, _ = connect(None, url=server.url.replace("http:", "https:"))
     with pytest.raises(TimeoutExceeded) as caught:
@@ -403,7 +403,7 @@ def test_redirects_are_not_followed(connect):
     assert caught.value.status_code == 307
 
 
-def test_a_proxy_of_the_environment_is_used(connect, monkeypatch):
+def test_proxy_from_the_environment_is_used(connect, monkeypatch):
     with ScriptedServer(lambda c: c.answer("by proxy")) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://me:p%40ss@"))
         monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -416,7 +416,7 @@ def test_a_proxy_of_the_environment_is_used(connect, monkeypatch):
         assert direct.generate("x") == "direct"
 
 
-# time
+# timeouts
 
 
 def silent(connection):
@@ -434,17 +434,17 @@ def keep_alive(connection):
 
 
 @pytest.mark.parametrize("script", [lambda c: None, silent, keep_alive], ids=["nothing", "head", "comments"])
-def test_the_first_token_is_waited_for_only_so_long(connect, script):
+def test_first_token_timeout(connect, script):
     client, server = connect(script)
     started = time.monotonic()
     with pytest.raises(TimeoutExceeded) as caught:
         client.generate("x", timeout=Timeout(first_token=0.5, idle=60))
     assert caught.value.phase == "first_token"
     assert time.monotonic() - started < 20
-    assert until_gone(server)
+    assert wait_disconnected(server)
 
 
-def test_a_pause_in_the_answer_is_waited_for_only_so_long(connect):
+def test_idle_timeout(connect):
     def script(connection):
         connection.head()
         connection.text("Hel")
@@ -455,13 +455,13 @@ def test_a_pause_in_the_answer_is_waited_for_only_so_long(connect):
     assert (caught.value.phase, caught.value.partial) == ("idle", "Hel")
 
 
-def test_a_slow_reader_is_no_slow_server(connect):
-    asked = threading.Event()
+def test_slow_reader_does_not_expire_the_idle_timeout(connect):
+    received = threading.Event()
 
     def script(connection):
         connection.head()
         connection.text("Hel")
-        asked.wait(10)
+        received.wait(10)
         time.sleep(0.1)
         connection.text("lo", "stop")
         connection.event("[DONE]")
@@ -471,15 +471,15 @@ def test_a_slow_reader_is_no_slow_server(connect):
     with client.stream("stream_generate", "x", timeout=Timeout(first_token=2, idle=2)) as stream:
         assert next(stream).text == "Hel"
         time.sleep(2.5)
-        asked.set()
+        received.set()
         *_, last = stream
     assert last.text == "Hello"
 
 
-def test_what_comes_before_the_answer_is_waited_for_only_so_long(connect):
+def test_timeout_covers_the_model_lookup(connect):
     ended = threading.Event()
     client, _ = connect(lambda connection: ended.wait(30))
-    client.llm.model_name = None  # the server is asked for it
+    client.llm.model_name = None  # the client requests it from the server
     began = time.monotonic()
     with pytest.raises(TimeoutExceeded):
         client.generate("x", timeout=0.3)
@@ -494,7 +494,7 @@ def test_a_closed_client_lists_no_models(connect):
         client.models()
 
 
-def test_the_whole_answer_takes_only_so_long(connect):
+def test_total_timeout(connect):
     client, _ = connect(endless)
     with pytest.raises(TimeoutExceeded) as caught:
         client.generate("x", timeout=Timeout(total=1))
@@ -502,7 +502,7 @@ def test_the_whole_answer_takes_only_so_long(connect):
     assert caught.value.partial.startswith("word")
 
 
-# again
+# retries
 
 
 def busy_until(attempts, **headers):
@@ -517,13 +517,13 @@ def busy_until(attempts, **headers):
     return script
 
 
-def test_busy_servers_are_asked_again(connect):
+def test_busy_server_is_retried(connect):
     client, server = connect(busy_until(3, Retry_After="0.01"), max_retries=2)
     assert client.generate("x") == "at last"
     assert len(server.requests) == 3
 
 
-def test_retries_end(connect):
+def test_retries_are_limited(connect):
     client, server = connect(busy_until(9, Retry_After="0.01"), max_retries=2)
     with pytest.raises(RateLimited) as caught:
         client.generate("x")
@@ -531,14 +531,14 @@ def test_retries_end(connect):
     assert len(server.requests) == 3
 
 
-def test_a_broken_answer_is_not_asked_for_again(connect):
-    client, server = connect(cut, max_retries=5)
+def test_broken_answer_is_not_retried(connect):
+    client, server = connect(reset_mid_stream, max_retries=5)
     with pytest.raises(StreamInterrupted):
         client.generate("x")
     assert len(server.requests) == 1
 
 
-def test_several_servers_share_the_work_and_a_dead_one_is_left_out(connect):
+def test_requests_are_balanced_and_an_unreachable_server_is_avoided(connect):
     slow = threading.Event()
 
     def script(connection):
@@ -554,15 +554,15 @@ def test_several_servers_share_the_work_and_a_dead_one_is_left_out(connect):
         assert min(len(first.requests), len(second.requests)) >= 4
 
 
-# many
+# concurrency
 
 
-def test_a_batch_keeps_order_and_loses_nothing(connect):
+def test_batch_keeps_the_order_and_reports_errors(connect):
     answered = [threading.Event() for _ in range(10)]
 
     def script(connection):
         prompt = connection.body["prompt"]
-        for later in answered[int(prompt) + 1 :][:1]:  # the last comes first
+        for later in answered[int(prompt) + 1 :][:1]:  # answered in reverse order
             later.wait(30)
         if prompt == "4":
             connection.json({"message": "no four"}, 400)
@@ -578,7 +578,7 @@ def test_a_batch_keeps_order_and_loses_nothing(connect):
     assert results == [str(i) for i in range(10) if i != 4]
 
 
-def test_a_bounded_number_is_in_flight(connect):
+def test_max_concurrency_limits_requests_in_flight(connect):
     now, most, lock = [0], [0], threading.Lock()
     together = threading.Barrier(3, timeout=30)
 
@@ -596,7 +596,7 @@ def test_a_bounded_number_is_in_flight(connect):
     assert most[0] == 3
 
 
-async def test_a_thousand_streams_at_once():
+async def test_1000_concurrent_streams():
     together = threading.Barrier(1000, timeout=60)
 
     def script(connection):

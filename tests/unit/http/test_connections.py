@@ -1,4 +1,4 @@
-"""The connections beneath both HTTP drivers: TLS, tunnels, use again, slow readers, closing."""
+"""Connections of both HTTP clients: TLS, tunnels, reuse, slow readers, closing."""
 
 import asyncio
 import subprocess
@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from lagent_llms import AsyncLMDeployClient, ConfigError, ConnectError, LMDeployClient, StreamInterrupted
-from lagent_llms.http.proxy import route
+from lagent_llms.http.proxy import find_route
 from tests.scripted_server import ScriptedServer
 from tests.unit.http.connect_proxy import ConnectProxy
 
@@ -27,14 +27,14 @@ def port_of(server):
 
 
 @pytest.mark.parametrize("checked", [True, False])
-def test_tls_and_the_connection_is_used_again(connect, secure, certificate, checked):
+def test_tls_connection_is_reused(connect, secure, certificate, checked):
     client, _ = connect(None, url=secure.url, verify=str(certificate[0]) if checked else False)
     for _ in range(3):
         assert client.generate("x") == "safe"
     assert secure.connections == 1
 
 
-def test_a_certificate_that_nobody_trusts(connect, secure):
+def test_untrusted_certificate(connect, secure):
     client, _ = connect(None, url=secure.url)
     with pytest.raises(ConnectError, match="(?i)certificate"):
         client.generate("x")
@@ -43,7 +43,7 @@ def test_a_certificate_that_nobody_trusts(connect, secure):
 # proxies
 
 
-def test_a_tunnel(connect, secure, certificate, monkeypatch):
+def test_tunnel(connect, secure, certificate, monkeypatch):
     with ConnectProxy(port_of(secure)) as proxy:
         monkeypatch.setenv("https_proxy", f"http://me:p%40ss@{proxy.address}")
         client, _ = connect(None, url="https://model.test:8443", verify=str(certificate[0]))
@@ -57,7 +57,7 @@ def test_a_tunnel(connect, secure, certificate, monkeypatch):
     assert "proxy-authorization" not in secure.requests[0].headers
 
 
-def test_a_tunnel_through_a_proxy_with_tls(secure, certificate, monkeypatch):
+def test_tunnel_through_a_tls_proxy(secure, certificate, monkeypatch):
     secure.script = lambda c: c.answer("safe") if c.body["prompt"] == "x" else begun(c)
     with ConnectProxy(port_of(secure), tls=certificate[1]) as proxy:
         monkeypatch.setenv("https_proxy", f"https://me:p%40ss@{proxy.address}")
@@ -77,7 +77,9 @@ def test_a_tunnel_through_a_proxy_with_tls(secure, certificate, monkeypatch):
             assert found == []
 
 
-def test_the_name_is_that_of_the_server_behind_the_tunnel(connect, secure, certificate, monkeypatch):
+def test_certificate_in_a_tunnel_is_checked_against_the_server_name(
+    connect, secure, certificate, monkeypatch
+):
     with ConnectProxy(port_of(secure)) as proxy:
         monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
         client, _ = connect(None, url="https://other.test", verify=str(certificate[0]))
@@ -85,7 +87,7 @@ def test_the_name_is_that_of_the_server_behind_the_tunnel(connect, secure, certi
             client.generate("x")
 
 
-def test_a_proxy_that_makes_no_tunnel(connect, monkeypatch):
+def test_proxy_refuses_the_tunnel(connect, monkeypatch):
     with ConnectProxy(0, status=407) as proxy:
         monkeypatch.setenv("https_proxy", f"http://{proxy.address}")
         client, _ = connect(None, url="https://model.test")
@@ -93,7 +95,7 @@ def test_a_proxy_that_makes_no_tunnel(connect, monkeypatch):
             client.generate("x")
 
 
-def test_a_proxy_may_be_spoken_to_by_tls(connect, certificate, monkeypatch):
+def test_tls_proxy(connect, certificate, monkeypatch):
     with ScriptedServer(lambda c: c.answer("by proxy"), tls=certificate[1]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         client, _ = connect(None, url="http://model.test", verify=str(certificate[0]))
@@ -101,22 +103,22 @@ def test_a_proxy_may_be_spoken_to_by_tls(connect, certificate, monkeypatch):
         assert proxy.requests[0].path == "http://model.test/v1/completions"
 
 
-def test_the_way_to_a_server():
-    way = route("http://[::1]:8000/base")
-    assert (way.host, way.port, way.tls, way.headers) == ("::1", 8000, False, {"Host": "[::1]:8000"})
-    assert way.target("/v1") == "/base/v1"
-    way = route("https://model.test", "http://proxy")
-    assert (way.host, way.port, way.tls, way.server) == ("proxy", 80, False, "model.test")
-    assert way.tunnel
-    assert way.server_port == 443
+def test_find_route():
+    route = find_route("http://[::1]:8000/base")
+    assert (route.host, route.port, route.tls, route.headers) == ("::1", 8000, False, {"Host": "[::1]:8000"})
+    assert route.target("/v1") == "/base/v1"
+    route = find_route("https://model.test", "http://proxy")
+    assert (route.host, route.port, route.tls, route.server) == ("proxy", 80, False, "model.test")
+    assert route.tunnel
+    assert route.server_port == 443
     with pytest.raises(ConfigError, match="socks5"):
-        route("http://model.test", "socks5://proxy:1080")
+        find_route("http://model.test", "socks5://proxy:1080")
 
 
-# use again
+# reuse
 
 
-def test_a_connection_is_not_used_again_when_the_server_says_so(connect):
+def test_connection_close_header_prevents_reuse(connect):
     whole = {"choices": [{"text": "a", "finish_reason": "stop"}]}
     client, server = connect(lambda c: c.json(whole, Connection="close"))
     for _ in range(2):
@@ -124,7 +126,7 @@ def test_a_connection_is_not_used_again_when_the_server_says_so(connect):
     assert server.connections == 2
 
 
-def test_an_announcement_is_no_response(connect):
+def test_interim_response_is_skipped(connect):
     def script(connection):
         connection.send("HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
         connection.answer("a")
@@ -133,7 +135,7 @@ def test_an_announcement_is_no_response(connect):
     assert client.generate("x") == "a"
 
 
-async def test_an_idle_connection_that_was_closed_is_not_used():
+async def test_closed_idle_connection_is_not_reused():
     closed = threading.Event()
 
     def script(connection):
@@ -144,16 +146,16 @@ async def test_an_idle_connection_that_was_closed_is_not_used():
     with ScriptedServer(script) as server:
         async with AsyncLMDeployClient(server.url, "m", max_retries=0) as llm:
             assert await llm.generate("x") == "a"
-            assert closed.wait(30)  # the loop cannot look
+            assert closed.wait(30)  # blocks the loop: it cannot notice the close
             closed.clear()
             assert await llm.generate("x") == "a"
-            assert await asyncio.to_thread(closed.wait, 30)  # the loop can
+            assert await asyncio.to_thread(closed.wait, 30)  # the loop runs and can notice it
             assert await llm.generate("x") == "a"
     assert server.connections == 3
 
 
 @pytest.mark.parametrize("secured", [False, True])
-def test_a_fork_makes_connections_of_its_own(certificate, secured):
+def test_forked_child_opens_its_own_connections(certificate, secured):
     code = """
 import os, sys
 from lagent_llms import LMDeployClient
@@ -178,7 +180,7 @@ assert llm.generate("x") == "a"
 # slow readers
 
 
-async def test_a_slow_reader_makes_the_server_wait():
+async def test_slow_reader_applies_backpressure():
     sent = [0]
 
     def script(connection):
@@ -196,7 +198,7 @@ async def test_a_slow_reader_makes_the_server_wait():
             stream = llm.stream_generate("x")
             assert (await stream.__anext__()).text == "a"
             before = -1
-            while sent[0] > before:  # until nothing moves
+            while sent[0] > before:  # until the server is blocked
                 before = sent[0]
                 await asyncio.sleep(0.3)
             assert before < 300
@@ -239,7 +241,7 @@ async def test_a_stream_may_be_closed_from_another_thread():
 
 
 @pytest.mark.parametrize("end", ["await llm.aclose()", "pass"])
-def test_nothing_is_left_open(certificate, end):
+def test_no_connection_is_left_open(certificate, end):
     code = f"""
 import asyncio, gc, sys
 from lagent_llms import AsyncLMDeployClient

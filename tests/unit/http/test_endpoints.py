@@ -1,4 +1,4 @@
-"""The choice among several servers, and the form of their URLs."""
+"""Selection among several servers, and validation of their URLs."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from lagent_llms import InvalidArgument
 from lagent_llms.http.endpoints import Endpoints, check_url
 
 
-def test_the_least_busy_server_is_taken_and_a_dead_one_rests():
+def test_take_returns_the_least_busy_reachable_server():
     now = [0.0]
-    servers = Endpoints(["a", "b"], rest=10, clock=lambda: now[0])
+    servers = Endpoints(["a", "b"], cooldown=10, clock=lambda: now[0])
     first, second = servers.take(), servers.take()
     assert {first, second} == {"a", "b"}
     servers.give_back("a")
@@ -19,7 +19,7 @@ def test_the_least_busy_server_is_taken_and_a_dead_one_rests():
     assert servers.take() == "a"
 
 
-def test_when_all_rest_one_is_tried_all_the_same():
+def test_take_returns_an_avoided_server_if_all_are_avoided():
     servers = Endpoints(["a"])
     servers.give_back(servers.take(), alive=False)
     assert not servers.alive
@@ -27,17 +27,17 @@ def test_when_all_rest_one_is_tried_all_the_same():
 
 
 @pytest.mark.parametrize("value", ["", " ", 7, "ftp://x", "http://", "http://x:99999", "http://x?y", None])
-def test_what_is_no_url_is_refused(value):
+def test_check_url_rejects_an_invalid_url(value):
     with pytest.raises(InvalidArgument, match="url="):
         check_url("url", value)
 
 
-def test_urls_as_people_write_them():
+def test_check_url_normalizes():
     assert check_url("url", "localhost:23333") == "http://localhost:23333"
     assert check_url("url", "https://x/prefix/") == "https://x/prefix"
 
 
-def test_a_finalizer_gives_a_server_back_without_waiting():
+def test_give_back_does_not_block_while_the_lock_is_held():
     endpoints = Endpoints(["http://a", "http://b"])
     url = endpoints.take()
     with endpoints._lock:

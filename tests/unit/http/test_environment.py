@@ -1,4 +1,4 @@
-"""Without a session, the environment means what it means to requests. One table for both clients."""
+"""Environment settings without a session: the same as requests, for both clients."""
 
 import base64
 import os
@@ -15,7 +15,7 @@ from tests.unit.http.connect_proxy import ConnectProxy
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch, tmp_path):
-    """No proxy, no CA bundle and no netrc but those of the test."""
+    """Remove every proxy, CA bundle and netrc that the test did not set."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -26,7 +26,7 @@ def bare_environment(monkeypatch, tmp_path):
 
 @pytest.fixture
 def proxy():
-    """An HTTP proxy: it answers whatever it is sent."""
+    """An HTTP proxy that answers every request itself."""
     with ScriptedServer(lambda c: c.answer("by proxy")) as proxy:
         yield proxy
 
@@ -120,7 +120,7 @@ def test_domains_in_no_proxy(monkeypatch, no_proxy, direct):
     assert read_environment("http://model.test").proxy == expected
 
 
-def test_a_proxy_of_another_kind_is_refused(connect, monkeypatch):
+def test_unsupported_proxy_scheme_is_rejected(connect, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
     client, _ = connect(None, url="http://model.test")
     with pytest.raises(ConfigError, match="socks5"):
@@ -164,7 +164,7 @@ def test_certificates(connect, certificate, monkeypatch, tmp_path, environment, 
 
 
 def other_certificate(folder):
-    """The file of a certificate that the server does not have."""
+    """Make a certificate that the server does not use; return its path."""
     path = folder / "other.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-subj", "/CN=other.test", "-keyout", str(folder / "key.pem"), "-out", str(path)]
@@ -172,12 +172,12 @@ def other_certificate(folder):
     return path
 
 
-def test_a_bundle_that_is_not_there(connect, monkeypatch):
+def test_missing_ca_bundle(connect, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
     client, _ = connect(None, url="https://model.test")
     with pytest.raises(ConfigError, match=r"/nowhere/bundle\.pem"):
         client.generate("x")
-    client, _ = connect(lambda c: c.answer("a"))  # http needs none
+    client, _ = connect(lambda c: c.answer("a"))  # http needs no bundle
     assert client.generate("x") == "a"
 
 
@@ -196,7 +196,7 @@ def test_a_bundle_that_is_not_there(connect, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("place", [".netrc", "_netrc", "NETRC"])
-def test_which_credentials_are_sent(connect, monkeypatch, tmp_path, place, url, kwargs, expected):
+def test_credentials_precedence(connect, monkeypatch, tmp_path, place, url, kwargs, expected):
     file = tmp_path / ("elsewhere" if place == "NETRC" else place)
     file.write_text("machine 127.0.0.1 login net password r#c\n")
     if place == "NETRC":
@@ -207,7 +207,7 @@ def test_which_credentials_are_sent(connect, monkeypatch, tmp_path, place, url, 
     assert server.requests[0].headers["authorization"] == expected
 
 
-def test_a_netrc_of_another_server(connect, tmp_path):
+def test_netrc_entry_of_another_server_is_not_used(connect, tmp_path):
     (tmp_path / ".netrc").write_text("machine other.test login net password rc\n")
     client, server = connect(lambda c: c.answer("a"))
     assert client.generate("x") == "a"
@@ -230,13 +230,13 @@ def test_international_host_names(connect, proxy, monkeypatch, host, sent):
     assert request.path == f"http://{request.headers['host']}/%C3%A9/v1/completions"
 
 
-def test_a_host_name_that_is_none(connect):
+def test_invalid_host_name(connect):
     client, _ = connect(None, url="http://ü..test")
     with pytest.raises((ConfigError, ConnectError)):
         client.generate("x")
 
 
-# when it is read
+# time of reading
 
 
 def test_the_environment_is_read_once(connect, proxy, monkeypatch):

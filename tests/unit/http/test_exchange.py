@@ -1,4 +1,4 @@
-"""The exchange, driven by a script: retries, other servers, whole bodies."""
+"""`Exchange` with scripted outcomes: retries, several servers, whole bodies."""
 
 import json
 
@@ -18,7 +18,7 @@ JSON = ResponseHead(200, {"content-type": "application/json"})
 
 
 class Script:
-    """Plays a driver: answers each command from a list."""
+    """Executor of an exchange that takes each outcome from a list."""
 
     def __init__(self, *outcomes, urls=("http://a",), retries=2):
         self.outcomes = list(outcomes)
@@ -49,20 +49,20 @@ def event(text, finish=None):
 DONE = b"data: [DONE]\n\n"
 
 
-def test_an_exchange_is_repeated_until_it_works():
+def test_exchange_retries_until_success():
     script = Script(ConnectError("no"), ResponseHead(503, {}), b"busy", b"", SSE, event("a", "stop") + DONE)
     assert script.run() == "a"
     assert [item.seconds for item in script.commands if isinstance(item, Pause)] == [0.5, 1.0]
 
 
-def test_an_answer_that_has_begun_is_not_asked_for_again():
+def test_partial_answer_is_not_retried():
     script = Script(SSE, event("a"), ServerError("x", status_code=503))
     with pytest.raises(ServerError):
         script.run()
     assert len([item for item in script.commands if isinstance(item, Send)]) == 1
 
 
-def test_another_server_is_asked_at_once():
+def test_another_server_is_tried_without_backoff():
     script = Script(ConnectError("no"), SSE, event("a", "stop") + DONE, urls=("http://a", "http://b"))
     assert script.run() == "a"
     first, pause, second, _ = script.commands
@@ -70,7 +70,7 @@ def test_another_server_is_asked_at_once():
     assert {first.url, second.url} == {"http://a", "http://b"}
 
 
-def test_whole_bodies():
+def test_body_decoder():
     exchange = Exchange(
         Call(HTTPRequest("GET", "/x"), lambda head: BodyDecoder(json.loads)),
         Endpoints(["http://a"]),

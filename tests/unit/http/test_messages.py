@@ -1,4 +1,4 @@
-"""Error responses in every form, and the error each becomes."""
+"""Parsing of error responses, and the errors made from them."""
 
 import json
 
@@ -21,11 +21,11 @@ from lagent_llms.http.messages import Refusal, ResponseHead, read_refusal, serve
         (["?"], '["?"]', ""),
     ],
 )
-def test_a_refusal_is_read_in_any_form(body, message, code):
+def test_read_refusal_parses_every_form(body, message, code):
     assert read_refusal(json.dumps(body).encode()) == Refusal(message, code)
 
 
-def test_a_refusal_may_be_plain_text():
+def test_read_refusal_accepts_plain_text():
     assert read_refusal(b"Internal Server Error\n") == Refusal("Internal Server Error")
     assert read_refusal(b"\xff").message == "\ufffd"
 
@@ -43,7 +43,7 @@ def test_a_refusal_may_be_plain_text():
         (None, "", ServerError),
     ],
 )
-def test_the_kind_of_error_goes_by_status_and_code(status, code, kind):
+def test_error_class_depends_on_status_and_code(status, code, kind):
     error = server_error(status, Refusal("maximum context length 401 rate limit", code), where="http://x/v1")
     assert type(error) is kind
     assert error.status_code == status

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as our synchronous driver speaks it: requests as bytes, responses cut anywhere, hostile ones."""
+"""HTTP/1.1 of the synchronous client: serialized requests, split responses, invalid responses."""
 
 import zlib
 
@@ -27,7 +27,7 @@ def read(*parts):
 
 
 @pytest.mark.parametrize("data", [CHUNKED, LENGTH, ANNOUNCED, BARE], ids=["chunks", "length", "1xx", "bare"])
-def test_a_response_survives_every_cut(data):
+def test_response_split_at_every_byte(data):
     for place in range(len(data) + 1):
         reader, body = read(data[:place], data[place:])
         assert (reader.head.status, body) == (200, b"hello world")
@@ -36,12 +36,12 @@ def test_a_response_survives_every_cut(data):
     assert read(*(data[i : i + 1] for i in range(len(data))))[1] == b"hello world"
 
 
-def test_headers_said_twice_are_joined():
+def test_repeated_headers_are_joined():
     reader, _ = read(LENGTH)
     assert reader.head.headers == {"content-length": "11", "x-a": "1, 2"}
 
 
-def test_a_body_of_unknown_length_ends_with_the_connection():
+def test_body_of_unknown_length_ends_with_the_connection():
     reader, body = read(b"HTTP/1.1 200 OK\r\n\r\nhello ", b"world")
     assert (body, reader.ended) == (b"hello world", False)
     reader.finish()
@@ -57,7 +57,7 @@ def test_some_responses_have_no_body(status):
 
 
 @pytest.mark.parametrize("data", [b"", b"HTTP/1.1 2", LENGTH[:-1], CHUNKED[:-3]])
-def test_a_connection_closed_too_early_is_told(data):
+def test_early_close_raises(data):
     reader, _ = read(data)
     with pytest.raises(ConnectionError):
         reader.finish()
@@ -74,7 +74,7 @@ def test_a_connection_closed_too_early_is_told(data):
         (CHUNKED + b"more", False),
     ],
 )
-def test_a_connection_is_used_again_only_where_that_is_safe(data, reusable):
+def test_reusable(data, reusable):
     for parts in ([data], [data[:-4], data[-4:]]):
         reader, body = read(*parts)
         assert (reader.ended, reader.reusable, body) == (True, reusable, b"hello world")
@@ -95,17 +95,17 @@ def test_a_connection_is_used_again_only_where_that_is_safe(data, reusable):
         b"HTTP/1.1 200 OK\r\nA: " + b"a" * 70_000,
     ],
 )
-def test_what_is_no_response_is_an_error(data):
+def test_invalid_response_raises(data):
     with pytest.raises(ValueError):
         ResponseReader().feed(data)
 
 
-def test_status_and_headers_may_come_byte_by_byte():
+def test_head_split_at_every_byte():
     reader, _ = read(*(LENGTH[i : i + 1] for i in range(LENGTH.index(b"\r\n\r\n") + 4)))
     assert reader.head.headers == {"content-length": "11", "x-a": "1, 2"}
 
 
-# limits and hostile bytes
+# limits and invalid bytes
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -144,7 +144,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
     ],
 )
 @pytest.mark.parametrize("size", [70_000, 1000])
-def test_what_does_not_end_is_an_error(data, size):
+def test_endless_head_raises(data, size):
     reader = ResponseReader()
     with pytest.raises(ValueError):
         for start in range(0, len(data), size):
@@ -168,13 +168,13 @@ def test_what_does_not_end_is_an_error(data, size):
         OK + b"A: \x00\r\n\r\n",
     ],
 )
-def test_ambiguous_or_wrong_framing_is_an_error(data):
+def test_ambiguous_or_invalid_framing_raises(data):
     for parts in ([data], [data[i : i + 1] for i in range(len(data))]):
         with pytest.raises(ValueError):
             read(*parts)
 
 
-def test_a_second_response_is_not_read():
+def test_second_response_is_not_read():
     reader, body = read(LENGTH + LENGTH)
     assert (body, reader.ended, reader.reusable) == (b"hello world", True, False)
 
@@ -207,9 +207,9 @@ BYTES = st.lists(st.one_of(PIECES, st.binary(max_size=8)), max_size=12).map(b"".
 
 
 @given(BYTES, st.lists(st.integers(0), max_size=6))
-def test_hostile_bytes_fail_as_one_kind_of_error_wherever_they_are_cut(data, places):
+def test_random_bytes_raise_only_value_or_connection_errors(data, places):
     outcomes = []
-    for parts in ([data], cuts(data, places)):
+    for parts in ([data], split_at(data, places)):
         reader = ResponseReader()
         body = b""
         try:
@@ -229,24 +229,24 @@ def test_hostile_bytes_fail_as_one_kind_of_error_wherever_they_are_cut(data, pla
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def cuts(data, places):
-    """`data` cut at `places`."""
+def split_at(data, places):
+    """Split `data` at `places`."""
     edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
     return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.lists(st.integers(0)))
-def test_chunks_are_undone_however_they_are_cut(chunks, places):
+def test_chunked_body_split_anywhere(chunks, places):
     body = (
         b"".join(b"%X;x=y\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nTrailer: 1\r\n\r\n"
     )
-    reader, found = read(*cuts(HEAD + body, places))
+    reader, found = read(*split_at(HEAD + body, places))
     assert found == b"".join(chunks)
     assert reader.ended
 
 
 @pytest.mark.parametrize("body", [b"zz\r\n", b"-1\r\n", b"\r\n", b"1\r\nab\r\n", b"1" * 20000])
-def test_what_is_no_chunk_is_an_error(body):
+def test_invalid_chunk_raises(body):
     with pytest.raises(ValueError):
         read(HEAD + body)
 
@@ -254,26 +254,26 @@ def test_what_is_no_chunk_is_an_error(body):
 # compressed bodies
 
 
-def packed(data, wbits):
+def compressed(data, wbits):
     packer = zlib.compressobj(wbits=wbits)
     return packer.compress(data) + packer.flush()
 
 
 @given(st.binary(), st.sampled_from([31, 15, -15]), st.lists(st.integers(0)))
-def test_a_compressed_body_is_decoded_wherever_it_is_cut(data, wbits, places):
+def test_compressed_body_split_anywhere(data, wbits, places):
     decoder = content_decoder("gzip" if wbits == 31 else "Deflate ")
-    assert b"".join(decoder.feed(part) for part in cuts(packed(data, wbits), places)) == data
+    assert b"".join(decoder.feed(part) for part in split_at(compressed(data, wbits), places)) == data
     decoder.finish()
 
 
-def test_a_gzip_body_may_have_several_members():
+def test_gzip_body_with_several_members():
     decoder = content_decoder("x-gzip")
-    assert decoder.feed(packed(b"hello ", 31) + packed(b"world", 31)) == b"hello world"
+    assert decoder.feed(compressed(b"hello ", 31) + compressed(b"world", 31)) == b"hello world"
     decoder.finish()
 
 
 @given(st.binary(), st.sampled_from(["gzip", "deflate"]))
-def test_garbage_instead_of_a_compressed_body(data, encoding):
+def test_invalid_compressed_body_raises(data, encoding):
     decoder = content_decoder(encoding)
     try:
         decoder.feed(data)
@@ -282,23 +282,23 @@ def test_garbage_instead_of_a_compressed_body(data, encoding):
         pass
 
 
-def test_a_compressed_body_that_is_cut_off():
+def test_truncated_compressed_body_raises():
     decoder = content_decoder("gzip")
-    decoder.feed(packed(b"hello", 31)[:-3])
+    decoder.feed(compressed(b"hello", 31)[:-3])
     with pytest.raises(ValueError, match="cut off"):
         decoder.finish()
-    content_decoder("gzip").finish()  # an empty one is none
+    content_decoder("gzip").finish()  # an empty body is valid
 
 
-def test_a_decompression_bomb():
+def test_decompression_bomb_raises():
     decoder = content_decoder("gzip")
-    data = packed(bytes(1 << 26), 31)
+    data = compressed(bytes(1 << 26), 31)
     with pytest.raises(ValueError, match="expand"):
         for start in range(0, len(data), 1 << 16):
             decoder.feed(data[start : start + (1 << 16)])
 
 
-def test_encodings():
+def test_content_decoder():
     assert content_decoder("") is None
     assert content_decoder("identity") is None
     with pytest.raises(ServerError, match="br"):
@@ -308,7 +308,7 @@ def test_encodings():
 # other limits
 
 
-def test_an_event_that_does_not_end():
+def test_event_over_the_limit_raises():
     splitter = EventSplitter()
     part = b"x" * (1 << 22)
     with pytest.raises(StreamInterrupted, match="exceeds"):
@@ -316,7 +316,7 @@ def test_an_event_that_does_not_end():
             assert splitter.feed(part) == []
 
 
-def test_a_body_that_does_not_end():
+def test_body_over_the_limit_raises():
     decoder = BodyDecoder(len)
     part = b"x" * (1 << 22)
     with pytest.raises(ServerError, match="exceeds"):
@@ -327,7 +327,7 @@ def test_a_body_that_does_not_end():
 # requests
 
 
-def test_a_request_as_bytes():
+def test_request_encode():
     request = HTTPRequest.json("/v1/x", {"a": "你"}, {"x-request-id": "7"})
     assert (
         request.encode("/base/v1/x", {"Host": "h:1", "X-Request-Id": "old"})
@@ -343,7 +343,7 @@ def test_a_request_as_bytes():
     "headers",
     [{"A": "1\r\nB: 2"}, {"A": "1\x00"}, {"A": "你"}, {"A": 1}, {"A\r\nB": "1"}, {"": "1"}, {"A:": "1"}],
 )
-def test_a_header_cannot_become_two(headers):
+def test_header_injection_is_rejected(headers):
     with pytest.raises(InvalidArgument, match="header") as caught:
         check_headers(headers)
     assert "B: 2" not in str(caught.value)  # a value may be secret

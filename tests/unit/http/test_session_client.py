@@ -1,4 +1,4 @@
-"""`session=` of the synchronous backends: a `requests.Session` of the caller's sends the requests."""
+"""`session=` of the synchronous backends: requests over the caller's `requests.Session`."""
 
 import threading
 import zlib
@@ -49,7 +49,7 @@ def session():
 
 @pytest.fixture
 def served(session):
-    """Makes a server of a script and a client that reaches it over `session`."""
+    """Factory of a scripted server and a client that reaches it over `session`."""
     made = []
 
     def served(script, url="{}", **kwargs):
@@ -64,30 +64,30 @@ def served(session):
         one.close()
 
 
-# what is allowed
+# allowed types
 
 
 @pytest.mark.parametrize("make", [LMDeployClient, JAXClient, LoRAX, Client])
-def test_a_session_of_another_kind_is_refused(make):
+def test_session_of_another_type_is_rejected(make):
     for wrong in (object(), requests, requests.Session):
         with pytest.raises(InvalidArgument, match=r"allowed is a requests\.Session") as caught:
             make(URL, session=wrong)
         assert caught.value.argument == "session"
 
 
-def test_a_child_server_is_not_started_with_a_session_of_another_kind():
+def test_server_is_not_started_with_a_session_of_another_type():
     for make in (LMDeployServer, AsyncLMDeployServer):
         with pytest.raises(InvalidArgument, match="session=builtins.object"):
             make("some/model", server_port=0, session=object())
 
 
 @pytest.mark.parametrize("make", [AsyncLMDeployClient, AsyncJAXClient, AsyncLoRAX, AsyncClient])
-def test_a_requests_session_cannot_be_awaited(make, session):
+def test_requests_session_is_rejected_by_async_clients(make, session):
     with pytest.raises(InvalidArgument, match=r"requests.*Session: allowed is a aiohttp\.ClientSession"):
         make(URL, session=session)
 
 
-# the doubles that users write
+# test doubles
 
 
 def test_responses_answers_a_stream_and_a_call(session):
@@ -164,7 +164,7 @@ def test_lorax_over_a_session(session):
         assert sent["X-Team"] == "blue"
 
 
-# what the session holds applies
+# settings of the session
 
 
 def test_headers_cookies_and_credentials_of_the_session(session, served):
@@ -187,14 +187,14 @@ def test_headers_cookies_and_credentials_of_the_session(session, served):
         ("http://me:p%40ss@{}", "key", "Basic bWU6cEBzcw=="),
     ],
 )
-def test_credentials_of_the_backend_come_first(session, served, url, key, expected):
+def test_backend_credentials_precede_those_of_the_session(session, served, url, key, expected):
     session.auth = ("session", "x")
     client, server = served(lambda c: c.answer("a"), url=url, api_key=key)
     client.generate("x")
     assert server.requests[0].headers["authorization"] == expected
 
 
-def test_an_adapter_of_the_session_sends(session, served):
+def test_mounted_adapter_is_used(session, served):
     class Signing(HTTPAdapter):
         def send(self, request, *args, **kwargs):
             request.headers["X-Signature"] = str(len(request.body))
@@ -209,7 +209,7 @@ def test_an_adapter_of_the_session_sends(session, served):
 @pytest.mark.parametrize(
     "hook", [lambda r, **_: r.raise_for_status(), lambda r, **_: r.content and None], ids=["raise", "read"]
 )
-def test_hooks_of_the_session_are_called(session, served, hook):
+def test_session_hooks_are_called(session, served, hook):
     called = []
     session.hooks["response"] = [lambda r, **_: called.append(r.status_code), hook]
     client, _ = served(lambda c: c.answer("a") if c.body["prompt"] == "x" else c.json({"message": "no"}, 404))
@@ -219,7 +219,7 @@ def test_hooks_of_the_session_are_called(session, served, hook):
     assert called == [200, 404]
 
 
-def test_a_hook_of_the_session_may_fail(session, served):
+def test_exception_in_a_session_hook(session, served):
     def hook(response, **_):
         raise LookupError("the caller's own")
 
@@ -229,7 +229,7 @@ def test_a_hook_of_the_session_may_fail(session, served):
         client.generate("x")
 
 
-def test_a_proxy_of_the_session_is_used(session):
+def test_session_proxy_is_used(session):
     with ScriptedServer(lambda c: c.answer("by proxy")) as proxy:
         session.proxies["http"] = proxy.url.replace("http://", "http://me:p%40ss@")
         with LMDeployClient("http://model.test", "m", session=session) as llm:
@@ -239,7 +239,7 @@ def test_a_proxy_of_the_session_is_used(session):
 
 
 @pytest.mark.parametrize(("key", "expected"), [(None, "Basic bmV0OnJj"), ("key", "Bearer key")])
-def test_the_environment_applies_as_the_session_says(session, served, monkeypatch, tmp_path, key, expected):
+def test_trust_env_controls_netrc(session, served, monkeypatch, tmp_path, key, expected):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login net password rc\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     session.trust_env = True
@@ -248,7 +248,7 @@ def test_the_environment_applies_as_the_session_says(session, served, monkeypatc
     assert server.requests[0].headers["authorization"] == expected
 
 
-def test_a_local_server_needs_no_proxy_of_the_environment(session, monkeypatch):
+def test_local_server_ignores_the_environment_proxy(session, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -259,7 +259,7 @@ def test_a_local_server_needs_no_proxy_of_the_environment(session, monkeypatch):
         assert transport.fetch(call, Timeout()) == ["m"]
 
 
-def test_certificates_are_those_of_the_session(session, certificate):
+def test_session_verify_is_used(session, certificate):
     with ScriptedServer(lambda c: c.answer("safe"), tls=certificate[1]) as server:
         with (
             LMDeployClient(server.url, "m", session=session, max_retries=0) as llm,
@@ -273,7 +273,7 @@ def test_certificates_are_those_of_the_session(session, certificate):
             assert llm.generate("x") == "safe"
 
 
-def test_connections_are_used_again_and_the_session_stays_open(session, served):
+def test_connections_are_reused_and_the_session_stays_open(session, served):
     client, server = served(lambda c: c.answer("a"))
     for _ in range(3):
         assert client.generate("x") == "a"
@@ -283,7 +283,7 @@ def test_connections_are_used_again_and_the_session_stays_open(session, served):
     assert server.connections == 1
 
 
-def test_pieces_arrive_as_they_are_sent(session, served):
+def test_chunks_arrive_as_they_are_sent(session, served):
     go_on = threading.Event()
 
     def script(connection):
@@ -320,7 +320,7 @@ def test_an_unknown_encoding_is_an_error(session, served):
         client.generate("x", stream=False)
 
 
-# faults and time
+# faults and timeouts
 
 
 def begun(connection):
@@ -332,13 +332,13 @@ def begun(connection):
     ("url", "reason"),
     [("http://127.0.0.1:{}", "(?i)refused"), ("http://no-such-host.invalid:{}", r"no-such-host\.invalid")],
 )
-def test_a_server_that_is_not_there(session, url, reason):
+def test_unreachable_server(session, url, reason):
     llm = LMDeployClient(url.format(free_port()), "m", session=session, max_retries=0)
     with llm, pytest.raises(ConnectError, match=reason):
         llm.generate("x")
 
 
-def cut(connection):
+def reset_mid_stream(connection):
     begun(connection)
     connection.reset()
 
@@ -354,8 +354,8 @@ def too_short(connection):
     connection.sock.close()
 
 
-@pytest.mark.parametrize("script", [cut, closed, too_short])
-def test_a_broken_stream_carries_its_text(served, script):
+@pytest.mark.parametrize("script", [reset_mid_stream, closed, too_short])
+def test_broken_stream_error_has_the_partial_text(served, script):
     client, _ = served(script)
     with pytest.raises(StreamInterrupted) as caught:
         client.generate("x")
@@ -363,17 +363,17 @@ def test_a_broken_stream_carries_its_text(served, script):
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nno header\r\n\r\n"])
-def test_no_answer(served, answer):
+def test_invalid_or_missing_response(served, answer):
     def script(connection):
         connection.send(answer)
         connection.sock.close()
 
     client, _ = served(script)
-    with pytest.raises((StreamInterrupted, ServerError)):  # http.client takes a bad header for the end
+    with pytest.raises((StreamInterrupted, ServerError)):  # http.client ends the head at an invalid header
         client.generate("x")
 
 
-def test_a_busy_server_is_asked_again(served):
+def test_busy_server_is_retried(served):
     count = iter(range(9))
 
     def script(connection):
@@ -398,7 +398,7 @@ def comments(connection):
 
 
 @pytest.mark.parametrize("script", [lambda c: None, lambda c: c.head(), comments])
-def test_the_first_token_is_limited(served, script):
+def test_first_token_timeout(served, script):
     client, server = served(script)
     with pytest.raises(TimeoutExceeded) as caught:
         client.generate("x", timeout=Timeout(first_token=0.4, idle=1))
@@ -409,7 +409,7 @@ def test_the_first_token_is_limited(served, script):
 @pytest.mark.parametrize(
     ("limits", "phase"), [(Timeout(idle=0.2), "idle"), (Timeout(idle=60, total=0.5), "total")]
 )
-def test_pauses_and_the_whole_are_limited(served, limits, phase):
+def test_idle_and_total_timeouts(served, limits, phase):
     client, server = served(begun)
     with pytest.raises(TimeoutExceeded) as caught:
         client.generate("x", timeout=limits)
@@ -439,13 +439,13 @@ def test_closing_from_another_thread_ends_a_read(served):
 
 
 def test_closing_from_another_thread_ends_the_wait_for_the_head(served):
-    asked = threading.Event()
-    client, server = served(lambda c: asked.set())
+    received = threading.Event()
+    client, server = served(lambda c: received.set())
     stream = client.stream_generate("x", timeout=Timeout(first_token=1, idle=1))
     found = []
     thread = threading.Thread(target=lambda: found.extend(stream))
     thread.start()
-    assert asked.wait(5)
+    assert received.wait(5)
     stream.close()
     thread.join(0.9)
     assert not thread.is_alive()
@@ -453,7 +453,7 @@ def test_closing_from_another_thread_ends_the_wait_for_the_head(served):
     assert server.requests[0].wait_gone()
 
 
-def test_a_slow_reader_is_no_slow_server(served):
+def test_slow_reader_does_not_expire_the_idle_timeout(served):
     go_on = threading.Event()
 
     def script(connection):

@@ -1,4 +1,4 @@
-"""Server-sent events, however their bytes are cut."""
+"""Server-sent events split at any byte."""
 
 import json
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from lagent_llms.http.sse import EventSplitter
 
 
-def cuts(data, places):
-    """`data` cut at `places`."""
+def split_at(data, places):
+    """Split `data` at `places`."""
     edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
     return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
 
@@ -34,7 +34,7 @@ def event(text, finish=None):
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
-def test_events_survive_every_cut(newline):
+def test_events_split_at_every_byte(newline):
     data = STREAM.replace(b"\n", newline)
     for place in range(len(data) + 1):
         assert split([data[:place], data[place:]]) == EVENTS
@@ -45,6 +45,6 @@ def test_events_survive_every_cut(newline):
     st.lists(st.text().map(lambda text: json.dumps(text, ensure_ascii=False)), max_size=8),
     st.lists(st.integers(0)),
 )
-def test_events_are_what_was_sent(items, places):
+def test_events_match_the_sent_data(items, places):
     data = "".join(f"data: {item}\n\n" for item in items).encode()
-    assert split(cuts(data, places)) == [item.encode() for item in items]
+    assert split(split_at(data, places)) == [item.encode() for item in items]

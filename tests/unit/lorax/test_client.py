@@ -28,7 +28,7 @@ CHINESE = "你好，世界！😀"
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
 def connect(request):
-    """Start a server from a script, and make a client for it that is called the same way, sync or async."""
+    """Factory of a scripted server and a client connected to it, sync or async with the same interface."""
     made = []
 
     def connect(script, url=None, **kwargs):
@@ -56,7 +56,7 @@ def last(text, whole):
 
 
 def streams(*events, end=True):
-    """A script that sends these events: dicts, or strings as they are."""
+    """Make a script that sends `events`: dicts as events, strings unchanged."""
 
     def script(connection):
         connection.head()
@@ -85,7 +85,7 @@ WHOLE = [{"generated_text": "Hello"}]
 # what is sent
 
 
-def test_what_is_sent(connect):
+def test_request_body_and_headers(connect):
     client, server = connect(
         lambda c: c.json(WHOLE), headers={"X-Team": "blue"}, cookies={"a": "1", "b": "2"}
     )
@@ -115,7 +115,7 @@ def test_merged_adapters_are_sent_without_nulls(connect):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_text_cut_anywhere_on_the_wire(connect, size):
+def test_text_split_at_any_byte(connect, size):
     def script(connection):
         send, connection.send = connection.send, lambda data: slowly(send, data, size)
         streams(*map(token, CHINESE), last("!", CHINESE + "!"))(connection)
@@ -124,7 +124,7 @@ def test_text_cut_anywhere_on_the_wire(connect, size):
     assert text_of(client) == CHINESE + "!"
 
 
-def test_everything_a_stream_may_hold(connect):
+def test_every_event_form(connect):
     null = token("b")
     null["token"]["logprob"] = None
     null["token"]["new_field"] = 5
@@ -160,7 +160,7 @@ def test_a_long_stream(connect):
     assert len(tokens_of(client)) == 100_001
 
 
-def test_a_body_that_ends_with_the_connection(connect):
+def test_body_of_unknown_length_ends_with_the_connection(connect):
     def script(connection):
         connection.head(Transfer_Encoding=None, Connection="close")
         connection.send(f"data: {json.dumps(last('a', 'a'))}\n\n")
@@ -185,7 +185,7 @@ def test_a_body_that_ends_with_the_connection(connect):
         (502, "<html>bad gateway</html>", errors.UnknownError),
     ],
 )
-def test_rejections_in_plain_text(connect, status, words, expected):
+def test_plain_text_error_responses(connect, status, words, expected):
     client, _ = connect(
         lambda c: (
             c.head(status, "text/plain", Transfer_Encoding=None, Content_Length=len(words)),
@@ -193,9 +193,9 @@ def test_rejections_in_plain_text(connect, status, words, expected):
         ),
         headers={"Authorization": "Bearer tok_secret"},
     )
-    for ask in (client.generate, lambda prompt: tokens_of(client)):
+    for call in (client.generate, lambda prompt: tokens_of(client)):
         with pytest.raises(expected) as caught:
-            ask("x")
+            call("x")
         assert words.replace("tok_secret", "***") in str(caught.value)
         assert "tok_secret" not in str(caught.value)
         assert caught.value.status_code == status
@@ -222,9 +222,9 @@ def test_errors_inside_a_stream(connect, error_type, expected):
         tokens_of(client)
     assert caught.value.partial == "so far"
     client, _ = connect(lambda c: c.json(failure))  # not even a stream
-    for ask in (client.generate, lambda prompt: tokens_of(client)):
+    for call in (client.generate, lambda prompt: tokens_of(client)):
         with pytest.raises(expected):
-            ask("x")
+            call("x")
 
 
 @pytest.mark.parametrize("end", [True, False], ids=["ended", "closed"])
@@ -238,14 +238,14 @@ def test_a_stream_without_its_final_event(connect, end):
 @pytest.mark.parametrize(
     "event", ["data: {\n\n", "data: 5\n\n", 'data: {"token": 5}\n\n', "data: <html>\n\n"]
 )
-def test_events_that_make_no_sense(connect, event):
+def test_invalid_events(connect, event):
     client, _ = connect(streams(token("a"), event))
     with pytest.raises(ServerError, match="cannot be read"):
         tokens_of(client)
 
 
 @pytest.mark.parametrize("body", [[], {}, [5], "Hello", [{"generated_text": None}]], ids=str)
-def test_answers_that_make_no_sense(connect, body):
+def test_invalid_answers(connect, body):
     client, _ = connect(lambda c: c.json(body))
     with pytest.raises(ServerError, match="cannot be read"):
         client.generate("x")
@@ -254,7 +254,7 @@ def test_answers_that_make_no_sense(connect, body):
 # connections
 
 
-def test_connections_are_used_again(connect):
+def test_connections_are_reused(connect):
     client, server = connect(
         lambda c: streams(token("a"), last("b", "ab"))(c) if c.body["stream"] else c.json(WHOLE)
     )
@@ -272,7 +272,7 @@ def test_a_connection_that_the_server_closed_is_not_reused(connect):
     assert server.connections == 3
 
 
-def test_closing_closes_them(connect):
+def test_close_closes_connections(connect):
     gone = []
 
     def script(connection):
@@ -288,7 +288,7 @@ def test_closing_closes_them(connect):
     assert gone == [True]
 
 
-def test_a_closed_client_begins_anew(connect):
+def test_closed_client_opens_new_connections(connect):
     client, server = connect(lambda c: c.json(WHOLE))
     client.generate("x")
     client._run(client.llm.aclose()) if client.asynchronous else client.llm.close()
@@ -368,7 +368,7 @@ async def test_cancelling_a_task_closes_the_connection():
             assert gone == [True]
 
 
-async def test_a_thousand_streams_at_once():
+async def test_1000_concurrent_streams():
     def script(connection):
         connection.head()
         connection.event(token(connection.body["inputs"]))
@@ -389,16 +389,16 @@ def test_one_object_serves_several_loops():
     with ScriptedServer(lambda c: c.json(WHOLE)) as server:
         client = AsyncClient(server.url)
 
-        async def ask():
+        async def call():
             return (await client.generate("x")).generated_text
 
-        assert [asyncio.run(ask()) for _ in range(3)] == ["Hello"] * 3
+        assert [asyncio.run(call()) for _ in range(3)] == ["Hello"] * 3
 
 
 # retries
 
 
-def test_what_may_pass_is_tried_again_before_the_first_token(connect):
+def test_retryable_errors_are_retried_before_the_first_token(connect):
     answers = [
         lambda c: c.json({"error": "Model is overloaded", "error_type": "overloaded"}, 429, Retry_After="0"),
         lambda c: c.json({"error": "x"}, 503, Retry_After="0"),
@@ -410,7 +410,7 @@ def test_what_may_pass_is_tried_again_before_the_first_token(connect):
     assert len(server.requests) == 4
 
 
-def test_nothing_is_sent_again_once_it_may_have_run(connect):
+def test_requests_that_may_have_run_are_not_retried(connect):
     client, server = connect(lambda c: c.sock.close(), max_session_retries=3)
     with pytest.raises(StreamInterrupted):
         client.generate("x")
@@ -461,7 +461,7 @@ def test_a_dead_host_fails_within_the_connect_timeout(connect):
 # timeouts
 
 
-def test_timeouts_are_seconds_and_hold_in_streams(connect):
+def test_timeouts_are_in_seconds_and_apply_to_streams(connect):
     def script(connection):
         connection.head()
         connection.event(token("a"))
@@ -474,9 +474,9 @@ def test_timeouts_are_seconds_and_hold_in_streams(connect):
         tokens_of(client)
     assert (caught.value.phase, caught.value.seconds, caught.value.partial) == ("idle", 0.5, "a")
     client, _ = connect(lambda c: c.wait_gone(), timeout=Timeout(first_token=0.3))
-    for ask in (client.generate, lambda prompt: tokens_of(client)):
+    for call in (client.generate, lambda prompt: tokens_of(client)):
         with pytest.raises(TimeoutExceeded) as caught:
-            ask("x")
+            call("x")
         assert caught.value.phase == "first_token"
 
 
@@ -490,12 +490,12 @@ def test_timeouts_are_seconds_and_hold_in_streams(connect):
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("cls", [Client, AsyncClient])
-def test_wrong_arguments_are_named(cls, given):
+def test_invalid_arguments_are_named(cls, given):
     with pytest.raises(errors.ValidationError, match=next(iter(given))):
         cls(**{"base_url": "http://127.0.0.1:1", **given})
 
 
-def test_waiting_for_ever_can_be_asked_for():
+def test_timeout_none_sets_no_limit():
     client = Client("127.0.0.1:1", timeout=None)
     assert client.base_url == "http://127.0.0.1:1"
     assert (client._timeout.first_token, client._timeout.idle, client._timeout.connect) == (None, None, 5)
@@ -559,7 +559,7 @@ def test_greedy_and_no_op_values_are_not_sent(backend):
     assert not {"top_p", "top_k"} & set(sampled)
 
 
-def test_a_backend_keeps_secrets(backend):
+def test_credentials_are_masked_in_errors_and_repr(backend):
     refusal = {"error": "token tok_secret is wrong, and so is key_secret", "error_type": "generation"}
     client, _ = backend(lambda c: c.json(refusal, 424), api_key="key_secret", api_token="tok_secret")
     with pytest.raises(LLMError) as caught:

@@ -1,4 +1,4 @@
-"""Models and requests that the tests of this folder share."""
+"""Models and requests shared by the tests of this folder."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def request(prompt="hi", **given):
 
 
 def bare(*more, text="text_input", answer="text_output"):
-    """A model with no input for how tokens are drawn."""
+    """Make a model without inputs for sampling parameters."""
     names = (text, "max_tokens", *more)
     return Model(
         TritonModelConfig.from_json(

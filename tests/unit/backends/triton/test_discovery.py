@@ -1,4 +1,4 @@
-"""How the server's model is resolved, without a server."""
+"""Resolving the server's model, without I/O."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def finder(name="llm", **wanted):
     return Finder(ModelSelector(name, **{**given, **wanted}))
 
 
-def test_a_model_is_found_once():
+def test_model_is_resolved_once():
     found = finder()
     steps = found.find()
     assert isinstance(next(steps), ListModels)
@@ -28,12 +28,12 @@ def test_a_model_is_found_once():
     with pytest.raises(StopIteration) as end:
         steps.send(CONFIG)
     assert end.value.value.dialect.name == "trtllm"
-    assert end.value.value.model.output_style.cumulative is True  # the config says so
+    assert end.value.value.model.output_style.cumulative is True  # from the config
     with pytest.raises(StopIteration):
         next(found.find())
 
 
-def test_the_model_that_counts_is_looked_for_when_it_is_needed():
+def test_tokenizing_model_is_resolved_on_demand():
     found = finder()
     counting = found.tokenize("hi")
     next(counting)
@@ -46,10 +46,10 @@ def test_the_model_that_counts_is_looked_for_when_it_is_needed():
     assert next(again) == GetModelConfig("preprocessing")
     query = {"name": "QUERY", "data_type": "TYPE_STRING", "dims": [1]}
     assert again.send({"name": "preprocessing", "input": [query]}).request.model == "preprocessing"
-    assert isinstance(next(found.tokenize("hi")), Infer)  # and only once
+    assert isinstance(next(found.tokenize("hi")), Infer)  # resolved only once
 
 
-def test_of_several_versions_one_that_is_ready_will_do():
+def test_one_ready_version_is_enough():
     steps = finder().find()
     next(steps)
     entries = [
@@ -76,7 +76,7 @@ def test_a_conversation_resolves_its_model_at_the_first_step_and_keeps_it_for_re
 
 
 @pytest.mark.parametrize("entries", [None, {"a": 1}, [1], [{}], [{"name": "a"}, None]])
-def test_what_is_no_list_of_models(entries):
+def test_invalid_model_index(entries):
     listing = list_models()
     assert next(listing) == ListModels()
     with pytest.raises(ServerError, match="cannot be read"):

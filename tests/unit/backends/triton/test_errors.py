@@ -4,7 +4,7 @@ from lagent_llms import ConnectError, RateLimited, ServerError, StreamInterrupte
 from lagent_llms.backends.triton.errors import call_error, status_error
 
 
-def test_statuses_are_told_by_their_code():
+def test_error_class_depends_on_the_status_code():
     assert isinstance(status_error("RESOURCE_EXHAUSTED", "full", "h:1"), RateLimited)
     assert status_error("UNAVAILABLE", "later", "h:1").status_code == 503
     assert isinstance(call_error("UNAVAILABLE", "x", "h:1", alive=False, begun=False), ConnectError)

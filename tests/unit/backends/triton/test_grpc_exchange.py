@@ -1,4 +1,4 @@
-"""Every decision of a call over gRPC, without I/O: opening, limits, statuses, retries, cancelling."""
+"""`GRPCExchange` without I/O: opening, limits, statuses, retries, cancelling."""
 
 from types import SimpleNamespace
 
@@ -137,7 +137,7 @@ def test_no_connection_in_time_is_a_connect_timeout():
 
 
 def test_a_server_that_refuses_the_liveness_check_is_connected():
-    """It has answered, so the stream is opened; what it refuses there is the error to raise."""
+    """An error response proves the connection; the stream is opened and raises its own error."""
     _, exchange = make(OpenStream(REQUEST), timeout=Timeout(connect=3), connected=False)
     exchange.resume(None)
     assert exchange.resume(CallFailure("PERMISSION_DENIED", "")) == OpenStream(REQUEST)
@@ -166,12 +166,12 @@ def test_a_cancel_request_that_takes_too_long(now):
 
 
 @pytest.mark.parametrize("command", [GetModelConfig("llm"), ListModels()])
-def test_a_call_that_needs_no_model_has_the_limit_of_a_connection(command):
+def test_calls_without_a_model_have_the_connect_timeout(command):
     _, exchange = make(command, timeout=Timeout(connect=3, first_token=30, idle=30))
     assert exchange.resume(None) == UnaryCall(command, 3)
 
 
-def test_a_model_has_the_time_of_the_first_token(now):
+def test_model_calls_have_the_first_token_timeout(now):
     _, exchange = make(Infer(REQUEST), timeout=Timeout(connect=3, first_token=30, idle=30))
     assert exchange.resume(None) == UnaryCall(Infer(REQUEST), 30)
     with pytest.raises(TimeoutExceeded) as caught:
@@ -187,7 +187,7 @@ def test_the_shorter_limit_counts(now):
     assert caught.value.phase == "first_token"
 
 
-def test_nothing_is_called_after_the_deadline(now):
+def test_no_call_after_the_deadline(now):
     _, exchange = make(ListModels(), Infer(REQUEST), timeout=Timeout(connect=None, total=4))
     exchange.resume(None)
     now[0] += 4
@@ -196,7 +196,7 @@ def test_nothing_is_called_after_the_deadline(now):
     assert caught.value.phase == "total"
 
 
-def test_a_deadline_of_the_servers_own_is_its_error():
+def test_server_side_deadline_is_a_server_error():
     _, exchange = make(Infer(REQUEST))
     assert exchange.resume(None) == UnaryCall(Infer(REQUEST), None)
     with pytest.raises(ServerError) as caught:
@@ -216,14 +216,14 @@ def test_a_lookup_has_a_result_and_no_cancel_request():
     assert exchange.release() is None
 
 
-# reading, and when a stream is over
+# reading, and the end of a stream
 
 
 def test_responses_reach_the_conversation_up_to_the_final_marker():
     conversation, exchange = opened()
     assert exchange.resume(response("hi")) == Piece("a")
     assert exchange.resume(None) is READ_MESSAGE
-    assert exchange.resume(response(final=True)) is READ_MESSAGE  # no outputs: nothing to hand on
+    assert exchange.resume(response(final=True)) is READ_MESSAGE  # no outputs: no piece
     with pytest.raises(StopIteration):
         exchange.resume(None)
     assert conversation.outcomes[1].text("text_output") == "hi"
@@ -274,7 +274,7 @@ def test_an_output_without_data():
         ("DEADLINE_EXCEEDED", ServerError, 504),
     ],
 )
-def test_a_status_that_only_a_server_sends(code, error, status):
+def test_status_sent_only_by_servers_is_a_server_error(code, error, status):
     _, exchange = opened()
     with pytest.raises(error) as caught:
         exchange.resume(CallFailure(code, "words"))
@@ -295,7 +295,7 @@ def test_an_ambiguous_status_is_resolved_by_a_liveness_check(code, begun, live):
         exchange.resume(live)
 
 
-def test_a_server_that_is_gone_is_connected_again():
+def test_lost_server_is_reconnected():
     timeout = Timeout(connect=3)
     _, exchange = opened(timeout=timeout, retries=1)
     exchange.resume(UNAVAILABLE)
@@ -303,7 +303,7 @@ def test_a_server_that_is_gone_is_connected_again():
     assert exchange.resume(None) == UnaryCall(ServerLive(), 3)
 
 
-def test_a_channel_that_was_closed_is_an_interruption():
+def test_closed_channel_raises_stream_interrupted():
     _, exchange = opened()
     with pytest.raises(StreamInterrupted, match="the channel to host:1 is closed"):
         exchange.resume(CallFailure(None, "Channel closed!"))
@@ -330,7 +330,7 @@ def test_an_expired_stream_is_a_timeout_of_its_phase(now):
     assert caught.value.phase == "first_token"
     _, exchange = opened(timeout=timeout)
     assert exchange.resume(response("hi")) == Piece("a")
-    now[0] += 60  # the caller reads slowly, which is not the server's time
+    now[0] += 60  # a slow caller: not counted as server time
     assert exchange.deadline.remaining() is None
     exchange.resume(None)
     assert exchange.deadline.remaining() == 2
@@ -343,7 +343,7 @@ def test_an_expired_stream_is_a_timeout_of_its_phase(now):
 # retries
 
 
-def test_an_attempt_is_repeated_after_a_backoff_until_a_piece_is_out():
+def test_retry_after_backoff_until_the_first_piece():
     conversation, exchange = opened(retries=2)
     exchange.resume(UNAVAILABLE)
     assert exchange.resume(False) == Sleep(0.25)
@@ -357,7 +357,7 @@ def test_an_attempt_is_repeated_after_a_backoff_until_a_piece_is_out():
         exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "busy"))
 
 
-def test_nothing_is_repeated_once_a_piece_is_out():
+def test_no_retry_after_the_first_piece():
     conversation, exchange = opened(retries=5)
     exchange.resume(response("hi"))
     exchange.resume(None)
@@ -367,14 +367,14 @@ def test_nothing_is_repeated_once_a_piece_is_out():
 
 
 @pytest.mark.parametrize("failure", [CallFailure("INVALID_ARGUMENT", ""), CallFailure(None, ""), None])
-def test_what_may_have_been_processed_is_not_repeated(failure):
+def test_requests_that_may_have_run_are_not_retried(failure):
     conversation, exchange = opened(retries=5)
     with pytest.raises(LLMError):
         exchange.resume(failure)
     assert conversation.attempts == 1
 
 
-def test_a_backoff_is_cut_at_the_total_limit(now):
+def test_backoff_is_limited_by_the_total_timeout(now):
     timeout = Timeout(connect=None, first_token=30, total=0.1)
     _, exchange = opened(timeout=timeout, retries=1)
     assert exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "")) == Sleep(pytest.approx(0.1))
@@ -396,14 +396,14 @@ def test_a_backoff_restarts_the_limit_of_the_first_token(now):
 # closing and cancelling
 
 
-def test_a_closed_exchange_gives_no_command():
+def test_closed_exchange_returns_no_command():
     _, exchange = opened()
     exchange.closed = True
     with pytest.raises(StreamInterrupted, match="was closed"):
         exchange.resume(response("hi"))
 
 
-def test_the_failure_of_a_call_that_the_caller_closed_needs_no_liveness_check():
+def test_no_liveness_check_after_close():
     _, exchange = make(Infer(REQUEST))
     exchange.resume(None)
     exchange.closed = True
@@ -412,7 +412,7 @@ def test_the_failure_of_a_call_that_the_caller_closed_needs_no_liveness_check():
 
 
 @pytest.mark.parametrize("session", [7, None])
-def test_a_release_gives_the_cancel_request_once(session):
+def test_release_returns_the_cancel_request_once(session):
     conversation, exchange = opened() if session is None else make(OpenStream(REQUEST), session=session)
     conversation._cancel = STOP
     assert exchange.release() == SendCancel(STOP, session)
@@ -421,7 +421,7 @@ def test_a_release_gives_the_cancel_request_once(session):
         exchange.resume(None)
 
 
-def test_without_a_cancel_request_cancelling_the_call_is_enough():
+def test_release_without_a_cancel_request():
     _, exchange = opened()
     assert exchange.release() is None
     assert exchange.closed
@@ -453,7 +453,7 @@ def dialect_exchange(retries):
     return GRPCExchange(conversation, ChannelState("host:1", connected=True), NO_LIMITS, retry)
 
 
-def test_an_answer_is_asked_for_again_until_it_has_begun():
+def test_dialect_answer_is_retried_before_the_first_piece():
     exchange = dialect_exchange(1)
     assert isinstance(exchange.resume(None), OpenStream)
     exchange.resume(None)
@@ -468,7 +468,7 @@ def test_an_answer_is_asked_for_again_until_it_has_begun():
         exchange.resume(False)
 
 
-def test_a_broken_answer_is_not_asked_for_again():
+def test_broken_answer_is_not_retried():
     exchange = dialect_exchange(5)
     exchange.resume(None)
     exchange.resume(None)

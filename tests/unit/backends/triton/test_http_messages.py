@@ -1,4 +1,4 @@
-"""How answers over HTTP are read, without a server."""
+"""Parsing of answers over HTTP, without I/O."""
 
 import pytest
 

@@ -23,7 +23,7 @@ def test_inputs_are_shaped_by_the_config():
 
 
 @pytest.mark.parametrize(("name", "value"), [("max_tokens", 2**31), ("top_k", -(2**31) - 1), ("top_p", 1e39)])
-def test_a_value_that_the_models_input_cannot_hold(name, value):
+def test_value_out_of_range_of_the_input(name, value):
     with pytest.raises(InvalidArgument, match=f"{name}=.*: the model's input is (INT|FP)32") as caught:
         RequestInputs(TritonModelConfig.from_json(CONFIG)).put(name, value)
     assert caught.value.argument == name

@@ -7,7 +7,7 @@ from lagent_llms.backends.triton.model_config import TritonModelConfig
 from tests.unit.backends.triton.models import CONFIG
 
 
-def test_a_config_in_either_form():
+def test_config_from_grpc_and_http():
     config = TritonModelConfig.from_json(CONFIG)
     assert (config.max_batch_size, config.decoupled) == (8, True)
     assert str(config.inputs["pairs"]) == "pairs INT32[2, -1] optional"
@@ -18,6 +18,6 @@ def test_a_config_in_either_form():
 @pytest.mark.parametrize(
     "config", [[], None, "x", {"input": [{}]}, {"max_batch_size": "many"}, {"parameters": {"a": 1}}]
 )
-def test_what_is_no_config(config):
+def test_invalid_config(config):
     with pytest.raises(ServerError, match="cannot be read"):
         TritonModelConfig.from_json(config)

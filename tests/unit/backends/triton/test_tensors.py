@@ -16,13 +16,13 @@ from lagent_llms.backends.triton.tensors import Tensor, read_strings, read_value
         ("FP64", [0.1]),
     ],
 )
-def test_tensors_there_and_back(datatype, values):
+def test_tensor_round_trip(datatype, values):
     raw = Tensor("x", datatype, (len(values),), values).raw()
     assert read_values(datatype, raw) == values
     assert read_values(datatype, raw, 1) == values[1:]
 
 
-def test_a_tensor_that_cannot_be_read():
+def test_invalid_tensor():
     assert read_strings(b"\x02\x00\x00\x00\xe4\xbd") == ["\ufffd"]
     with pytest.raises(ServerError, match="BF16"):
         read_values("BF16", b"")

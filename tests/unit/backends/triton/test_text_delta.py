@@ -1,4 +1,4 @@
-"""Each character of an answer once, and none of the prompt, whatever the server's responses hold."""
+"""`TextDelta` returns each character of the answer once and none of the prompt, for every output style."""
 
 import itertools
 
@@ -32,7 +32,7 @@ def test_cumulative(pieces):
 
 
 @given(PIECES, st.text("ab \n", min_size=1, max_size=6), st.booleans())
-def test_an_echo_is_left_out(pieces, prompt, cumulative):
+def test_echoed_prompt_is_removed(pieces, prompt, cumulative):
     echoed = [prompt, *pieces]
     responses = so_far(echoed) if cumulative else echoed
     style = OutputStyle(cumulative=cumulative, echo=True)
@@ -40,7 +40,7 @@ def test_an_echo_is_left_out(pieces, prompt, cumulative):
 
 
 @given(st.lists(st.integers(0, 40), max_size=6))
-def test_an_echo_in_any_pieces(cuts):
+def test_echo_split_anywhere(cuts):
     prompt = "What is the capital of France?"
     text = prompt + "".join(WORDS)
     edges = sorted({0, len(text), *(cut for cut in cuts)})
@@ -48,7 +48,7 @@ def test_an_echo_in_any_pieces(cuts):
     assert "".join(read(OutputStyle(cumulative=False, echo=None), pieces, prompt)) == "".join(WORDS)
 
 
-def test_an_answer_that_only_begins_like_the_prompt():
+def test_answer_that_shares_a_prefix_with_the_prompt():
     for answer in ("What is", "What is it?", ""):
         pieces = [answer[:3], answer[3:]]
         assert (
@@ -57,13 +57,13 @@ def test_an_answer_that_only_begins_like_the_prompt():
 
 
 @pytest.mark.parametrize("responses", [WORDS, so_far(WORDS)], ids=["deltas", "cumulative"])
-def test_it_is_found_out_and_kept(responses):
+def test_output_style_is_detected_once(responses):
     style = OutputStyle()
     assert "".join(read(style, responses)) == "".join(WORDS)
     assert style.cumulative is (responses is not WORDS)
     first = TextDelta(style)
     assert first.feed(responses[0]) == "The"
-    assert first.feed(responses[1]) == " capital"  # nothing is kept back any more
+    assert first.feed(responses[1]) == " capital"  # no text is held back any more
 
 
 @pytest.mark.parametrize(
@@ -79,15 +79,15 @@ def test_it_is_found_out_and_kept(responses):
     ],
     ids=repr,
 )
-def test_deltas_that_look_like_repetitions(pieces):
+def test_deltas_that_look_cumulative(pieces):
     assert "".join(read(OutputStyle(), pieces)) == "".join(pieces)
 
 
-def test_two_responses_of_some_length_that_repeat():
+def test_repeated_long_responses():
     assert "".join(read(OutputStyle(), ["The capital", "The capital of France."])) == "The capital of France."
 
 
-def test_half_a_character_is_completed_by_the_next_response():
+def test_split_character_is_completed_by_the_next_response():
     responses = ["你", "你\ufffd", "你\ufffd\ufffd", "你好", "你好！"]
     steps = read(OutputStyle(cumulative=True), responses)
     assert steps == ["你", "", "", "好", "！", ""]

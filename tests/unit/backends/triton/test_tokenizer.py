@@ -1,10 +1,10 @@
-"""A local tokenizer."""
+"""`LocalTokenizer` over a custom tokenizer."""
 
 from lagent_llms.backends.triton.tokenizer import LocalTokenizer
 
 
 class Words:
-    """A tokenizer as a user may write one."""
+    """A custom tokenizer."""
 
     bos_token = "<s>"
 
@@ -15,7 +15,7 @@ class Words:
         return {"<s>": 7}.get(token)
 
 
-def test_a_tokenizer_of_the_users_own():
+def test_custom_tokenizer():
     tokens = LocalTokenizer(Words())
     assert tokens.encode("a bcd") == tokens.encode("<s>a bcd") == [7, 1, 3]
     assert (tokens.special("<BOS>"), tokens.special("<EOS>"), tokens.special("none")) == ([7], [], [])

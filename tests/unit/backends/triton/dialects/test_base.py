@@ -1,4 +1,4 @@
-"""Dialects of a single model: what they need, send and refuse, and how they read the text."""
+"""Dialects of a single model: required inputs, rejected parameters, and the text read."""
 
 from dataclasses import replace
 
@@ -13,16 +13,16 @@ from tests.unit.backends.triton.models import SMALL, bare, request
 
 
 @pytest.mark.parametrize("dialect", SMALL)
-def test_how_tokens_are_drawn_is_never_dropped(dialect):
+def test_sampling_parameters_are_never_dropped(dialect):
     model = SMALL[dialect]
     assert find_dialect(model, dialect).conversation(ScriptedLLM().prepare("hi", {}).request, model)
     neutral = {"temperature": 1, "top_k": None, "top_p": 1}
     assert find_dialect(model, dialect).conversation(ScriptedLLM(**neutral).prepare("hi", {}).request, model)
     for given in ({"temperature": 0}, {"temperature": 0.5}, {"top_k": 1}, {"top_p": 0.1}):
         (name,) = given
-        for asked in (ScriptedLLM(**given).prepare("hi", {}), ScriptedLLM().prepare("hi", given)):
+        for prepared in (ScriptedLLM(**given).prepare("hi", {}), ScriptedLLM().prepare("hi", given)):
             with pytest.raises(UnsupportedParameter, match=f"{name}=.* no input"):
-                find_dialect(model, dialect).conversation(asked.request, model)
+                find_dialect(model, dialect).conversation(prepared.request, model)
 
 
 VLLM = bare("sampling_parameters")
@@ -39,7 +39,7 @@ LMDEPLOY = SMALL["lmdeploy"]
         ({"cumulative": True, "echo": True}, ["hia", "hiaab", "hiaababc"]),
     ],
 )
-def test_what_the_user_says_about_the_text_holds(dialect, model, style, responses):
+def test_explicit_output_style_precedes_detection(dialect, model, style, responses):
     styled = replace(model, output_style=OutputStyle(**style))
     reader = find_dialect(model, dialect).reader(request(), styled)
     outputs = [JSONResponse({"text_output": text, "response": text}) for text in responses]

@@ -1,4 +1,4 @@
-"""Which dialect fits a model, and in which order dialects are tried."""
+"""Matching of dialects to models, and the order of the registry."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from lagent_llms.backends.triton.model_config import TritonModelConfig
 from tests.unit.backends.triton.models import CONFIG, request
 
 
-def test_what_a_dialect_needs():
+def test_required_inputs_and_outputs():
     model = Model(TritonModelConfig.from_json(CONFIG), decoupled=True)
     assert find_dialect(model).name == "trtllm"
     with pytest.raises(ConfigError, match="vllm would need input sampling_parameters"):
@@ -19,7 +19,7 @@ def test_what_a_dialect_needs():
 
 
 def named(dialect):
-    """A dialect of this name that fits every model with a text_input."""
+    """Make a dialect named `dialect` that matches every model with a text_input."""
 
     class Named(OneModelDialect):
         name = dialect
@@ -30,7 +30,7 @@ def named(dialect):
     return Named()
 
 
-def test_the_last_registered_dialect_is_tried_first_and_one_of_the_same_name_is_replaced(monkeypatch):
+def test_register_prepends_and_replaces_by_name(monkeypatch):
     monkeypatch.setattr(registry, "_DIALECTS", dict(registry._DIALECTS))
     built_in = dialects()
     first, second, third = named("first"), named("second"), named("first")

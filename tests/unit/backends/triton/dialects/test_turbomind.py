@@ -1,4 +1,4 @@
-"""The turbomind dialect: turns of a session, and what stops them."""
+"""The turbomind dialect: turns of a session and their cancel requests."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def test_turbomind_drops_neither_seed_nor_penalty():
 
 
 def turn():
-    """A turn of a session with turbomind, up to where its answer is read."""
+    """Start a turn of a turbomind session, up to reading the first response."""
     inputs = ("input_ids", "input_lengths", "request_output_len", "START", "END", "STOP", "CORRID")
     spec = [{"name": name, "data_type": "TYPE_INT64", "dims": [-1]} for name in (*inputs, "runtime_top_k")]
     config = TritonModelConfig.from_json({"name": "turbomind", "input": spec})
@@ -48,21 +48,21 @@ class Letters:
 
 
 class Ids:
-    """A response of turbomind: 'hi' and one letter more."""
+    """A response of turbomind: 'hi' and one more letter."""
 
     def values(self, name, start=0, stop=None):
         return [3] if name == "sequence_length" else list(b"hia")[start:stop]
 
 
 @pytest.mark.parametrize("code", [2, 3])
-def test_a_refused_turn_stops_no_other_turn(code):
+def test_rejected_turn_sends_no_cancel_request(code):
     conversation, steps = turn()
     with pytest.raises(SessionBusy):
         steps.throw(ServerError(f"TurboMind execute failure:  {code}"))
     assert conversation.cancel_request() is None
 
 
-def test_a_turn_that_may_have_begun_is_stopped():
+def test_turn_that_may_have_started_sends_a_cancel_request():
     for end in (TimeoutExceeded("late", phase="first_token", seconds=1), None):
         conversation, steps = turn()
         if end is None:
