@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +56,8 @@ class DeadlineTimer:
 def expire(scope: Any) -> None:
     """End a running `timeout_after` block: it raises `asyncio.TimeoutError` at the next step of the loop."""
     now = asyncio.get_running_loop().time()
-    if sys.version_info >= (3, 11):
-        scope.reschedule(now)
-    else:
-        scope.update(now)
+    with contextlib.suppress(RuntimeError):  # the block is ending already
+        if sys.version_info >= (3, 11):
+            scope.reschedule(now)
+        else:
+            scope.update(now)

@@ -72,12 +72,14 @@ class _Run:
 
     def _release(self, error: BaseException | None = None) -> None:
         self._ended = True
-        if self._source is not None:
-            self._source.close()
-        if isinstance(self._call, PreparedCall) and self._call.turn is not None:
-            self._call.turn.rollback()
-        if self._span is not None:
-            self._span.end(self.completion, error)
+        try:
+            if self._source is not None:
+                self._source.close()
+        finally:
+            if isinstance(self._call, PreparedCall) and self._call.turn is not None:
+                self._call.turn.rollback()
+            if self._span is not None:
+                self._span.end(self.completion, error)
 
     def _complete(self) -> StreamChunk:
         assert isinstance(self._call, PreparedCall)

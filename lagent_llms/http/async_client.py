@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import aiohttp
 
@@ -17,9 +16,9 @@ from .async_connector import Response, abort
 from .async_servers import DirectServer, Server, SessionServer
 from .async_session import LoopSession, transport_error
 from .config import direct_routes, interrupted
-from .exchange import Call, Exchange, Pause, Read, Send
+from .exchange import READ, Call, Exchange, Pause, Send
 from .messages import ResponseHead
-from .per_loop import PerLoop
+from .per_loop import PerLoop, call_on
 from .retry import RetryPolicy
 from .session_argument import check_session
 
@@ -146,15 +145,16 @@ class AsyncHTTPSource(Generic[T]):
             while True:
                 command = self._exchange.resume(outcome)
                 try:
-                    if isinstance(command, Read):
-                        assert self._response is not None
-                        outcome = await self._response.content.readany()
+                    if command is READ:
+                        outcome = await self._response.content.readany()  # type: ignore[union-attr]
                     elif isinstance(command, (Send, Pause)):
                         outcome = await self._execute(command)
                     else:
                         self._deadline.piece_arrived()
-                        self.ready.extend(command)
-                        return self.ready.popleft()
+                        item, *others = cast("Sequence[T]", command)
+                        if others:
+                            self.ready.extend(others)
+                        return item
                 except LLMError as error:
                     outcome = error
                 except _AIOHTTP_ERRORS as error:
@@ -231,14 +231,8 @@ class AsyncHTTPSource(Generic[T]):
 
     def _release_connection(self) -> None:
         """Release the connection, in the event loop it belongs to."""
-        session = self._session
-        if session is None:
-            return
-        if _running_loop() is session.loop:
-            self._release_on_loop(session)
-        else:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
-                session.loop.call_soon_threadsafe(self._release_on_loop, session)
+        if self._session is not None:
+            call_on(self._session.loop, self._release_on_loop, self._session)
 
     def _release_on_loop(self, session: LoopSession) -> None:
         timer, self._timer = self._timer, None  # breaks a reference cycle
@@ -250,10 +244,3 @@ class AsyncHTTPSource(Generic[T]):
         response, self._response = self._response, None
         if response is not None:
             session.release(response, self._url, complete=self._exchange.complete)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -94,10 +94,14 @@ class Connector(aiohttp.TCPConnector):
 
     aiohttp notices that a server has closed an idle connection only once the loop has run; this connector
     polls the socket before it reuses a connection.
+
+    Attributes:
+        destinations: What each server keeps of it, to connect to.
     """
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE)
+        self.destinations: dict[object, aiohttp.ClientRequest] = {}
         self.__loop = asyncio.get_running_loop()
         self.__inherited = False
         self.__protocols: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -112,10 +116,12 @@ class Connector(aiohttp.TCPConnector):
         """Return an idle connection that is still open, or a new one; the arguments are aiohttp's."""
         while True:
             connection = await super().connect(*args, **kwargs)
-            if connection.protocol not in self.__protocols:
-                self.__protocols.add(connection.protocol)
+            protocol: Any = connection.protocol
+            if protocol not in self.__protocols:
+                self.__protocols.add(protocol)
                 return connection
-            if _is_reusable(connection.transport):
+            # `should_close` is also true if an unrequested response is buffered.
+            if not protocol.should_close and _is_reusable(connection.transport):
                 return connection
             connection.close()
 

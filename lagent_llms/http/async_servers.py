@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
@@ -55,15 +54,14 @@ class DirectServer:
         self._route = route
         self._headers = headers
         self._tls = tls if tls is not None else True
-        self._destinations: WeakKeyDictionary[Connector, aiohttp.ClientRequest] = WeakKeyDictionary()
 
     async def send(self, connector: Connector, request: HTTPRequest, connect: float | None) -> Response:
         """See `Server`."""
-        destination = self._destinations.get(connector)
+        destination = connector.destinations.get(self)
         if destination is None:
             destination = self._new_destination()
             if not self._route.tunnel:  # aiohttp modifies the request of a tunnel: no reuse
-                self._destinations[connector] = destination
+                connector.destinations[self] = destination
         data = request.encode(self._route.target(request.path), self._headers)
         return await connector.send(destination, data, connect)
 

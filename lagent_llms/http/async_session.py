@@ -86,14 +86,17 @@ class LoopSession:
         draining.add(response)
 
     async def close(self) -> None:
-        """Abort the active requests and close the connections; the caller's session stays open."""
+        """Abort the active requests; close the connections, unless they belong to the caller's session."""
         for request in list(self.active):
             request.abort()
-        for draining in self.draining.values():
-            while draining:
-                draining.pop().close()
         if isinstance(self.connector_or_session, Connector):
+            for draining in self.draining.values():
+                while draining:
+                    draining.pop().close()
             await self.connector_or_session.close()
+            return
+        waits = [self.wait_for_draining(url) for url, draining in self.draining.items() for _ in draining]
+        await asyncio.gather(*waits)
 
 
 def _loop_of(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit, urlunsplit
@@ -10,6 +11,8 @@ from ..errors import InvalidArgument
 from ..locks import DeferredLock
 
 __all__ = ["Endpoints", "check_url", "public_url"]
+
+_NOT_IN_A_HOST = re.compile(r"""[\s<>"'\\^`{|}]""")
 
 
 class Endpoints:
@@ -69,15 +72,17 @@ def check_url(name: str, value: object) -> str:
     Raises:
         InvalidArgument: `value` is not an http or https URL.
     """
+    shown = re.sub(r"//[^/]*@", "//***@", value) if isinstance(value, str) else value
     invalid = InvalidArgument(
-        f"{name}={value!r}: allowed is an http or https URL such as 'http://127.0.0.1:23333'", argument=name
+        f"{name}={shown!r}: allowed is an http or https URL such as 'http://127.0.0.1:23333'", argument=name
     )
     if not isinstance(value, str) or not value.strip():
         raise invalid
     url = value.strip() if "://" in value else f"http://{value.strip()}"
     try:
         parts = urlsplit(url)
-        bad = parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0
+        bad = parts.scheme not in ("http", "https") or parts.port == 0
+        bad = bad or not parts.hostname or bool(_NOT_IN_A_HOST.search(parts.hostname))
     except ValueError:
         bad = True
     if bad or parts.query or parts.fragment:

@@ -60,7 +60,7 @@ def _is_relevant(url: str) -> bool:
         return True
     if any(name.lower().endswith("_proxy") for name in os.environ):
         return True
-    if url.startswith("https") and {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
+    if url.lower().startswith("https") and {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
         return True
     files = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
     return any(os.path.exists(os.path.expanduser(file)) for file in files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -63,10 +64,15 @@ def find_route(url: str, proxy: str | None = None) -> Route:
     tls = server.scheme == "https"
     if proxy is None:
         return Route(name, port, tls, base, headers, {}, name, port, tunnel=False)
-    proxy_url = urlsplit(ascii_url(proxy if "://" in proxy else f"http://{proxy}"))
-    if proxy_url.scheme not in _PORTS:
+    try:
+        proxy_url = urlsplit(ascii_url(proxy if "://" in proxy else f"http://{proxy}"))
+        bad = proxy_url.scheme not in _PORTS or not proxy_url.hostname or proxy_url.port == 0
+    except ValueError:  # of the port, or of an IPv6 address
+        bad = True
+    if bad:
+        shown = re.sub(r"[^/]*@", "***@", proxy)
         raise ConfigError(
-            f"the proxy {public_url(proxy)} of the environment: allowed are http and https proxies"
+            f"the proxy {shown!r} of the environment: allowed are URLs of http and https proxies"
         )
     address = (
         proxy_url.hostname or "",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -121,10 +122,11 @@ class SessionChannel:
         self._deadline = deadline
         self._limits = limits
         self._steps: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: read; False: stop
-        self._outcomes: queue.SimpleQueue[ResponseHead | bytes | Exception] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[ResponseHead | bytes | BaseException] = queue.SimpleQueue()
         self._head: ResponseHead | None = None
         self._response: requests.Response | None = None
         self._released = False
+        self._pid = os.getpid()
         self.ended = False
 
     def send(self, request: HTTPRequest) -> ResponseHead:
@@ -191,7 +193,7 @@ class SessionChannel:
             pieces = _iter_body(response)
             while not self._released and self._steps.get():
                 self._outcomes.put(next(pieces, b""))
-        except Exception as error:  # noqa: BLE001  (raised in the thread that waits)
+        except BaseException as error:  # noqa: BLE001  (raised in the thread that waits)
             self._outcomes.put(error)
         finally:
             if response is not None:
@@ -205,6 +207,8 @@ class SessionChannel:
     def _abort(self) -> None:
         """Interrupt a read in the request's thread, which then closes the connection."""
         response = self._response
+        if self._pid != os.getpid():  # in a fork, the connection belongs to the parent
+            return
         if response is not None and isinstance(response.raw, urllib3.HTTPResponse):
             with contextlib.suppress(OSError, RuntimeError, ValueError):  # the connection is already closed
                 response.raw.shutdown()
@@ -219,11 +223,11 @@ class SessionChannel:
                 outcome = self._outcomes.get(timeout=remaining)
             except queue.Empty:
                 continue
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 raise self._as_llm_error(outcome) from outcome
             return outcome
 
-    def _as_llm_error(self, error: Exception) -> Exception:
+    def _as_llm_error(self, error: BaseException) -> BaseException:
         """Convert errors of requests and urllib3 to `LLMError`; return others (from a hook) unchanged."""
         url = self._server.url
         if isinstance(error, LLMError):

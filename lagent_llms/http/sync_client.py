@@ -205,9 +205,10 @@ class HTTPSource(Generic[T]):
         self._closed.wait(seconds)
 
     def _release_channel(self) -> None:
-        if self._channel is not None:
-            self._channel.release()
-        self._channel = None
+        with self._lock:  # after `release`, the connection may carry another request: never interrupt it
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.release()
 
     def _release(self) -> None:
         """Release the connection and end the exchange."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import grpc.aio
 
 from ...core.deadline_thread import ThreadDeadlineTimer
-from ...http.per_loop import PerLoop
+from ...http.per_loop import PerLoop, call_on
 from ...http.retry import RetryPolicy
 from ...params import Timeout
 from ...schema import Piece
@@ -95,6 +95,7 @@ class AsyncGRPCSource:
         self._timer: ThreadDeadlineTimer | None = None
         self._cancellations = 0  # of the task that opened the stream
         self._released = False
+        self._loop = asyncio.get_running_loop()
 
     async def __anext__(self) -> Piece:
         if self._released:
@@ -114,10 +115,13 @@ class AsyncGRPCSource:
             raise
 
     def close(self) -> None:
-        """Stop the generation."""
+        """Stop the generation; callable from any thread and from a finalizer."""
         if self._released:
             return
         self._released = True
+        call_on(self._loop, self._release_on_loop)
+
+    def _release_on_loop(self) -> None:
         if (cancel := self._exchange.release()) is not None:
             self._channel.cancels.start(cancel, self._channel.send_cancel_request)
         self._drop_calls()
