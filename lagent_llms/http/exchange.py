@@ -145,6 +145,7 @@ class Exchange(Generic[T]):
     def __init__(self, call: Call[T], endpoints: Endpoints, retry: RetryPolicy) -> None:
         self.complete = False
         self._steps = self._run(call, endpoints, retry)
+        self._send = self._steps.send
 
     def resume(self, outcome: object) -> Command[T]:
         """Take the outcome of the last command and return the next command.
@@ -156,9 +157,9 @@ class Exchange(Generic[T]):
             StopIteration: The exchange has ended.
             LLMError: The exchange has failed.
         """
-        if isinstance(outcome, LLMError):
-            return self._steps.throw(outcome)
-        return self._steps.send(outcome)
+        if not isinstance(outcome, LLMError):
+            return self._send(outcome)
+        return self._steps.throw(outcome)
 
     def close(self) -> None:
         """End the exchange early."""
@@ -204,8 +205,7 @@ def _decoded(items: Iterable[T]) -> tuple[list[T], LLMError | None]:
     """Return all of `items`, and the error raised after the last one, None without one."""
     decoded: list[T] = []
     try:
-        for item in items:
-            decoded.append(item)
+        decoded.extend(items)  # keeps the items before an error
     except LLMError as error:
         return decoded, error
     return decoded, None

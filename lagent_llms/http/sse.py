@@ -45,6 +45,8 @@ class EventSplitter:
         if self._pending_cr or b"\r" in data:
             data = self._with_line_feeds(data)
         if not self._tail:
+            if data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and data.endswith(b"\n\n"):
+                return [data[6:-2]]  # one event, as a server sends it token by token
             if data[-2:] != b"\n\n" and b"\n\n" not in data:
                 self._tail += data
                 return []
