@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import inspect
-import os
 import subprocess
 import sys
 import threading
@@ -358,7 +357,6 @@ def test_loop_closed_before_the_client(server):
     assert (done.stdout, done.stderr) == ("ab\nab\n", "")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_fork_keeps_the_parents_connections():
     resume = threading.Event()
 
