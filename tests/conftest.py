@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,18 @@ def pytest_configure():
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Say in the report of a failed test which child servers have ended, how, and what they logged last."""
+    report = yield
+    process = sys.modules.get("lagent_llms.child.process")
+    if report.failed and process is not None:
+        for child in list(process._children):
+            if ended := child.ended():
+                report.sections.append((f"the child server {child.pid} {ended}", child.log_tail))
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)

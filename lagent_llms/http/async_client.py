@@ -242,5 +242,5 @@ class AsyncHTTPSource(Generic[T]):
             self.abort()
         session.active.discard(self)
         response, self._response = self._response, None
-        if response is not None:
+        if response is not None and not response.closed:  # closed: the last byte released the connection
             session.release(response, self._url, complete=self._exchange.complete)

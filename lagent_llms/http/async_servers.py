@@ -62,7 +62,7 @@ class DirectServer:
             destination = self._new_destination()
             if not self._route.tunnel:  # aiohttp modifies the request of a tunnel: no reuse
                 connector.destinations[self] = destination
-        data = request.encode(self._route.base + request.path, self._headers)
+        data = request.encode(self._route.base, self._headers)
         return await connector.send(destination, data, connect)
 
     def _new_destination(self) -> aiohttp.ClientRequest:

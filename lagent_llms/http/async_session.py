@@ -65,9 +65,7 @@ class LoopSession:
                 await ended.wait()
 
     def release(self, response: Response | aiohttp.ClientResponse, url: str, *, complete: bool) -> None:
-        """Stop reading `response`: keep its connection if the answer is `complete`, else close it."""
-        if response.closed:  # the connection was released with the last byte
-            return
+        """Stop reading an open `response`: keep its connection if the answer is `complete`, else close it."""
         if not complete:
             abort(response)
             return

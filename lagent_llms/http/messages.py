@@ -56,14 +56,14 @@ class HTTPRequest:
             "POST", path, msgspec.json.encode(body), {**_JSON, **check_headers(headers)} if headers else _JSON
         )
 
-    def encode(self, target: str, headers: Mapping[str, str]) -> bytes:
+    def encode(self, base: str, headers: Mapping[str, str]) -> bytes:
         """Serialize the request for HTTP/1.1.
 
         Args:
-            target: The request target: the path including that of the base URL; for a proxy, the whole URL.
+            base: Precedes the path in the request target: the base URL's path, for a proxy the whole URL.
             headers: Headers of the transport; those of this request take precedence.
         """
-        lines = [f"{self.method} {target} HTTP/1.1"]
+        lines = [f"{self.method} {base + self.path or '/'} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in {**headers, **self.headers}.items()]
         if self.body is not None:
             lines.append(f"Content-Length: {len(self.body)}")

@@ -41,10 +41,6 @@ class Route:
     server_port: int
     tunnel: bool
 
-    def target(self, path: str) -> str:
-        """Return the request target for `path`."""
-        return self.base + path or "/"
-
 
 def find_route(url: str, proxy: str | None = None) -> Route:
     """Find the route to a server.

@@ -90,7 +90,7 @@ class SessionServer:
         prepared = self.session.prepare_request(
             requests.Request(
                 request.method,
-                self._root + self._route.target(request.path),
+                self._root + self._route.base + request.path,
                 headers=headers,
                 data=request.body,
                 cookies=dict(item.strip().partition("=")[::2] for item in cookies.split(";") if item.strip()),

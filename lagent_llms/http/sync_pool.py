@@ -173,8 +173,7 @@ class SocketChannel:
             StreamInterrupted: The connection broke, or received bytes that are not HTTP/1.1.
             ServerError: The body cannot be decoded.
         """
-        route = self._pool.route
-        data = request.encode(route.target(request.path), self._pool.headers)
+        data = request.encode(self._pool.route.base, self._pool.headers)
         try:
             self._apply_deadline()
             # The server may have sent an error response before it closed the connection.

@@ -106,7 +106,7 @@ def test_tls_proxy(connect, certificate, monkeypatch):
 def test_find_route():
     route = find_route("http://[::1]:8000/base")
     assert (route.host, route.port, route.tls, route.headers) == ("::1", 8000, False, {"Host": "[::1]:8000"})
-    assert route.target("/v1") == "/base/v1"
+    assert route.base == "/base"
     route = find_route("https://model.test", "http://proxy")
     assert (route.host, route.port, route.tls, route.server) == ("proxy", 80, False, "model.test")
     assert route.tunnel

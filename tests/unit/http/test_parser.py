@@ -330,13 +330,14 @@ def test_body_over_the_limit_raises():
 def test_request_encode():
     request = HTTPRequest.json("/v1/x", {"a": "你"}, {"x-request-id": "7"})
     assert (
-        request.encode("/base/v1/x", {"Host": "h:1", "X-Request-Id": "old"})
+        request.encode("/base", {"Host": "h:1", "X-Request-Id": "old"})
         == (
             "POST /base/v1/x HTTP/1.1\r\nHost: h:1\r\nX-Request-Id: 7\r\nContent-Type: application/json\r\n"
             'Content-Length: 11\r\n\r\n{"a":"你"}'
         ).encode()
     )
-    assert HTTPRequest("GET", "/").encode("/", {"Host": "h"}) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    for path in ("/", ""):
+        assert HTTPRequest("GET", path).encode("", {"Host": "h"}) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
 @pytest.mark.parametrize(
