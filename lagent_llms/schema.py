@@ -94,6 +94,7 @@ class Piece:
         logprobs: One entry for each new token, () when not asked for.
         tool_calls: Tool calls the server parsed.
         reasoning: New text of a reasoning channel that the server separates.
+        native_finish_reason: See `Completion`.
     """
 
     text: str = ""
@@ -105,6 +106,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str = ""
+    native_finish_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class Completion:
         logprobs: One entry a token when asked for, else ().
         tool_calls: Tool calls found in the answer.
         reasoning: Text of the reasoning channel, '' when there is none.
+        native_finish_reason: The server's own word for the end ('eos_token'), where it differs from
+            `finish_reason`, which is 'stop' for an unknown word; 'refusal' if `text` is one.
     """
 
     text: str
@@ -130,6 +134,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str = ""
+    native_finish_reason: str = ""
 
 
 class TextBuffer:

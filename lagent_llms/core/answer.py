@@ -33,8 +33,9 @@ class Answer:
     """
 
     __slots__ = (
-        "_buffer", "_finish_reason", "_length", "_logprobs", "_n_tokens", "_parse", "_reasoning", "_scanner",
-        "_shown_logprobs", "_stop_word", "_token_ids", "_tool_calls", "_usage", "done",
+        "_buffer", "_finish_reason", "_length", "_logprobs", "_n_tokens", "_native_reason", "_parse",
+        "_reasoning", "_scanner", "_shown_logprobs", "_stop_word", "_token_ids", "_tool_calls", "_usage",
+        "done",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +47,7 @@ class Answer:
         self._length = 0
         self._n_tokens: int | None = None
         self._finish_reason: FinishReason | None = None
+        self._native_reason = ""
         self._stop_word: str | None = None
         self._usage: Usage | None = None
         self._token_ids: list[tuple[int, ...]] = []
@@ -85,6 +87,7 @@ class Answer:
             self._finish_reason, self._stop_word, self.done = "stop", scanner.matched, True
         elif piece.finish_reason is not None:
             self._finish_reason, self._stop_word, self.done = piece.finish_reason, piece.stop_word, True
+            self._native_reason = piece.native_finish_reason
             if scanner is not None:
                 text += scanner.flush()
         if not text:
@@ -104,7 +107,7 @@ class Answer:
         """
         reason = self._finish_reason
         if reason is None:
-            raise StreamInterrupted("the stream ended without its final marker", partial=self.text)
+            raise StreamInterrupted("the stream ended without its final marker")
         text, tool_calls = self.text, self._tool_calls
         if self._parse is not None and not tool_calls:
             _, tool_calls = self._parse(text)
@@ -119,6 +122,7 @@ class Answer:
             logprobs=_concat(self._logprobs),
             tool_calls=tool_calls,
             reasoning="".join(self._reasoning),
+            native_finish_reason=self._native_reason,
         )
         return completion, StreamChunk(
             ModelStatusCode.END,
@@ -132,11 +136,21 @@ class Answer:
             logprobs=self._new_logprobs() if self._logprobs else (),
         )
 
-    def fail(self, error: LLMError) -> StreamChunk:
-        """The chunk that ends a stream with ``on_error='status'``: negative status, partial text."""
+    def release(self) -> str:
+        """Add the text held back for a stop word to `text`, and return it: no piece follows."""
         held = "" if self._scanner is None else self._scanner.flush()
         self._buffer.append(held)
         self._length += len(held)
+        return held
+
+    def fail(self, error: LLMError, held: str = "") -> StreamChunk:
+        """The chunk that ends a stream with ``on_error='status'``: negative status, partial text.
+
+        Args:
+            error: What ended it.
+            held: What `release` has returned before.
+        """
+        held += self.release()
         return StreamChunk(error.status, held, self._n_tokens, self._buffer, self._length, error=error)
 
     def _new_logprobs(self) -> tuple[TokenLogprob, ...]:

@@ -53,6 +53,10 @@ class Deadline:
         self._first = False
         self._resting = True
 
+    def renew(self) -> None:
+        """Restart the limit that runs: the server generates, but no piece of the answer is complete."""
+        self._last = self._clock()
+
     def wake(self) -> None:
         """Start the limit for the next piece, unless it runs already: the caller waits for it now."""
         if self._resting:

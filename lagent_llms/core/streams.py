@@ -108,11 +108,12 @@ class _Run:
         self._release(error)
         if not isinstance(error, LLMError):
             raise error
+        held = self._answer.release()
         error.partial = error.partial or self._answer.text
         error = self._llm.explain(error)
         if not self._reports:
             raise error
-        return self._answer.fail(error)
+        return self._answer.fail(error, held)
 
     def __del__(self) -> None:
         if not self._ended:

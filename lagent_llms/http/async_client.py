@@ -149,6 +149,9 @@ class AsyncHTTPSource(Generic[T]):
                         outcome = await self._response.content.readany()  # type: ignore[union-attr]
                     elif isinstance(command, (Send, Pause)):
                         outcome = await self._execute(command)
+                    elif not command:
+                        self._deadline.renew()
+                        outcome = None
                     else:
                         self._deadline.piece_arrived()
                         item, *others = cast("Sequence[T]", command)

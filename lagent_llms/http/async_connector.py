@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from .endpoints import USE_HTTPS
+
 __all__ = ["Connector", "Response", "abort"]
 
 #: Seconds an idle connection is kept.
@@ -60,7 +62,9 @@ class Response:
             try:
                 message, content = await protocol.read()
             except HttpProcessingError as error:
-                raise aiohttp.ClientPayloadError(f"not valid HTTP/1.1: {error.message}") from error
+                alert = "\\x15\\x03" in error.message  # of TLS
+                reason = USE_HTTPS if alert else error.message
+                raise aiohttp.ClientPayloadError(f"not valid HTTP/1.1: {reason}") from error
             if message.code >= 200:
                 self.status, self.headers, self.content = message.code, message.headers, content
                 content.on_eof(self._release)

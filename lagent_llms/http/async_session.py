@@ -121,4 +121,5 @@ def transport_error(url: str, error: Exception, connect: float | None) -> LLMErr
         return connect_error(url, ConnectionError(reason))
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):  # a host name
         return connect_error(url, error)
-    return interrupted(url, error)
+    silent = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+    return interrupted(url, error, silent=silent)

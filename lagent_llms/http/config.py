@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
-from .endpoints import public_url
+from .endpoints import USE_HTTP, public_url
 from .environment import read_environment
 from .messages import check_headers
 from .proxy import Route, ascii_url, basic_auth, find_route
@@ -23,13 +23,18 @@ __all__ = [
     "tls_context",
 ]
 
+#: Reasons of OpenSSL's errors for bytes that are not TLS.
+_NO_TLS = ("HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER")
+
 
 def connect_error(url: str, error: BaseException) -> ConnectError:
     """Make the error for a connection to `url` that failed; the message names the innermost reason."""
     reason: BaseException = error
     while (deeper := reason.__cause__ or reason.__context__) is not None:
         reason = deeper
-    if isinstance(reason, OSError) and (reason.errno or 0) > 0 and not isinstance(reason, ssl.SSLError):
+    if isinstance(reason, ssl.SSLError) and reason.reason in _NO_TLS:
+        text = f"{USE_HTTP} ({reason.reason})"
+    elif isinstance(reason, OSError) and (reason.errno or 0) > 0 and not isinstance(reason, ssl.SSLError):
         text = os.strerror(reason.errno or 0)
     else:
         text = str(reason) or type(reason).__name__
@@ -43,9 +48,17 @@ def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
     )
 
 
-def interrupted(url: str, error: BaseException | None = None) -> StreamInterrupted:
-    """Make the error for a connection that broke after the request was sent, or received invalid bytes."""
+def interrupted(url: str, error: BaseException | None = None, *, silent: bool = False) -> StreamInterrupted:
+    """Make the error for a connection that broke after the request was sent, or received invalid bytes.
+
+    Args:
+        url: The server.
+        error: What happened.
+        silent: Whether the server has sent nothing, as one does that expects TLS.
+    """
     detail = f": {error}" if error is not None and str(error) else ""
+    if silent and url.startswith("http:"):
+        detail += " (without a response: if it expects TLS, use https in its URL)"
     return StreamInterrupted(
         f"the connection to {public_url(url)} broke before the answer was complete{detail}"
     )

@@ -10,7 +10,11 @@ from urllib.parse import urlsplit, urlunsplit
 from ..errors import InvalidArgument
 from ..locks import DeferredLock
 
-__all__ = ["Endpoints", "check_url", "public_url"]
+__all__ = ["USE_HTTP", "USE_HTTPS", "Endpoints", "check_url", "public_url"]
+
+#: Advice for a URL with the wrong scheme.
+USE_HTTP = "the port does not speak TLS: use http in its URL"
+USE_HTTPS = "the port speaks TLS: use https in its URL"
 
 _NOT_IN_A_HOST = re.compile(r"""[\s<>"'\\^`{|}]""")
 

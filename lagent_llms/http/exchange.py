@@ -13,8 +13,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from ..errors import LLMError, ServerError, TransportError
-from .endpoints import Endpoints, public_url
-from .messages import HTTPRequest, ResponseHead, read_refusal, server_error
+from .endpoints import Endpoints
+from .messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
 from .retry import RetryPolicy, unreachable
 
 __all__ = ["READ", "BodyDecoder", "Call", "Command", "Decoder", "Exchange", "Pause", "Read", "Send"]
@@ -49,7 +49,8 @@ class Pause:
 
 
 READ = Read()
-#: What `Exchange.resume` returns: a sequence of decoded items for the caller, or a command to execute.
+#: What `Exchange.resume` returns: a sequence of decoded items for the caller, or a command to execute. An
+#: empty sequence renews the wait for the next item: the server generates, with nothing to show yet.
 Command = Send | Read | Pause | Sequence[T]
 
 
@@ -58,9 +59,11 @@ class Decoder(Protocol[T_co]):
 
     Attributes:
         complete: Whether the answer is complete; further bytes of the body are not needed.
+        alive: Set by `feed` if the server generates but no item is complete; the exchange resets it.
     """
 
     complete: bool
+    alive: bool
 
     def feed(self, data: bytes) -> Iterable[T_co]:
         """Take the next bytes and return the items they complete, up to an error."""
@@ -77,12 +80,16 @@ class BodyDecoder(Generic[T]):
     """A decoder for a body that is read as a whole.
 
     Args:
-        parse: Makes the result from all the bytes.
+        parse: Makes the result from all the bytes; raises a msgspec error if they are not the result.
+        head: Head of the response.
     """
 
-    def __init__(self, parse: Callable[[bytes], T]) -> None:
+    alive = False
+
+    def __init__(self, parse: Callable[[bytes], T], head: ResponseHead) -> None:
         self.complete = False
         self._parse = parse
+        self._head = head
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -108,11 +115,12 @@ class BodyDecoder(Generic[T]):
         try:
             return [self._parse(body)]
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ServerError(f"the server's answer cannot be read ({error}): {body[:200]!r}") from error
+            refusal = read_refusal(body, self._head)
+            raise wrong_answer(self._head, f"{error}: {refusal.message[:1000]}") from error
 
 
 def _read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
-    return server_error(head.status, read_refusal(body), where=where, retry_after=head.retry_after)
+    return server_error(head.status, read_refusal(body, head), where=where, retry_after=head.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,18 +181,22 @@ class Exchange(Generic[T]):
             url = endpoints.take()
             alive, emitted = True, False
             try:
-                head = yield Send(url, call.request)
+                head: ResponseHead = yield Send(url, call.request)
+                head.base, head.path = url, call.request.path
                 if head.status >= 300:
-                    raise (yield from _read_error_response(call, head, url))
+                    raise (yield from _read_error_response(call, head))
                 decoder = call.decoder(head)
                 while True:
                     data = yield READ
                     items, failure = _decoded(decoder.feed(data) if data else decoder.finish())
                     self.complete = decoder.complete
                     if items:
-                        emitted = True
+                        emitted, decoder.alive = True, False
                         yield items
                         items = []  # frees the items while the stream waits
+                    elif decoder.alive:
+                        decoder.alive = False
+                        yield ()
                     if failure is not None:
                         raise failure
                     if decoder.complete or not data:
@@ -211,8 +223,8 @@ def _decoded(items: Iterable[T]) -> tuple[list[T], LLMError | None]:
     return decoded, None
 
 
-def _read_error_response(call: Call[T], head: ResponseHead, url: str) -> Generator[Command[T], Any, LLMError]:
+def _read_error_response(call: Call[T], head: ResponseHead) -> Generator[Command[T], Any, LLMError]:
     body = b""
     while len(body) < _MAX_ERROR_BODY_SIZE and (data := (yield READ)):
         body += data
-    return call.read_error(head, body, public_url(url) + call.request.path)
+    return call.read_error(head, body, head.where)

@@ -17,8 +17,18 @@ from ..errors import (
     RateLimited,
     ServerError,
 )
+from .endpoints import public_url
 
-__all__ = ["HTTPRequest", "Refusal", "ResponseHead", "check_headers", "read_refusal", "server_error"]
+__all__ = [
+    "HTTPRequest",
+    "Refusal",
+    "ResponseHead",
+    "check_headers",
+    "names_error",
+    "read_refusal",
+    "server_error",
+    "wrong_answer",
+]
 
 #: Error codes for a prompt that exceeds the context length.
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "input_length_error"})
@@ -86,22 +96,31 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.title(): value for name, value in headers.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHead:
     """The status and the headers of a response.
 
     Attributes:
         status: The HTTP status.
         headers: Names in lower case.
+        base: Base URL that the request was sent to; the exchange sets it.
+        path: Path of the request; the exchange sets it.
     """
 
     status: int
     headers: Mapping[str, str]
+    base: str = ""
+    path: str = ""
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether the body is a stream of server-sent events."""
-        return self.headers.get("content-type", "").startswith("text/event-stream")
+        """Whether the body is labelled as a stream of server-sent events; see `EventSplitter`."""
+        return self.headers.get("content-type", "").strip().lower().startswith("text/event-stream")
+
+    @property
+    def where(self) -> str:
+        """The URL of the request without credentials, for messages."""
+        return public_url(self.base) + self.path
 
     @property
     def retry_after(self) -> float | None:
@@ -136,29 +155,67 @@ class Refusal(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-def read_refusal(body: bytes) -> Refusal:
+#: Fields that hold the message of an error, or the object that has it.
+_MESSAGES = (
+    "message", "error", "detail", "errors", "msg", "error_msg", "error_message", "errorMessage", "status_msg",
+    "faultstring", "text", "title",
+)  # fmt: skip
+_INNER = ("error", "detail", "fault", "base_resp")
+_CODES = ("code", "error_type", "type", "error_code", "status_code")
+
+
+def names_error(found: object) -> bool:
+    """Whether decoded JSON is an error in any of the forms that servers use."""
+    if not isinstance(found, Mapping):
+        return False
+    if found.get("object") == "error" or found.get("type") == "error" or found.get("error_code"):
+        return True
+    status = found.get("base_resp")
+    if isinstance(status, Mapping) and status.get("status_code"):
+        return True
+    named = [found.get(key) for key in _MESSAGES[:-2] if key != "message"]
+    return any(named) or isinstance(found.get("message"), str)
+
+
+def read_refusal(body: bytes, head: ResponseHead | None = None) -> Refusal:
     """Parse an error body in any of the forms that servers use.
 
     Known forms are ``{"error": {"message", "code", "type"}}``, ``{"error": "text", "error_type"}``, the same
-    flat (``{"message", "code"}``), FastAPI's ``{"detail": …}`` and plain text.
+    flat (``{"message", "code"}``), FastAPI's ``{"detail": …}``, an event of a stream, a page and plain text.
+
+    Args:
+        body: The body.
+        head: Head of its response: with it, the message names a proxy, a redirect and a wrong base URL.
     """
     try:
-        data = msgspec.json.decode(body)
+        data = msgspec.json.decode(body.strip().removeprefix(b"data:"))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Refusal(body.decode("utf-8", "replace").strip()[:2000])
-    return _refusal(data)
+        refusal = Refusal(body.decode("utf-8", "replace").strip()[:2000])
+    else:
+        refusal = _refusal(data)
+    if head is None or (head.status < 300 and body.lstrip()[:1] == b"{"):
+        return refusal
+    from .diagnosis import diagnose  # here: rarely needed
+
+    return Refusal(diagnose(head, body, refusal.message), refusal.code)
 
 
 def _refusal(data: object) -> Refusal:
+    if isinstance(data, list) and len(data) == 1 and isinstance(data[0], Mapping):
+        data = data[0]
     if isinstance(data, Mapping):
-        for key in ("error", "detail"):
+        code = next((data[key] for key in _CODES if data.get(key)), None)
+        for key in _INNER:
             inner = data.get(key)
-            if isinstance(inner, Mapping):
-                return _refusal(inner)
-        message = data.get("message") or data.get("error") or data.get("detail") or data.get("text")
-        code = data.get("code") or data.get("error_type") or data.get("type") or data.get("error_code")
+            if isinstance(inner, Mapping) and inner:
+                refusal = _refusal(inner)
+                return refusal if refusal.code or code is None else Refusal(refusal.message, str(code))
+        message = next((data[key] for key in _MESSAGES if data.get(key)), None)
         if isinstance(message, list):  # FastAPI: one entry a field
             message = "; ".join(_field_error(item) for item in message)
+        metadata = data.get("metadata")  # OpenRouter: the error of the server behind it
+        if message and isinstance(metadata, Mapping) and metadata.get("raw"):
+            message = f"{message}: {str(metadata['raw'])[:1000]}"
         if message:
             return Refusal(str(message), "" if code is None else str(code))
     return Refusal(msgspec.json.encode(data).decode()[:2000])
@@ -168,7 +225,20 @@ def _field_error(item: object) -> str:
     if not isinstance(item, Mapping):
         return str(item)
     where = ".".join(str(part) for part in item.get("loc", ()))
-    return f"{where}: {item.get('msg', item)}"
+    message = item.get("msg") or item.get("message") or item
+    return f"{where}: {message}" if where else str(message)
+
+
+def wrong_answer(head: ResponseHead, problem: str) -> ServerError:
+    """Make the error for a successful response that is not what was asked for.
+
+    Args:
+        head: Head of the response.
+        problem: The field that is wrong, and how.
+    """
+    return ServerError(
+        f"{head.where}: the server's answer is wrong, not the request: {problem}", status_code=head.status
+    )
 
 
 def server_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
+from .endpoints import USE_HTTPS
 from .messages import ResponseHead
 
 __all__ = ["ResponseReader"]
@@ -73,7 +74,9 @@ class ResponseReader:
             self._parser.feed_data(data)
         except HttpParserError as error:
             if not self.ended:
-                reason = error.__context__ if isinstance(error, HttpParserCallbackError) else error
+                reason: object = error.__context__ if isinstance(error, HttpParserCallbackError) else error
+                if self.head is None and data.startswith(b"\x15\x03"):  # an alert of TLS
+                    reason = USE_HTTPS
                 raise ValueError(f"not valid HTTP/1.1: {reason}") from error
             self.reusable = False  # bytes follow the response
         if self.ended:

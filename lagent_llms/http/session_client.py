@@ -248,7 +248,9 @@ class SessionChannel:
                 cause, NewConnectionError
             )
             proxy = isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.SSLError))
-            return interrupted(url, error) if was_sent and not proxy else connect_error(url, error)
+            if was_sent and not proxy:
+                return interrupted(url, error, silent=True)
+            return connect_error(url, error)
         if isinstance(error, requests.RequestException):
             return ConfigError(f"session: requests cannot send the request: {error}")
         return interrupted(url, error) if isinstance(error, (HTTPError, HTTPException)) else error

@@ -163,6 +163,10 @@ class HTTPSource(Generic[T]):
             while True:
                 command = self._exchange.resume(outcome)
                 if not isinstance(command, (Send, Read, Pause)):
+                    if not command:
+                        self._deadline.renew()
+                        outcome = None
+                        continue
                     self._deadline.piece_arrived()
                     keep = True
                     return command

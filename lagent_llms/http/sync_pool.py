@@ -262,4 +262,5 @@ class SocketChannel:
     def _as_llm_error(self, error: Exception) -> LLMError:
         if isinstance(error, TimeoutError):
             return self._deadline.exceeded()
-        return interrupted(self._pool.url, error)
+        silent = self._reader.head is None and isinstance(error, OSError)
+        return interrupted(self._pool.url, error, silent=silent)

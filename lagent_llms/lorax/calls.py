@@ -19,6 +19,7 @@ from .protocol import EventDecoder, get_call, post_call, stream_call
 from .request_types import BatchRequest, MergedAdapters, Parameters, Request
 from .response_format import ResponseFormat
 from .response_types import ClassifyResponse, EmbedResponse, Info, Response, SimpleToken, StreamResponse
+from .result_forms import read_result
 
 __all__ = [
     "classify",
@@ -104,7 +105,7 @@ def generate(
         LLMError: The call failed; see `lagent_llms.lorax.errors`.
     """
     request = Request(prompt, _parameters(locals()))
-    return post_call("", request.body(), Response.of, client.secrets(api_token))
+    return post_call("", request.body(), read_result, client.secrets(api_token))
 
 
 def generate_stream(

@@ -6,7 +6,7 @@ Written against the router's source of 2026-05; see docs/lorax.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,13 +14,17 @@ import msgspec
 
 from ..errors import LLMError
 from ..http.exchange import BodyDecoder, Call, Decoder
-from ..http.messages import HTTPRequest, ResponseHead, read_refusal
+from ..http.messages import HTTPRequest, ResponseHead, names_error, read_refusal
 from ..http.sse import EventSplitter
+from ..protocols.lenient import convert, is_cut, load_json
 from .error_types import IncompleteGenerationError, UnknownError, parse_error
+from .response_types import StreamResponse
+from .result_forms import as_events
 
 __all__ = ["EventDecoder", "Secrets", "error_reader", "get_call", "post_call", "stream_call"]
 
 T = TypeVar("T")
+_FIELDS = frozenset(StreamResponse.__struct_fields__)
 _SECRET_HEADER = re.compile("auth|cookie|key|password|secret|token", re.IGNORECASE)
 
 
@@ -92,7 +96,7 @@ def stream_call(
     read_error = error_reader(secrets)
     return Call(
         HTTPRequest.json(path, body, {"Accept": "text/event-stream"}),
-        lambda head: decoder(head, lambda data: read_error(head, data, path)),
+        lambda head: decoder(head, lambda data: read_error(head, data, head.where)),
         read_error,
     )
 
@@ -107,6 +111,8 @@ class EventDecoder(Generic[T]):
         read_error: Makes the error for data that is not an item.
     """
 
+    alive = False
+
     def __init__(
         self,
         decode: Callable[[bytes], T],
@@ -118,8 +124,7 @@ class EventDecoder(Generic[T]):
         self._decode = decode
         self._is_last = is_last
         self._read_error = read_error
-        self._is_stream = head.is_event_stream
-        self._events = EventSplitter()
+        self._events = EventSplitter(head.is_event_stream)
 
     def feed(self, data: bytes) -> Iterator[T]:
         """Consume the next bytes and yield the items they complete.
@@ -132,26 +137,51 @@ class EventDecoder(Generic[T]):
             try:
                 item = decode(event)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                if event == b"[DONE]":  # part of /v1/*; tolerated here
+                if (again := self._read_again(event)) is None:
                     continue
-                raise self._read_error(event) from None
+                item = decode(again)
             yield item
             if is_last(item):
                 self.complete = True
                 return
 
-    def finish(self) -> Iterable[T]:
+    def finish(self) -> Iterator[T]:
         """End of the body.
 
         Raises:
             IncompleteGenerationError: The body ended before the final event.
             LLMError: The body is an error instead of a stream.
         """
-        if not self._is_stream:
-            raise self._read_error(self._events.rest)
+        rest = self._events.finish()
+        for event in as_events(rest[0]) if self._events.whole else rest:
+            if not self._events.whole and is_cut(event):
+                break
+            if (again := self._read_again(event)) is not None:
+                item = self._decode(again)
+                yield item
+                if self._is_last(item):
+                    self.complete = True
+                    return
         raise IncompleteGenerationError(
             "the stream ended without its final event", code="incomplete_generation"
         )
+
+    def _read_again(self, event: bytes) -> bytes | None:
+        """Return an event as the protocol says; None for a ping, blank data and the marker of /v1/*.
+
+        Raises:
+            LLMError: It is an error, or cannot be read.
+        """
+        if event.strip() in (b"", b"[DONE]") and not self._events.whole:
+            return None
+        try:
+            found = load_json(event)
+            is_result = not isinstance(found, Mapping) or _FIELDS & found.keys() or self._events.whole
+            if not is_result and not names_error(found):
+                return None
+            return msgspec.json.encode(convert(found, StreamResponse))
+        except (ValueError, msgspec.DecodeError):
+            raise self._read_error(event) from None
 
 
 def _response_readers(
@@ -164,19 +194,19 @@ def _response_readers(
         try:
             return parse(head, body)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise read_error(head, body, "") from None
+            raise read_error(head, body, head.where) from None
 
-    return (lambda head: BodyDecoder(lambda body: parsed(head, body))), read_error
+    return (lambda head: BodyDecoder(lambda body: parsed(head, body), head)), read_error
 
 
 def error_reader(secrets: Secrets) -> Callable[[ResponseHead, bytes, str], LLMError]:
     """Make a `read_error(head, body, where)` that redacts `secrets`; `where` is the path of the request."""
 
     def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
-        refusal = read_refusal(body)
+        refusal = read_refusal(body, head)
         message, code = secrets.redact(refusal.message), refusal.code
         if head.status < 300 and not code:  # neither a result nor an error with a type
-            return UnknownError(f"the server's response cannot be read: {message[:200]!r}")
+            return UnknownError(f"{head.where}: the server's response cannot be read: {message[:200]!r}")
         payload = {"error": message or f"{where}: no reason given", "error_type": code}
         return parse_error(head.status, payload, head.headers, retry_after=head.retry_after)
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ..http.messages import ResponseHead
+from ..protocols.finish_reasons import known_reason
 from .base_model import BaseModel
 
 __all__ = [
@@ -39,6 +40,20 @@ class FinishReason(str, Enum):
     EndOfSequenceToken = "eos_token"
     #: The text contains one of stop_sequences.
     StopSequence = "stop_sequence"
+
+    @classmethod
+    def _missing_(cls, value: object) -> FinishReason | None:
+        """Return the member that another server's word stands for, a new one for an unknown word."""
+        if not isinstance(value, str):
+            return None
+        word = value.lower()
+        if word in ("eos", "end_turn"):
+            return cls.EndOfSequenceToken
+        if known_reason(word) == "length":
+            return cls.Length
+        member = str.__new__(cls, value)
+        member._name_, member._value_ = value, value
+        return member
 
 
 class InputToken(BaseModel):
@@ -176,20 +191,6 @@ class Response(BaseModel, dict=True):
         found: ResponseHeaders = self.__dict__.get("headers") or ResponseHeaders()
         return found
 
-    @classmethod
-    def of(cls, head: ResponseHead, body: bytes) -> Response:
-        """Decode a response: the only item of a list (route /), or an object (route /generate).
-
-        Raises:
-            msgspec.DecodeError: The body is neither.
-        """
-        found = _decode_response(body)
-        if not found:
-            raise msgspec.ValidationError("the list of results is empty")
-        response = found if isinstance(found, Response) else found[0]
-        response.__dict__["headers"] = ResponseHeaders.of(head)
-        return response
-
 
 class StreamDetails(BaseModel):
     """Details of a streamed generation; see `Details`."""
@@ -291,6 +292,3 @@ class Info(BaseModel):
     sha: str | None = None
     docker_label: str | None = None
     request_logger_url: str | None = None
-
-
-_decode_response = msgspec.json.Decoder(list[Response] | Response).decode

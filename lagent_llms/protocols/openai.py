@@ -13,82 +13,26 @@ import msgspec
 
 from ..core.request import Request
 from ..errors import LLMError, ServerError, StreamInterrupted
-from ..http.messages import ResponseHead, read_refusal, server_error
+from ..http.messages import ResponseHead, names_error, read_refusal, server_error, wrong_answer
 from ..http.sse import EventSplitter
 from ..params import PARAMETERS
 from ..schema import FinishReason, Piece, TokenLogprob, ToolCall, Usage
+from .finish_reasons import is_unfinished, known_reason
+from .lenient import Halves, WrongField, has_halves, is_cut, load_json
+from .openai_response import (
+    Choice,
+    Logprobs,
+    Message,
+    Response,
+    ToolCallDelta,
+    decode_response,
+    read_leniently,
+)
+from .openai_response import Usage as UsageFields
+from .tool_calls import ToolCallCollector
 
 __all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error"]
 
-
-class _FunctionCall(msgspec.Struct):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None  # LoRAX sends an object
-
-    def text(self) -> str:
-        """The arguments as JSON."""
-        if isinstance(self.arguments, dict):
-            return msgspec.json.encode(self.arguments).decode()
-        return self.arguments or ""
-
-
-class _ToolCall(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _FunctionCall = msgspec.field(default_factory=_FunctionCall)
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _TopLogprob(msgspec.Struct):
-    token: str
-    logprob: float
-
-
-class _Logprob(msgspec.Struct):
-    token: str
-    logprob: float
-    top_logprobs: list[_TopLogprob] = []
-
-
-class _Logprobs(msgspec.Struct):
-    content: list[_Logprob] | None = None
-    tokens: list[str] = []
-    token_logprobs: list[float | None] = []
-    top_logprobs: list[dict[str, float] | None] | None = None
-
-
-class _Choice(msgspec.Struct):
-    text: str | None = None
-    delta: _Message | None = None
-    message: _Message | None = None
-    finish_reason: str | None = None
-    stop_reason: str | int | None = None
-    logprobs: _Logprobs | None = None
-    gen_tokens: list[int] | None = None
-
-
-class _PromptTokensDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptTokensDetails | None = None
-
-
-class _Response(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-
-
-_decode = msgspec.json.Decoder(_Response).decode
 
 #: Parameters that a field carries unchanged: (name, field).
 _FIELDS = [(row.name, row.wire) for row in PARAMETERS.values() if row.wire]
@@ -134,28 +78,29 @@ class CompletionDecoder:
     """Decode one response to pieces; see `http.exchange.Decoder`.
 
     Args:
-        head: Head of the response; its content type tells whether the body is an event stream.
-        where: Path of the request, for error messages.
+        head: Head of the response; its label counts where the first bytes do not tell an event stream.
         read_error: Makes the error for a body that is not a completion; None (default) is `read_error`.
     """
+
+    #: Whether log-probabilities that cannot be read are an error.
+    needs_logprobs = False
 
     def __init__(
         self,
         head: ResponseHead,
-        where: str = "",
         *,
         read_error: Callable[[ResponseHead, bytes, str], LLMError] | None = None,
     ) -> None:
-        self.complete = False
+        self.complete = self.alive = False
         self._head = head
-        self._where = where
         self._read_error = read_error or globals()["read_error"]
-        self._events = EventSplitter() if head.is_event_stream else None
-        self._body = b""
+        self._events = EventSplitter(head.is_event_stream)
         self._finish_reason: str | None = None
         self._stop_reason: str | None = None
         self._usage: Usage | None = None
-        self._tool_calls: dict[int, _ToolCall] = {}
+        self._tool_calls: ToolCallCollector | None = None
+        self._refused = False
+        self._halves: Halves | None = None
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Consume the next bytes and yield the pieces they complete.
@@ -163,9 +108,6 @@ class CompletionDecoder:
         Raises:
             LLMError: An event is an error, or cannot be decoded.
         """
-        if self._events is None:
-            self._body += data
-            return
         for event in self._events.feed(data):
             if event == b"[DONE]":
                 self.complete = True
@@ -173,6 +115,8 @@ class CompletionDecoder:
                 return
             if (piece := self._piece(event)) is not None:
                 yield piece
+                if self.complete:
+                    return
 
     def finish(self) -> Iterator[Piece]:
         """End of the body; yield the last pieces.
@@ -181,39 +125,50 @@ class CompletionDecoder:
             StreamInterrupted: The stream had no finish reason.
             LLMError: The body is an error.
         """
-        if self._events is None:
-            if (piece := self._piece(self._body)) is not None:
+        for event in self._events.finish():
+            if not self._events.whole and is_cut(event):
+                break
+            if (piece := self._piece(event)) is not None:
                 yield piece
-        elif self._finish_reason is None and self._events.rest.startswith(b"{"):
-            # JSON instead of events: lmdeploy's proxy reports errors this way.
-            raise self._read_error(self._head, self._events.rest, self._where)
+                if self.complete:
+                    return
+        if self._events.whole and self._finish_reason is None:  # a document is complete
+            self._finish_reason = "stop" if self._tool_calls is None else "tool_calls"
         yield self._last()
 
     def _piece(self, data: bytes) -> Piece | None:
         try:
-            response = _decode(data)
+            response = decode_response(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self._read_error(self._head, data, self._where) from None
+            if (found := self._read_again(data)) is None:
+                return self._last() if self.complete else None
+            response = found
+        if response.error and names_error(
+            response.error if isinstance(response.error, dict) else {"error": 1}
+        ):
+            raise self._read_error(self._head, data, self._head.where)
         if response.usage is not None:
-            self._usage = _usage(response.usage)
+            self._usage = _usage(response.usage) or self._usage
         if not response.choices:
-            if response.choices is None and response.usage is None:
-                raise self._read_error(self._head, data, self._where)
+            self._check_no_choices(response, data)
             return None
         choice = response.choices[0]
+        if choice.index and not self._events.whole:  # a further answer; one was requested
+            return None
         if choice.finish_reason:
-            self._finish_reason = choice.finish_reason
-            if isinstance(choice.stop_reason, str):
-                self._stop_reason = choice.stop_reason
+            self._end(choice, data)
         message = choice.delta or choice.message
         if message is None:
             text, reasoning = choice.text, None
         else:
             text, reasoning = message.content, message.reasoning_content or message.reasoning
-            if message.tool_calls:
-                self._add_tool_calls(message.tool_calls)
+            if message.tool_calls or message.function_call or message.refusal:
+                text = self._add_others(message)
+        if self._halves is not None:
+            text = self._halves.feed(text or "")
         if not (text or reasoning or choice.logprobs):
-            return None
+            self.alive = True
+            return Piece() if message is not None and (message.tool_calls or message.function_call) else None
         return Piece(
             text=text or "",
             reasoning=reasoning or "",
@@ -222,39 +177,91 @@ class CompletionDecoder:
             logprobs=_logprobs(choice.logprobs) if choice.logprobs is not None else (),
         )
 
-    def _add_tool_calls(self, calls: list[_ToolCall]) -> None:
-        """Merge the deltas of tool calls by their index."""
-        for position, call in enumerate(calls):
-            index = position if call.index is None else call.index
-            known = self._tool_calls.setdefault(index, _ToolCall())
-            known.id = known.id or call.id
-            known.function.name = known.function.name or call.function.name
-            known.function.arguments = known.function.text() + call.function.text()
+    def _read_again(self, data: bytes) -> Response | None:
+        """Read data that has not the usual types; None if it has no meaning, or is the final marker."""
+        where = self._head.where
+        marker = data.strip()
+        if marker == b"[DONE]":
+            self.complete = True
+        if not marker and self._events.whole:
+            raise wrong_answer(self._head, "it is empty")
+        if not marker or self.complete:
+            return None
+        try:
+            found = load_json(data)
+        except ValueError:
+            raise self._read_error(self._head, data, where) from None
+        try:
+            response = read_leniently(found, logprobs=self.needs_logprobs)
+        except WrongField as error:
+            if names_error(found):
+                raise self._read_error(self._head, data, where) from None
+            raise wrong_answer(self._head, str(error)) from None
+        for choice in response.choices or ():
+            message = choice.delta or choice.message
+            text = choice.text if message is None else message.content
+            if self._halves is None and has_halves(text or ""):
+                self._halves = Halves()
+        return response
+
+    def _check_no_choices(self, response: Response, data: bytes) -> None:
+        """Accept an event without choices (usage, metadata, a ping); raise what any other body means."""
+        useless = response.choices is None and response.usage is None
+        if (useless or self._events.whole) and names_error(load_json(data)):
+            raise self._read_error(self._head, data, self._head.where)
+        if self._events.whole:
+            shown = data[:200].decode("utf-8", "replace")
+            raise wrong_answer(self._head, f"choices must be a list with the answer, got {shown}")
+
+    def _end(self, choice: Choice, data: bytes) -> None:
+        """Take a finish reason."""
+        assert choice.finish_reason is not None
+        if choice.error:
+            raise self._read_error(self._head, msgspec.json.encode({"error": choice.error}), self._head.where)
+        if not is_unfinished(choice.finish_reason):
+            self._finish_reason = choice.finish_reason
+        if isinstance(choice.stop_reason, str):
+            self._stop_reason = choice.stop_reason
+
+    def _add_others(self, message: Message) -> str:
+        """Collect tool calls; return the text, which a refusal is as well."""
+        if message.tool_calls or message.function_call:
+            self._tool_calls = self._tool_calls or ToolCallCollector()
+            self._tool_calls.add(message.tool_calls or [ToolCallDelta(0, None, message.function_call)])
+        self._refused = self._refused or bool(message.refusal)
+        return (message.content or "") + (message.refusal or "")
 
     def _last(self) -> Piece:
         """The piece that ends the answer."""
         if self._finish_reason is None:
-            raise StreamInterrupted(f"{self._where}: the stream ended without its final marker")
+            raise StreamInterrupted(f"{self._head.where}: the stream ended without its final marker")
+        reason = self._reason(self._finish_reason)
+        native = "" if reason == self._finish_reason else self._finish_reason
         return Piece(
-            finish_reason=self._reason(self._finish_reason),
+            text="" if self._halves is None else self._halves.feed("", final=True),
+            finish_reason=reason,
+            native_finish_reason="refusal" if self._refused else native,
             stop_word=self._stop_reason,
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
             usage=self._usage,
-            tool_calls=tuple(map(_tool_call, self._tool_calls.values())),
+            tool_calls=tuple(_tool_call(*call) for call in self._tool_calls.result())
+            if self._tool_calls
+            else (),
         )
 
-    def _reason(self, reason: str) -> FinishReason:
-        if reason in ("stop", "length", "tool_calls"):
-            return reason  # type: ignore[return-value]
-        if reason == "function_call":
-            return "tool_calls"
-        # 'abort', 'error', 'content_filter': the text is not the model's complete answer
-        raise ServerError(f"{self._where}: the server ended the answer with {reason!r}", code=reason)
+    def _reason(self, word: str) -> FinishReason:
+        if (reason := known_reason(word)) is None:  # the text is not the model's complete answer
+            raise ServerError(
+                f"{self._head.where}: the server ended the answer with {word!r}",
+                status_code=self._head.status,
+                code=word,
+            )
+        return reason
 
 
 def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
     """Make the error for a response; a numeric error code replaces a status below 300."""
-    refusal = read_refusal(body)
+    refusal = read_refusal(body, head)
     status = head.status
     if status < 300 and refusal.code.isdecimal() and 400 <= int(refusal.code) < 600:
         status = int(refusal.code)
@@ -274,41 +281,48 @@ def model_names(body: bytes) -> list[str]:
     return [model.id for model in msgspec.json.decode(body, type=_Models).data]
 
 
-def _usage(usage: _Usage) -> Usage:
+def _usage(usage: UsageFields) -> Usage | None:
+    if usage.prompt_tokens is None and usage.completion_tokens is None:
+        return None
     details = usage.prompt_tokens_details
     cached = details.cached_tokens if details is not None else None
-    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, cached or 0)
+    return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
 
 
-def _logprobs(logprobs: _Logprobs) -> tuple[TokenLogprob, ...]:
+def _known(logprob: float | None) -> float:
+    return float("-inf") if logprob is None else logprob  # JSON has no infinity
+
+
+def _logprobs(logprobs: Logprobs) -> tuple[TokenLogprob, ...]:
     if logprobs.content is not None:
         return tuple(
             TokenLogprob(
                 item.token,
                 None,
-                item.logprob,
-                tuple((top.token, None, top.logprob) for top in item.top_logprobs),
+                _known(item.logprob),
+                tuple((top.token, None, _known(top.logprob)) for top in item.top_logprobs or ()),
             )
             for item in logprobs.content
         )
-    alternatives = logprobs.top_logprobs or [None] * len(logprobs.tokens)
+    tokens = logprobs.tokens or []
+    alternatives = logprobs.top_logprobs or [None] * len(tokens)
     return tuple(
         TokenLogprob(
             token,
             None,
-            float("-inf") if value is None else value,
-            tuple((t, None, p) for t, p in (top or {}).items()),
+            _known(value),
+            tuple((t, None, _known(p)) for t, p in (top or {}).items()),
         )
-        for token, value, top in zip(logprobs.tokens, logprobs.token_logprobs, alternatives, strict=False)
+        for token, value, top in zip(tokens, logprobs.token_logprobs or (), alternatives, strict=False)
     )
 
 
-def _tool_call(call: _ToolCall) -> ToolCall:
-    text = call.function.text() or "{}"
+def _tool_call(name: str, text: str, identifier: str) -> ToolCall:
+    text = text or "{}"
     try:
         arguments: Any = msgspec.json.decode(text)
     except msgspec.DecodeError:
         arguments = None
     if not isinstance(arguments, Mapping):  # the model did not write a JSON object: keep its text
         arguments = {"arguments": text}
-    return ToolCall(call.function.name or "", arguments, call.id or "")
+    return ToolCall(name, arguments, identifier)

@@ -24,7 +24,7 @@ def answer_call(request: Request, model: str) -> Call[Piece]:
     body = completion_body(request, model, stop=request.stop_words)
     body.setdefault("top_k", None)  # no filter; without it the server's default applies
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
-    return Call(HTTPRequest.json(path, body, headers), partial(CompletionDecoder, where=path), read_error)
+    return Call(HTTPRequest.json(path, body, headers), CompletionDecoder, read_error)
 
 
 def tokenize_call(
@@ -34,12 +34,12 @@ def tokenize_call(
     body: dict[str, Any] = {"model": model, "prompt" if isinstance(inputs, str) else "messages": inputs}
     if tools and not isinstance(inputs, str):
         body["tools"] = tools
-    return Call(HTTPRequest.json("/tokenize", body), lambda head: BodyDecoder(_token_ids), read_error)
+    return Call(HTTPRequest.json("/tokenize", body), partial(BodyDecoder, _token_ids), read_error)
 
 
 def models_call() -> Call[list[str]]:
     """Build the call that returns the names of the models."""
-    return Call(HTTPRequest("GET", "/v1/models"), lambda head: BodyDecoder(model_names), read_error)
+    return Call(HTTPRequest("GET", "/v1/models"), partial(BodyDecoder, model_names), read_error)
 
 
 class _Tokens(msgspec.Struct):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 
 import msgspec
 
@@ -41,9 +41,9 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
     return Call(
         HTTPRequest.json(path, body, headers),
-        _decoder(path)
+        _decoder
         if request.params.logprobs is None
-        else partial(_LogprobDecoder, where=path, top=request.params.logprobs),
+        else partial(_LogprobDecoder, top=request.params.logprobs),
         _read_error,
     )
 
@@ -51,17 +51,12 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
 def tokenize_call(text: str) -> Call[list[int]]:
     """Build the call that returns the token ids of `text`, with a BOS."""
     body = {"input": text, "do_preprocess": False, "add_bos": True}
-    return Call(HTTPRequest.json("/v1/encode", body), lambda head: BodyDecoder(_token_ids), _read_error)
+    return Call(HTTPRequest.json("/v1/encode", body), partial(BodyDecoder, _token_ids), _read_error)
 
 
 def models_call() -> Call[list[str]]:
     """Build the call that returns the names of models and adapters."""
-    return Call(HTTPRequest("GET", "/v1/models"), lambda head: BodyDecoder(model_names), _read_error)
-
-
-@cache
-def _decoder(path: str) -> Callable[[ResponseHead], CompletionDecoder]:
-    return partial(CompletionDecoder, where=path, read_error=_read_error)
+    return Call(HTTPRequest("GET", "/v1/models"), partial(BodyDecoder, model_names), _read_error)
 
 
 class _LogprobDecoder(CompletionDecoder):
@@ -71,8 +66,10 @@ class _LogprobDecoder(CompletionDecoder):
         top: Number of alternatives requested per token.
     """
 
-    def __init__(self, head: ResponseHead, where: str = "", *, top: int = 0) -> None:
-        super().__init__(head, where, read_error=_read_error)
+    needs_logprobs = True
+
+    def __init__(self, head: ResponseHead, *, top: int = 0) -> None:
+        super().__init__(head, read_error=_read_error)
         self._top = top
 
     def _piece(self, data: bytes) -> Piece | None:
@@ -110,7 +107,10 @@ def _token_ids(body: bytes) -> list[int]:
 
 def _read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
     """`openai.read_error`, and the proxy's own errors, which have status 200."""
-    refusal = read_refusal(body)
+    refusal = read_refusal(body, head)
     if head.status < 300 and refusal.code in _PROXY_STATUS:
         return server_error(_PROXY_STATUS[refusal.code], refusal, where=where)
     return read_error(head, body, where)
+
+
+_decoder: Callable[[ResponseHead], CompletionDecoder] = partial(CompletionDecoder, read_error=_read_error)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ...core.request import Request
+from ...errors import ServerError
 from ...http.exchange import Call
 from ...http.messages import HTTPRequest, ResponseHead
 from ...lorax.protocol import EventDecoder, Secrets, error_reader, post_call, stream_call
@@ -20,19 +21,21 @@ from ...lorax.request_types import MergedAdapters
 from ...lorax.response_format import response_format
 from ...lorax.response_types import (
     Details,
-    Response,
     SimpleToken,
     StreamDetails,
     StreamResponse,
     Token,
 )
 from ...lorax.response_types import FinishReason as LoRAXFinishReason
+from ...lorax.result_forms import read_result
 from ...params import PARAMETERS
+from ...protocols.finish_reasons import known_reason
 from ...protocols.openai import CompletionDecoder, completion_body
 from ...schema import FinishReason, Piece, TokenLogprob, Usage
 
 __all__ = ["Adapter", "answer_call", "token_ids_call"]
 
+_WORDS = frozenset(LoRAXFinishReason)
 _decode_event = msgspec.json.Decoder(StreamResponse).decode
 _decode_tokens = msgspec.json.Decoder(list[SimpleToken]).decode
 
@@ -153,7 +156,7 @@ class _PieceDecoder:
         Raises:
             msgspec.DecodeError: The body is not a result with details.
         """
-        details = Response.of(head, body).details
+        details = read_result(head, body).details
         if details is None or not details.tokens:
             raise msgspec.ValidationError("the response has no details")
         *tokens, last = details.tokens
@@ -175,14 +178,16 @@ class _PieceDecoder:
         )
 
     def _last(self, token: Token, details: StreamDetails | Details | None) -> Piece:
-        ended = details is not None and details.finish_reason is LoRAXFinishReason.EndOfSequenceToken
+        word = LoRAXFinishReason.StopSequence if details is None else details.finish_reason
+        ended = word is LoRAXFinishReason.EndOfSequenceToken or (word not in _WORDS and token.special)
         piece = Piece() if ended else self._piece(token)
-        length = details is not None and details.finish_reason is LoRAXFinishReason.Length
-        reason: FinishReason = "length" if length else "stop"
+        if (reason := known_reason(word.value)) is None:
+            raise ServerError(f"the server ended the answer with {word.value!r}", code=word.value)
         return replace(
             piece,
             n_tokens=self._count,
             finish_reason=reason,
+            native_finish_reason="" if word.value == reason else word.value,
             stop_word=token.text if ended and token.text in self._stop_words else None,
             usage=None if details is None else Usage(details.prompt_tokens, self._count),
         )
@@ -233,9 +238,7 @@ def _chat_call(
         body["response_format"] = response_format(params.response_format).model_dump(exclude_none=True)
     body |= {name: value for name, value in adapter.fields().items() if name != "adapter_id"}
     path, read_error = "/v1/chat/completions", error_reader(secrets)
-    decoder: Callable[[ResponseHead], CompletionDecoder] = partial(
-        _ChatDecoder, where=path, read_error=read_error
-    )
+    decoder: Callable[[ResponseHead], CompletionDecoder] = partial(_ChatDecoder, read_error=read_error)
     return Call(HTTPRequest.json(path, body), decoder, read_error)
 
 

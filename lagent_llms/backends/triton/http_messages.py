@@ -7,15 +7,17 @@ killed does not send it; a body of unknown length is complete only if a response
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from ...errors import ServerError, StreamInterrupted
+from ...errors import StreamInterrupted
 from ...http.exchange import BodyDecoder, Call
-from ...http.messages import HTTPRequest, Refusal, ResponseHead, server_error
+from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
 from ...http.sse import EventSplitter
+from ...protocols.lenient import is_cut, load_json, whole_text
 from ...schema import Piece
 from .conversation import GetModelConfig, InferRequest, ListModels, UnaryCommand
 from .dialects.base import OneModel, TextReader
@@ -28,7 +30,7 @@ def generate_call(conversation: OneModel) -> Call[Piece]:
     path = _path(conversation.request.model, "generate_stream" if conversation.decoupled else "generate")
     return Call(
         HTTPRequest.json(path, _body(conversation.request)),
-        lambda head: _AnswerDecoder(head, conversation.reader(), path),
+        lambda head: _AnswerDecoder(head, conversation.reader()),
     )
 
 
@@ -40,8 +42,8 @@ def unary_call(command: UnaryCommand) -> Call[Any]:
         request = HTTPRequest.json("/v2/repository/index", {})
     else:
         request = HTTPRequest.json(_path(command.request.model, "generate"), _body(command.request))
-        return Call(request, lambda head: BodyDecoder(lambda body: JSONResponse(msgspec.json.decode(body))))
-    return Call(request, lambda head: BodyDecoder(msgspec.json.decode))
+        return Call(request, partial(BodyDecoder, lambda body: JSONResponse(msgspec.json.decode(body))))
+    return Call(request, partial(BodyDecoder, msgspec.json.decode))
 
 
 def _path(model: str, action: str) -> str:
@@ -70,7 +72,7 @@ class JSONResponse:
     def text(self, name: str) -> str:
         """See `InferResponse.text`."""
         values = self.values(name)
-        return str(values[0]) if values else ""
+        return whole_text(str(values[0])) if values else ""
 
     def values(self, name: str, start: int = 0, stop: int | None = None) -> list[Any]:
         """See `InferResponse.values`."""
@@ -82,20 +84,18 @@ class JSONResponse:
 class _AnswerDecoder:
     """Decodes the body of an answer, a stream of events or one JSON."""
 
-    def __init__(self, head: ResponseHead, reader: TextReader, path: str) -> None:
+    alive = False
+
+    def __init__(self, head: ResponseHead, reader: TextReader) -> None:
         self.complete = False
-        self._reader, self._path = reader, path
-        self._events = EventSplitter() if head.is_event_stream else None
-        self._body: list[bytes] = []
+        self._reader, self._head = reader, head
+        self._events = EventSplitter(head.is_event_stream)
         self._has_end = "content-length" in head.headers or "chunked" in head.headers.get(
             "transfer-encoding", ""
         )
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Take the next bytes; yield the pieces that they complete."""
-        if self._events is None:
-            self._body.append(data)
-            return
         for event in self._events.feed(data):
             yield from self._pieces(event)
 
@@ -105,21 +105,27 @@ class _AnswerDecoder:
         Raises:
             StreamInterrupted: The body ended too early.
         """
-        if self._events is None:
-            yield from self._pieces(b"".join(self._body))
+        for event in self._events.finish():
+            if not self._events.whole and is_cut(event):
+                raise StreamInterrupted(f"{self._head.where}: the answer ended in the middle of an event")
+            yield from self._pieces(event)
         last = self._reader.finish()
         if not self._has_end and not self._reader.told_end:
-            raise StreamInterrupted(f"{self._path}: the answer ended without its final marker")
+            raise StreamInterrupted(f"{self._head.where}: the answer ended without its final marker")
         self.complete = True
         yield last
 
     def _pieces(self, data: bytes) -> Iterator[Piece]:
+        if data.strip() in (b"", b"[DONE]") and not self._events.whole:  # from a proxy
+            return
         try:
-            outputs = msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
-            raise ServerError(f"{self._path}: the server sent no JSON: {data[:200]!r}") from error
-        if not isinstance(outputs, Mapping) or "error" in outputs:
-            message = outputs.get("error") if isinstance(outputs, Mapping) else outputs
-            raise server_error(500, Refusal(str(message)), where=self._path)
-        if (piece := self._reader.feed(JSONResponse(outputs))) is not None:
-            yield piece
+            outputs = load_json(data)
+        except ValueError:
+            refusal = read_refusal(data, self._head)
+            raise wrong_answer(self._head, f"no JSON: {refusal.message[:1000]}") from None
+        if not isinstance(outputs, Mapping):
+            raise wrong_answer(self._head, f"an object with outputs is missing, got {data[:200]!r}")
+        if outputs.get("error"):
+            raise server_error(self._head.status, read_refusal(data), where=self._head.where)
+        if outputs:  # otherwise a ping
+            yield self._reader.feed(JSONResponse(outputs)) or Piece()

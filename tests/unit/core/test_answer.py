@@ -66,9 +66,8 @@ def test_text_held_back_for_a_stop_word_is_released_at_the_end():
 def test_an_answer_without_a_finish_reason_is_an_error():
     answer = Answer(["END"])
     feed_all(answer, Piece("a E"))
-    with pytest.raises(StreamInterrupted) as caught:
+    with pytest.raises(StreamInterrupted):
         answer.finish()
-    assert caught.value.partial == "a "
 
 
 def test_a_failure_as_status_releases_the_held_text():

@@ -1,6 +1,7 @@
 """`Exchange` with scripted outcomes: retries, several servers, whole bodies."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -24,7 +25,7 @@ class Script:
         self.outcomes = list(outcomes)
         self.commands = []
         self.endpoints = Endpoints(urls)
-        call = Call(HTTPRequest("GET", "/x"), lambda head: CompletionDecoder(head, "/x"))
+        call = Call(HTTPRequest("GET", "/x"), CompletionDecoder)
         self.exchange = Exchange(call, self.endpoints, RetryPolicy(retries, uniform=lambda low, high: high))
 
     def run(self):
@@ -72,7 +73,7 @@ def test_another_server_is_tried_without_backoff():
 
 def test_body_decoder():
     exchange = Exchange(
-        Call(HTTPRequest("GET", "/x"), lambda head: BodyDecoder(json.loads)),
+        Call(HTTPRequest("GET", "/x"), partial(BodyDecoder, json.loads)),
         Endpoints(["http://a"]),
         RetryPolicy(),
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lagent_llms import InvalidArgument, ServerError, StreamInterrupted
 from lagent_llms.http.content_encoding import content_decoder
 from lagent_llms.http.exchange import BodyDecoder
-from lagent_llms.http.messages import HTTPRequest, check_headers
+from lagent_llms.http.messages import HTTPRequest, ResponseHead, check_headers
 from lagent_llms.http.parser import ResponseReader
 from lagent_llms.http.sse import EventSplitter
 
@@ -317,7 +317,7 @@ def test_event_over_the_limit_raises():
 
 
 def test_body_over_the_limit_raises():
-    decoder = BodyDecoder(len)
+    decoder = BodyDecoder(len, ResponseHead(200, {}))
     part = b"x" * (1 << 22)
     with pytest.raises(ServerError, match="exceeds"):
         for _ in range(70):

@@ -219,7 +219,7 @@ def test_invalid_responses_raise_an_error_that_names_the_field():
     with pytest.raises(ValidationError, match="generated_text"):
         Response.model_validate({})
     with pytest.raises(ValidationError, match="details"):
-        Response(generated_text="x", details={"finish_reason": "bored", "generated_tokens": 1})
+        Response(generated_text="x", details={"finish_reason": 5, "generated_tokens": 1})
     with pytest.raises(ValidationError):
         Response.model_validate_json("{")
 

@@ -47,8 +47,9 @@ def test_a_streamed_chat_with_tool_calls_in_parts():
         b'data: {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}\n\n',
         DONE,
     ]
-    first, last = read(CompletionDecoder(SSE), *parts)
+    first, *parts, last = read(CompletionDecoder(SSE), *parts)
     assert first.reasoning == "hm"
+    assert len(parts) == 3  # each renews the wait for the next
     assert [(call.name, call.arguments, call.id) for call in last.tool_calls] == [
         ("add", {"a": 1}, "c1"),
         ("sub", {"arguments": "nonsense"}, "c2"),
@@ -86,7 +87,7 @@ def test_a_whole_chat_with_logprobs():
 )
 def test_a_response_that_is_no_completion_is_an_error(head, data, kind):
     with pytest.raises(kind) as caught:
-        read(CompletionDecoder(head, "/v1/x"), data)
+        read(CompletionDecoder(head), data)
     assert type(caught.value) is kind
 
 
@@ -101,8 +102,8 @@ def test_an_error_with_status_200_has_the_status_of_its_body():
 
 
 def test_plain_json_in_a_stream_is_an_error():
-    decoder = CompletionDecoder(SSE, "here")
+    decoder = CompletionDecoder(SSE)
     assert list(decoder.feed(b'{"error_code": 10402, "text": "no answer"}\n')) == []
-    with pytest.raises(ServerError, match="here: no answer") as caught:
+    with pytest.raises(ServerError, match="no answer") as caught:
         list(decoder.finish())
     assert caught.value.code == "10402"

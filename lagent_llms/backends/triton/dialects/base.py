@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ....core.request import Request
+from ....errors import ServerError
 from ....params import PARAMETERS, GenerationParams, Parameter
+from ....protocols.finish_reasons import is_unfinished, known_reason
 from ....schema import FinishReason, Piece, Usage
 from ..conversation import READ_RESPONSE, Conversation, Infer, InferRequest, InferResponse, OpenStream, Steps
 from ..dialect import Model, unsupported
@@ -114,8 +116,7 @@ class OneModel:
         if self.decoupled:
             yield OpenStream(self.request)
             while (response := (yield READ_RESPONSE)) is not None:
-                if (piece := reader.feed(response)) is not None:
-                    yield piece
+                yield reader.feed(response) or Piece()  # the server generates: the wait begins again
         elif (piece := reader.feed((yield Infer(self.request)))) is not None:
             yield piece
         yield reader.finish()
@@ -227,7 +228,13 @@ def make_request_parameters(
 
 
 def finish_reason_of(word: str) -> FinishReason | None:
-    """Return the finish reason that a server's word stands for, None if it is not finished."""
-    return (
-        "length" if word == "length" else "stop" if word in ("stop", "eos", "end_id", "stop_words") else None
-    )
+    """Return the finish reason that a server's word stands for, None if it is not finished.
+
+    Raises:
+        ServerError: The word says that the answer is not complete.
+    """
+    if is_unfinished(word):
+        return None
+    if (reason := known_reason(word)) is None:
+        raise ServerError(f"the server ended the answer with {word!r}", code=word)
+    return reason

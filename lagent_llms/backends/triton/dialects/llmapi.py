@@ -57,7 +57,9 @@ class _Reader(TextReader):
 
     def finish(self) -> Piece:
         piece = super().finish()
-        piece.finish_reason = finish_reason_of(self._reason) or piece.finish_reason
+        if reason := finish_reason_of(self._reason):
+            piece.finish_reason = reason
+            piece.native_finish_reason = "" if self._reason == reason else self._reason
         piece.stop_word = self._stop if self._stop in self._stop_words else None
         return piece
 

@@ -74,10 +74,12 @@ class _Reader(TextReader):
         self._top = request.params.logprobs
         self._count = self._prompt_tokens = 0
         self._reason: FinishReason | None = None
+        self._word = ""
 
     def feed(self, response: InferResponse) -> Piece | None:
         piece = super().feed(response)
-        self._reason = finish_reason_of(response.text("finish_reason")) or self._reason
+        if reason := finish_reason_of(word := response.text("finish_reason")):
+            self._reason, self._word = reason, "" if word == reason else word
         self.told_end = self._reason is not None
         if self._counts:
             self._count += sum(response.values("num_output_tokens"))
@@ -97,6 +99,7 @@ class _Reader(TextReader):
             piece.n_tokens, piece.usage = self._count, Usage(self._prompt_tokens, self._count)
             piece.finish_reason = "length" if self._count >= self._max_new_tokens else "stop"
         piece.finish_reason = self._reason or piece.finish_reason
+        piece.native_finish_reason = self._word
         return piece
 
     def _logprob(self, row: dict[str, Any]) -> TokenLogprob:

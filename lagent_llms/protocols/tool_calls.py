@@ -1,0 +1,85 @@
+"""Collect the tool calls of one answer from the parts in which servers send them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from .openai_response import FunctionCall, ToolCallDelta
+
+__all__ = ["ToolCallCollector"]
+
+
+class _Call:
+    __slots__ = ("arguments", "id", "name", "named_again")
+
+    def __init__(self) -> None:
+        self.id = self.name = ""
+        self.named_again = False  # parts repeat the name
+        self.arguments: list[str] = []
+
+
+class ToolCallCollector:
+    """The tool calls of one answer.
+
+    Parts with one index belong together, but some servers send equal indexes or none for calls in parallel: a
+    part with another id and a name, or with another name, begins a call.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._latest: dict[int | None, _Call] = {}  # by index
+        self._by_id: dict[str, _Call] = {}
+
+    def add(self, deltas: Iterable[ToolCallDelta]) -> None:
+        """Add the parts of one message or event."""
+        added: set[_Call] = set()
+        for position, delta in enumerate(deltas):
+            function = delta.function or FunctionCall()
+            call = self._find(delta, function, position)
+            if call is None or (call in added and function.name):
+                call = _Call()
+                self._calls.append(call)
+            self._latest[delta.index] = self._latest[None] = call
+            added.add(call)
+            call.id = call.id or delta.id or ""
+            self._by_id[call.id] = call
+            call.name = call.name or function.name or ""
+            if isinstance(function.arguments, str):
+                call.arguments.append(function.arguments)
+            elif function.arguments is not None:
+                call.arguments.append(msgspec.json.encode(function.arguments).decode())
+
+    def result(self) -> list[tuple[str, str, str]]:
+        """Return the name, the arguments as text and the id of each call."""
+        return [(call.name, "".join(call.arguments), call.id) for call in self._calls]
+
+    def _find(self, delta: ToolCallDelta, function: FunctionCall, position: int) -> _Call | None:
+        """Return the call that a part continues, None if it begins one."""
+        if delta.index is None and delta.id:
+            call = self._by_id.get(delta.id) or self._latest.get(None)
+        elif delta.index is None and position:
+            call = self._calls[position] if position < len(self._calls) else None
+        else:
+            call = self._latest.get(delta.index)
+        if call is None or not function.name or not call.name:
+            return call
+        if function.name != call.name or (delta.id and call.id and delta.id != call.id):
+            return None
+        if not delta.id and function.arguments and not call.named_again:
+            if _is_object(call.arguments):
+                return None  # the same tool once more, by a server without ids
+            call.named_again = True
+        return call
+
+
+def _is_object(parts: list[str]) -> bool:
+    """Whether `parts` are a whole JSON object."""
+    if not parts or not parts[-1].rstrip().endswith("}"):
+        return False
+    try:
+        msgspec.json.decode("".join(parts))
+    except msgspec.DecodeError:
+        return False
+    return True
