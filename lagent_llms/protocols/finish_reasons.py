@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 from ..schema import FinishReason
 
-__all__ = ["is_unfinished", "known_reason"]
+__all__ = ["REASONS", "is_unfinished", "known_reason"]
 
 _WORDS: Mapping[FinishReason, str] = {
     "stop": "stop eos eos_token end_id stop_sequence stop_words stop_token end_turn end complete completed",
     "length": "length max_tokens max_length max_new_tokens max_output_tokens model_length",
     "tool_calls": "tool_calls tool_call tool_use function_call",
 }
-_REASONS = {word: reason for reason, words in _WORDS.items() for word in words.split()}
+#: The words that are known, in lower case.
+REASONS = {word: reason for reason, words in _WORDS.items() for word in words.split()}
 #: Parts of the words for an answer that is not complete.
 _FAILURES = ("abort", "cancel", "content_filter", "error", "fail", "insufficient")
 
@@ -25,9 +26,9 @@ def is_unfinished(word: str) -> bool:
 
 def known_reason(word: str) -> FinishReason | None:
     """Return the finish reason that `word` stands for, 'stop' if it is unknown; None if it is a failure."""
-    if reason := _REASONS.get(word):
+    if reason := REASONS.get(word):
         return reason
     word = word.lower()
-    if word not in _REASONS and any(part in word for part in _FAILURES):
+    if word not in REASONS and any(part in word for part in _FAILURES):
         return None
-    return _REASONS.get(word, "stop")
+    return REASONS.get(word, "stop")

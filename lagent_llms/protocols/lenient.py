@@ -61,9 +61,9 @@ def load_json(data: bytes) -> Any:
 
 
 def is_cut(data: bytes) -> bool:
-    """Whether data at the end of a body is the beginning of an object."""
+    """Whether data at the end of a body is the beginning of an object, or of the final marker."""
     if data[:1] != b"{":
-        return False
+        return b"[DONE]".startswith(data) and data != b"[DONE]"
     try:
         load_json(data)
     except ValueError:

@@ -16,17 +16,17 @@ from ..errors import LLMError, ServerError, StreamInterrupted
 from ..http.messages import ResponseHead, names_error, read_refusal, server_error, wrong_answer
 from ..http.sse import EventSplitter
 from ..params import PARAMETERS
-from ..schema import FinishReason, Piece, TokenLogprob, ToolCall, Usage
-from .finish_reasons import is_unfinished, known_reason
+from ..schema import FinishReason, Piece, ToolCall, Usage
+from .finish_reasons import REASONS, is_unfinished, known_reason
 from .lenient import Halves, WrongField, has_halves, is_cut, load_json
 from .openai_response import (
     Choice,
-    Logprobs,
     Message,
     Response,
     ToolCallDelta,
     decode_response,
     read_leniently,
+    token_logprobs,
 )
 from .openai_response import Usage as UsageFields
 from .tool_calls import ToolCallCollector
@@ -143,20 +143,21 @@ class CompletionDecoder:
             if (found := self._read_again(data)) is None:
                 return self._last() if self.complete else None
             response = found
-        if response.error and names_error(
-            response.error if isinstance(response.error, dict) else {"error": 1}
-        ):
+        if response.error and (not isinstance(response.error, dict) or any(response.error.values())):
             raise self._read_error(self._head, data, self._head.where)
         if response.usage is not None:
             self._usage = _usage(response.usage) or self._usage
         if not response.choices:
-            self._check_no_choices(response, data)
+            if self._events.whole or (response.choices is None and response.usage is None):
+                self._check_no_choices(data)
             return None
         choice = response.choices[0]
         if choice.index and not self._events.whole:  # a further answer; one was requested
             return None
-        if choice.finish_reason:
-            self._end(choice, data)
+        if (word := choice.finish_reason) and ((word in REASONS and not choice.error) or self._ends(choice)):
+            self._finish_reason = word
+            if isinstance(choice.stop_reason, str):
+                self._stop_reason = choice.stop_reason
         message = choice.delta or choice.message
         if message is None:
             text, reasoning = choice.text, None
@@ -174,7 +175,7 @@ class CompletionDecoder:
             reasoning=reasoning or "",
             token_ids=tuple(choice.gen_tokens or ()),
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
-            logprobs=_logprobs(choice.logprobs) if choice.logprobs is not None else (),
+            logprobs=token_logprobs(choice.logprobs) if choice.logprobs is not None else (),
         )
 
     def _read_again(self, data: bytes) -> Response | None:
@@ -204,24 +205,19 @@ class CompletionDecoder:
                 self._halves = Halves()
         return response
 
-    def _check_no_choices(self, response: Response, data: bytes) -> None:
-        """Accept an event without choices (usage, metadata, a ping); raise what any other body means."""
-        useless = response.choices is None and response.usage is None
-        if (useless or self._events.whole) and names_error(load_json(data)):
+    def _check_no_choices(self, data: bytes) -> None:
+        """Accept an event without choices (metadata, a ping); raise what any other body means."""
+        if names_error(load_json(data)):
             raise self._read_error(self._head, data, self._head.where)
         if self._events.whole:
             shown = data[:200].decode("utf-8", "replace")
             raise wrong_answer(self._head, f"choices must be a list with the answer, got {shown}")
 
-    def _end(self, choice: Choice, data: bytes) -> None:
-        """Take a finish reason."""
-        assert choice.finish_reason is not None
+    def _ends(self, choice: Choice) -> bool:
+        """Whether a finish reason that is not a common one ends the answer."""
         if choice.error:
             raise self._read_error(self._head, msgspec.json.encode({"error": choice.error}), self._head.where)
-        if not is_unfinished(choice.finish_reason):
-            self._finish_reason = choice.finish_reason
-        if isinstance(choice.stop_reason, str):
-            self._stop_reason = choice.stop_reason
+        return not is_unfinished(choice.finish_reason or "")
 
     def _add_others(self, message: Message) -> str:
         """Collect tool calls; return the text, which a refusal is as well."""
@@ -237,6 +233,7 @@ class CompletionDecoder:
             raise StreamInterrupted(f"{self._head.where}: the stream ended without its final marker")
         reason = self._reason(self._finish_reason)
         native = "" if reason == self._finish_reason else self._finish_reason
+        found = self._tool_calls
         return Piece(
             text="" if self._halves is None else self._halves.feed("", final=True),
             finish_reason=reason,
@@ -244,13 +241,12 @@ class CompletionDecoder:
             stop_word=self._stop_reason,
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
             usage=self._usage,
-            tool_calls=tuple(_tool_call(*call) for call in self._tool_calls.result())
-            if self._tool_calls
-            else (),
+            tool_calls=() if found is None else tuple([_tool_call(*call) for call in found.result()]),
         )
 
     def _reason(self, word: str) -> FinishReason:
-        if (reason := known_reason(word)) is None:  # the text is not the model's complete answer
+        reason = REASONS.get(word) or known_reason(word)
+        if reason is None:  # the text is not the model's complete answer
             raise ServerError(
                 f"{self._head.where}: the server ended the answer with {word!r}",
                 status_code=self._head.status,
@@ -287,34 +283,6 @@ def _usage(usage: UsageFields) -> Usage | None:
     details = usage.prompt_tokens_details
     cached = details.cached_tokens if details is not None else None
     return Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
-
-
-def _known(logprob: float | None) -> float:
-    return float("-inf") if logprob is None else logprob  # JSON has no infinity
-
-
-def _logprobs(logprobs: Logprobs) -> tuple[TokenLogprob, ...]:
-    if logprobs.content is not None:
-        return tuple(
-            TokenLogprob(
-                item.token,
-                None,
-                _known(item.logprob),
-                tuple((top.token, None, _known(top.logprob)) for top in item.top_logprobs or ()),
-            )
-            for item in logprobs.content
-        )
-    tokens = logprobs.tokens or []
-    alternatives = logprobs.top_logprobs or [None] * len(tokens)
-    return tuple(
-        TokenLogprob(
-            token,
-            None,
-            _known(value),
-            tuple((t, None, _known(p)) for t, p in (top or {}).items()),
-        )
-        for token, value, top in zip(tokens, logprobs.token_logprobs or (), alternatives, strict=False)
-    )
 
 
 def _tool_call(name: str, text: str, identifier: str) -> ToolCall:

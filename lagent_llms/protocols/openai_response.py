@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..schema import TokenLogprob
 from .lenient import WrongField, whole_text
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Usage",
     "decode_response",
     "read_leniently",
+    "token_logprobs",
 ]
 
 T = TypeVar("T")
@@ -259,3 +261,32 @@ def _converted(found: object, kind: type[T]) -> T | None:
         return None if found is None else msgspec.convert(found, kind, strict=False)
     except (msgspec.ValidationError, OverflowError):
         return None
+
+
+def _known(logprob: float | None) -> float:
+    return float("-inf") if logprob is None else logprob  # JSON has no infinity
+
+
+def token_logprobs(logprobs: Logprobs) -> tuple[TokenLogprob, ...]:
+    """Return the log-probabilities, one entry for each token."""
+    if logprobs.content is not None:
+        return tuple(
+            TokenLogprob(
+                item.token,
+                None,
+                _known(item.logprob),
+                tuple((top.token, None, _known(top.logprob)) for top in item.top_logprobs or ()),
+            )
+            for item in logprobs.content
+        )
+    tokens = logprobs.tokens or []
+    alternatives = logprobs.top_logprobs or [None] * len(tokens)
+    return tuple(
+        TokenLogprob(
+            token,
+            None,
+            _known(value),
+            tuple((t, None, _known(p)) for t, p in (top or {}).items()),
+        )
+        for token, value, top in zip(tokens, logprobs.token_logprobs or (), alternatives, strict=False)
+    )

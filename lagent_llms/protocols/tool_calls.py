@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -32,12 +32,12 @@ class ToolCallCollector:
         self._latest: dict[int | None, _Call] = {}  # by index
         self._by_id: dict[str, _Call] = {}
 
-    def add(self, deltas: Iterable[ToolCallDelta]) -> None:
+    def add(self, deltas: Sequence[ToolCallDelta]) -> None:
         """Add the parts of one message or event."""
         added: set[_Call] = set()
         for position, delta in enumerate(deltas):
             function = delta.function or FunctionCall()
-            call = self._find(delta, function, position)
+            call = self._find(delta, function, position if len(deltas) > 1 else None)
             if call is None or (call in added and function.name):
                 call = _Call()
                 self._calls.append(call)
@@ -55,14 +55,16 @@ class ToolCallCollector:
         """Return the name, the arguments as text and the id of each call."""
         return [(call.name, "".join(call.arguments), call.id) for call in self._calls]
 
-    def _find(self, delta: ToolCallDelta, function: FunctionCall, position: int) -> _Call | None:
-        """Return the call that a part continues, None if it begins one."""
+    def _find(self, delta: ToolCallDelta, function: FunctionCall, position: int | None) -> _Call | None:
+        """Return the call that a part continues, None if it begins one; `position` is that in its list."""
         if delta.index is None and delta.id:
             call = self._by_id.get(delta.id) or self._latest.get(None)
-        elif delta.index is None and position:
+        elif delta.index is None and position is not None:
             call = self._calls[position] if position < len(self._calls) else None
         else:
             call = self._latest.get(delta.index)
+            if call is None and not function.name and not delta.id:
+                call = self._latest.get(None)
         if call is None or not function.name or not call.name:
             return call
         if function.name != call.name or (delta.id and call.id and delta.id != call.id):
