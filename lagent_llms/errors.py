@@ -18,7 +18,7 @@
     ├── TransportError
     │   ├── ConnectError                   no connection to the address
     │   └── TimeoutExceeded (TimeoutError) the next piece of the answer did not come in time
-    ├── ServerError                        the server refused or failed (status, code)
+    ├── ServerError                        the server refused or failed (status_code, code)
     │   ├── RateLimited                    carries retry_after
     │   ├── ContextLengthExceeded          the prompt does not fit the model
     │   ├── AuthenticationError
@@ -233,7 +233,9 @@ class ServerError(LLMError):
     """The server refused or failed.
 
     Attributes:
-        status_code: HTTP (or gRPC) status, None when there is none.
+        status_code: HTTP status of the response; for gRPC the HTTP status that corresponds to its status. An
+            error inside a successful response has the status that its code stands for, if it has such a code.
+            None without a status: nothing was sent, or an error in a gRPC stream.
         code: The server's own error code or type, '' when it gave none.
         retry_after: Seconds to wait before the next try, None when the server gave none.
     """

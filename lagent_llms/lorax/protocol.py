@@ -206,7 +206,9 @@ def error_reader(secrets: Secrets) -> Callable[[ResponseHead, bytes, str], LLMEr
         refusal = read_refusal(body, head)
         message, code = secrets.redact(refusal.message), refusal.code
         if head.status < 300 and not code:  # neither a result nor an error with a type
-            return UnknownError(f"{head.where}: the server's response cannot be read: {message[:200]!r}")
+            error = UnknownError(f"{head.where}: the server's response cannot be read: {message[:200]!r}")
+            error.status_code = head.status
+            return error
         payload = {"error": message or f"{where}: no reason given", "error_type": code}
         return parse_error(head.status, payload, head.headers, retry_after=head.retry_after)
 

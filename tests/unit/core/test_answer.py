@@ -78,6 +78,12 @@ def test_a_failure_as_status_releases_the_held_text():
     assert isinstance(chunk.error, SessionOutOfLimit)
 
 
+def test_the_end_keeps_the_word_of_the_server():
+    answer = Answer()
+    feed_all(answer, Piece("a", finish_reason="stop", native_finish_reason="eos_token"))
+    assert answer.finish()[0].native_finish_reason == "eos_token"
+
+
 def test_logprobs_come_with_the_chunks_in_which_their_tokens_came():
     answer = Answer(["END"])
     items = [TokenLogprob(text, None, -0.1) for text in ("a", " E", "N", "!")]

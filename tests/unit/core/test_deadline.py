@@ -30,6 +30,20 @@ def test_the_limit_is_first_token_until_a_piece_then_idle():
     assert (deadline.exceeded().phase, deadline.exceeded().seconds) == ("idle", 2)
 
 
+def test_renewing_restarts_the_limit_that_runs():
+    clock = Clock()
+    deadline = Deadline(Timeout(first_token=10, idle=2, total=15), clock)
+    clock.now += 9
+    deadline.renew()
+    assert deadline.remaining() == 6  # of the whole answer
+    assert deadline.exceeded().phase == "total"
+    deadline.piece_arrived()
+    deadline.wake()
+    clock.now += 1
+    deadline.renew()
+    assert deadline.remaining() == 2
+
+
 def test_total_bounds_the_whole_answer():
     clock = Clock()
     deadline = Deadline(Timeout(first_token=None, idle=None, total=5), clock)

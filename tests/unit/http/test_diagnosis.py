@@ -98,7 +98,8 @@ def test_redirects(connect, location, words):
         client.generate("x")
     assert words.format(host=host) in str(caught.value)
     assert f"{server.url}/v1/completions: the server redirects" in str(caught.value)
-    assert "secret" not in str(caught.value) and "pw@" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "pw@" not in str(caught.value)
     assert caught.value.status_code == 308
 
 

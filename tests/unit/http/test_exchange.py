@@ -63,6 +63,20 @@ def test_partial_answer_is_not_retried():
     assert len([item for item in script.commands if isinstance(item, Send)]) == 1
 
 
+def test_a_delta_without_text_renews_the_wait_and_a_comment_does_not():
+    role = b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'
+    exchange = Exchange(
+        Call(HTTPRequest("GET", "/x"), CompletionDecoder), Endpoints(["http://a"]), RetryPolicy()
+    )
+    assert isinstance(exchange.resume(None), Send)
+    assert exchange.resume(SSE) is READ
+    assert [exchange.resume(role), exchange.resume(None)] == [(), READ]
+    assert exchange.resume(b": ping\n\n") is READ
+    assert [piece.text for piece in exchange.resume(role + event("a") + role)] == ["a"]
+    assert exchange.resume(None) is READ
+    assert exchange.resume(b": ping\n\n") is READ
+
+
 def test_another_server_is_tried_without_backoff():
     script = Script(ConnectError("no"), SSE, event("a", "stop") + DONE, urls=("http://a", "http://b"))
     assert script.run() == "a"

@@ -19,6 +19,12 @@ from lagent_llms.http.messages import Refusal, ResponseHead, read_refusal, serve
         ({"error_code": 10402, "text": "timeout"}, "timeout", "10402"),
         ({"detail": "Not Found"}, "Not Found", ""),
         (["?"], '["?"]', ""),
+        ([{"error": {"message": "no", "status": "X", "code": 400}}], "no", "400"),  # Gemini
+        ({"error": {"message": "no"}, "code": 429}, "no", "429"),
+        ({"errors": [{"message": "no"}]}, "no", ""),
+        ({"error": ["no", "never"]}, "no; never", ""),
+        ({"msg": "no", "code": 0}, "no", ""),
+        ({"error": {"message": "x", "code": 502, "metadata": {"raw": "no"}}}, "x: no", "502"),
     ],
 )
 def test_read_refusal_parses_every_form(body, message, code):
@@ -28,6 +34,7 @@ def test_read_refusal_parses_every_form(body, message, code):
 def test_read_refusal_accepts_plain_text():
     assert read_refusal(b"Internal Server Error\n") == Refusal("Internal Server Error")
     assert read_refusal(b"\xff").message == "\ufffd"
+    assert read_refusal(b'data: {"error": "no"}\n\n') == Refusal("no")
 
 
 @pytest.mark.parametrize(

@@ -48,3 +48,56 @@ def test_events_split_at_every_byte(newline):
 def test_events_match_the_sent_data(items, places):
     data = "".join(f"data: {item}\n\n" for item in items).encode()
     assert split(split_at(data, places)) == [item.encode() for item in items]
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_an_event_is_complete_with_the_byte_that_ends_it(newline):
+    """A CR ends its line at once; an LF that follows belongs to it, whenever it arrives."""
+    splitter, found = EventSplitter(), []
+    for number in range(3):
+        data = b"data: %d" % number + newline + newline[:1]
+        found += splitter.feed(data)
+        assert found == [b"%d" % i for i in range(number + 1)]
+        assert splitter.feed(newline[1:]) == splitter.feed(b"") == []
+
+
+@given(st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=8), st.lists(st.integers(0)))
+def test_mixed_newlines_split_anywhere(newlines, places):
+    data = b"".join(b"data: %d" % i + newline + newline for i, newline in enumerate(newlines))
+    assert split(split_at(data, places)) == [b"%d" % i for i in range(len(newlines))]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":\n\n1}', b"[1]", b'"x"', b"<html>\n\n</html>", b"\x1f\x8b\n\n", b"", b"data"]
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_document_is_returned_as_a_whole(body, labelled):
+    for size in (1, len(body) + 1):
+        splitter = EventSplitter(labelled)
+        for start in range(0, len(body), size):
+            assert splitter.feed(body[start : start + size]) == []
+        if body in (b"", b"data") and labelled:
+            assert splitter.finish() in ([], [b""])
+        else:
+            assert splitter.finish() == [body]
+            assert splitter.whole
+
+
+@pytest.mark.parametrize(
+    "start", [b"data:x", b":\n\n", b"event: y\ndata: x", b"\r\n\r\ndata: x", b"\xef\xbb\xbfdata:x"]
+)
+def test_a_stream_without_a_label(start):
+    data = start + b"\n\ndata: last"
+    for size in (1, len(data)):
+        splitter = EventSplitter(labelled=False)
+        found = [e for i in range(0, len(data), size) for e in splitter.feed(data[i : i + size])]
+        assert [*found, *splitter.finish()] == [b"x"] * (b"x" in start) + [b"last"]
+
+
+def test_what_is_no_event_in_a_stream_is_not_lost():
+    assert split([b"data: 1\n\n<html>\n\n", b'{"error": 1}\n\nBad Gateway\n\nevent: x\n\nfoo: y\n\n']) == [
+        b"1", b"<html>", b'{"error": 1}', b"Bad Gateway",
+    ]  # fmt: skip
+    splitter = EventSplitter()
+    splitter.feed(b"data: 1\n\nupstream connect error")
+    assert splitter.finish() == [b"upstream connect error"]

@@ -251,6 +251,76 @@ def test_invalid_answers(connect, body):
         client.generate("x")
 
 
+# other forms of answers
+
+
+RESULT = {
+    "generated_text": "Hi!",
+    "details": {
+        "finish_reason": "length",
+        "prompt_tokens": 1,
+        "generated_tokens": 2,
+        "tokens": [token("Hi")["token"], token("!")["token"]],
+    },
+}
+
+
+@pytest.mark.parametrize("label", [None, "text/plain", "TEXT/Event-Stream"])
+def test_a_stream_without_a_label(connect, label):
+    def script(connection):
+        connection.head(content_type=label)
+        connection.event(token("Hi"))
+        connection.event(last("!", "Hi!"))
+        connection.chunk()
+
+    client, _ = connect(script)
+    assert text_of(client) == client.generate("x").generated_text == "Hi!"
+
+
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("body", [RESULT, [RESULT]], ids=["object", "list"])
+def test_a_document_in_place_of_a_stream(connect, body, label):
+    client, _ = connect(lambda c: (c.head(content_type=label), c.chunk(json.dumps(body)), c.chunk()))
+    assert text_of(client) == client.generate("x").generated_text == "Hi!"
+    assert tokens_of(client)[-1].details.generated_tokens == 2
+
+
+def test_what_is_not_needed_never_fails(connect):
+    odd = token("Hi", details=None)
+    odd["token"] |= {"id": "1", "alternative_tokens": 5, "skipped": None}
+    end = last("!", "Hi!")
+    end["details"] |= {
+        "prompt_tokens": None,
+        "generated_tokens": 2.0,
+        "seed": "x",
+        "finish_reason": "MAX_TOKENS",
+    }
+    client, _ = connect(
+        streams("data:\n\n", odd, "data: {}\n\n", "event: ping\ndata: hm\n\n", "data: [DONE] \n\n", end)
+    )
+    found = tokens_of(client)
+    assert [one.token.text for one in found] == ["Hi", "!"]
+    assert (found[-1].details.finish_reason, found[-1].details.prompt_tokens) == ("length", 0)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_the_last_event_ends_with_its_line(connect, newline):
+    """The connection stays open: the answer is complete with the last CR."""
+
+    def script(connection):
+        connection.head()
+        connection.chunk(f"data: {json.dumps(last('Hi', 'Hi'))}\n\n".replace("\n", newline))
+        assert connection.wait_gone(20)
+
+    client, _ = connect(script)
+    assert text_of(client) == "Hi"
+
+
+def test_an_event_without_its_empty_line(connect):
+    client, _ = connect(streams(token("Hi"), f"data: {json.dumps(last('!', 'Hi!'))}"))
+    assert text_of(client) == "Hi!"
+
+
 # connections
 
 
@@ -531,6 +601,37 @@ def test_a_backend_reads_tool_calls(backend):
     assert (found.name, found.arguments) == ("add", {"a": 1})
     assert server.requests[0].body["stream"] is False
     assert server.requests[0].body["tools"] == tools
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "reason", "native"),
+    [
+        ("eos_token", "Hi", "stop", "eos_token"),
+        ("eos", "Hi", "stop", "eos_token"),
+        ("stop_sequence", "Hi</s>", "stop", "stop_sequence"),
+        ("max_tokens", "Hi</s>", "length", ""),
+        ("bored", "Hi</s>", "stop", "bored"),
+    ],
+)
+def test_a_backend_reads_finish_reasons(backend, word, text, reason, native):
+    end = last("</s>", "Hi")
+    end["details"]["finish_reason"] = word
+    client, _ = backend(streams(token("Hi"), end))
+    completion = client.complete("x")
+    assert (completion.text, completion.finish_reason, completion.native_finish_reason) == (
+        text,
+        reason,
+        native,
+    )
+
+
+def test_a_backend_fails_where_the_answer_did(backend):
+    end = last("", "Hi")
+    end["details"]["finish_reason"] = "error"
+    client, _ = backend(streams(token("Hi"), end))
+    with pytest.raises(ServerError, match="'error'") as caught:
+        client.complete("x")
+    assert caught.value.partial == "Hi"
 
 
 def test_a_backend_without_info(backend):

@@ -31,7 +31,7 @@ A, B = ("f", '{"a": 1}'), ("g", '{"b": 2}')
         ([part("f", '{"a"', index=0), part("f", ": 1}", index=0)], [A]),
         ([part("f", '{"a"', id="1"), part(None, ": 1}", id="1")], [A]),
         ([part("f", '{"a"', id="1"), part(None, ": 1}")], [A]),
-        ([part("f", '{"a"', index=0, id="1"), part(None, ": 1}", index=0, id="new")], [A]),  # an id for each part
+        ([part("f", '{"a"', index=0, id="1"), part(None, ": 1}", index=0, id="new")], [A]),
         ([part("f", {"a": 1})], [("f", '{"a":1}')]),
         ([part("f", '{"a": 1}', id="1"), {"index": 0, "function": None}, {"index": 0}], [A]),
         ([part(*A, index=0, id="1"), part(*B, index=1, id="2")], [A, B]),
@@ -55,7 +55,7 @@ A, B = ("f", '{"a": 1}'), ("g", '{"b": 2}')
             [A, B],
         ),
         (
-            [part("f", '{"a"', id="1"), part("g", '{"b"', id="2"), part(None, ": 2}"), part(None, ": 1}", id="1")],
+            [part("f", '{"a"', id="1"), part(*B, id="2"), part(None, ": 1}", id="1"), part(None, "")],
             [A, B],
         ),
     ],
