@@ -1,4 +1,4 @@
-"""10,000 streamed requests, 1,000 in flight, from forks of two warm clients: two with threads, two with tasks.
+"""10,000 streamed requests, 1,000 in flight, from forks of two clients: two with threads, two with tasks.
 
 Prints a line of JSON for each fork: wrong answers; memory and file descriptors at half time and at the end.
 """
