@@ -141,7 +141,7 @@ def _require_jinja() -> None:
 def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
     """Convert a message to plain data: text parts joined, reasoning under both names that templates read.
 
-    Keys with None (OpenAI's SDK dumps them) are omitted, as transformers 5 does: templates would write 'None'.
+    Keys with None (as OpenAI's SDK dumps) are omitted, as transformers 5 does: a template would write 'None'.
     """
     plain: dict[str, Any] = {key: value for key, value in _plain(message).items() if value is not None}
     if isinstance(calls := plain.get("tool_calls"), list):
@@ -154,7 +154,7 @@ def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
 
 
 def _decode_arguments(call: object) -> None:
-    """Decode a tool call's arguments if they are a JSON object as a string, which templates would encode again."""
+    """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
         with contextlib.suppress(ValueError, RecursionError):
