@@ -165,6 +165,8 @@ class GRPCExchange(Generic[T]):
                         outcome = yield from self._error(message, begun=self._last is not None)
                     else:
                         outcome = self._response(message)
+                        if isinstance(outcome, ServerError):
+                            yield from self._drain()
             elif isinstance(command, Piece):
                 self._begun = True
                 self.deadline.piece_arrived()
@@ -200,6 +202,11 @@ class GRPCExchange(Generic[T]):
             return ServerError(f"{self._channel.address}: {message.error_message}")
         self._last = message.infer_response
         return GRPCResponse(self._last) if self._last.outputs else READ_RESPONSE
+
+    def _drain(self) -> Commands[None]:
+        """Read the stream to its end: to cancel it while the server ends it may crash the server (ADR 68)."""
+        while (message := (yield READ_MESSAGE)) is not None and not isinstance(message, CallFailure):
+            pass
 
     def _call(self, command: UnaryCommand | ServerLive) -> Commands[Any]:
         remaining = self.deadline.remaining()
