@@ -17,6 +17,7 @@ from ..errors import (
     RateLimited,
     ServerError,
 )
+from ..untrusted import UNREADABLE, read_json
 
 __all__ = ["HTTPRequest", "Refusal", "ResponseHead", "check_headers", "read_refusal", "server_error"]
 
@@ -31,6 +32,11 @@ _TYPES: Mapping[int, type[ServerError]] = {
     404: NotFound,
     429: RateLimited,
 }
+#: Longest message and code of an error response that are kept, in characters.
+_MAX_MESSAGE_SIZE, _MAX_CODE_SIZE = 2000, 200
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+#: Longest wait in seconds that is reported for Retry-After: timers and dates take no more than some years.
+_MAX_RETRY_AFTER = 366 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +111,22 @@ class ResponseHead:
 
     @property
     def retry_after(self) -> float | None:
-        """The Retry-After header in seconds (RFC 9110, both forms), None without one."""
+        """The Retry-After header in seconds (RFC 9110), at most a year; None without a valid one."""
         value = self.headers.get("retry-after", "").strip()
         if not value:
             return None
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            pass
+        if _SECONDS.fullmatch(value):
+            return min(float(value), _MAX_RETRY_AFTER)
         from email.utils import parsedate_to_datetime  # imported here: slow, and rarely needed
 
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+            if date.tzinfo is None:
+                date = date.replace(tzinfo=timezone.utc)
+            seconds = (date - datetime.now(timezone.utc)).total_seconds()
+        except (ValueError, OverflowError, TypeError, IndexError):  # not a date, or one out of range
             return None
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=timezone.utc)
-        return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
+        return min(max(0.0, seconds), _MAX_RETRY_AFTER)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -143,10 +148,10 @@ def read_refusal(body: bytes) -> Refusal:
     flat (``{"message", "code"}``), FastAPI's ``{"detail": …}`` and plain text.
     """
     try:
-        data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Refusal(body.decode("utf-8", "replace").strip()[:2000])
-    return _refusal(data)
+        refusal = _refusal(read_json(body))
+    except (*UNREADABLE, ValueError):  # ValueError: an integer that cannot be printed
+        refusal = Refusal(body.decode("utf-8", "replace").strip())
+    return Refusal(refusal.message[:_MAX_MESSAGE_SIZE], refusal.code[:_MAX_CODE_SIZE])
 
 
 def _refusal(data: object) -> Refusal:
@@ -161,13 +166,14 @@ def _refusal(data: object) -> Refusal:
             message = "; ".join(_field_error(item) for item in message)
         if message:
             return Refusal(str(message), "" if code is None else str(code))
-    return Refusal(msgspec.json.encode(data).decode()[:2000])
+    return Refusal(msgspec.json.encode(data).decode())
 
 
 def _field_error(item: object) -> str:
     if not isinstance(item, Mapping):
         return str(item)
-    where = ".".join(str(part) for part in item.get("loc", ()))
+    place = item.get("loc", [])
+    where = ".".join(map(str, place if isinstance(place, list) else [place]))
     return f"{where}: {item.get('msg', item)}"
 
 
@@ -182,7 +188,7 @@ def server_error(
         where: Server and route, for the message.
         retry_after: Seconds the server asks to wait.
     """
-    reason = refusal.message or "no reason given"
+    reason = refusal.message[:_MAX_MESSAGE_SIZE] or "no reason given"
     message = f"{where}: {reason}" if where else reason
     if status is not None:
         message += f" (HTTP {status})"

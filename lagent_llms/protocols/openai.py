@@ -17,6 +17,7 @@ from ..http.messages import ResponseHead, read_refusal, server_error
 from ..http.sse import EventSplitter
 from ..params import PARAMETERS
 from ..schema import FinishReason, Piece, TokenLogprob, ToolCall, Usage
+from ..untrusted import UNREADABLE, read_json
 
 __all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error"]
 
@@ -151,7 +152,7 @@ class CompletionDecoder:
         self._where = where
         self._read_error = read_error or globals()["read_error"]
         self._events = EventSplitter() if head.is_event_stream else None
-        self._body = b""
+        self._body = bytearray()
         self._finish_reason: str | None = None
         self._stop_reason: str | None = None
         self._usage: Usage | None = None
@@ -182,7 +183,7 @@ class CompletionDecoder:
             LLMError: The body is an error.
         """
         if self._events is None:
-            if (piece := self._piece(self._body)) is not None:
+            if (piece := self._piece(bytes(self._body))) is not None:
                 yield piece
         elif self._finish_reason is None and self._events.rest.startswith(b"{"):
             # JSON instead of events: lmdeploy's proxy reports errors this way.
@@ -192,7 +193,7 @@ class CompletionDecoder:
     def _piece(self, data: bytes) -> Piece | None:
         try:
             response = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             raise self._read_error(self._head, data, self._where) from None
         if response.usage is not None:
             self._usage = _usage(response.usage)
@@ -306,8 +307,8 @@ def _logprobs(logprobs: _Logprobs) -> tuple[TokenLogprob, ...]:
 def _tool_call(call: _ToolCall) -> ToolCall:
     text = call.function.text() or "{}"
     try:
-        arguments: Any = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        arguments: Any = read_json(text)
+    except UNREADABLE:
         arguments = None
     if not isinstance(arguments, Mapping):  # the model did not write a JSON object: keep its text
         arguments = {"arguments": text}

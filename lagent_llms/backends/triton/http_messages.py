@@ -17,6 +17,7 @@ from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest, Refusal, ResponseHead, server_error
 from ...http.sse import EventSplitter
 from ...schema import Piece
+from ...untrusted import UNREADABLE, read_json
 from .conversation import GetModelConfig, InferRequest, ListModels, UnaryCommand
 from .dialects.base import OneModel, TextReader
 
@@ -41,7 +42,7 @@ def unary_call(command: UnaryCommand) -> Call[Any]:
     else:
         request = HTTPRequest.json(_path(command.request.model, "generate"), _body(command.request))
         return Call(request, lambda head: BodyDecoder(lambda body: JSONResponse(msgspec.json.decode(body))))
-    return Call(request, lambda head: BodyDecoder(msgspec.json.decode))
+    return Call(request, lambda head: BodyDecoder(read_json))
 
 
 def _path(model: str, action: str) -> str:
@@ -116,7 +117,7 @@ class _AnswerDecoder:
     def _pieces(self, data: bytes) -> Iterator[Piece]:
         try:
             outputs = msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ServerError(f"{self._path}: the server sent no JSON: {data[:200]!r}") from error
         if not isinstance(outputs, Mapping) or "error" in outputs:
             message = outputs.get("error") if isinstance(outputs, Mapping) else outputs
