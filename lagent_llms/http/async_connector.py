@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import select
 import weakref
@@ -12,7 +11,6 @@ from functools import lru_cache
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .content_encoding import ContentDecoder, content_decoder
@@ -26,12 +24,6 @@ _KEEP_ALIVE = 300.0
 _READ_BUFFER_SIZE = 1 << 16
 #: Longest status line and longest header of a response, in bytes.
 _MAX_LINE_SIZE = 1 << 16
-#: aiohttp before 3.14 does not limit the number of headers.
-_HEADER_LIMIT = (
-    {"max_headers": MAX_HEADERS}
-    if "max_headers" in inspect.signature(ResponseHandler.set_response_params).parameters
-    else {}
-)
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
@@ -184,7 +176,7 @@ class Connector(aiohttp.TCPConnector):
                 read_bufsize=_READ_BUFFER_SIZE,
                 max_line_size=_MAX_LINE_SIZE,
                 max_field_size=_MAX_LINE_SIZE,
-                **_HEADER_LIMIT,
+                max_headers=MAX_HEADERS,
             )
             connection.transport.write(data)
             await response.start()

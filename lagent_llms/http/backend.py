@@ -20,6 +20,7 @@ from ..errors import InvalidArgument
 from .endpoints import Endpoints, check_url, public_url
 from .limits import MAX_RESPONSE_BYTES
 from .retry import RetryPolicy
+from .secrets import hide_credentials
 from .session_argument import check_session
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class HTTPCore(LLMCore):
         validators.integer("an integer of 1 or more", 1)("max_response_bytes", max_response_bytes)
         urls = [url] if isinstance(url, str) else url
         if not isinstance(urls, Sequence) or not urls:
-            raise InvalidArgument(f"url={url!r}: allowed is a URL or a list of URLs", argument="url")
+            raise InvalidArgument(
+                f"url={hide_credentials(url)}: allowed is a URL or a list of URLs", argument="url"
+            )
         self.model_name = model_name
         self.endpoints = Endpoints([check_url("url", one) for one in urls])
         self._transport_options: dict[str, Any] = {

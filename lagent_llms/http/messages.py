@@ -80,8 +80,10 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return `headers` with their names in title case.
 
     Raises:
-        InvalidArgument: A name or a value is not valid in one header.
+        InvalidArgument: They are no mapping, or a name or a value is not valid in one header.
     """
+    if not isinstance(headers, Mapping):
+        raise InvalidArgument("headers: allowed is a dict of names and values", argument="headers")
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise InvalidArgument(f"headers: {name!r} is not a header name", argument="headers")

@@ -184,7 +184,9 @@ class TritonCore(LLMCore):
         self.server = Server(
             scheme,
             address,
-            _headers({**authorization, **(headers or {})}, text_only=not scheme.startswith("http")),
+            _headers(
+                {**authorization, **check_headers(headers or {})}, text_only=not scheme.startswith("http")
+            ),
             verify,
             certificate,
             server_name,

@@ -22,7 +22,7 @@ KEY = "sk-very-secret"
 
 
 class Service(service.GRPCInferenceServiceServicer):
-    """A server with one model, whose name has `size` bytes; it refuses a key with an error that repeats it."""
+    """A server with one model, whose name has `size` bytes; it refuses a key with an error that has it."""
 
     def __init__(self, size):
         self.size, self.calls = size, 0
