@@ -16,10 +16,12 @@ from .async_connector import Response, abort
 from .async_servers import DirectServer, Server, SessionServer
 from .async_session import LoopSession, transport_error
 from .config import direct_routes, interrupted
-from .exchange import READ, Call, Exchange, Pause, Send
+from .exchange import READ, Call, Exchange, Pause, Send, Settings
+from .limits import MAX_RESPONSE_BYTES
 from .messages import ResponseHead
 from .per_loop import PerLoop, call_on
 from .retry import RetryPolicy
+from .secrets import Secrets
 from .session_argument import check_session
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class AsyncHTTPTransport:
             made in. None makes a connector for each loop, without a limit on connections; then proxies, CA
             bundles and netrc are those of the environment when the transport is made.
         environment_proxy: Whether the proxies that the environment names are used.
+        max_response_bytes: Maximum size of the body of a response, decompressed; a larger one is an error.
 
     Raises:
         InvalidArgument, ConfigError: A value that cannot be used.
@@ -66,6 +69,7 @@ class AsyncHTTPTransport:
         verify: bool | str | os.PathLike[str] = True,
         session: aiohttp.ClientSession | None = None,
         environment_proxy: bool = True,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         check_session(session, "aiohttp.ClientSession")
         self.endpoints = endpoints
@@ -75,10 +79,13 @@ class AsyncHTTPTransport:
             routes = direct_routes(
                 endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy
             )
-            self._servers = {url: DirectServer(*settings) for url, settings in routes.items()}
+            self.settings = Settings(routes.secrets, routes.proxies, max_response_bytes)
+            self._servers = {url: DirectServer(*settings) for url, settings in routes.servers.items()}
         else:
-            for url in endpoints.urls:
-                self._servers[url] = SessionServer(url, headers, api_key, verify, session)
+            servers = {url: SessionServer(url, headers, api_key, verify, session) for url in endpoints.urls}
+            self._servers.update(servers)
+            secrets = (value for server in servers.values() for value in server.secrets)
+            self.settings = Settings(Secrets.of(*secrets), {}, max_response_bytes)
         self._caller_session = session
         self._sessions = PerLoop(self._new_loop_session, LoopSession.close)
 
@@ -118,7 +125,7 @@ class AsyncHTTPSource(Generic[T]):
     """
 
     def __init__(self, transport: AsyncHTTPTransport, call: Call[T], timeout: Timeout) -> None:
-        self._exchange = Exchange(call, transport.endpoints, transport.retry)
+        self._exchange = Exchange(call, transport.endpoints, transport.retry, transport.settings)
         self._transport = transport
         self._timeout = timeout
         self._deadline = Deadline(timeout)
@@ -194,7 +201,7 @@ class AsyncHTTPSource(Generic[T]):
         self._url, self._aborted = command.url, False
         session = self._session = await self._transport.session()
         if self._closed:  # from another thread, before there was a connection to release
-            raise interrupted(command.url)
+            raise interrupted(self._transport.settings.address(command.url))
         server = self._transport.server(command.url)
         session.active.add(self)
         self._timer = DeadlineTimer(self._deadline, self.abort, session.loop)
@@ -223,12 +230,13 @@ class AsyncHTTPSource(Generic[T]):
     def _as_llm_error(self, error: Exception) -> LLMError:
         """Convert an exception of aiohttp to an `LLMError`."""
         failure: LLMError
+        address = self._transport.settings.address(self._url)
         if self._timer is not None and self._timer.expired:
             failure = self._deadline.exceeded()
         elif self._aborted or self._closed:
-            failure = interrupted(self._url)
+            failure = interrupted(address)
         else:
-            failure = transport_error(self._url, error, self._timeout.connect)
+            failure = transport_error(address, error, self._timeout.connect)
         failure.__cause__ = error
         return failure
 

@@ -13,7 +13,9 @@ from typing import Any
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from .content_encoding import ContentDecoder, content_decoder
 from .endpoints import USE_HTTPS
+from .limits import MAX_HEADERS, MAX_INTERIM_RESPONSES
 
 __all__ = ["Connector", "Response", "abort"]
 
@@ -23,8 +25,6 @@ _KEEP_ALIVE = 300.0
 _READ_BUFFER_SIZE = 1 << 16
 #: Longest status line and longest header of a response, in bytes.
 _MAX_LINE_SIZE = 1 << 16
-#: Maximum number of interim responses (1xx) before a response.
-_MAX_INTERIM_RESPONSES = 16
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
@@ -56,9 +56,10 @@ class Response:
 
         Raises:
             aiohttp.ClientError: The connection broke, or received bytes that are not HTTP/1.1.
+            ServerError: The body cannot be decoded.
         """
         protocol = self.connection.protocol
-        for _ in range(_MAX_INTERIM_RESPONSES + 1):
+        for _ in range(MAX_INTERIM_RESPONSES + 1):
             try:
                 message, content = await protocol.read()
             except HttpProcessingError as error:
@@ -68,6 +69,9 @@ class Response:
             if message.code >= 200:
                 self.status, self.headers, self.content = message.code, message.headers, content
                 content.on_eof(self._release)
+                if encoding := message.headers.get("Content-Encoding"):
+                    decoder = content_decoder(encoding)
+                    self.content = content if decoder is None else _DecodedContent(content, decoder)
                 return
             if message.code == 101:
                 break
@@ -91,6 +95,29 @@ class Response:
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.release()
+
+
+class _DecodedContent:
+    """A compressed body as the `aiohttp.StreamReader` of the decompressed one."""
+
+    def __init__(self, content: Any, decoder: ContentDecoder) -> None:
+        self._content, self._decoder = content, decoder
+        self.on_eof, self.exception = content.on_eof, content.exception
+        self.set_exception = content.set_exception
+
+    async def readany(self) -> bytes:
+        """Return some of the body, b'' at its end.
+
+        Raises:
+            ValueError: It is not compressed as announced, or cut off.
+        """
+        data = b""
+        while self._decoder.more or (data := await self._content.readany()):
+            if decoded := self._decoder.feed(data):
+                return decoded
+            data = b""
+        self._decoder.finish()
+        return b""
 
 
 class Connector(aiohttp.TCPConnector):
@@ -148,9 +175,11 @@ class Connector(aiohttp.TCPConnector):
         try:
             connection.protocol.set_response_params(
                 read_until_eof=True,
+                auto_decompress=False,
                 read_bufsize=_READ_BUFFER_SIZE,
                 max_line_size=_MAX_LINE_SIZE,
                 max_field_size=_MAX_LINE_SIZE,
+                max_headers=MAX_HEADERS,
             )
             connection.transport.write(data)
             await response.start()

@@ -17,13 +17,17 @@ from yarl import URL
 from ..errors import InvalidArgument
 from .async_connector import Connector, Response
 from .config import given_headers, headers_for, request_headers, tls_context
+from .content_encoding import unknown_encoding
 from .messages import HTTPRequest
 from .proxy import Route, find_route
+from .secrets import Secrets
 
 __all__ = ["DirectServer", "Server", "SessionServer"]
 
 #: Body size in bytes above which aiohttp warns unless the body is a file.
 _LARGE_BODY = 1 << 20
+#: What aiohttp decodes, the last two with further packages; without them it raises an error.
+_ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 
 
 class Server(Protocol):
@@ -90,6 +94,9 @@ class SessionServer:
         verify: True uses the session's certificate settings.
         session: The session.
 
+    Attributes:
+        secrets: The credentials that requests to the server hold, those of the session included.
+
     Raises:
         InvalidArgument, ConfigError: A value cannot be used.
     """
@@ -103,11 +110,18 @@ class SessionServer:
         session: aiohttp.ClientSession,
     ) -> None:
         route = find_route(url)
+        auth = session.auth
+        self.secrets = (
+            *route.passwords,
+            *Secrets.in_headers(session.headers),
+            *Secrets.in_headers(given_headers(headers, api_key)),
+            *(() if auth is None else (auth.password, auth.encode())),
+        )
         replaced = {name.title() for name in session.headers} - given_headers(headers, api_key).keys()
         sent = request_headers(headers, api_key)
         sent = {name: value for name, value in sent.items() if name not in replaced}
         sent = headers_for(route, sent, None)
-        if session.auth is not None and "Authorization" in sent:
+        if auth is not None and "Authorization" in sent:
             raise InvalidArgument(
                 "session: its `auth` cannot be combined with an API key, an Authorization header or "
                 "credentials in the URL",
@@ -124,7 +138,7 @@ class SessionServer:
         if session.closed:
             raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
         body = request.body
-        return await session.request(
+        response = await session.request(
             request.method,
             URL(self._base + request.path, encoded=True),
             data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
@@ -135,6 +149,11 @@ class SessionServer:
             auto_decompress=True,
             **self._options,
         )
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in _ENCODINGS:
+            response.close()
+            raise unknown_encoding(encoding)
+        return response
 
 
 @lru_cache(maxsize=64)

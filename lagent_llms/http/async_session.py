@@ -104,22 +104,25 @@ def _loop_of(session: aiohttp.ClientSession) -> asyncio.AbstractEventLoop | None
         return getattr(session, "loop", None)
 
 
-def transport_error(url: str, error: Exception, connect: float | None) -> LLMError:
+def transport_error(address: str, error: Exception, connect: float | None) -> LLMError:
     """Convert an exception raised by aiohttp to an `LLMError`.
 
     Args:
-        url: The server.
+        address: URL of the server without credentials, and the proxy.
         error: The exception.
         connect: The limit for connecting, in seconds.
     """
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return connect_timeout(url, connect)
+        return connect_timeout(address, connect)
     if isinstance(error, asyncio.TimeoutError):
         return TimeoutExceeded(f"a limit of the session was reached: {error}", phase="total")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         reason = f"the proxy refused to connect to it (HTTP {error.status})"
-        return connect_error(url, ConnectionError(reason))
+        return connect_error(address, ConnectionError(reason))
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        reason = f"the proxy {error.host}:{error.port} cannot be reached ({error.strerror})"
+        return connect_error(address, ConnectionError(reason))
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):  # a host name
-        return connect_error(url, error)
+        return connect_error(address, error)
     silent = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
-    return interrupted(url, error, silent=silent)
+    return interrupted(address, error, silent=silent)

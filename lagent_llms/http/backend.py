@@ -18,7 +18,9 @@ from ..core.llm import LLMCore
 from ..core.request import Request
 from ..errors import InvalidArgument
 from .endpoints import Endpoints, check_url, public_url
+from .limits import MAX_RESPONSE_BYTES
 from .retry import RetryPolicy
+from .secrets import hide_credentials
 from .session_argument import check_session
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class HTTPCore(LLMCore):
             closed here. None uses our own connections, which take proxies, CA bundles and netrc from
             the environment, as requests does; then test doubles (``responses``, ``requests-mock``,
             ``aioresponses``) have no effect.
+        max_response_bytes: Maximum size of a response, decompressed (default 256 MiB): a server that sends
+            more is an error, and takes no more memory than a small multiple of it.
         meta_template: See `LLMCore`.
         session_len: See `LLMCore`.
         max_concurrency: See `LLMCore`.
@@ -73,6 +77,7 @@ class HTTPCore(LLMCore):
         max_retries: int = 2,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | aiohttp.ClientSession | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int = 64,
@@ -84,9 +89,12 @@ class HTTPCore(LLMCore):
         validators.optional_name("model_name", model_name)
         check_session(session, self.session_type)
         validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
+        validators.integer("an integer of 1 or more", 1)("max_response_bytes", max_response_bytes)
         urls = [url] if isinstance(url, str) else url
         if not isinstance(urls, Sequence) or not urls:
-            raise InvalidArgument(f"url={url!r}: allowed is a URL or a list of URLs", argument="url")
+            raise InvalidArgument(
+                f"url={hide_credentials(url)}: allowed is a URL or a list of URLs", argument="url"
+            )
         self.model_name = model_name
         self.endpoints = Endpoints([check_url("url", one) for one in urls])
         self._transport_options: dict[str, Any] = {
@@ -94,6 +102,7 @@ class HTTPCore(LLMCore):
             "api_key": api_key,
             "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
             "verify": verify,
+            "max_response_bytes": max_response_bytes,
             **({} if session is None else {"session": session}),
         }
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
-from .endpoints import USE_HTTP, public_url
+from .endpoints import USE_HTTP
 from .environment import read_environment
 from .messages import check_headers
 from .proxy import Route, ascii_url, basic_auth, find_route
+from .secrets import Secrets
 
 __all__ = [
+    "Routes",
     "connect_error",
     "connect_timeout",
     "direct_routes",
@@ -27,8 +30,13 @@ __all__ = [
 _NO_TLS = ("HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER")
 
 
-def connect_error(url: str, error: BaseException) -> ConnectError:
-    """Make the error for a connection to `url` that failed; the message names the innermost reason."""
+def connect_error(address: str, error: BaseException) -> ConnectError:
+    """Make the error for a connection that failed; the message names the innermost reason.
+
+    Args:
+        address: URL of the server without credentials, and the proxy; see `Settings.address`.
+        error: The failure.
+    """
     reason: BaseException = error
     while (deeper := reason.__cause__ or reason.__context__) is not None:
         reason = deeper
@@ -38,30 +46,30 @@ def connect_error(url: str, error: BaseException) -> ConnectError:
         text = os.strerror(reason.errno or 0)
     else:
         text = str(reason) or type(reason).__name__
-    return ConnectError(f"cannot connect to {public_url(url)}: {text}")
+    return ConnectError(f"cannot connect to {address}: {text}")
 
 
-def connect_timeout(url: str, seconds: float | None) -> TimeoutExceeded:
-    """Make the error for a connection to `url` that took longer than `seconds`."""
+def connect_timeout(address: str, seconds: float | None) -> TimeoutExceeded:
+    """Make the error for a connection that took longer than `seconds`."""
     return TimeoutExceeded(
-        f"no connection to {public_url(url)} within {seconds or 0:g} s", phase="connect", seconds=seconds
+        f"no connection to {address} within {seconds or 0:g} s", phase="connect", seconds=seconds
     )
 
 
-def interrupted(url: str, error: BaseException | None = None, *, silent: bool = False) -> StreamInterrupted:
+def interrupted(
+    address: str, error: BaseException | None = None, *, silent: bool = False
+) -> StreamInterrupted:
     """Make the error for a connection that broke after the request was sent, or received invalid bytes.
 
     Args:
-        url: The server.
+        address: The server; see `connect_error`.
         error: What happened.
         silent: Whether the server has sent nothing, as one does that expects TLS.
     """
     detail = f": {error}" if error is not None and str(error) else ""
-    if silent and url.startswith("http:"):
+    if silent and address.startswith("http:"):
         detail += " (without a response: if it expects TLS, use https in its URL)"
-    return StreamInterrupted(
-        f"the connection to {public_url(url)} broke before the answer was complete{detail}"
-    )
+    return StreamInterrupted(f"the connection to {address} broke before the answer was complete{detail}")
 
 
 def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
@@ -97,6 +105,21 @@ def headers_for(route: Route, given: Mapping[str, str], netrc: tuple[str, str] |
     return {"Host": route.headers["Host"], **login, **given, **urls}
 
 
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """How to reach the servers of a transport.
+
+    Attributes:
+        servers: The route, the headers of every request and the TLS context for each server, by its URL.
+        secrets: What no error may show.
+        proxies: For messages, ' through the proxy …' by the server's URL, where there is one.
+    """
+
+    servers: Mapping[str, tuple[Route, dict[str, str], ssl.SSLContext | None]]
+    secrets: Secrets
+    proxies: Mapping[str, str]
+
+
 def direct_routes(
     urls: Sequence[str],
     headers: Mapping[str, str] | None,
@@ -104,8 +127,8 @@ def direct_routes(
     verify: bool | str | os.PathLike[str],
     *,
     environment_proxy: bool,
-) -> dict[str, tuple[Route, dict[str, str], ssl.SSLContext | None]]:
-    """Find the route, the headers of every request and the TLS context for each server, without a session.
+) -> Routes:
+    """Find how to reach each server without a session.
 
     Args:
         urls: Base URLs of the servers.
@@ -121,6 +144,7 @@ def direct_routes(
     sent = request_headers(headers, api_key)
     contexts: dict[bool | str, ssl.SSLContext] = {}
     routes = {}
+    secrets: list[str] = []
     for url in urls:
         environment = read_environment(ascii_url(url), verify)
         route = find_route(url, environment.proxy if environment_proxy else None)
@@ -130,7 +154,10 @@ def direct_routes(
                 contexts[environment.verify] = tls_context(environment.verify) or ssl.create_default_context()
             context = contexts[environment.verify]
         routes[url] = route, headers_for(route, sent, environment.auth), context
-    return routes
+        secrets += [*route.passwords, *(environment.auth or ())[1:]]
+        secrets += Secrets.in_headers({**routes[url][1], **route.login})
+    proxies = {url: route.via for url, (route, _, _) in routes.items()}
+    return Routes(routes, Secrets.of(*secrets), proxies)
 
 
 def tls_context(verify: bool | str | os.PathLike[str]) -> ssl.SSLContext | None:

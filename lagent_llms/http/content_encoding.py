@@ -8,8 +8,8 @@ from ..errors import ServerError
 
 __all__ = ["ContentDecoder", "content_decoder", "unknown_encoding"]
 
-#: Maximum decoded size of one piece of a body (at most 64 KiB), in bytes.
-_MAX_DECODED_SIZE = 1 << 24
+#: Bytes that one call returns at most: a small body can expand a thousandfold.
+_MAX_PIECE_SIZE = 1 << 20
 
 
 def content_decoder(encoding: str) -> ContentDecoder | None:
@@ -38,20 +38,25 @@ class ContentDecoder:
 
     Args:
         gzip: True for gzip, False for deflate (with or without zlib's header).
+
+    Attributes:
+        more: Whether `feed` returns more without further bytes.
     """
 
     def __init__(self, *, gzip: bool) -> None:
+        self.more = False
         self._window = 16 + zlib.MAX_WBITS if gzip else zlib.MAX_WBITS
         self._gzip = gzip
         self._held: bytes | None = None if gzip else b""  # the first bytes, until their format is known
         self._inflater = zlib.decompressobj(self._window)
         self._empty = True
+        self._rest = b""  # compressed bytes that are not decompressed yet
 
     def feed(self, data: bytes) -> bytes:
-        """Decompress the next bytes.
+        """Decompress the next bytes, to at most 1 MiB; while there is `more`, the next call needs none.
 
         Raises:
-            ValueError: They are not compressed as announced, or expand to more than 16 MiB.
+            ValueError: They are not compressed as announced.
         """
         self._empty = self._empty and not data
         if self._held is not None:
@@ -62,20 +67,21 @@ class ContentDecoder:
             self._held = None
             if data[0] & 15 != zlib.DEFLATED or (data[0] << 8 | data[1]) % 31:  # no zlib header
                 self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        parts: list[bytes] = []
-        remaining = _MAX_DECODED_SIZE
-        while data and not (self._inflater.eof and not self._gzip):
-            if self._inflater.eof:  # a gzip body may have several members
-                self._inflater = zlib.decompressobj(self._window)
+        data, decoded, full = self._rest + data, b"", self.more
+        while not decoded and (data or (full and not self._inflater.eof)):
+            if self._inflater.eof:
+                if not self._gzip:  # bytes after the end are ignored
+                    data = b""
+                    break
+                self._inflater = zlib.decompressobj(self._window)  # a gzip body may have several members
             try:
-                parts.append(self._inflater.decompress(data, remaining))
+                decoded = self._inflater.decompress(data, _MAX_PIECE_SIZE)
             except zlib.error as error:
                 raise ValueError(f"the body is not compressed as announced: {error}") from error
-            remaining -= len(parts[-1])
-            if self._inflater.unconsumed_tail or not remaining:
-                raise ValueError(f"{len(data)} bytes of the body expand to more than {_MAX_DECODED_SIZE}")
-            data = self._inflater.unused_data
-        return b"".join(parts)
+            data = self._inflater.unconsumed_tail or self._inflater.unused_data
+            full = len(decoded) == _MAX_PIECE_SIZE
+        self._rest, self.more = data, bool(data) or (full and not self._inflater.eof)
+        return decoded
 
     def finish(self) -> None:
         """Note the end of the body.

@@ -55,8 +55,9 @@ def diagnose(head: Head, body: bytes, message: str) -> str:
     """
     location = head.headers.get("location", "")
     page = _PAGE.match(body) is not None
+    json = body.lstrip()[:1] in (b"{", b"[", b'"')
     if 300 <= head.status < 400 and location:
-        found = _redirect(head, location)
+        found = (f"{message}; " if json else "") + _redirect(head, location)
     elif page:
         title = _TITLE.search(body) or _TEXT.search(body)
         text = (
@@ -67,7 +68,6 @@ def diagnose(head: Head, body: bytes, message: str) -> str:
         found = f"the body is compressed ({name}), but its Content-Encoding does not say so"
     else:
         found = message
-    json = body.lstrip()[:1] in (b"{", b"[", b'"')
     sender = "" if json else _sender(head)
     if sender:
         found = f"{found}, sent by {sender}" if found else f"no reason given by {sender}"

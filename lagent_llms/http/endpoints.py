@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ..errors import InvalidArgument
 from ..locks import DeferredLock
+from .secrets import hide_credentials
 
-__all__ = ["USE_HTTP", "USE_HTTPS", "Endpoints", "check_url", "public_url"]
+__all__ = ["USE_HTTP", "USE_HTTPS", "Endpoints", "check_host", "check_url", "public_url"]
 
 #: Advice for a URL with the wrong scheme.
 USE_HTTP = "the port does not speak TLS: use http in its URL"
 USE_HTTPS = "the port speaks TLS: use https in its URL"
 
-_NOT_IN_A_HOST = re.compile(r"""[\s<>"'\\^`{|}]""")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+_NOT_IN_A_HOST = re.compile(r"""[\x00-\x1f\x7f\s<>"%'\\^`{|}]""")
 
 
 class Endpoints:
@@ -76,22 +78,38 @@ def check_url(name: str, value: object) -> str:
     Raises:
         InvalidArgument: `value` is not an http or https URL.
     """
-    shown = re.sub(r"//[^/]*@", "//***@", value) if isinstance(value, str) else value
-    invalid = InvalidArgument(
-        f"{name}={shown!r}: allowed is an http or https URL such as 'http://127.0.0.1:23333'", argument=name
+    shown = hide_credentials(value)
+    hint = ""
+    if isinstance(value, str) and value.strip():
+        url = value.strip() if "://" in value else f"http://{value.strip()}"
+        try:
+            parts = urlsplit(url)
+            if parts.scheme in ("http", "https") and not (parts.query or parts.fragment or "@" in parts.path):
+                check_host(parts)
+                if not _CONTROL.search(url):
+                    return url.rstrip("/")
+        except ValueError:
+            pass
+        if "@" in url:
+            hint = "; in a user name or password, write '/', '#' and '@' as %2F, %23 and %40"
+    given = repr(shown) if isinstance(value, str) else shown
+    raise InvalidArgument(
+        f"{name}={given}: allowed is an http or https URL such as 'http://127.0.0.1:23333'{hint}",
+        argument=name,
     )
-    if not isinstance(value, str) or not value.strip():
-        raise invalid
-    url = value.strip() if "://" in value else f"http://{value.strip()}"
-    try:
-        parts = urlsplit(url)
-        bad = parts.scheme not in ("http", "https") or parts.port == 0
-        bad = bad or not parts.hostname or bool(_NOT_IN_A_HOST.search(parts.hostname))
-    except ValueError:
-        bad = True
-    if bad or parts.query or parts.fragment:
-        raise invalid
-    return url.rstrip("/")
+
+
+def check_host(parts: SplitResult) -> None:
+    """Check host and port of a URL.
+
+    Raises:
+        ValueError: They are not valid.
+    """
+    host = parts.hostname or ""
+    labels = host.removesuffix(".").split(".")
+    is_name = not _NOT_IN_A_HOST.search(host) and all(0 < len(label) < 64 for label in labels)
+    if not (is_name or ":" in host) or parts.port == 0:  # ':' is in IPv6 addresses only
+        raise ValueError("not a host and a port")
 
 
 def public_url(url: str) -> str:

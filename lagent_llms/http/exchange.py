@@ -6,26 +6,33 @@ execute commands, so that both behave the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
-
 from ..errors import LLMError, ServerError, TransportError
-from .endpoints import Endpoints
+from ..untrusted import UNREADABLE
+from .endpoints import Endpoints, public_url
+from .limits import MAX_ERROR_BODY_SIZE, MAX_RESPONSE_BYTES
 from .messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
 from .retry import RetryPolicy, unreachable
+from .secrets import Secrets
 
-__all__ = ["READ", "BodyDecoder", "Call", "Command", "Decoder", "Exchange", "Pause", "Read", "Send"]
+__all__ = [
+    "READ",
+    "BodyDecoder",
+    "Call",
+    "Command",
+    "Decoder",
+    "Exchange",
+    "Pause",
+    "Read",
+    "Send",
+    "Settings",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
-
-#: Maximum size of an error body, in bytes; the rest is ignored.
-_MAX_ERROR_BODY_SIZE = 1 << 20
-#: Maximum size of a body that is read as a whole, in bytes.
-_MAX_BODY_SIZE = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +98,9 @@ class BodyDecoder(Generic[T]):
         self._parse = parse
         self._head = head
         self._parts: list[bytes] = []
-        self._size = 0
 
     def feed(self, data: bytes) -> Iterable[T]:
-        """Keep `data`.
-
-        Raises:
-            ServerError: The body exceeds 256 MiB.
-        """
-        self._size += len(data)
-        if self._size > _MAX_BODY_SIZE:
-            raise ServerError(f"the server's answer exceeds {_MAX_BODY_SIZE} bytes")
+        """Keep `data`."""
         self._parts.append(data)
         return ()
 
@@ -114,9 +113,11 @@ class BodyDecoder(Generic[T]):
         body = b"".join(self._parts)
         try:
             return [self._parse(body)]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             refusal = read_refusal(body, self._head)
-            raise wrong_answer(self._head, f"{error}: {refusal.message[:1000]}") from error
+            raise wrong_answer(
+                self._head, f"it cannot be read ({error}): {refusal.message[:1000]}"
+            ) from error
 
 
 def _read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
@@ -131,11 +132,35 @@ class Call(Generic[T]):
         request: The request.
         decoder: Makes the decoder for the body of a successful response.
         read_error: Makes the error for any other response, from its head, its body and its URL.
+        secrets: Values of this request that no error may show, besides those of the transport.
     """
 
     request: HTTPRequest
     decoder: Callable[[ResponseHead], Decoder[T]]
     read_error: Callable[[ResponseHead, bytes, str], LLMError] = field(default=_read_error)
+    secrets: Sequence[str] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a transport knows about its servers.
+
+    Attributes:
+        secrets: Redacted from every error.
+        proxies: For messages, ' through the proxy …' by the server's URL, where there is one.
+        max_response_bytes: Maximum size of the body of a response, decompressed.
+    """
+
+    secrets: Secrets = field(default_factory=Secrets)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    max_response_bytes: int = MAX_RESPONSE_BYTES
+
+    def address(self, url: str) -> str:
+        """Return the URL of a server without credentials, and the proxy, for messages."""
+        return public_url(url) + self.proxies.get(url, "")
+
+
+_DEFAULTS = Settings()
 
 
 class Exchange(Generic[T]):
@@ -145,13 +170,24 @@ class Exchange(Generic[T]):
         call: The request and how to read its response.
         endpoints: The servers.
         retry: Which errors are retryable, and the backoff.
+        settings: What is known about the servers.
 
     Attributes:
         complete: Whether the answer is complete; further bytes of the body are not needed.
     """
 
-    def __init__(self, call: Call[T], endpoints: Endpoints, retry: RetryPolicy) -> None:
+    def __init__(
+        self,
+        call: Call[T],
+        endpoints: Endpoints,
+        retry: RetryPolicy,
+        settings: Settings = _DEFAULTS,
+    ) -> None:
         self.complete = False
+        self._settings = settings
+        self._secrets = settings.secrets
+        if call.secrets:
+            self._secrets = Secrets.of(*settings.secrets.values, *call.secrets)
         self._steps = self._run(call, endpoints, retry)
         self._send = self._steps.send
 
@@ -165,9 +201,13 @@ class Exchange(Generic[T]):
             StopIteration: The exchange has ended.
             LLMError: The exchange has failed.
         """
-        if not isinstance(outcome, LLMError):
-            return self._send(outcome)
-        return self._steps.throw(outcome)
+        try:
+            if not isinstance(outcome, LLMError):
+                return self._send(outcome)
+            return self._steps.throw(outcome)
+        except LLMError as error:
+            self._secrets.redact_error(error)
+            raise
 
     def close(self) -> None:
         """End the exchange early."""
@@ -179,15 +219,19 @@ class Exchange(Generic[T]):
         attempt = 0
         while True:
             url = endpoints.take()
-            alive, emitted = True, False
+            alive, emitted, size = True, False, 0
             try:
                 head: ResponseHead = yield Send(url, call.request)
                 head.base, head.path = url, call.request.path
+                head.via = self._settings.proxies.get(url, "")
                 if head.status >= 300:
                     raise (yield from _read_error_response(call, head))
                 decoder = call.decoder(head)
                 while True:
                     data = yield READ
+                    size += len(data)
+                    if size > self._settings.max_response_bytes:
+                        raise self._too_large(head)
                     items, failure = _decoded(decoder.feed(data) if data else decoder.finish())
                     self.complete = decoder.complete
                     if items:
@@ -206,25 +250,35 @@ class Exchange(Generic[T]):
                 backoff = None if emitted else retry.backoff(error, attempt)
                 if backoff is None:
                     raise
+            except LLMError:
+                raise
+            except Exception as error:  # only a decoder raises it: whatever a server sends is an LLMError
+                raise wrong_answer(head, f"it cannot be read: {str(error)[:200]!r}") from error
             finally:
                 endpoints.give_back(url, alive=alive)
             # Another server needs no backoff.
             yield Pause(backoff if alive or not endpoints.alive else 0.0)
             attempt += 1
 
+    def _too_large(self, head: ResponseHead) -> ServerError:
+        return ServerError(
+            f"{head.where}: the response exceeds {self._settings.max_response_bytes} bytes; "
+            "max_response_bytes allows more"
+        )
 
-def _decoded(items: Iterable[T]) -> tuple[list[T], LLMError | None]:
+
+def _decoded(items: Iterable[T]) -> tuple[list[T], Exception | None]:
     """Return all of `items`, and the error raised after the last one, None without one."""
     decoded: list[T] = []
     try:
         decoded.extend(items)  # keeps the items before an error
-    except LLMError as error:
+    except Exception as error:  # noqa: BLE001  (raised once the items have been returned)
         return decoded, error
     return decoded, None
 
 
 def _read_error_response(call: Call[T], head: ResponseHead) -> Generator[Command[T], Any, LLMError]:
-    body = b""
-    while len(body) < _MAX_ERROR_BODY_SIZE and (data := (yield READ)):
+    body = bytearray()
+    while len(body) < MAX_ERROR_BODY_SIZE and (data := (yield READ)):
         body += data
-    return call.read_error(head, body, head.where)
+    return call.read_error(head, bytes(body[:MAX_ERROR_BODY_SIZE]), head.where)

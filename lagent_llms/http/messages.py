@@ -17,6 +17,7 @@ from ..errors import (
     RateLimited,
     ServerError,
 )
+from ..untrusted import UNREADABLE, read_json
 from .endpoints import public_url
 
 __all__ = [
@@ -41,6 +42,11 @@ _TYPES: Mapping[int, type[ServerError]] = {
     404: NotFound,
     429: RateLimited,
 }
+#: Longest message and code of an error response that are kept, in characters.
+_MAX_MESSAGE_SIZE, _MAX_CODE_SIZE = 2000, 200
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
+#: Longest wait in seconds that is reported for Retry-After: timers and dates take no more than some years.
+_MAX_RETRY_AFTER = 366 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +90,10 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return `headers` with their names in title case.
 
     Raises:
-        InvalidArgument: A name or a value is not valid in one header.
+        InvalidArgument: They are no mapping, or a name or a value is not valid in one header.
     """
+    if not isinstance(headers, Mapping):
+        raise InvalidArgument("headers: allowed is a dict of names and values", argument="headers")
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise InvalidArgument(f"headers: {name!r} is not a header name", argument="headers")
@@ -105,12 +113,14 @@ class ResponseHead:
         headers: Names in lower case.
         base: Base URL that the request was sent to; the exchange sets it.
         path: Path of the request; the exchange sets it.
+        via: For messages, the proxy; the exchange sets it.
     """
 
     status: int
     headers: Mapping[str, str]
     base: str = ""
     path: str = ""
+    via: str = ""
 
     @property
     def is_event_stream(self) -> bool:
@@ -119,28 +129,27 @@ class ResponseHead:
 
     @property
     def where(self) -> str:
-        """The URL of the request without credentials, for messages."""
-        return public_url(self.base) + self.path
+        """The URL of the request without credentials, and the proxy, for messages."""
+        return public_url(self.base) + self.path + self.via
 
     @property
     def retry_after(self) -> float | None:
-        """The Retry-After header in seconds (RFC 9110, both forms), None without one."""
+        """The Retry-After header in seconds (RFC 9110), at most a year; None without a valid one."""
         value = self.headers.get("retry-after", "").strip()
         if not value:
             return None
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            pass
+        if _SECONDS.fullmatch(value):
+            return min(float(value), _MAX_RETRY_AFTER)
         from email.utils import parsedate_to_datetime  # imported here: slow, and rarely needed
 
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+            if date.tzinfo is None:
+                date = date.replace(tzinfo=timezone.utc)
+            seconds = (date - datetime.now(timezone.utc)).total_seconds()
+        except (ValueError, OverflowError, TypeError, IndexError):  # not a date, or one out of range
             return None
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=timezone.utc)
-        return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
+        return min(max(0.0, seconds), _MAX_RETRY_AFTER)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -188,16 +197,15 @@ def read_refusal(body: bytes, head: ResponseHead | None = None) -> Refusal:
         head: Head of its response: with it, the message names a proxy, a redirect and a wrong base URL.
     """
     try:
-        data = msgspec.json.decode(body.strip().removeprefix(b"data:"))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        refusal = Refusal(body.decode("utf-8", "replace").strip()[:2000])
-    else:
-        refusal = _refusal(data)
-    if head is None or (head.status < 300 and body.lstrip()[:1] == b"{"):
-        return refusal
-    from .diagnosis import diagnose  # here: rarely needed
+        refusal = _refusal(read_json(body.strip().removeprefix(b"data:")))
+    except (*UNREADABLE, ValueError):  # ValueError: an integer that cannot be printed
+        refusal = Refusal(body.decode("utf-8", "replace").strip())
+    message = refusal.message[:_MAX_MESSAGE_SIZE]
+    if head is not None and (head.status >= 300 or body.lstrip()[:1] != b"{"):
+        from .diagnosis import diagnose  # here: rarely needed
 
-    return Refusal(diagnose(head, body, refusal.message), refusal.code)
+        message = diagnose(head, body, message)
+    return Refusal(message, refusal.code[:_MAX_CODE_SIZE])
 
 
 def _refusal(data: object) -> Refusal:
@@ -218,13 +226,14 @@ def _refusal(data: object) -> Refusal:
             message = f"{message}: {str(metadata['raw'])[:1000]}"
         if message:
             return Refusal(str(message), "" if code is None else str(code))
-    return Refusal(msgspec.json.encode(data).decode()[:2000])
+    return Refusal(msgspec.json.encode(data).decode())
 
 
 def _field_error(item: object) -> str:
     if not isinstance(item, Mapping):
         return str(item)
-    where = ".".join(str(part) for part in item.get("loc", ()))
+    place = item.get("loc", [])
+    where = ".".join(map(str, place if isinstance(place, list) else [place]))
     message = item.get("msg") or item.get("message") or item
     return f"{where}: {message}" if where else str(message)
 
@@ -252,7 +261,7 @@ def server_error(
         where: Server and route, for the message.
         retry_after: Seconds the server asks to wait.
     """
-    reason = refusal.message or "no reason given"
+    reason = refusal.message[:_MAX_MESSAGE_SIZE] or "no reason given"
     message = f"{where}: {reason}" if where else reason
     if status is not None:
         message += f" (HTTP {status})"

@@ -5,15 +5,10 @@ from __future__ import annotations
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
 from .endpoints import USE_HTTPS
+from .limits import MAX_HEAD_SIZE, MAX_HEADERS, MAX_INTERIM_RESPONSES
 from .messages import ResponseHead
 
 __all__ = ["ResponseReader"]
-
-#: Maximum bytes of all heads and trailers together, and of chunk framing between two pieces of the body.
-_MAX_HEAD_SIZE = 64 * 1024
-#: Maximum number of headers and trailers of a response, those of interim responses (1xx) included.
-_MAX_HEADERS = 256
-_MAX_INTERIM_RESPONSES = 16
 
 
 class ResponseReader:
@@ -84,8 +79,8 @@ class ResponseReader:
         parts = self._parts
         if not parts:
             self._overhead += len(data)
-            if self._overhead > _MAX_HEAD_SIZE and not self.ended:
-                raise ValueError(f"more than {_MAX_HEAD_SIZE} bytes of head or framing")
+            if self._overhead > MAX_HEAD_SIZE and not self.ended:
+                raise ValueError(f"more than {MAX_HEAD_SIZE} bytes of head or framing")
             return b""
         if self.head is None:
             raise ValueError("an interim response with a body")
@@ -115,8 +110,8 @@ class ResponseReader:
         """Store a header; count a trailer without storing it."""
         self._header_count += 1
         self._header_size += len(name) + len(value)
-        if self._header_count > _MAX_HEADERS or self._header_size > _MAX_HEAD_SIZE:
-            raise ValueError(f"more than {_MAX_HEADERS} headers or {_MAX_HEAD_SIZE} bytes of them")
+        if self._header_count > MAX_HEADERS or self._header_size > MAX_HEAD_SIZE:
+            raise ValueError(f"more than {MAX_HEADERS} headers or {MAX_HEAD_SIZE} bytes of them")
         if self.head is None:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
             self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
@@ -131,7 +126,7 @@ class ResponseReader:
             raise ValueError("an interim response with a body")
         if status < 200:
             self._interim += 1
-            if status == 101 or self._interim > _MAX_INTERIM_RESPONSES:
+            if status == 101 or self._interim > MAX_INTERIM_RESPONSES:
                 raise ValueError(f"unexpected status {status}")
             self._headers = {}
             return

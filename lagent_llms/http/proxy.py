@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ..errors import ConfigError
 from .endpoints import public_url
+from .secrets import hide_credentials
 
-__all__ = ["Route", "ascii_url", "basic_auth", "find_route"]
+__all__ = ["Route", "ascii_url", "basic_auth", "find_route", "passwords"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -29,6 +29,8 @@ class Route:
         server: Host of the server, which its certificate must name.
         server_port: Port of the server.
         tunnel: Whether the request goes through a CONNECT tunnel of the proxy, with TLS inside.
+        proxy: URL of the proxy without credentials, '' without one.
+        passwords: The passwords in the URLs of the server and the proxy.
     """
 
     host: str
@@ -40,6 +42,13 @@ class Route:
     server: str
     server_port: int
     tunnel: bool
+    proxy: str = ""
+    passwords: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def via(self) -> str:
+        """The proxy, for messages: ' through the proxy …', '' without one."""
+        return f" through the proxy {self.proxy}" if self.proxy else ""
 
 
 def find_route(url: str, proxy: str | None = None) -> Route:
@@ -59,16 +68,16 @@ def find_route(url: str, proxy: str | None = None) -> Route:
     headers = {"Host": netloc, **_login("Authorization", server)}
     tls = server.scheme == "https"
     if proxy is None:
-        return Route(name, port, tls, base, headers, {}, name, port, tunnel=False)
+        return Route(name, port, tls, base, headers, {}, name, port, tunnel=False, passwords=passwords(url))
     try:
         proxy_url = urlsplit(ascii_url(proxy if "://" in proxy else f"http://{proxy}"))
         bad = proxy_url.scheme not in _PORTS or not proxy_url.hostname or proxy_url.port == 0
     except ValueError:  # of the port, or of an IPv6 address
         bad = True
     if bad:
-        shown = re.sub(r"[^/]*@", "***@", proxy)
         raise ConfigError(
-            f"the proxy {shown!r} of the environment: allowed are URLs of http and https proxies"
+            f"the proxy {hide_credentials(proxy)!r} of the environment: allowed are URLs of http and https "
+            "proxies"
         )
     address = (
         proxy_url.hostname or "",
@@ -79,7 +88,9 @@ def find_route(url: str, proxy: str | None = None) -> Route:
     if not tls:  # a request to the proxy has the whole URL as its target
         headers.update(login)
         base = f"http://{netloc}{base}"
-    return Route(*address, base, headers, login, name, port, tunnel=tls)
+    shown = f"{proxy_url.scheme}://{proxy_url.netloc.rpartition('@')[2]}"
+    hidden = (*passwords(url), *passwords(proxy))
+    return Route(*address, base, headers, login, name, port, tunnel=tls, proxy=shown, passwords=hidden)
 
 
 def ascii_url(url: str) -> str:
@@ -96,14 +107,21 @@ def ascii_url(url: str) -> str:
     prepared = PreparedRequest()
     try:
         prepared.prepare_url(url, None)
-    except InvalidURL as error:
-        raise ConfigError(f"{public_url(url)}: {error}") from error
+    except (InvalidURL, ValueError):  # their texts show the whole URL
+        raise ConfigError(f"{public_url(url)}: not a valid host name") from None
     return (prepared.url or url).rstrip("/")
 
 
 def basic_auth(user: str, password: str) -> str:
     """Return the value of an Authorization header with a user name and a password."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+def passwords(url: str) -> tuple[str, ...]:
+    """Return what is secret in a URL, valid or not: the password, alone and after its user name."""
+    login = url.rpartition("@")[0]
+    login = login.partition("//")[2] or login
+    return (login, unquote(login), login.partition(":")[2] or login) if login else ()
 
 
 def _login(header: str, parts: SplitResult) -> dict[str, str]:

@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3
+from requests.utils import get_netrc_auth, select_proxy
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 
 from ..core.deadline import Deadline
 from ..errors import ConfigError, LLMError
 from .config import connect_error, connect_timeout, interrupted
 from .content_encoding import unknown_encoding
+from .endpoints import public_url
 from .messages import HTTPRequest, ResponseHead
-from .proxy import Route
+from .proxy import Route, basic_auth, passwords
+from .secrets import Secrets, hide_credentials
 
 if TYPE_CHECKING:
     from ..params import Timeout
@@ -47,6 +50,10 @@ class SessionServer:
         headers: Headers from the backend's arguments, added to those of the session.
         verify: The backend's setting; True uses the session's certificate settings.
         environment_proxy: Whether the session may use a proxy that the environment names.
+
+    Attributes:
+        via: The proxy when this object was made, for messages: ' through the proxy …', '' without one.
+        address: URL of the server without credentials, and the proxy; for messages.
     """
 
     def __init__(
@@ -60,13 +67,25 @@ class SessionServer:
         environment_proxy: bool,
     ) -> None:
         self.session = session
-        self.url = url
         self._root = f"{'https' if route.tls else 'http'}://{route.headers['Host']}"
         self._route = route
         login = {name: value for name, value in route.headers.items() if name != "Host"}
         self._headers = {**headers, **login}
         self._verify = None if verify is True else verify
         self._environment_proxy = environment_proxy
+        proxy = select_proxy(self._root, self._settings(self._root)["proxies"]) or ""
+        self._proxy_passwords = passwords(proxy)
+        self.via = f" through the proxy {hide_credentials(proxy)}" if proxy else ""
+        self.address = public_url(url) + self.via
+
+    def secrets(self) -> list[str]:
+        """Return the credentials that requests to the server hold, those of the session included."""
+        session, found = self.session, [*self._route.passwords, *self._proxy_passwords]
+        found += Secrets.in_headers({name: str(value) for name, value in session.headers.items()})
+        found += Secrets.in_headers(self._headers)
+        auth = (get_netrc_auth(self._root) if session.trust_env else None) or session.auth
+        user, password = auth if isinstance(auth, tuple) else _login_of(auth)
+        return [*found, str(password), basic_auth(str(user), str(password))] if password else found
 
     def open(self, deadline: Deadline, limits: Timeout) -> SessionChannel:
         """Make the channel for one request; nothing is sent yet."""
@@ -99,10 +118,19 @@ class SessionServer:
             )
         )
         prepared.register_hook("response", hook)  # type: ignore[no-untyped-call]
-        settings = self.session.merge_environment_settings(prepared.url or "", {}, True, self._verify, None)
+        settings = self._settings(prepared.url or "")
+        return self.session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+
+    def _settings(self, url: str) -> Any:
+        settings = self.session.merge_environment_settings(url, {}, True, self._verify, None)
         if not self._environment_proxy:
             settings["proxies"] = dict(self.session.proxies)
-        return self.session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+        return settings
+
+
+def _login_of(auth: object) -> tuple[object, object]:
+    """Return the user and the password of an object of requests."""
+    return getattr(auth, "username", None), getattr(auth, "password", None)
 
 
 def _keep_authorization(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -174,7 +202,7 @@ class SessionChannel:
 
     def interrupt(self) -> None:
         """Raise `StreamInterrupted` in the thread that waits."""
-        self._outcomes.put(interrupted(self._server.url))
+        self._outcomes.put(interrupted(self._server.address))
 
     # _run_request and _on_response run in the thread of the request.
 
@@ -229,16 +257,16 @@ class SessionChannel:
 
     def _as_llm_error(self, error: BaseException) -> BaseException:
         """Convert errors of requests and urllib3 to `LLMError`; return others (from a hook) unchanged."""
-        url = self._server.url
+        address = self._server.address
         if isinstance(error, LLMError):
             return error
         if isinstance(error, requests.ConnectTimeout):
-            return connect_timeout(url, self._limits.connect)
+            return connect_timeout(address, self._limits.connect)
         if isinstance(error, (requests.ReadTimeout, ReadTimeoutError)):
             return self._deadline.exceeded()
         if self._head is not None:
             kinds = (requests.RequestException, HTTPError, HTTPException, OSError, ValueError)
-            return interrupted(url, error) if isinstance(error, kinds) else error
+            return interrupted(address, error) if isinstance(error, kinds) else error
         if isinstance(error, requests.ConnectionError):
             cause = error.args[0] if error.args else None
             cause = getattr(cause, "reason", cause)  # of urllib3's MaxRetryError
@@ -249,11 +277,11 @@ class SessionChannel:
             )
             proxy = isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.SSLError))
             if was_sent and not proxy:
-                return interrupted(url, error, silent=True)
-            return connect_error(url, error)
+                return interrupted(address, error, silent=True)
+            return connect_error(address, error)
         if isinstance(error, requests.RequestException):
             return ConfigError(f"session: requests cannot send the request: {error}")
-        return interrupted(url, error) if isinstance(error, (HTTPError, HTTPException)) else error
+        return interrupted(address, error) if isinstance(error, (HTTPError, HTTPException)) else error
 
 
 def _response_head(response: requests.Response) -> ResponseHead:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ..errors import StreamInterrupted
+from .limits import MAX_EVENT_SIZE
 
 __all__ = ["EventSplitter"]
 
 _BOM = b"\xef\xbb\xbf"
-#: Maximum size of one event, in bytes.
-_MAX_EVENT_SIZE = 1 << 26
 #: How an event stream begins, besides with an empty line; 'error' is not standard.
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
 #: First bytes of JSON, of a page, of gzip and of zstd: no event stream begins with them.
@@ -65,8 +64,8 @@ class EventSplitter:
             searched = len(self._tail) - 1
             self._tail += data
             if self._tail.find(b"\n\n", searched) < 0:
-                if len(self._tail) > _MAX_EVENT_SIZE:
-                    raise StreamInterrupted(f"an event of the stream exceeds {_MAX_EVENT_SIZE} bytes")
+                if len(self._tail) > MAX_EVENT_SIZE:
+                    raise StreamInterrupted(f"an event of the stream exceeds {MAX_EVENT_SIZE} bytes")
                 return []
             blocks = bytes(self._tail).split(b"\n\n")
         self._tail = bytearray(blocks.pop())

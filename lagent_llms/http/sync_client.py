@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from ..core.deadline import Deadline
 from ..errors import LLMError
 from .config import direct_routes, given_headers, interrupted
-from .exchange import Call, Exchange, Pause, Read, Send
+from .endpoints import public_url
+from .exchange import Call, Exchange, Pause, Read, Send, Settings
+from .limits import MAX_RESPONSE_BYTES
 from .messages import HTTPRequest, ResponseHead
 from .proxy import find_route
 from .retry import RetryPolicy
+from .secrets import Secrets
 from .sync_pool import ConnectionPool
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ class HTTPTransport:
         session: The `requests.Session` that sends the requests. None uses a `ConnectionPool` per server.
         max_connections: Maximum number of idle connections kept for each server.
         environment_proxy: Whether the proxies that the environment names are used.
+        max_response_bytes: Maximum size of the body of a response, decompressed; a larger one is an error.
 
     Attributes:
         servers: The connection pool or session of each server, by its URL.
@@ -81,6 +85,7 @@ class HTTPTransport:
         session: requests.Session | None = None,
         max_connections: int = 64,
         environment_proxy: bool = True,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
@@ -90,14 +95,23 @@ class HTTPTransport:
 
             own = given_headers(headers, api_key)
             checked = verify if isinstance(verify, bool) else os.fspath(verify)
-            for url in endpoints.urls:
-                self.servers[url] = SessionServer(
+            servers = {
+                url: SessionServer(
                     session, url, find_route(url), own, verify=checked, environment_proxy=environment_proxy
                 )
+                for url in endpoints.urls
+            }
+            self.servers.update(servers)
+            secrets = Secrets.of(*(value for server in servers.values() for value in server.secrets()))
+            vias = {url: server.via for url, server in servers.items()}
+            self.settings = Settings(secrets, vias, max_response_bytes)
             return
         routes = direct_routes(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
-        for url, (route, sent, tls) in routes.items():
-            self.servers[url] = ConnectionPool(url, route, sent, max_idle=max_connections, tls=tls)
+        self.settings = Settings(routes.secrets, routes.proxies, max_response_bytes)
+        for url, (route, sent, tls) in routes.servers.items():
+            self.servers[url] = ConnectionPool(
+                public_url(url) + route.via, route, sent, max_idle=max_connections, tls=tls
+            )
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:
         """Start an exchange; nothing is sent before its first step."""
@@ -121,7 +135,7 @@ class HTTPSource(Generic[T]):
     """Iterator over the items that one exchange decodes."""
 
     def __init__(self, transport: HTTPTransport, call: Call[T], timeout: Timeout) -> None:
-        self._exchange = Exchange(call, transport.endpoints, transport.retry)
+        self._exchange = Exchange(call, transport.endpoints, transport.retry, transport.settings)
         self._transport = transport
         self._timeout = timeout
         self._deadline = Deadline(timeout)
@@ -194,7 +208,7 @@ class HTTPSource(Generic[T]):
         with self._lock:
             self._channel = channel
         if self._closed.is_set():
-            raise interrupted(command.url)
+            raise interrupted(self._transport.settings.address(command.url))
         return channel.send(command.request)
 
     def _read(self) -> bytes:

@@ -36,7 +36,7 @@ class ConnectionPool:
     """Connections to one server, kept open between requests. Safe to share between threads.
 
     Args:
-        url: Base URL of the server.
+        address: URL of the server without credentials, and the proxy; for messages.
         route: The route to the server.
         headers: Headers of every request.
         max_idle: Maximum number of idle connections that are kept.
@@ -45,14 +45,14 @@ class ConnectionPool:
 
     def __init__(
         self,
-        url: str,
+        address: str,
         route: Route,
         headers: dict[str, str],
         *,
         max_idle: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.url = url
+        self.address = address
         self.route = route
         self.headers = headers
         self._tls = tls
@@ -135,8 +135,8 @@ class ConnectionPool:
             return deadline.exceeded()
         timed_out = isinstance(error, (TimeoutError, URLTimeoutError))
         if timed_out and not isinstance(error, NewConnectionError):
-            return connect_timeout(self.url, limits.connect)
-        return connect_error(self.url, error)
+            return connect_timeout(self.address, limits.connect)
+        return connect_error(self.address, error)
 
 
 class SocketChannel:
@@ -194,13 +194,13 @@ class SocketChannel:
     def read(self) -> bytes:
         """Read some of the body, b'' at its end; raises as `send` does."""
         try:
-            data = self._read()
             if self._decoder is None:
-                return data
-            while data:
+                return self._read()
+            data = b""
+            while self._decoder.more or (data := self._read()):
                 if decoded := self._decoder.feed(data):
                     return decoded
-                data = self._read()
+                data = b""
             self._decoder.finish()
         except (OSError, ValueError) as error:
             raise self._as_llm_error(error) from error
@@ -263,4 +263,4 @@ class SocketChannel:
         if isinstance(error, TimeoutError):
             return self._deadline.exceeded()
         silent = self._reader.head is None and isinstance(error, OSError)
-        return interrupted(self._pool.url, error, silent=silent)
+        return interrupted(self._pool.address, error, silent=silent)

@@ -105,7 +105,7 @@ def generate(
         LLMError: The call failed; see `lagent_llms.lorax.errors`.
     """
     request = Request(prompt, _parameters(locals()))
-    return post_call("", request.body(), read_result, client.secrets(api_token))
+    return post_call("", request.body(), read_result, _given(api_token))
 
 
 def generate_stream(
@@ -149,14 +149,12 @@ def generate_stream(
         LLMError: Raised while iterating, if the generation fails; `partial` is the text received so far.
     """
     request = Request(prompt, _parameters(locals()), stream=True)
-    return stream_call(
-        "", request.body(), partial(EventDecoder, _decode_event, _is_last), client.secrets(api_token)
-    )
+    return stream_call("", request.body(), partial(EventDecoder, _decode_event, _is_last), _given(api_token))
 
 
 def info(client: ClientCore) -> Call[Info]:
     """The server's model and limits."""
-    return get_call("/info", partial(_decoded, msgspec.json.Decoder(Info)), client.secrets())
+    return get_call("/info", partial(_decoded, msgspec.json.Decoder(Info)))
 
 
 def health(client: ClientCore) -> Call[bool]:
@@ -168,12 +166,12 @@ def health(client: ClientCore) -> Call[bool]:
     Raises:
         LLMError: The server cannot generate or cannot be reached.
     """
-    return get_call("/health", lambda head, body: True, client.secrets())
+    return get_call("/health", lambda head, body: True)
 
 
 def metrics(client: ClientCore) -> Call[str]:
     """The server's metrics in Prometheus' text format."""
-    return get_call("/metrics", lambda head, body: body.decode(), client.secrets())
+    return get_call("/metrics", lambda head, body: body.decode())
 
 
 def tokenize(client: ClientCore, inputs: str, add_special_tokens: bool = True) -> Call[list[SimpleToken]]:
@@ -188,9 +186,7 @@ def tokenize(client: ClientCore, inputs: str, add_special_tokens: bool = True) -
         Id, text and position of every token.
     """
     body = {"inputs": Request(inputs).inputs, "add_special_tokens": bool(add_special_tokens)}
-    return post_call(
-        "/tokenize", body, partial(_decoded, msgspec.json.Decoder(list[SimpleToken])), client.secrets()
-    )
+    return post_call("/tokenize", body, partial(_decoded, msgspec.json.Decoder(list[SimpleToken])))
 
 
 def embed(client: ClientCore, inputs: str) -> Call[EmbedResponse]:
@@ -199,18 +195,17 @@ def embed(client: ClientCore, inputs: str) -> Call[EmbedResponse]:
         "/embed",
         Request(inputs).body(),
         partial(_decoded, msgspec.json.Decoder(EmbedResponse)),
-        client.secrets(),
     )
 
 
 def classify(client: ClientCore, inputs: str) -> Call[ClassifyResponse]:
     """Find the entities in a text; the server must serve a token classification model."""
-    return post_call("/classify", Request(inputs).body(), _entities, client.secrets())
+    return post_call("/classify", Request(inputs).body(), _entities)
 
 
 def classify_batch(client: ClientCore, inputs: Sequence[str]) -> Call[list[ClassifyResponse]]:
     """`classify` for several texts, in their order."""
-    return post_call("/classify_batch", BatchRequest(list(inputs)).body(), _batch_entities, client.secrets())
+    return post_call("/classify_batch", BatchRequest(list(inputs)).body(), _batch_entities)
 
 
 def _parameters(given: Mapping[str, Any]) -> Parameters:
@@ -218,6 +213,10 @@ def _parameters(given: Mapping[str, Any]) -> Parameters:
     stop = given["stop_sequences"]
     fields = {name: value for name, value in given.items() if name in Parameters.__struct_fields__}
     return Parameters(stop=[] if stop is None else stop, **fields)
+
+
+def _given(api_token: str | None) -> tuple[str, ...]:
+    return () if api_token is None else (api_token,)
 
 
 _decode_event = msgspec.json.Decoder(StreamResponse).decode

@@ -11,7 +11,6 @@ from ..http.retry import RetryPolicy
 from ..http.session_argument import check_session
 from ..params import Timeout
 from .error_types import ValidationError
-from .protocol import Secrets
 
 if TYPE_CHECKING:
     import aiohttp
@@ -74,7 +73,6 @@ class ClientCore:
         self.cookies = _checked_strings("cookies", cookies)
         self.timeout = timeout
         self.max_session_retries = retries
-        self._secrets = (*Secrets.in_headers(self.headers), *self.cookies.values())
         sent = dict(self.headers)
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -93,10 +91,6 @@ class ClientCore:
             f"{name}={sorted(getattr(self, name))}" for name in ("headers", "cookies") if getattr(self, name)
         ]
         return f"{type(self).__name__}({', '.join(shown)}, timeout={self.timeout!r})"
-
-    def secrets(self, *more: str | None) -> Secrets:
-        """Values to redact from errors: secret headers, cookies, and `more`."""
-        return Secrets.of(*self._secrets, *more)
 
 
 def _to_timeout(timeout: Any) -> Timeout:

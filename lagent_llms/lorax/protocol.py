@@ -5,9 +5,7 @@ Written against the router's source of 2026-05; see docs/lorax.md.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -17,50 +15,22 @@ from ..http.exchange import BodyDecoder, Call, Decoder
 from ..http.messages import HTTPRequest, ResponseHead, names_error, read_refusal
 from ..http.sse import EventSplitter
 from ..protocols.lenient import convert, is_cut, load_json
+from ..untrusted import UNREADABLE
 from .error_types import IncompleteGenerationError, UnknownError, parse_error
 from .response_types import StreamResponse
 from .result_forms import as_events
 
-__all__ = ["EventDecoder", "Secrets", "error_reader", "get_call", "post_call", "stream_call"]
+__all__ = ["EventDecoder", "get_call", "post_call", "read_error", "stream_call"]
 
 T = TypeVar("T")
 _FIELDS = frozenset(StreamResponse.__struct_fields__)
-_SECRET_HEADER = re.compile("auth|cookie|key|password|secret|token", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """Values to redact from error messages.
-
-    Attributes:
-        values: Tokens, cookies and the like, longest first.
-    """
-
-    values: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, *values: str | None) -> Secrets:
-        """Collect the secrets in `values`: words of 4 characters or more, without schemes (``Bearer``)."""
-        found = {part for value in values for part in (value or "").split() if len(part) >= 4}
-        return cls(tuple(sorted(found - {"Bearer", "Basic", "Token"}, key=len, reverse=True)))
-
-    @staticmethod
-    def in_headers(headers: Mapping[str, str] | None) -> list[str]:
-        """Values of the headers whose names mark them as secret (``X-Api-Key``, ``Cookie`` …)."""
-        return [value for name, value in (headers or {}).items() if _SECRET_HEADER.search(name)]
-
-    def redact(self, text: str) -> str:
-        """Replace every secret in `text` by ``***``."""
-        for value in self.values:
-            text = text.replace(value, "***")
-        return text
 
 
 def post_call(
     path: str,
     body: Mapping[str, Any],
     parse: Callable[[ResponseHead, bytes], T],
-    secrets: Secrets = Secrets(),
+    secrets: Sequence[str] = (),
 ) -> Call[T]:
     """Build a POST call with a response that is not streamed.
 
@@ -68,21 +38,21 @@ def post_call(
         path: Path under the server's base URL; '' is the base URL itself.
         body: JSON body.
         parse: Parses the response's head and body; raises a msgspec error if the body is not a result.
-        secrets: Values to redact from errors.
+        secrets: See `Call`.
     """
-    return Call(HTTPRequest.json(path, body), *_response_readers(parse, secrets))
+    return Call(HTTPRequest.json(path, body), _body_decoder(parse), read_error, secrets)
 
 
-def get_call(path: str, parse: Callable[[ResponseHead, bytes], T], secrets: Secrets = Secrets()) -> Call[T]:
+def get_call(path: str, parse: Callable[[ResponseHead, bytes], T]) -> Call[T]:
     """Build a GET call; see `post_call`."""
-    return Call(HTTPRequest("GET", path), *_response_readers(parse, secrets))
+    return Call(HTTPRequest("GET", path), _body_decoder(parse), read_error)
 
 
 def stream_call(
     path: str,
     body: Mapping[str, Any],
     decoder: Callable[[ResponseHead, Callable[[bytes], LLMError]], Decoder[T]],
-    secrets: Secrets = Secrets(),
+    secrets: Sequence[str] = (),
 ) -> Call[T]:
     """Build a POST call with a streamed response.
 
@@ -91,13 +61,13 @@ def stream_call(
         body: JSON body.
         decoder: Makes the decoder from the response's head and a function that turns the data of an event
             that is not a result into an error.
-        secrets: Values to redact from errors.
+        secrets: See `Call`.
     """
-    read_error = error_reader(secrets)
     return Call(
         HTTPRequest.json(path, body, {"Accept": "text/event-stream"}),
         lambda head: decoder(head, lambda data: read_error(head, data, head.where)),
         read_error,
+        secrets,
     )
 
 
@@ -136,7 +106,7 @@ class EventDecoder(Generic[T]):
         for event in self._events.feed(data):
             try:
                 item = decode(event)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except UNREADABLE:
                 if (again := self._read_again(event)) is None:
                     continue
                 item = decode(again)
@@ -180,36 +150,31 @@ class EventDecoder(Generic[T]):
             if not is_result and not names_error(found):
                 return None
             return msgspec.json.encode(convert(found, StreamResponse))
-        except (ValueError, msgspec.DecodeError):
+        except UNREADABLE:
             raise self._read_error(event) from None
 
 
-def _response_readers(
-    parse: Callable[[ResponseHead, bytes], T], secrets: Secrets
-) -> tuple[Callable[[ResponseHead], BodyDecoder[T]], Callable[[ResponseHead, bytes, str], LLMError]]:
-    """The `decoder` and `read_error` of a `Call` whose response `parse` reads."""
-    read_error = error_reader(secrets)
+def _body_decoder(
+    parse: Callable[[ResponseHead, bytes], T],
+) -> Callable[[ResponseHead], BodyDecoder[T]]:
+    """Return the `decoder` of a `Call` whose response `parse` reads."""
 
     def parsed(head: ResponseHead, body: bytes) -> T:
         try:
             return parse(head, body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             raise read_error(head, body, head.where) from None
 
-    return (lambda head: BodyDecoder(lambda body: parsed(head, body), head)), read_error
+    return lambda head: BodyDecoder(lambda body: parsed(head, body), head)
 
 
-def error_reader(secrets: Secrets) -> Callable[[ResponseHead, bytes, str], LLMError]:
-    """Make a `read_error(head, body, where)` that redacts `secrets`; `where` is the path of the request."""
-
-    def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
-        refusal = read_refusal(body, head)
-        message, code = secrets.redact(refusal.message), refusal.code
-        if head.status < 300 and not code:  # neither a result nor an error with a type
-            error = UnknownError(f"{head.where}: the server's response cannot be read: {message[:200]!r}")
-            error.status_code = head.status
-            return error
-        payload = {"error": message or f"{where}: no reason given", "error_type": code}
-        return parse_error(head.status, payload, head.headers, retry_after=head.retry_after)
-
-    return read_error
+def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
+    """Make the error for a response that is not a result; `where` is the URL of the request."""
+    refusal = read_refusal(body, head)
+    message, code = refusal.message, refusal.code
+    if head.status < 300 and not code:  # neither a result nor an error with a type
+        error = UnknownError(f"{where}: the server's response cannot be read: {message[:200]!r}")
+        error.status_code = head.status
+        return error
+    payload = {"error": message or f"{where}: no reason given", "error_type": code}
+    return parse_error(head.status, payload, head.headers, retry_after=head.retry_after)

@@ -17,6 +17,7 @@ from ..http.messages import ResponseHead, names_error, read_refusal, server_erro
 from ..http.sse import EventSplitter
 from ..params import PARAMETERS
 from ..schema import FinishReason, Piece, ToolCall, Usage
+from ..untrusted import UNREADABLE, read_json
 from .finish_reasons import REASONS, is_unfinished, known_reason
 from .lenient import Halves, WrongField, has_halves, is_cut, load_json
 from .openai_response import (
@@ -139,7 +140,7 @@ class CompletionDecoder:
     def _piece(self, data: bytes) -> Piece | None:
         try:
             response = decode_response(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             if (found := self._read_again(data)) is None:
                 return self._last() if self.complete else None
             response = found
@@ -288,8 +289,8 @@ def _usage(usage: UsageFields) -> Usage | None:
 def _tool_call(name: str, text: str, identifier: str) -> ToolCall:
     text = text or "{}"
     try:
-        arguments: Any = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        arguments: Any = read_json(text)
+    except UNREADABLE:
         arguments = None
     if not isinstance(arguments, Mapping):  # the model did not write a JSON object: keep its text
         arguments = {"arguments": text}

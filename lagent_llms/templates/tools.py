@@ -55,9 +55,11 @@ class ToolCallFormat:
         return "".join(kept).rstrip(), tuple(calls)
 
     def _call(self, body: str) -> ToolCall | None:
+        from ..untrusted import UNREADABLE, read_json  # here: slow to import, and rarely needed
+
         try:
-            value = json.loads(body)
-        except ValueError:
+            value = read_json(body)
+        except UNREADABLE:
             return None
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             return None

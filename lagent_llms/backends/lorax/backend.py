@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ...http.exchange import Call
     from ...http.per_loop import PerLoop
     from ...http.sync_client import HTTPSource
-    from ...lorax.protocol import Secrets
     from ...params import Timeout
     from ...schema import Piece
 
@@ -95,13 +94,13 @@ class LoRAXCore(HTTPCore):
             options.adapter_name, options.adapter_source, options.merged_adapters, self._api_token
         )
         stop = request.stop_words[: self._max_stop_words]
-        return answer_call(request, adapter, model, stop=stop, bos=self._bos, secrets=self._secrets())
+        return answer_call(request, adapter, model, stop=stop, bos=self._bos)
 
     def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
         """See `HTTPCore.tokenize_call`."""
         from .protocol import token_ids_call
 
-        return token_ids_call(text, bos=self._bos, secrets=self._secrets())
+        return token_ids_call(text, bos=self._bos)
 
     def models_call(self) -> Call[list[str]]:
         """Build the call that returns the name of the base model; LoRAX does not list its adapters."""
@@ -117,9 +116,7 @@ class LoRAXCore(HTTPCore):
         from ...lorax.protocol import get_call
         from ...lorax.response_types import Info
 
-        return get_call(
-            "/info", lambda head, body: pick(msgspec.json.decode(body, type=Info)), self._secrets()
-        )
+        return get_call("/info", lambda head, body: pick(msgspec.json.decode(body, type=Info)))
 
     def _needs_max_stop_words(self, request: Request) -> bool:
         return self._max_stop_words is None and bool(request.stop_words)
@@ -130,12 +127,6 @@ class LoRAXCore(HTTPCore):
     @property
     def _bos(self) -> str:
         return self.template.bos if self.template is not None else ""
-
-    def _secrets(self) -> Secrets:
-        from ...lorax.protocol import Secrets
-
-        options = self._transport_options
-        return Secrets.of(options["api_key"], self._api_token, *Secrets.in_headers(options["headers"]))
 
 
 class LoRAX(LoRAXCore, HTTPBackend):

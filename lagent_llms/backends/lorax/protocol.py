@@ -16,7 +16,7 @@ from ...core.request import Request
 from ...errors import ServerError
 from ...http.exchange import Call
 from ...http.messages import HTTPRequest, ResponseHead
-from ...lorax.protocol import EventDecoder, Secrets, error_reader, post_call, stream_call
+from ...lorax.protocol import EventDecoder, post_call, read_error, stream_call
 from ...lorax.request_types import MergedAdapters
 from ...lorax.response_format import response_format
 from ...lorax.response_types import (
@@ -56,6 +56,11 @@ class Adapter:
     merged: MergedAdapters | None = None
     api_token: str | None = None
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no error may show."""
+        return () if self.api_token is None else (self.api_token,)
+
     def fields(self) -> dict[str, Any]:
         """The request fields that are set."""
         given = {
@@ -68,7 +73,7 @@ class Adapter:
 
 
 def answer_call(
-    request: Request, adapter: Adapter, model: str, *, stop: Sequence[str], bos: str, secrets: Secrets
+    request: Request, adapter: Adapter, model: str, *, stop: Sequence[str], bos: str
 ) -> Call[Piece]:
     """Build the call for `request`.
 
@@ -78,10 +83,9 @@ def answer_call(
         model: Name of the base model, '' if unknown; used for messages.
         stop: Stop words to send to the server.
         bos: The template's BOS, removed from the prompt because the server adds the tokenizer's.
-        secrets: Values to redact from errors.
     """
     if request.prompt is None:
-        return _chat_call(request, adapter.adapter_id or model, adapter, stop, secrets)
+        return _chat_call(request, adapter.adapter_id or model, adapter, stop)
     body = {
         "inputs": request.prompt.removeprefix(bos),
         "parameters": {**_parameters(request, stop), **adapter.fields()},
@@ -89,16 +93,14 @@ def answer_call(
     }
     decoder = _PieceDecoder(request)
     if not request.options.stream:
-        return post_call("", body, decoder.decode_response, secrets)
-    return stream_call("", body, partial(EventDecoder, decoder.decode_event, _is_last), secrets)
+        return post_call("", body, decoder.decode_response, adapter.secrets)
+    return stream_call("", body, partial(EventDecoder, decoder.decode_event, _is_last), adapter.secrets)
 
 
-def token_ids_call(text: str, *, bos: str, secrets: Secrets) -> Call[list[int]]:
+def token_ids_call(text: str, *, bos: str) -> Call[list[int]]:
     """Build the call that returns the token ids of `text`, with a BOS."""
     body = {"inputs": text.removeprefix(bos), "add_special_tokens": True}
-    return post_call(
-        "/tokenize", body, lambda head, data: [token.id for token in _decode_tokens(data)], secrets
-    )
+    return post_call("/tokenize", body, lambda head, data: [token.id for token in _decode_tokens(data)])
 
 
 def _parameters(request: Request, stop: Sequence[str]) -> dict[str, Any]:
@@ -209,9 +211,7 @@ def _is_last(piece: Piece) -> bool:
     return piece.finish_reason is not None
 
 
-def _chat_call(
-    request: Request, model: str, adapter: Adapter, stop: Sequence[str], secrets: Secrets
-) -> Call[Piece]:
+def _chat_call(request: Request, model: str, adapter: Adapter, stop: Sequence[str]) -> Call[Piece]:
     params, options = request.params, request.options
     body = completion_body(request, model, stop=stop)
     for name in (
@@ -237,9 +237,9 @@ def _chat_call(
     if params.response_format is not None:
         body["response_format"] = response_format(params.response_format).model_dump(exclude_none=True)
     body |= {name: value for name, value in adapter.fields().items() if name != "adapter_id"}
-    path, read_error = "/v1/chat/completions", error_reader(secrets)
+    path = "/v1/chat/completions"
     decoder: Callable[[ResponseHead], CompletionDecoder] = partial(_ChatDecoder, read_error=read_error)
-    return Call(HTTPRequest.json(path, body), decoder, read_error)
+    return Call(HTTPRequest.json(path, body), decoder, read_error, adapter.secrets)
 
 
 class _ChatDecoder(CompletionDecoder):

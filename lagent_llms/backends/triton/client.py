@@ -35,7 +35,13 @@ class TritonClient(TritonCore, BaseLLM):
             from .http_transport import TritonHTTP
 
             return TritonHTTP(
-                server.url, server.headers, server.verify, self.retry, self.session, self.max_concurrency
+                server.url,
+                server.headers,
+                server.verify,
+                self.retry,
+                self.session,
+                self.max_response_bytes,
+                self.max_concurrency,
             )
         from .grpc_sync import GRPCTransport
 
@@ -99,7 +105,9 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
         if server.is_http:
             from .http_transport import AsyncTritonHTTP
 
-            return AsyncTritonHTTP(server.url, server.headers, server.verify, self.retry, self.session)
+            return AsyncTritonHTTP(
+                server.url, server.headers, server.verify, self.retry, self.session, self.max_response_bytes
+            )
         from .grpc_aio import AsyncGRPCTransport
 
         return AsyncGRPCTransport(self.grpc_settings(), self.retry)

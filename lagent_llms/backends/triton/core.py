@@ -23,8 +23,11 @@ from ...errors import (
     TimeoutExceeded,
     UnsupportedParameter,
 )
+from ...http.endpoints import check_host
+from ...http.limits import MAX_RESPONSE_BYTES
 from ...http.messages import check_headers
 from ...http.retry import RetryPolicy
+from ...http.secrets import hide_credentials
 from ...http.session_argument import check_session
 from ...params import Timeout
 from .dialects.registry import dialect_named
@@ -107,6 +110,7 @@ class TritonCore(LLMCore):
         headers: Sent with every request.
         verify: A file of trusted certificates; True uses the system's, False accepts any (HTTP only).
         session: For the HTTP service; see `lagent_llms.http.backend.HTTPCore`.
+        max_response_bytes: Maximum size of a response (default 256 MiB); more is an error.
         certificate: Files of the client's own certificate and key.
         server_name: The name that the server's certificate must have, None for that of the address.
         keepalive: Seconds of silence after which a gRPC connection is tested; None never tests it. A server
@@ -145,6 +149,7 @@ class TritonCore(LLMCore):
         headers: Mapping[str, str] | None = None,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | aiohttp.ClientSession | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         server_name: str | None = None,
         keepalive: float | None = None,
@@ -158,6 +163,7 @@ class TritonCore(LLMCore):
         )
         validators.optional_name("model_name", model_name)
         validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
+        validators.integer("an integer of 1 or more", 1)("max_response_bytes", max_response_bytes)
         if dialect is not None:
             dialect_named(dialect)
         scheme, address = _address(tritonserver_addr)
@@ -178,7 +184,9 @@ class TritonCore(LLMCore):
         self.server = Server(
             scheme,
             address,
-            _headers({**authorization, **(headers or {})}, text_only=not scheme.startswith("http")),
+            _headers(
+                {**authorization, **check_headers(headers or {})}, text_only=not scheme.startswith("http")
+            ),
             verify,
             certificate,
             server_name,
@@ -186,6 +194,7 @@ class TritonCore(LLMCore):
             channel_options or {},
         )
         self.session: Any = session
+        self.max_response_bytes = max_response_bytes
         self.retry = RetryPolicy(max_retries)
         local = None if tokenizer is None else LocalTokenizer(tokenizer)
         bos = self.template.bos if self.template is not None else ""
@@ -215,6 +224,7 @@ class TritonCore(LLMCore):
             server_name=server.server_name,
             keepalive=server.keepalive,
             options=server.options,
+            max_response_bytes=self.max_response_bytes,
         )
 
     def conversation(self, request: Request) -> LazyConversation:
@@ -284,8 +294,8 @@ def _headers(given: Mapping[str, str], *, text_only: bool) -> dict[str, str]:
 def _address(value: object) -> tuple[str, str]:
     """Return scheme and 'ip:port'."""
     refusal = InvalidArgument(
-        f"tritonserver_addr={value!r}: allowed is 'ip:port' of the gRPC service, 'grpcs://ip:port' with TLS, "
-        "or 'http://ip:port' of the HTTP service",
+        f"tritonserver_addr={hide_credentials(value)!r}: allowed is 'ip:port' of the gRPC service, "
+        "'grpcs://ip:port' with TLS, or 'http://ip:port' of the HTTP service",
         argument="tritonserver_addr",
     )
     if not isinstance(value, str) or not value.strip():
@@ -293,9 +303,11 @@ def _address(value: object) -> tuple[str, str]:
     text = value.strip().rstrip("/")
     try:
         parts = urlsplit(text if "://" in text else f"grpc://{text}")
-        bad = parts.scheme not in _SCHEMES or not parts.hostname or not parts.port
+        check_host(parts)
     except ValueError:
         raise refusal from None
-    if bad or parts.path or parts.query or parts.username:
+    if parts.scheme not in _SCHEMES or not parts.port or "@" in text:
+        raise refusal
+    if parts.path or parts.query or parts.fragment:
         raise refusal
     return parts.scheme, parts.netloc

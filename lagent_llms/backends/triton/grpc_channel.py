@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, MissingDependency
+from ...http.limits import MAX_RESPONSE_BYTES
+from ...http.secrets import Secrets
 from .grpc_commands import ChannelState
 
 try:
@@ -33,6 +35,7 @@ class GRPCSettings:
         server_name: The name that the server's certificate must have, None for that of `address`.
         keepalive: Seconds of silence after which the connection is tested, None for never.
         options: Further options of the channel; they override the defaults.
+        max_response_bytes: Maximum size of a response.
     """
 
     address: str
@@ -43,6 +46,7 @@ class GRPCSettings:
     server_name: str | None = None
     keepalive: float | None = None
     options: Mapping[str, int | str] = field(default_factory=dict)
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata of every call.
@@ -57,7 +61,7 @@ class GRPCSettings:
         from ... import __version__
 
         options: dict[str, int | str] = {
-            "grpc.max_receive_message_length": -1,
+            "grpc.max_receive_message_length": min(self.max_response_bytes, 2**31 - 1),
             "grpc.max_send_message_length": -1,
             "grpc.initial_reconnect_backoff_ms": 100,
             "grpc.max_reconnect_backoff_ms": 2000,  # a restarted server is found soon
@@ -122,7 +126,9 @@ class GRPCChannel:
     """
 
     def __init__(self, settings: GRPCSettings, module: Any, **options: int) -> None:
-        self.state = ChannelState(settings.address)
+        secrets = Secrets.of(*Secrets.in_headers(settings.headers))
+        limit = settings.max_response_bytes
+        self.state = ChannelState(settings.address, secrets=secrets, max_response_bytes=limit)
         self._channel = settings.channel(module, **options)
         self._stub = GRPCInferenceServiceStub(_SingleRequestChannel(self._channel))
         self._metadata = settings.metadata()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ...http.limits import MAX_RESPONSE_BYTES
+from ...http.secrets import Secrets
 from ...schema import Piece
 from .conversation import InferRequest, OpenStream, UnaryCommand
 
@@ -37,11 +39,15 @@ class ChannelState:
         address: The server's 'ip:port'.
         connected: Whether the server has responded, and no call since has shown that it is gone.
         closed: Whether the channel was closed, which cancels the calls on it.
+        secrets: Redacted from every error.
+        max_response_bytes: Maximum size of the outputs of all the responses to one request.
     """
 
     address: str
     connected: bool = False
     closed: bool = False
+    secrets: Secrets = field(default_factory=Secrets)
+    max_response_bytes: int = MAX_RESPONSE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ class GRPCExchange(Generic[T]):
         self._channel, self._timeout = channel, timeout
         self._begun = False  # a piece has reached the caller
         self._last: Any = None  # the stream's last ModelInferResponse
+        self._size = 0  # bytes of the outputs so far
         self._commands = self._run(conversation, retry or RetryPolicy(0))
 
     def resume(self, outcome: object) -> DriverCommand:
@@ -118,7 +119,11 @@ class GRPCExchange(Generic[T]):
         """
         if self.closed:
             raise closed_error()
-        return self._commands.send(outcome)
+        try:
+            return self._commands.send(outcome)
+        except LLMError as error:
+            self._channel.secrets.redact_error(error)
+            raise
 
     def release(self) -> SendCancel | None:
         """End the exchange; return what must be sent so that the server stops, None if nothing.
@@ -144,7 +149,7 @@ class GRPCExchange(Generic[T]):
                 seconds = None if self._begun or not _may_retry(error) else retry.backoff(error, attempt)
                 if seconds is None:
                     raise
-                failure = error
+                failure = self._channel.secrets.redact(str(error))
             _log.info("retry in %.1f s: %s", seconds, failure)
             yield from self._back_off(seconds)
             attempt += 1
@@ -157,6 +162,13 @@ class GRPCExchange(Generic[T]):
                 command = steps.throw(outcome) if isinstance(outcome, LLMError) else steps.send(outcome)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
+            except LLMError:
+                raise
+            except Exception as error:
+                if isinstance(outcome, GRPCResponse):  # whatever a server sends is an LLMError
+                    reason = f"the server's answer cannot be read: {str(error)[:200]!r}"
+                    raise ServerError(f"{self._channel.address}: {reason}") from error
+                raise
             if isinstance(command, ReadResponse):
                 outcome = READ_RESPONSE
                 while outcome is READ_RESPONSE:
@@ -165,7 +177,7 @@ class GRPCExchange(Generic[T]):
                         outcome = yield from self._error(message, begun=self._last is not None)
                     else:
                         outcome = self._response(message)
-                        if isinstance(outcome, ServerError):
+                        if isinstance(outcome, ServerError) and message.error_message:
                             yield from self._drain()
             elif isinstance(command, Piece):
                 self._begun = True
@@ -199,8 +211,13 @@ class GRPCExchange(Generic[T]):
                 return None
             return StreamInterrupted("the answer ended without its final marker")
         if message.error_message:
-            return ServerError(f"{self._channel.address}: {message.error_message}")
+            return ServerError(f"{self._channel.address}: {message.error_message[:2000]}")
         self._last = message.infer_response
+        self._size += sum(map(len, self._last.raw_output_contents))
+        if self._size > (limit := self._channel.max_response_bytes):
+            return ServerError(
+                f"{self._channel.address}: the response exceeds {limit} bytes; max_response_bytes allows more"
+            )
         return GRPCResponse(self._last) if self._last.outputs else READ_RESPONSE
 
     def _drain(self) -> Commands[None]:

@@ -57,7 +57,11 @@ def _set_parameter(parameter: Any, name: str, value: bool | int | float | str) -
 def call_failure(error: Any, *, expired: bool = False) -> CallFailure:
     """Return the failure for an error that a call of `grpc` or `grpc.aio` has raised."""
     if isinstance(error, grpc.RpcError):
-        return CallFailure(error.code().name, error.details() or "", expired)
+        code, details = error.code().name, error.details() or ""
+        if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
+            # gRPC's own limit for messages, which has the code of an overloaded server.
+            return CallFailure("DATA_LOSS", f"{details}; max_response_bytes allows more", expired)
+        return CallFailure(code, details, expired)
     return CallFailure(None, str(error) or "the call was cancelled", expired)
 
 

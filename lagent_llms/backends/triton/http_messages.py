@@ -11,14 +11,13 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from ...errors import StreamInterrupted
 from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
 from ...http.sse import EventSplitter
 from ...protocols.lenient import is_cut, load_json, whole_text
 from ...schema import Piece
+from ...untrusted import read_json
 from .conversation import GetModelConfig, InferRequest, ListModels, UnaryCommand
 from .dialects.base import OneModel, TextReader
 
@@ -42,8 +41,8 @@ def unary_call(command: UnaryCommand) -> Call[Any]:
         request = HTTPRequest.json("/v2/repository/index", {})
     else:
         request = HTTPRequest.json(_path(command.request.model, "generate"), _body(command.request))
-        return Call(request, partial(BodyDecoder, lambda body: JSONResponse(msgspec.json.decode(body))))
-    return Call(request, partial(BodyDecoder, msgspec.json.decode))
+        return Call(request, partial(BodyDecoder, lambda body: JSONResponse(read_json(body))))
+    return Call(request, partial(BodyDecoder, read_json))
 
 
 def _path(model: str, action: str) -> str:

@@ -47,6 +47,7 @@ class TritonHTTP:
         verify: See `HTTPTransport`.
         retry: What is retried before the answer has begun.
         session: See `HTTPTransport`.
+        max_response_bytes: See `HTTPTransport`.
         max_connections: Most idle connections.
     """
 
@@ -57,6 +58,7 @@ class TritonHTTP:
         verify: bool | str | os.PathLike[str],
         retry: RetryPolicy,
         session: requests.Session | None,
+        max_response_bytes: int,
         max_connections: int,
     ) -> None:
         from ...http.sync_client import HTTPTransport  # here: not needed by asynchronous clients
@@ -68,6 +70,7 @@ class TritonHTTP:
             verify=verify,
             session=session,
             max_connections=max_connections,
+            max_response_bytes=max_response_bytes,
         )
 
     def open(self, conversation: LazyConversation, timeout: Timeout) -> HTTPSource[Piece]:
@@ -103,11 +106,17 @@ class AsyncTritonHTTP:
         verify: bool | str | os.PathLike[str],
         retry: RetryPolicy,
         session: aiohttp.ClientSession | None,
+        max_response_bytes: int,
     ) -> None:
         from ...http.async_client import AsyncHTTPTransport  # here: not needed by synchronous clients
 
         self._http = AsyncHTTPTransport(
-            Endpoints([url]), headers=headers, retry=retry, verify=verify, session=session
+            Endpoints([url]),
+            headers=headers,
+            retry=retry,
+            verify=verify,
+            session=session,
+            max_response_bytes=max_response_bytes,
         )
 
     async def opened(self, conversation: LazyConversation, timeout: Timeout) -> AsyncHTTPSource[Piece]:

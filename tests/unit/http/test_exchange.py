@@ -1,17 +1,26 @@
 """`Exchange` with scripted outcomes: retries, several servers, whole bodies."""
 
+import contextlib
 import json
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lagent_llms import ConnectError, ServerError
+from lagent_llms import ConnectError, LLMError, ServerError
+from lagent_llms.backends.lmdeploy.protocol import answer_call, models_call, tokenize_call
+from lagent_llms.backends.lorax import protocol as lorax
+from lagent_llms.backends.triton.conversation import ListModels
+from lagent_llms.backends.triton.http_messages import unary_call
 from lagent_llms.http.endpoints import Endpoints
 from lagent_llms.http.exchange import READ, BodyDecoder, Call, Exchange, Pause, Send
 from lagent_llms.http.messages import HTTPRequest, ResponseHead
 from lagent_llms.http.retry import RetryPolicy
 from lagent_llms.protocols.openai import CompletionDecoder
+from lagent_llms.testing import ScriptedLLM
 
+REQUEST = ScriptedLLM().prepare("x", {}).request
 SSE = ResponseHead(200, {"content-type": "text/event-stream; charset=utf-8"})
 
 
@@ -83,6 +92,77 @@ def test_another_server_is_tried_without_backoff():
     first, pause, second, _ = script.commands
     assert pause == Pause(0.0)
     assert {first.url, second.url} == {"http://a", "http://b"}
+
+
+CALLS = {
+    "lmdeploy": answer_call(REQUEST, "m"),
+    "lmdeploy with logprobs": answer_call(ScriptedLLM().prepare("x", {"logprobs": 2}).request, "m"),
+    "lmdeploy tokens": tokenize_call("x"),
+    "models": models_call(),
+    "lorax": lorax.answer_call(REQUEST, lorax.Adapter(), "m", stop=(), bos=""),
+    "lorax tokens": lorax.token_ids_call("x", bos=""),
+    "triton": unary_call(ListModels()),
+}
+WORDS = [
+    "choices",
+    "text",
+    "message",
+    "content",
+    "delta",
+    "tool_calls",
+    "function",
+    "arguments",
+    "index",
+    "usage",
+]
+WORDS += [
+    "finish_reason",
+    "logprobs",
+    "tokens",
+    "token_logprobs",
+    "top_logprobs",
+    "error",
+    "code",
+    "details",
+    "token",
+]
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+BODIES = st.binary(max_size=60) | JSON_VALUES.map(lambda value: json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@given(body=BODIES, events=st.booleans(), status=st.sampled_from([200, 204, 302, 422, 500]))
+def test_any_body_is_read_or_an_llm_error(call, body, events, status):
+    exchange = Exchange(call, Endpoints(["http://a"]), RetryPolicy(0))
+    head = ResponseHead(status, {"content-type": "text/event-stream" if events else "application/json"})
+    outcomes = [None, head, b"data: " + body + b"\n\n" if events else body, b""]
+    with contextlib.suppress(LLMError, StopIteration):
+        for outcome in outcomes:
+            command = exchange.resume(outcome)
+            while command is not READ and not isinstance(command, Send):
+                command = exchange.resume(None)
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), RecursionError(), MemoryError(), ZeroDivisionError()])
+def test_an_error_of_a_decoder_is_a_server_error(error):
+    def parse(body):
+        raise error
+
+    call = Call(HTTPRequest("GET", "/x"), partial(BodyDecoder, parse), parse)
+    for status in (200, 500):
+        exchange = Exchange(call, Endpoints(["http://a"]), RetryPolicy(0))
+        exchange.resume(None)
+        assert exchange.resume(ResponseHead(status, {})) is READ
+        with pytest.raises(ServerError, match="cannot be read"):
+            exchange.resume(b"")
 
 
 def test_body_decoder():

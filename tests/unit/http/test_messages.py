@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lagent_llms import AuthenticationError, ContextLengthExceeded, NotFound, RateLimited, ServerError
 from lagent_llms.http.messages import Refusal, ResponseHead, read_refusal, server_error
@@ -62,3 +64,51 @@ def test_retry_after():
     assert ResponseHead(429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}).retry_after == 0
     assert ResponseHead(429, {"retry-after": "soon"}).retry_after is None
     assert ResponseHead(429, {}).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120), ("0", 0), ("7.", 7), ("9" * 400, 366 * 86400), ("1" * 5000, 366 * 86400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 366 * 86400), ("Mon, 1 Jan 0001 00:00:00 +2359", 0),
+        ("nan", None), ("inf", None), ("-5", None), ("1e3", None), ("1_0", None), ("\u0661", None),
+        ("1 2", None),
+        ("Wed, 1 Oct 2015 99999999999999999999:28:00 GMT", None),
+        ("Wed, 99999999999999999999 Oct 2015", None),
+        ("Wed, 1 Oct 99999999999 07:28:00 GMT", None), ("Wed, 1 Oct 2015 07:28:00 +99999999", None),
+        (",", None),
+    ],
+)  # fmt: skip
+def test_absurd_retry_after(value, seconds):
+    assert ResponseHead(429, {"retry-after": value}).retry_after == seconds
+
+
+@given(
+    st.text(st.characters(max_codepoint=255)) | st.from_regex(r"(Mon, )?\d+ Jan \d+ \d+:\d+(:\d+)? [-+]?\w+")
+)
+def test_any_retry_after_is_a_sane_number_or_none(value):
+    seconds = ResponseHead(429, {"retry-after": value}).retry_after
+    assert seconds is None or 0 <= seconds <= 366 * 86400
+
+
+@given(
+    st.binary()
+    | st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["error", "detail", "message", "code", "type", "loc", "msg", "text"]), inner
+            )
+        ),
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_any_body_is_a_refusal(body):
+    refusal = read_refusal(body)
+    assert isinstance(server_error(422, refusal), ServerError)
+    assert len(refusal.message) <= 2000
+
+
+def test_long_messages_and_codes_are_cut():
+    refusal = read_refusal(json.dumps({"message": "m" * 9999, "code": "c" * 9999}).encode())
+    assert (len(refusal.message), len(refusal.code)) == (2000, 200)

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from lagent_llms import InvalidArgument, ServerError, StreamInterrupted
 from lagent_llms.http.content_encoding import content_decoder
-from lagent_llms.http.exchange import BodyDecoder
-from lagent_llms.http.messages import HTTPRequest, ResponseHead, check_headers
+from lagent_llms.http.messages import HTTPRequest, check_headers
 from lagent_llms.http.parser import ResponseReader
 from lagent_llms.http.sse import EventSplitter
 
@@ -259,16 +258,43 @@ def compressed(data, wbits):
     return packer.compress(data) + packer.flush()
 
 
+def decoded(decoder, *parts):
+    """Yield all pieces that `parts` decode to."""
+    for part in parts:
+        yield decoder.feed(part)
+        while decoder.more:
+            yield decoder.feed(b"")
+
+
 @given(st.binary(), st.sampled_from([31, 15, -15]), st.lists(st.integers(0)))
 def test_compressed_body_split_anywhere(data, wbits, places):
     decoder = content_decoder("gzip" if wbits == 31 else "Deflate ")
-    assert b"".join(decoder.feed(part) for part in split_at(compressed(data, wbits), places)) == data
+    assert b"".join(decoded(decoder, *split_at(compressed(data, wbits), places))) == data
+    decoder.finish()
+
+
+@pytest.mark.parametrize("wbits", [31, 15, -15])
+@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20])
+def test_a_body_that_expands_is_decoded_in_small_pieces(wbits, size):
+    decoder = content_decoder("gzip" if wbits == 31 else "deflate")
+    data = compressed(bytes(size), wbits)
+    pieces = [*decoded(decoder, data[:-1], data[-1:])]
+    decoder.finish()
+    assert sum(map(len, pieces)) == size
+    assert max(map(len, pieces)) <= 1 << 20
+
+
+def test_bytes_after_a_deflated_body_are_ignored():
+    decoder = content_decoder("deflate")
+    assert b"".join(decoded(decoder, compressed(b"hello", 15) + b"more")) == b"hello"
+    assert decoder.feed(b"more") == b""
     decoder.finish()
 
 
 def test_gzip_body_with_several_members():
     decoder = content_decoder("x-gzip")
-    assert decoder.feed(compressed(b"hello ", 31) + compressed(b"world", 31)) == b"hello world"
+    data = compressed(b"hello ", 31) + compressed(b"", 31) + compressed(b"world", 31)
+    assert b"".join(decoded(decoder, data)) == b"hello world"
     decoder.finish()
 
 
@@ -276,7 +302,8 @@ def test_gzip_body_with_several_members():
 def test_invalid_compressed_body_raises(data, encoding):
     decoder = content_decoder(encoding)
     try:
-        decoder.feed(data)
+        for _ in decoded(decoder, data):
+            pass
         decoder.finish()
     except ValueError:
         pass
@@ -288,14 +315,6 @@ def test_truncated_compressed_body_raises():
     with pytest.raises(ValueError, match="cut off"):
         decoder.finish()
     content_decoder("gzip").finish()  # an empty body is valid
-
-
-def test_decompression_bomb_raises():
-    decoder = content_decoder("gzip")
-    data = compressed(bytes(1 << 26), 31)
-    with pytest.raises(ValueError, match="expand"):
-        for start in range(0, len(data), 1 << 16):
-            decoder.feed(data[start : start + (1 << 16)])
 
 
 def test_content_decoder():
@@ -314,14 +333,6 @@ def test_event_over_the_limit_raises():
     with pytest.raises(StreamInterrupted, match="exceeds"):
         for _ in range(20):
             assert splitter.feed(part) == []
-
-
-def test_body_over_the_limit_raises():
-    decoder = BodyDecoder(len, ResponseHead(200, {}))
-    part = b"x" * (1 << 22)
-    with pytest.raises(ServerError, match="exceeds"):
-        for _ in range(70):
-            decoder.feed(part)
 
 
 # requests

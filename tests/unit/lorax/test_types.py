@@ -8,9 +8,9 @@ import pytest
 
 from lagent_llms import AuthenticationError, InvalidArgument, LLMError, NotFound, RateLimited, ServerError
 from lagent_llms.errors import ModelStatusCode, StreamInterrupted
+from lagent_llms.http.secrets import Secrets
 from lagent_llms.lorax import errors, types
 from lagent_llms.lorax.errors import UnprocessableEntityError, ValidationError, parse_error
-from lagent_llms.lorax.protocol import Secrets
 from lagent_llms.lorax.response_format import response_format
 from lagent_llms.lorax.types import (
     BatchRequest,

@@ -110,6 +110,7 @@ def test_bad_dialogs() -> None:
 
 
 CALL = '{"name": "calculator", "parameters": {"expression": "231 * 17"}}'
+DEEP = '{"name": "f", "arguments": ' + '{"x": ' * 3000 + "1" + "}" * 3001
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,10 @@ CALL = '{"name": "calculator", "parameters": {"expression": "231 * 17"}}'
         ("hermes-3", f"A <tool_call>\n{CALL}\n</tool_call>\n B", "A B", 1),
         ("hermes-3", f"<tool_call>no json</tool_call><tool_call>{CALL}</tool_call>",
          "<tool_call>no json</tool_call>", 1),
+        ("hermes-3", f"<tool_call>{DEEP}</tool_call><tool_call>{CALL}</tool_call>",
+         f"<tool_call>{DEEP}</tool_call>", 1),
+        ("hermes-3", '<tool_call>{"name": "f", "arguments": {"x": "\ud800"}}</tool_call>',
+         '<tool_call>{"name": "f", "arguments": {"x": "\ud800"}}</tool_call>', 0),
         ("chatml", f"<tool_call>\n{CALL}\n</tool_call>", f"<tool_call>\n{CALL}\n</tool_call>", 0),
     ],
 )  # fmt: skip

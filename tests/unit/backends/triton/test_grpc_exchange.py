@@ -37,6 +37,7 @@ from lagent_llms.backends.triton.grpc_exchange import LIVENESS_TIMEOUT, GRPCExch
 from lagent_llms.backends.triton.model_config import TritonModelConfig
 from lagent_llms.core import deadline
 from lagent_llms.http.retry import RetryPolicy
+from lagent_llms.http.secrets import Secrets
 from lagent_llms.schema import Piece
 from tests.unit.backends.triton.models import CONFIG, request
 
@@ -477,3 +478,57 @@ def test_broken_answer_is_not_retried():
     exchange.resume(None)
     with pytest.raises(StreamInterrupted):
         exchange.resume(None)
+
+
+# hostile servers
+
+
+class Reading:
+    """Reads a stream with `read`, and raises what it yields as an error."""
+
+    server_session = None
+
+    def __init__(self, read):
+        self._read = read
+
+    def steps(self):
+        yield OpenStream(REQUEST)
+        while (answer := (yield READ_RESPONSE)) is not None:
+            yield Piece(self._read(answer))
+
+    def cancel_request(self):
+        return None
+
+
+def reading(read, **state):
+    channel = ChannelState("host:1", connected=True, **state)
+    exchange = GRPCExchange(Reading(read), channel, NO_LIMITS)
+    exchange.resume(None)
+    assert exchange.resume(None) is READ_MESSAGE
+    return exchange
+
+
+def test_outputs_over_the_limit_are_an_error():
+    exchange = reading(lambda answer: answer.text("text_output"), max_response_bytes=20)
+    assert exchange.resume(response("0123456")) == Piece("0123456")
+    assert exchange.resume(None) is READ_MESSAGE
+    with pytest.raises(ServerError, match="max_response_bytes"):
+        exchange.resume(response("0123456789"))
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("x"), RecursionError(), KeyError("y"), MemoryError(), ValueError()]
+)
+def test_an_answer_that_cannot_be_read_is_a_server_error(error):
+    def read(answer):
+        raise error
+
+    with pytest.raises(ServerError, match="cannot be read") as caught:
+        reading(read).resume(response("a"))
+    assert caught.value.__cause__ is error
+
+
+def test_errors_show_no_secret():
+    exchange = reading(str, secrets=Secrets.of("Bearer sk-very-secret"))
+    with pytest.raises(ServerError, match=r"bad key \*\*\*$"):
+        exchange.resume(response(error="bad key sk-very-secret"))

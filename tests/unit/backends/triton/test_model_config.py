@@ -1,6 +1,10 @@
 """A model's config, as gRPC and HTTP send it."""
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lagent_llms import ServerError
 from lagent_llms.backends.triton.model_config import TritonModelConfig
@@ -21,3 +25,22 @@ def test_config_from_grpc_and_http():
 def test_invalid_config(config):
     with pytest.raises(ServerError, match="cannot be read"):
         TritonModelConfig.from_json(config)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "dims", "string_value", "step", "decoupled"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*CONFIG, "ensemble_scheduling"]), JSON))
+def test_any_json_is_a_config_or_a_server_error(changes):
+    for config in (changes, {**CONFIG, **changes}):
+        with contextlib.suppress(ServerError):
+            TritonModelConfig.from_json(config)
