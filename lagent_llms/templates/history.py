@@ -39,10 +39,12 @@ class Held:
     Attributes:
         tokens: Its length in tokens.
         text: Its text.
+        id: The server's id of the session.
     """
 
     tokens: int
     text: str
+    id: int
 
 
 @dataclass(frozen=True, slots=True)

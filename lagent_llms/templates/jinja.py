@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -138,12 +139,27 @@ def _require_jinja() -> None:
 
 
 def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
-    """Convert a message to plain data: text parts joined, reasoning under both names that templates read."""
-    plain: dict[str, Any] = _plain(message)
+    """Convert a message to plain data: text parts joined, reasoning under both names that templates read.
+
+    Keys with None (as OpenAI's SDK dumps) are omitted, as transformers 5 does: a template would write 'None'.
+    """
+    plain: dict[str, Any] = {key: value for key, value in _plain(message).items() if value is not None}
+    if isinstance(calls := plain.get("tool_calls"), list):
+        for call in calls:
+            _decode_arguments(call)
     if plain.get("content") is not None or not plain.get("tool_calls"):
         plain["content"] = text_of(message, index, where)
     reasoning = next((plain[key] for key in REASONING if plain.get(key) is not None), None)
     return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+
+
+def _decode_arguments(call: object) -> None:
+    """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
+        with contextlib.suppress(ValueError, RecursionError):
+            decoded = json.loads(arguments)
+            function["arguments"] = decoded if isinstance(decoded, dict) else arguments
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Generator
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -77,11 +78,13 @@ class _Channel(GRPCChannel):
         self.state.closed = True
         await self._channel.close()
 
-    async def send_cancel_request(self, request: InferRequest) -> None:
-        """Send the request of a `SendCancel`; return when it is completed or has failed."""
+    async def send_cancel_request(self, stopped: Any, request: InferRequest) -> None:
+        """See `grpc_sync._Channel.send_cancel_request`."""
         with contextlib.suppress(grpc.RpcError, grpc.aio.UsageError):  # server gone; channel closed
-            async for _ in self.stream(infer_message(request), CANCEL_TIMEOUT):
-                pass
+            for call in (self.stream(infer_message(request), CANCEL_TIMEOUT), stopped):
+                async for _ in call:
+                    pass
+        stopped.cancel()
 
 
 class AsyncGRPCSource:
@@ -122,8 +125,9 @@ class AsyncGRPCSource:
         call_on(self._loop, self._release_on_loop)
 
     def _release_on_loop(self) -> None:
-        if (cancel := self._exchange.release()) is not None:
-            self._channel.cancels.start(cancel, self._channel.send_cancel_request)
+        if (cancel := self._exchange.release()) is not None and self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._channel.cancels.start(cancel, partial(self._channel.send_cancel_request, stream))
         self._drop_calls()
 
     async def _execute(self, command: DriverCommand) -> object:

@@ -177,6 +177,8 @@ class GRPCExchange(Generic[T]):
                         outcome = yield from self._error(message, begun=self._last is not None)
                     else:
                         outcome = self._response(message)
+                        if isinstance(outcome, ServerError):
+                            yield from self._drain()
             elif isinstance(command, Piece):
                 self._begun = True
                 self.deadline.piece_arrived()
@@ -217,6 +219,11 @@ class GRPCExchange(Generic[T]):
                 f"{self._channel.address}: the response exceeds {limit} bytes; max_response_bytes allows more"
             )
         return GRPCResponse(self._last) if self._last.outputs else READ_RESPONSE
+
+    def _drain(self) -> Commands[None]:
+        """Read the stream to its end: to cancel it while the server ends it may crash the server (ADR 68)."""
+        while (message := (yield READ_MESSAGE)) is not None and not isinstance(message, CallFailure):
+            pass
 
     def _call(self, command: UnaryCommand | ServerLive) -> Commands[Any]:
         remaining = self.deadline.remaining()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Generator
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -85,11 +86,17 @@ class _Channel(GRPCChannel):
         self.state.closed = True
         self._channel.close()
 
-    def send_cancel_request(self, request: InferRequest) -> None:
-        """Send the request of a `SendCancel`; return when it is completed or has failed."""
+    def send_cancel_request(self, stopped: Any, request: InferRequest) -> None:
+        """Send the request of a `SendCancel`; return when the stream `stopped` has ended, or it has failed.
+
+        The stream is cancelled only if that fails: a stream that is cancelled while it is written to may
+        crash tritonserver before 25.03 (ADR 68).
+        """
         with contextlib.suppress(grpc.RpcError, ValueError):  # server gone; channel closed
-            for _ in self.stream(infer_message(request), CANCEL_TIMEOUT):
-                pass
+            for call in (self.stream(infer_message(request), CANCEL_TIMEOUT), stopped):
+                for _ in call:
+                    pass
+        stopped.cancel()
 
 
 class GRPCSource:
@@ -192,6 +199,7 @@ class GRPCSource:
         self._stream = self._timer = None
 
     def _release(self) -> None:
-        if (cancel := self._exchange.release()) is not None:
-            self._channel.cancels.start(cancel, self._channel.send_cancel_request)
+        if (cancel := self._exchange.release()) is not None and self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._channel.cancels.start(cancel, partial(self._channel.send_cancel_request, stream))
         self._drop_stream()

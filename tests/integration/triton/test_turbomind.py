@@ -40,14 +40,14 @@ def test_only_the_new_turn_is_sent(llm, turns, events):
     first, second, third = turns()
     assert [turn["START"] for turn in (first, second, third)] == [1, 0, 0]
     assert [turn["END"] for turn in (first, second, third)] == [0, 0, 1]
-    assert [turn["CORRID"] for turn in (first, second, third)] == [41, 41, 41]
+    assert first["CORRID"] == second["CORRID"] == third["CORRID"]
     assert first["step"] == 0 < second["step"] < third["step"]
     assert second["input_lengths"] < second["step"] + second["input_lengths"] <= third["step"]
     assert second["input_ids"][0] != first["input_ids"][0] == 1  # only the first has a BOS
     assert "random_seed" in first
     assert "random_seed" not in second
     (begun,) = {event["correlation_id"] for event in events("begin") if event["model"] == "turbomind"}
-    assert begun == 41
+    assert begun == first["CORRID"]
     with pytest.raises(SessionClosed):
         llm.chat(NAME, session_id=41, sequence_start=False)
 
@@ -112,9 +112,27 @@ def test_turn_after_a_stop_word_continues_from_the_cut(llm, turns, jax):
     assert last["step"] == first["input_lengths"]  # rewound to the prompt: later text is sent again
 
 
-def test_a_session_that_the_server_has_lost_is_sent_again(llm, turns, make, peer):
+def test_clients_with_the_same_session_id_do_not_disturb_each_other(llm, make, peer):
+    other = make(peer.grpc, "turbomind", **TEMPLATE)
+    first, middle, last = (
+        {"session_id": 46, "sequence_start": start, "sequence_end": end}
+        for start, end in ((True, False), (False, False), (False, True))
+    )
+    llm.chat(ALICE, **first)
+    other.chat(user("My name is Bob."), **first)
+    slow = user("[[tokens 400]] [[slow 0.02]]")
+    with other.stream("stream_chat", slow, **middle) as abandoned:
+        next(iter(abandoned))
+        assert llm.chat(FRANCE, **middle) == "The capital of France is Paris."
+    assert llm.chat(NAME, **last) == "Your name is Alice."
+    assert other.chat(NAME, **last) == "Your name is Bob."
+
+
+def test_a_session_that_the_server_has_lost_is_sent_again(llm, turns, make, peer, monkeypatch):
     llm.chat(ALICE, session_id=45, sequence_end=False)
     other = make(peer.grpc, "turbomind", **TEMPLATE)
+    lost = turns()[0]["CORRID"]
+    monkeypatch.setattr("random.getrandbits", lambda _: lost)
     other.chat(FRANCE, session_id=45, sequence_end=False)
     other.chat(FRANCE, session_id=45, sequence_start=False)  # closes the session
     assert llm.chat(NAME, session_id=45, sequence_start=False) == "Your name is Alice."

@@ -77,6 +77,39 @@ def test_templates_see_plain_data_and_messages_stay_unchanged() -> None:
     assert set(message) == {"role", "content", "thing", "thinking"}
 
 
+def test_keys_with_none_are_omitted_as_transformers_does() -> None:
+    source = (
+        "{% for m in messages %}{% if 'tool_calls' in m %}calls={{ m.tool_calls | length }}{% endif %}"
+        "{{ m.role }}:{{ m.content }};{% endfor %}"
+    )
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    dumped: list[dict[str, Any]] = [
+        {"role": "assistant", "content": "b", "tool_calls": None, "refusal": None, "audio": None},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    assert render(source, dumped) == "assistant:b;calls=1assistant:;"
+    assert dumped[0]["tool_calls"] is None
+
+
+def test_arguments_of_tool_calls_are_decoded_once() -> None:
+    source = "{% for c in messages[0].tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}"
+
+    def rendered(arguments: object) -> str:
+        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        return render(source, [{"role": "assistant", "content": None, "tool_calls": [call]}])
+
+    assert rendered('{"city": "巴黎"}') == rendered({"city": "巴黎"}) == '{"city": "巴黎"}'
+    for no_object in ("", "[1]", "3", "not JSON", "[" * 9000):
+        assert rendered(no_object) == json.dumps(no_object)
+    assert (
+        render(
+            "{{ messages[0].tool_calls[0].arguments.a }}",
+            [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": '{"a": 1}'}]}],
+        )
+        == "1"
+    )
+
+
 def test_broken_jinja_names_the_line() -> None:
     with pytest.raises(TemplateError, match="line 2: no valid Jinja"):
         load_template("a\n{% if %}")

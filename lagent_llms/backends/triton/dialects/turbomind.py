@@ -78,11 +78,10 @@ class _Turn:
 
     def __init__(self, request: Request, model: Model, sampling: Mapping[str, Any]) -> None:
         self._request, self._model, self._sampling = request, model, sampling
-        self._stateless = request.options.stateless
-        # A stateless call takes a unique id, whatever its session_id.
-        self._id = random.getrandbits(62) | 1 << 62 if self._stateless else request.options.session_id
         self._prompt = request.prompt or ""
         self._held = request.held
+        # Not the session_id: other clients of the server may use the same one.
+        self._id = self._held.id if self._held is not None else random.getrandbits(62) | 1 << 62
         if self._held is not None and not self._prompt.startswith(self._held.text):
             self._held = None  # the template has rewritten the history, so the server gets all of it again
         self._context = 0
@@ -145,7 +144,7 @@ class _Turn:
             inputs.put("stop_words_list", *stops, *range(1, len(stops) + 1))
         self._context, self._sent = step + len(ids), True
         # The session rewinds to the prompt if a stop word ends the answer on this side.
-        request.held = Held(self._context, self._prompt)
+        request.held = Held(self._context, self._prompt, self._id)
         yield OpenStream(
             InferRequest(
                 model.config.name,
@@ -171,7 +170,7 @@ class _Turn:
             yield Piece((yield from text.feed(new)), tuple(new), length - self._context)
         rest = yield from text.finish()
         count = length - self._context
-        self._ended, self._request.held = True, Held(length, self._prompt + text.text)
+        self._ended, self._request.held = True, Held(length, self._prompt + text.text, self._id)
         reason = "length" if not ended and count >= self._request.params.max_new_tokens else "stop"
         yield Piece(rest, n_tokens=count, finish_reason=reason, usage=Usage(self._context, count))  # type: ignore[arg-type]
 

@@ -241,10 +241,13 @@ def test_a_stream_without_final_marker_is_interrupted(messages):
         exchange.resume(None)
 
 
-def test_an_error_in_the_stream_is_the_servers():
+@pytest.mark.parametrize("end", [None, CallFailure("UNAVAILABLE", "gone")])
+def test_an_error_in_the_stream_is_raised_once_the_stream_has_ended(end):
     _, exchange = opened()
+    assert exchange.resume(response(error="it broke")) is READ_MESSAGE
+    assert exchange.resume(response(final=True)) is READ_MESSAGE
     with pytest.raises(ServerError, match="host:1: it broke"):
-        exchange.resume(response(error="it broke"))
+        exchange.resume(end)
 
 
 def test_an_output_without_data():
