@@ -157,8 +157,10 @@ def _decode_arguments(call: object) -> None:
     """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
-        with contextlib.suppress(ValueError, RecursionError):
-            decoded = json.loads(arguments)
+        from ..untrusted import UNREADABLE, read_json  # here: slow to import, and rarely needed
+
+        with contextlib.suppress(*UNREADABLE):
+            decoded = read_json(arguments)
             function["arguments"] = decoded if isinstance(decoded, dict) else arguments
 
 
