@@ -49,7 +49,8 @@ class Timeout:
     """The longest waits of one call, in seconds; None sets no limit.
 
     A plain number given as ``timeout`` is both `first_token` and `idle`: the longest wait for the next piece
-    of the answer (seed 003: 30 s). A keep-alive comment is no piece of the answer.
+    of the answer (seed 003: 30 s). A keep-alive comment is no piece of the answer; a delta without text (of a
+    tool call, of a role) renews the wait.
 
     Attributes:
         connect: For a connection to the server.
