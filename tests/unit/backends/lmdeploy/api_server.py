@@ -1,7 +1,7 @@
 """A program with the command line of ``lmdeploy serve api_server`` that loads no model. Run as a script.
 
-The message of a request says what to do: 'hello' gets an answer; at 'vanish' the server stops listening, waits
-until another process listens at its port, and breaks the connection.
+The message of a request says what to do: 'hello' gets an answer; at 'vanish' the server stops listening,
+waits until another process listens at its port, and answers that the request may be repeated.
 """
 
 import argparse
@@ -30,15 +30,14 @@ class Handler(BaseHTTPRequestHandler):
                     if probe.connect_ex(("127.0.0.1", arguments.server_port)) == 0:
                         break
                 time.sleep(0.01)
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+            self.answer({"message": "busy"}, 503)
             return
         message = {"role": "assistant", "content": f"answered by {os.getpid()}"}
         self.answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
-    def answer(self, value):
+    def answer(self, value, status=200):
         body = json.dumps(value).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
