@@ -30,6 +30,7 @@ class Handler(BaseHTTPRequestHandler):
                     if probe.connect_ex(("127.0.0.1", arguments.server_port)) == 0:
                         break
                 time.sleep(0.01)
+            self.close_connection = True
             self.answer({"message": "busy"}, 503)
             return
         message = {"role": "assistant", "content": f"answered by {os.getpid()}"}
@@ -40,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
