@@ -14,17 +14,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
-from ...child.listener import Listener
 from ...child.ports import check_free, check_port, connect_host
 from ...child.process import Child
 from ...child.startup import Startup
 from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
-from ...http.endpoints import Endpoints
 from ...http.retry import RetryPolicy
 from ...params import Timeout
 from .client import LMDeployCore
 from .command import Installation, check_flags, find_installation, flag_arguments
+from .endpoints import ChildEndpoints
 from .versions import check_version
 
 if TYPE_CHECKING:
@@ -51,35 +50,6 @@ class _RandomKey:
 RANDOM_KEY: Final = _RandomKey()
 
 _PROBE = Timeout(connect=2, first_token=10, idle=10)
-
-
-class _ChildEndpoints(Endpoints):
-    """The URL of a child server, at which nothing but that server gets a request.
-
-    Attributes:
-        child: The server.
-    """
-
-    child: Child
-
-    def __init__(self, url: str, host: str, port: int) -> None:
-        super().__init__([url])
-        self._listener = Listener(host, port)
-
-    def reach_child(self) -> bool:
-        """True if the server listens; see `Listener.belongs_to`."""
-        return self._listener.belongs_to(self.child)
-
-    def take(self) -> str:
-        """See `Endpoints.take`; checked before every attempt to send a request.
-
-        Raises:
-            ServerStartError: The server has ended, or another process listens at its port.
-        """
-        if not self.reach_child():
-            how = self.child.ended() or f"no longer listens at {self.urls[0]}"
-            raise self.child.failure(f"lmdeploy's api_server {how}")
-        return super().take()
 
 
 class _ServerCore(LMDeployCore):
@@ -166,7 +136,7 @@ class _ServerCore(LMDeployCore):
             **kwargs,
         )
         self._transport_options["environment_proxy"] = False  # the server is local
-        self.endpoints: _ChildEndpoints = _ChildEndpoints(
+        self.endpoints: ChildEndpoints = ChildEndpoints(
             self.endpoints.urls[0], connect_host(server_name), self.server_port
         )
         if session_len is not None and not {"session_len", "session-len"} & flags.keys():

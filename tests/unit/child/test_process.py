@@ -357,21 +357,24 @@ def test_nothing_in_a_fork_ends_the_child():
 
 def test_a_fork_notices_the_end_and_leaves_the_status_to_the_owner():
     code = """
-        child = sleeper("import sys, time; time.sleep(1); print('bye'); sys.exit(7)")
+        exit = "import signal, sys; signal.signal(10, lambda *_: sys.exit(7)); "
+        child = sleeper(exit + "print('ready', flush=True); signal.pause()")
+        assert wait_until(lambda: child.last_line == "ready")
 
         def work():
             assert wait_until(child.ended)
             print(child.ended(), "|", child.failure("x").log_tail)
 
         forks = [in_a_fork(work) for _ in range(3)]
+        os.kill(child.pid, 10)
         assert all(map(gone, forks))
         print(child.ended(), "|", child.failure("x").log_tail)
     """
     *forks, owner = forked(code)
-    said = r"has ended; process \d+ started it, and this process is a fork of that one \| "
+    said = r"has ended; process \d+ started it, and this process is a fork of that one \| ready"
     assert len(forks) == 3
     assert all(re.fullmatch(said, line) for line in forks)
-    assert owner == "exited with code 7 | bye"
+    assert owner == "exited with code 7 | ready"
 
 
 def test_locks_that_threads_held_at_the_fork_do_not_block_it():
