@@ -21,6 +21,7 @@ def check_port(server_name: str, port: object) -> int:
 
     Raises:
         InvalidArgument: `port` is not an integer from 0 to 65535.
+        ServerStartError: `port` is 0 and `server_name` cannot be bound.
     """
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 1 << 16:
         raise InvalidArgument(f"server_port={port!r}: allowed is 0 to 65535", argument="server_port")
@@ -36,21 +37,21 @@ def check_free(server_name: str, port: int) -> None:
     Raises:
         ServerStartError: The address cannot be bound; the message holds the system's reason.
     """
-    try:
-        _bound(server_name, port).close()
-    except OSError as error:
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else str(error)
-        raise ServerStartError(f"{server_name}:{port} cannot be listened on: {reason}") from error
+    _bound(server_name, port).close()
 
 
 def _bound(server_name: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in server_name else socket.AF_INET
-    probe = socket.socket(family)
     try:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((server_name, port))
-    except BaseException:
-        probe.close()
-        raise
+        probe = socket.socket(family)
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((server_name, port))
+        except BaseException:
+            probe.close()
+            raise
+    except OSError as error:
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else str(error)
+        raise ServerStartError(f"{server_name}:{port} cannot be listened on: {reason}") from error
     return probe

@@ -1,7 +1,7 @@
 """Start, watch and stop a server as a child process, without orphans however this process ends.
 
 The child runs under `lagent_llms.child.supervisor`, a small process that stops it on request or when this
-process exits.
+process exits. A fork of this process may use the server; it cannot stop it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import re
 import select
 import shutil
 import signal
@@ -17,27 +16,22 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 from ..errors import ServerStartError
+from .interpreter import find_python
+from .log import Log
+from .supervisor import processes
 
-__all__ = ["Child", "redact"]
+__all__ = ["Child"]
 
 _SUPERVISOR_SCRIPT = Path(__file__).with_name("supervisor.py")
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
-_LINE_END = re.compile(rb"[\r\n]+")
-_LINES, _LINE_LENGTH, _RAW_LENGTH = 100, 2000, 1 << 16
 _START_TIMEOUT = 60.0
 
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """`text` with every secret replaced by ``***``."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    return text
+#: Held while a child starts, and by `os.fork`: a fork gets the pipes of a whole child, which it then closes.
+_starting = threading.RLock()
 
 
 class Child:
@@ -72,42 +66,61 @@ class Child:
             raise ServerStartError("a child server needs a POSIX system (Linux, macOS)")
         if shutil.which(command[0]) is None:
             raise ServerStartError(f"{command[0]}: no such program")
+        python = find_python()
         self._grace = grace
-        self._log = _Log(tuple(secrets), log_file)
         self._owner = os.getpid()
-        self._stopping, self._reading = threading.Lock(), threading.Lock()
+        self._stopping, self._reading = threading.RLock(), threading.RLock()
         self._ended: str | None = None
         self.pid = 0
-        self._status, status = os.pipe()
-        feed, feeder = os.pipe()
-        os.write(feeder, stdin)
-        os.close(feeder)
-        merged = {**os.environ, **(env or {})}
-        arguments = [str(os.getpid()), str(grace), str(status), str(feed), *command]
         try:
+            self._log = Log(secrets, log_file)
+            self._start(python, command, stdin, env or {})
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+            raise ServerStartError(f"{command[0]} cannot be started: {error}") from error
+        self._read_first_status(python, command[0])
+
+    def _start(
+        self, python: str, command: Sequence[str], stdin: bytes, env: Mapping[str, str | None]
+    ) -> None:
+        """Start the thread that reads the log, then the supervisor process."""
+        with _starting, contextlib.ExitStack() as passed:
+            (self._status, status), (stop, self._stop_pipe), (log, output), (feed, feeder) = (
+                _pipe() for _ in range(4)
+            )
+            for end in (status, stop, output, feed, feeder):
+                passed.enter_context(end)
+            feeder.write(stdin)
+            feeder.close()
+            thread = threading.Thread(
+                target=self._log.follow, args=(log,), name="child-server-log", daemon=True
+            )
+            thread.start()
+            numbers = (status.fileno(), feed.fileno())
+            arguments = [os.getpid(), self._grace, *numbers, *command]
+            merged = {**os.environ, **env}
             self._supervisor = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_SUPERVISOR_SCRIPT), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                [python, "-I", "-S", str(_SUPERVISOR_SCRIPT), *map(str, arguments)],
+                stdin=stop,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 env={name: value for name, value in merged.items() if value is not None},
-                pass_fds=(status, feed),
+                pass_fds=numbers,
                 start_new_session=True,
-                bufsize=0,
             )
-        except OSError as error:
-            os.close(self._status)
-            raise ServerStartError(f"{command[0]} cannot be started: {error}") from error
-        finally:
-            os.close(status)
-            os.close(feed)
-        _children.add(self)
-        weakref.finalize(self, os.close, self._status).atexit = False
-        weakref.finalize(self, _request_stop, self._supervisor).atexit = False
-        threading.Thread(
-            target=self._log.follow, args=(self._supervisor,), name="child-server-log", daemon=True
-        ).start()
-        self.pid = self._first_status()
+            self._log.at_end = self._supervisor.wait  # reaps it even if the owner never calls ended() again
+            _children.add(self)
+            for pipe in (self._status, self._stop_pipe):
+                weakref.finalize(self, pipe.close).atexit = False
+
+    @property
+    def is_owner(self) -> bool:
+        """True in the process that started the child, False in a fork of it, which can only use the child."""
+        return os.getpid() == self._owner
+
+    @property
+    def supervisor_pid(self) -> int:
+        """Process id of the supervisor: on Linux, its descendants are the child and all that it started."""
+        return self._supervisor.pid
 
     @property
     def log_tail(self) -> str:
@@ -121,6 +134,10 @@ class Child:
 
     def ended(self) -> str | None:
         """How the child ended ('exited with code 1', 'was killed by SIGKILL'), None while it runs."""
+        if not self.is_owner:  # the status lines, and the exit of the supervisor, are the owner's to read
+            if self._ended is None and _poll(self._status, 0) & select.POLLHUP:
+                return f"has ended; process {self._owner} started it, and this process is a fork of that one"
+            return self._ended
         with self._reading:
             if self._ended is None:
                 self._read_status(1.0 if self._is_zombie() else 0.0)
@@ -133,13 +150,13 @@ class Child:
 
     def failure(self, reason: str) -> ServerStartError:
         """Make the error for `reason`, with the last lines of the log."""
-        if self._supervisor.poll() is not None or self._ended is not None:
+        if self.is_owner and (self._ended is not None or self._supervisor.poll() is not None):
             self._log.wait_complete()
         return ServerStartError(reason, log_tail=self.log_tail)
 
     def stop(self) -> None:
-        """Stop the child and all its descendants, and wait until they are gone. Idempotent."""
-        if os.getpid() != self._owner:  # a fork of the owner: not its child
+        """Stop the child and all its descendants, and wait until they are gone. No effect in a fork."""
+        if not self.is_owner:
             return
         with self._stopping:
             self.request_stop()
@@ -153,8 +170,8 @@ class Child:
             _children.discard(self)
 
     def request_stop(self) -> None:
-        """Start stopping the child without waiting for it."""
-        _request_stop(self._supervisor)
+        """Start stopping the child without waiting for it; no effect in a fork."""
+        self._stop_pipe.close()  # a fork has a copy of it
 
     def _is_zombie(self) -> bool:
         """True if the child has exited and its supervisor has not reported it yet (Linux only)."""
@@ -164,19 +181,25 @@ class Child:
         except OSError:
             return False
 
-    def _first_status(self) -> int:
+    def _read_first_status(self, python: str, program: str) -> None:
         words = self._read_status(_START_TIMEOUT)
         if len(words) == 2 and words[0] == "started":
-            return int(words[1])
+            self.pid = int(words[1])
+            return
         self.stop()
-        raise self.failure("the supervisor process could not be started")
+        if words[:1] == ["failed"]:
+            raise self.failure(f"{program} cannot be started: {' '.join(words[1:])}")
+        raise self.failure(
+            f"{program} cannot be started: its supervisor process, run by {python} (sys.executable is "
+            f"{sys.executable!r}), ended with code {self._supervisor.returncode} before it started it"
+        )
 
     def _read_status(self, seconds: float) -> list[str]:
         """Words of the next status line, [] if none arrives within `seconds`."""
-        if not select.select([self._status], [], [], seconds)[0]:
+        if not _poll(self._status, seconds, select.POLLIN):
             return []
         line = b""
-        while not line.endswith(b"\n") and (byte := os.read(self._status, 1)):
+        while not line.endswith(b"\n") and (byte := self._status.read(1)):
             line += byte
         words = line.decode().split()
         if words[:1] == ["exited"]:
@@ -186,59 +209,38 @@ class Child:
         return words
 
     def _kill_process_group(self) -> None:
-        """Kill the child's process group; without a supervisor, the kernel killed only the child itself."""
+        """Kill the rest of the child's process group: without a supervisor, the kernel kills only the child.
+
+        The id may meanwhile be another group's: ours is in the session that the supervisor made.
+        """
+        ours = (self.pid, self._supervisor.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+            if sys.platform == "linux":
+                found = any((group, session) == ours for _, group, session in processes().values())
+            else:
+                found = bool(self.pid) and os.getsid(self.pid) == self._supervisor.pid
+            if found:
+                os.killpg(self.pid, signal.SIGKILL)
 
 
-class _Log:
-    """The last lines of a child's output."""
+def _pipe() -> tuple[FileIO, FileIO]:
+    """Make a pipe with numbers above 2: code may write to standard streams although they are closed."""
+    import fcntl
 
-    def __init__(self, secrets: tuple[str, ...], log_file: str | os.PathLike[str] | None) -> None:
-        self._secrets = secrets
-        self._lines: deque[str] = deque(maxlen=_LINES)
-        self._complete = threading.Event()
-        self._file = None if log_file is None else Path(log_file).open("a", encoding="utf-8")  # noqa: SIM115
-        self.last_line = ""
-
-    def follow(self, supervisor: subprocess.Popen[bytes]) -> None:
-        """Read the output until the child and all its descendants have exited."""
-        assert supervisor.stdout is not None
-        rest = b""
-        with supervisor.stdout as stream, contextlib.suppress(OSError, ValueError):
-            while data := stream.read(_RAW_LENGTH):
-                *lines, rest = _LINE_END.split(rest + data)
-                rest = rest[:_RAW_LENGTH]  # bounds a line without end
-                for line in lines:
-                    self._add(line)
-        self._add(rest)
-        self._complete.set()
-        if self._file is not None:
-            self._file.close()
-        supervisor.wait()  # reaps it even if the owner never calls ended() again
-
-    def _add(self, raw: bytes) -> None:
-        line = redact(_ESCAPES.sub("", raw.decode(errors="replace")), self._secrets).rstrip()
-        if not line:
-            return
-        self._lines.append(line[:_LINE_LENGTH])
-        self.last_line = line[:_LINE_LENGTH]
-        if self._file is not None:
-            self._file.write(line + "\n")
-            self._file.flush()
-
-    def tail(self) -> str:
-        return "\n".join(self._lines)
-
-    def wait_complete(self) -> None:
-        """Wait until an ended child's output has been read, at most 5 seconds."""
-        self._complete.wait(5)
+    ends = os.pipe()
+    try:
+        reader, writer = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
+    finally:
+        for end in ends:
+            os.close(end)
+    return FileIO(reader, "r"), FileIO(writer, "w")
 
 
-def _request_stop(supervisor: subprocess.Popen[bytes]) -> None:
-    if supervisor.stdin is not None:
-        with contextlib.suppress(OSError):
-            supervisor.stdin.close()
+def _poll(file: FileIO, seconds: float, events: int = 0) -> int:
+    """The events of `file` after at most `seconds`: `events` and `select.POLLHUP`; 0 for none."""
+    poll = select.poll()
+    poll.register(file, events)
+    return sum(event for _, event in poll.poll(seconds * 1000))
 
 
 def _signal_name(number: int) -> str:
@@ -253,7 +255,7 @@ _children: weakref.WeakSet[Child] = weakref.WeakSet()
 
 @atexit.register
 def _stop_children_at_exit() -> None:
-    children = [child for child in _children if child._owner == os.getpid()]
+    children = [child for child in _children if child.is_owner]
     for child in children:
         child.request_stop()
     for child in children:
@@ -261,10 +263,13 @@ def _stop_children_at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
+    _starting.release()
     for child in list(_children):
         child.request_stop()  # closes this copy of the pipe; the supervisor then sees the owner's alone
     _children.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork_in_child
+    )

@@ -9,12 +9,11 @@ exits for any reason. The command then gets SIGTERM, and after GRACE seconds it 
 SIGKILL; on Linux this process is a subreaper, so the command's orphans stay its descendants. If this process
 is killed, the kernel kills the command (PR_SET_PDEATHSIG, Linux only).
 
-Status lines on STATUS_FD: ``started PID``, then ``exited CODE`` or ``killed SIGNAL``. INPUT_FD becomes the
-command's standard input.
+Status lines on STATUS_FD: ``started PID``, then ``exited CODE`` or ``killed SIGNAL``; ``failed REASON`` if no
+process can be made for the command. INPUT_FD becomes the command's standard input.
 """
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -28,22 +27,32 @@ _LINUX = sys.platform == "linux"
 
 def _prctl(option: int, value: int) -> None:
     if _LINUX:
+        import ctypes
+
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _descendants() -> list[int]:
-    """Process ids of all descendants of this process, without zombies (Linux only)."""
-    children: dict[int, list[int]] = {}
+def processes() -> dict[int, tuple[int, int, int]]:
+    """Parent, process group and session of every process that is no zombie (empty unless on Linux)."""
+    found = {}
     for entry in os.listdir("/proc") if _LINUX else ():
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
-                    state, parent = file.read().rpartition(")")[2].split()[:2]
+                    state, parent, group, session = file.read().rpartition(")")[2].split()[:4]
             except OSError:  # the process has exited since
                 continue
             if state != "Z":
-                children.setdefault(int(parent), []).append(int(entry))
-    found, todo = [], [os.getpid()]
+                found[int(entry)] = (int(parent), int(group), int(session))
+    return found
+
+
+def descendants(root: int) -> list[int]:
+    """Process ids of all descendants of the process `root`, without zombies (empty unless on Linux)."""
+    children: dict[int, list[int]] = {}
+    for pid, (parent, _, _) in processes().items():
+        children.setdefault(parent, []).append(pid)
+    found, todo = [], [root]
     while todo:
         below = children.get(todo.pop(), [])
         found += below
@@ -65,7 +74,11 @@ class _Supervisor:
         for ignored in (signal.SIGINT, signal.SIGHUP):
             signal.signal(ignored, signal.SIG_IGN)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        self._child = self._start(command, input_fd)
+        try:
+            self._child = self._start(command, input_fd)
+        except OSError as error:  # fork: the limit of processes, or no memory
+            self._report(f"failed {error.strerror}")
+            sys.exit(1)
         os.close(input_fd)
         self._report(f"started {self._child}")
 
@@ -150,10 +163,11 @@ class _Supervisor:
             os.kill(self._child, number)
 
     def _kill_everything(self) -> None:
-        while True:
+        if self._running or not _LINUX:  # else the group may have ended, and its id be another group's
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child, signal.SIGKILL)
-            for pid in _descendants():
+        while True:
+            for pid in descendants(os.getpid()):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             if not self._reap():

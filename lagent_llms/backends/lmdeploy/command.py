@@ -12,13 +12,13 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ...child.interpreter import find_python
 from ...errors import InvalidArgument, MissingDependency, ServerStartError
 
 __all__ = ["Installation", "check_flags", "find_installation", "flag_arguments"]
@@ -92,7 +92,7 @@ def find_installation(command: str | Sequence[str] | None) -> Installation:
     """
     if command is None:
         if importlib.util.find_spec("lmdeploy") is not None:
-            command = (sys.executable, "-m", "lmdeploy")
+            command = (find_python(), "-m", "lmdeploy")
         elif (found := shutil.which("lmdeploy")) is not None:
             command = (found,)
         else:

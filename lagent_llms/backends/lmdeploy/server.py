@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from ...child.ports import check_free, check_port, connect_host
@@ -18,11 +19,11 @@ from ...child.process import Child
 from ...child.startup import Startup
 from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
-from ...http.endpoints import Endpoints
 from ...http.retry import RetryPolicy
 from ...params import Timeout
 from .client import LMDeployCore
 from .command import Installation, check_flags, find_installation, flag_arguments
+from .endpoints import ChildEndpoints
 from .versions import check_version
 
 if TYPE_CHECKING:
@@ -135,6 +136,9 @@ class _ServerCore(LMDeployCore):
             **kwargs,
         )
         self._transport_options["environment_proxy"] = False  # the server is local
+        self.endpoints: ChildEndpoints = ChildEndpoints(
+            self.endpoints.urls[0], connect_host(server_name), self.server_port
+        )
         if session_len is not None and not {"session_len", "session-len"} & flags.keys():
             flags["session_len"] = session_len
         self._installation = find_installation(command)
@@ -151,7 +155,7 @@ class _ServerCore(LMDeployCore):
         self._restart = restart
         self._ready = False
         self._start_lock = threading.Lock()
-        self._child = self._start_child()
+        self._start_child()
         self._on_started()
 
     def __repr__(self) -> str:
@@ -175,11 +179,11 @@ class _ServerCore(LMDeployCore):
     def _on_started(self) -> None:
         """Hook at the end of the constructor: the process runs, but may not be ready."""
 
-    def _start_child(self) -> Child:
+    def _start_child(self) -> None:
         check_free(self.server_name, self.server_port)
         _check_path(self.path)
         command, stdin = self._command
-        return Child(command, stdin=stdin, **self._child_options)
+        self._child = self.endpoints.child = Child(command, stdin=stdin, **self._child_options)
 
     def _startup(self) -> Startup:
         return Startup(
@@ -196,7 +200,7 @@ class _ServerCore(LMDeployCore):
         self.check_open()
         ended = self._child.ended()
         if ended is not None:
-            if not self._restart:
+            if not (self._restart and self._child.is_owner):
                 raise self._child.failure(f"lmdeploy's api_server {ended}")
             self._ready = False
         return not self._ready
@@ -275,22 +279,29 @@ class LMDeployServer(_ServerCore, HTTPBackend):
     def _await_ready(self) -> None:
         if not self._needs_start():
             return
-        with self._start_lock:
+        # A fork starts no server, and a thread that it has not may hold the lock for ever.
+        with self._start_lock if self._child.is_owner else nullcontext():
             if not self._needs_start():
                 return
             if self._child.ended() is not None:
                 self._child.stop()
-                self._child = self._start_child()
-            with self._startup() as startup:
-                while not self._is_ready():
-                    time.sleep(startup.poll_delay())
+                self._start_child()
+            try:
+                with self._startup() as startup:
+                    while not self._is_ready():
+                        time.sleep(startup.poll_delay())
+            except ServerStartError:
+                self._child.stop()
+                raise
             self._ready = True
 
     def _is_ready(self) -> bool:
+        if not self.endpoints.reach_child():
+            return False
         from ...http.sync_client import HTTPTransport
 
         options = {**self._transport_options, "retry": RetryPolicy(0)}
-        probe = HTTPTransport(Endpoints(self.endpoints.urls), **options)
+        probe = HTTPTransport(self.endpoints, **options)
         try:
             models = probe.fetch(self.models_call(), _PROBE)
             return self._serves(models)
@@ -313,13 +324,15 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
             ServerStartError: The server did not become ready; it has been stopped.
         """
         while self._needs_start():
-            if not self._start_lock.acquire(blocking=False):  # a task, maybe of another loop, holds it
-                await asyncio.sleep(0.05)
-                continue
-            try:
+            if not self._child.is_owner:  # see `LMDeployServer._await_ready`
                 await self._await_ready()
-            finally:
-                self._start_lock.release()
+            elif self._start_lock.acquire(blocking=False):
+                try:
+                    await self._await_ready()
+                finally:
+                    self._start_lock.release()
+            else:  # a task, maybe of another loop, holds it
+                await asyncio.sleep(0.05)
 
     async def models(self) -> list[str]:
         """Names of the models and adapters that the server serves."""
@@ -347,7 +360,7 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
     async def _await_ready(self) -> None:
         if self._child.ended() is not None:
             await asyncio.to_thread(self._child.stop)
-            self._child = await asyncio.to_thread(self._start_child)
+            await asyncio.to_thread(self._start_child)
         try:
             with self._startup() as startup:
                 while not await self._is_ready():  # noqa: ASYNC110  (a process has no event to wait for)
@@ -358,10 +371,12 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
         self._ready = True
 
     async def _is_ready(self) -> bool:
+        if not await asyncio.to_thread(self.endpoints.reach_child):
+            return False
         from ...http.async_client import AsyncHTTPTransport
 
         options = {**self._transport_options, "retry": RetryPolicy(0)}
-        probe = AsyncHTTPTransport(Endpoints(self.endpoints.urls), **options)
+        probe = AsyncHTTPTransport(self.endpoints, **options)
         try:
             models = await probe.fetch(self.models_call(), _PROBE)
             return self._serves(models)

@@ -28,7 +28,10 @@ from lagent_llms import (
 )
 from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
 from lagent_llms.backends.lmdeploy.command import find_installation
+from lagent_llms.child.ports import check_port
 from tests import lmdeploy_peer as peers
+from tests.alone import run_alone
+from tests.stranger import Stranger
 from tests.waiting import until, wait_until
 
 from .questions import COUNT, DIALOGS, FRANCE, PARIS
@@ -217,8 +220,29 @@ def test_startup_has_a_time_limit(arguments):
     assert set(children(os.getpid())) <= before
 
 
-def test_another_server_at_the_port_is_detected(arguments, server, monkeypatch):
-    """The names of the models identify the server if another server answers at the port."""
+@pytest.mark.parametrize("cls", [LMDeployServer, AsyncLMDeployServer])
+def test_another_server_at_the_port_gets_no_key_and_no_prompt(arguments, cls):
+    port, strangers = check_port("0.0.0.0", 0), []
+
+    def progress(text):  # the port has been found free, and lmdeploy loads
+        if not strangers:
+            strangers.append(Stranger("127.0.0.1", port, peers.NAME))
+
+    async def asynchronously():
+        async with cls(**{**arguments, "server_port": port}, progress=progress) as llm:
+            await llm.chat(FRANCE)
+
+    with pytest.raises(ServerStartError, match=f"port {port} of 127.0.0.1: another process listens there"):
+        if cls is LMDeployServer:
+            cls(**{**arguments, "server_port": port}, progress=progress).chat(FRANCE)
+        else:
+            asyncio.run(asynchronously())
+    strangers[0].close()
+    assert strangers[0].received == []
+
+
+def test_the_names_of_the_models_identify_the_server(server):
+    """Where the sockets of the server's processes cannot be seen."""
     assert server._serves(["x", peers.NAME])
     assert not server._serves(["x"])
 
@@ -272,6 +296,34 @@ async def test_restart_asynchronously(arguments):
         os.kill(llm.pid, signal.SIGKILL)
         await until(llm._child.ended)
         assert await asyncio.gather(*(llm.chat(FRANCE) for _ in range(5))) == [PARIS] * 5
+
+
+# forks
+
+
+@pytest.mark.parametrize("executable", ["python", "/bin/false"])
+def test_forked_workers_use_the_server_of_their_parent(arguments, executable):
+    code = """
+        import json, multiprocessing, sys
+        from lagent_llms import LMDeployServer
+
+        def ask(messages):
+            return llm.chat(messages), llm._child.ended()
+
+        if sys.argv[2] != "python":
+            sys.executable = sys.argv[2]  # a program that embeds Python
+        arguments, dialog = json.loads(sys.argv[1])
+        llm = LMDeployServer(**arguments)
+        answers = {llm.chat(dialog)}
+        for _ in range(2):
+            with multiprocessing.get_context("fork").Pool(3) as pool:
+                answers |= {answer for answer, ended in pool.map(ask, [dialog] * 9) if ended is None}
+        answers.add(llm.chat(dialog))
+        llm.close()
+        print(*answers, llm._child.ended(), sep="|")
+    """
+    given = json.dumps([{**arguments, "path": str(EMBEDDED_MODEL)}, FRANCE])
+    assert run_alone(code, given, executable) == f"{PARIS}|was killed by SIGTERM\n"
 
 
 # it ends

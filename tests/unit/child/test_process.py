@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -18,8 +19,10 @@ import pytest
 
 import lagent_llms
 from lagent_llms import ServerStartError
-from lagent_llms.child.process import Child, redact
+from lagent_llms.child.log import redact
+from lagent_llms.child.process import Child
 from lagent_llms.child.startup import Startup
+from tests.alone import run_alone
 
 # A server with a child in a session and process group of its own, which killpg on the server cannot reach.
 SERVER = """
@@ -280,6 +283,171 @@ def test_a_fork_of_the_owner_does_not_end_the_child(port):
         process.kill()
         process.communicate()
     assert wait_until(lambda: not any(map(exists, pids)))
+
+
+# Forks of the owner.
+
+FORK = """
+    import gc, multiprocessing, os, subprocess, sys, threading, time
+    from lagent_llms.child import process
+    from lagent_llms.child.process import Child
+
+    def sleeper(code="import time; time.sleep(600)"):
+        return Child([sys.executable, "-c", code], grace=0.5)
+
+    def in_a_fork(work):
+        pid = os.fork()
+        if pid == 0:
+            import signal
+            signal.alarm(30)  # a deadlock ends the fork
+            work()
+            sys.stdout.flush()
+            os._exit(0)
+        return pid
+
+    def wait_until(condition):
+        end = time.monotonic() + 60
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.01)
+        return condition()
+
+    def gone(pid):
+        return os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def forked(code):
+    return run_alone(textwrap.dedent(FORK) + textwrap.dedent(code)).splitlines()
+
+
+def test_nothing_in_a_fork_ends_the_child():
+    code = """
+        child = sleeper()
+
+        def work():
+            assert child.ended() is None
+            child.request_stop()
+            child.stop()
+            assert child.failure("x").log_tail == ""
+            process._stop_children_at_exit()
+            assert child.ended() is None
+
+        assert gone(in_a_fork(work))
+
+        def forget():
+            global child
+            del child
+            gc.collect()
+
+        assert gone(in_a_fork(forget))
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(0)  # with all that happens at the exit of an interpreter
+        assert gone(pid)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(pool.map(state, range(4)))
+        time.sleep(1.5)  # the supervisor looks for its parent every second
+        print(child.ended(), child.is_owner)
+        child.stop()
+        print(child.ended())
+    """
+    code = "def state(_): return child.ended(), child.is_owner\n" + textwrap.dedent(code)
+    assert forked(code) == [str([(None, False)] * 4), "None True", "was killed by SIGTERM"]
+
+
+def test_a_fork_notices_the_end_and_leaves_the_status_to_the_owner():
+    code = """
+        exit = "import signal, sys; signal.signal(10, lambda *_: sys.exit(7)); "
+        child = sleeper(exit + "print('ready', flush=True); signal.pause()")
+        assert wait_until(lambda: child.last_line == "ready")
+
+        def work():
+            assert wait_until(child.ended)
+            print(child.ended(), "|", child.failure("x").log_tail)
+
+        forks = [in_a_fork(work) for _ in range(3)]
+        os.kill(child.pid, 10)
+        assert all(map(gone, forks))
+        print(child.ended(), "|", child.failure("x").log_tail)
+    """
+    *forks, owner = forked(code)
+    said = r"has ended; process \d+ started it, and this process is a fork of that one \| ready"
+    assert len(forks) == 3
+    assert all(re.fullmatch(said, line) for line in forks)
+    assert owner == "exited with code 7 | ready"
+
+
+def test_locks_that_threads_held_at_the_fork_do_not_block_it():
+    code = """
+        child = sleeper()
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with child._stopping, child._reading:
+                held.set()
+                done.wait()
+
+        threading.Thread(target=hold).start()
+        held.wait()
+
+        def work():
+            assert child.ended() is None
+            child.stop()
+            child.failure("x")
+
+        print(gone(in_a_fork(work)))
+        done.set()
+        child.stop()
+    """
+    assert forked(code) == ["True"]
+
+
+def test_a_fork_waits_until_a_child_that_another_thread_starts_is_whole():
+    """Otherwise it would hold ends of its pipes, and the child would wait for the end of its input."""
+    code = """
+        starting = threading.Event()
+
+        class Slow(subprocess.Popen):
+            def __init__(self, *args, **kwargs):
+                starting.set()
+                time.sleep(0.5)
+                super().__init__(*args, **kwargs)
+
+        process.subprocess.Popen = Slow
+        made = []
+        command = [sys.executable, "-c", "import sys, time; print(sys.stdin.read()); sys.exit(3)"]
+        thread = threading.Thread(target=lambda: made.append(Child(command, stdin=b"input")))
+        thread.start()
+        starting.wait()
+        pid = in_a_fork(lambda: time.sleep(20))
+        thread.join()
+        print(wait_until(made[0].ended), made[0].failure("x").log_tail)
+        os.kill(pid, 9)
+    """
+    assert forked(code) == ["exited with code 3 input"]
+
+
+def test_the_group_of_another_process_is_not_killed():
+    """The id of a group is free, for another one to get, once the group has ended."""
+    other = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        with started(python("import time; time.sleep(600)")) as child:
+            child._supervisor.kill()
+            assert wait_until(lambda: not exists(child.pid))
+            child.pid = other.pid
+            assert wait_until(child.ended) == "was killed together with its supervisor process"
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_with_more_than_1024_descriptors():
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(open(os.devnull))
+        with started(python("import sys; sys.exit(sys.stdin.read() != 'x')"), stdin=b"x") as child:
+            assert wait_until(child.ended) == "exited with code 0"
 
 
 # Startup.
