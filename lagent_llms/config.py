@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .core.llm import LLMCore
 from .errors import ConfigError, InvalidArgument, nearest
-from .params import PARAMETERS
+from .params import PARAMETERS, suggestion
 from .registry import find_backend
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def create_llm(
         if key not in known:
             known -= cls.unsupported_names()
             raise ConfigError(
-                f"{where}: unknown key {key!r} for {cls.__name__}{nearest(key, known)}; "
+                f"{where}: unknown key {key!r} for {cls.__name__}{suggestion(key, known)}; "
                 f"known are {', '.join(sorted(known))}"
             )
         settings[key] = _expanded(value, f"{where}: {key}", _takes_strings(cls, key))

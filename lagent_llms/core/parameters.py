@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from ..errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
-from ..params import ALIASES, PARAMETERS, CallOptions, GenerationParams
+from .. import validators
+from ..errors import InvalidArgument, UnknownParameter, UnsupportedParameter
+from ..params import ALIASES, PARAMETERS, CallOptions, GenerationParams, suggestion
 from .request import Request
 
 __all__ = ["ParameterDefaults", "ParameterSet", "unsupported_names"]
@@ -20,8 +21,8 @@ def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
     plain = dict(given)
     for alias, name in ALIASES.items():
         if alias in plain:
-            value = plain.pop(alias)
-            if plain.setdefault(name, value) != value:
+            value = validators.unboxed(plain.pop(alias))
+            if validators.unboxed(plain.setdefault(name, value)) != value:
                 raise InvalidArgument(
                     f"{alias} and {name} are the same; only one can be given", argument=alias
                 )
@@ -82,12 +83,14 @@ class ParameterSet:
             row = PARAMETERS.get(name)
             if row is None:
                 raise UnknownParameter(
-                    f"unknown parameter {name!r}{nearest(name, self.known)}; "
+                    f"unknown parameter {name!r}{suggestion(name, {*self.known, 'inputs'})}; "
                     f"known are {', '.join(sorted(self.known - self.unsupported))}"
                 )
             if name in self.unsupported and not row.is_no_op(value):
                 raise UnsupportedParameter(
-                    f"{self.backend} cannot honour {name}={value!r}", parameter=name, backend=self.backend
+                    f"{self.backend} cannot honour {name}={validators.shown(value)}",
+                    parameter=name,
+                    backend=self.backend,
                 )
             if not row.means_default(value):
                 changed[row.table][name] = value
@@ -116,7 +119,7 @@ class ParameterDefaults:
         if stray := [name for name in defaults if name not in self._parameters.known]:
             known = self.constructor_names() - self.unsupported_names()
             raise UnknownParameter(
-                f"{type(self).__name__}: unknown parameter {stray[0]!r}{nearest(stray[0], known)}; "
+                f"{type(self).__name__}: unknown parameter {stray[0]!r}{suggestion(stray[0], known)}; "
                 f"known are {', '.join(sorted(known))}"
             )
         self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
@@ -148,7 +151,7 @@ class ParameterDefaults:
             table = request.params if PARAMETERS[name].table is GenerationParams else request.options
             if (value := getattr(table, name)) is not None:
                 raise UnsupportedParameter(
-                    f"{type(self).__name__} cannot honour {name}={value!r} {why}",
+                    f"{type(self).__name__} cannot honour {name}={validators.shown(value)} {why}",
                     parameter=name,
                     backend=type(self).__name__,
                 )

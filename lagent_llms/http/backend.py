@@ -81,11 +81,11 @@ class HTTPCore(LLMCore):
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
-        validators.optional_name("model_name", model_name)
+        model_name = validators.optional_name("model_name", model_name)
         check_session(session, self.session_type)
-        validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
-        urls = [url] if isinstance(url, str) else url
-        if not isinstance(urls, Sequence) or not urls:
+        max_retries = validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
+        urls = [url] if isinstance(url, str) else validators.listed(url)
+        if not urls:
             raise InvalidArgument(f"url={url!r}: allowed is a URL or a list of URLs", argument="url")
         self.model_name = model_name
         self.endpoints = Endpoints([check_url("url", one) for one in urls])

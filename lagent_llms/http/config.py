@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 
+from .. import validators
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
 from .endpoints import public_url
 from .environment import read_environment
@@ -65,7 +66,8 @@ def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dic
 
 def given_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
     """Make the headers given to a transport, without defaults; raises as `request_headers` does."""
-    bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    key = validators.api_key("api_key", api_key)
+    bearer = {} if key is None else {"Authorization": f"Bearer {key}"}
     return {**check_headers(bearer), **check_headers(given or {})}
 
 
