@@ -5,9 +5,9 @@ from collections import UserList
 import pytest
 
 from lagent_llms import LMDeployClient, LMDeployServer, LoRAX
-from lagent_llms.core.parameters import ParameterSet, unsupported_names
+from lagent_llms.core.parameters import OTHER_NAMES, ParameterSet, unsupported_names
 from lagent_llms.errors import InvalidArgument, UnknownParameter, UnsupportedParameter
-from lagent_llms.params import OTHER_NAMES, CallOptions, GenerationParams
+from lagent_llms.params import CallOptions, GenerationParams
 
 
 def merge(unsupported=(), **given):
