@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from ..config import create_llm, load_config
-from ..errors import MissingDependency
 from .terminal import named_by_option, parse_settings, progress
 
 __all__ = ["serve"]
@@ -41,14 +40,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the configured model (by default the embedded one) over HTTP until Ctrl-C."""
-    try:
-        from ..serving.app import openai_app
-        from ..serving.host import Host
-        from ..serving.limits import Limits
-        from ..serving.pages.mount import PageMount
-        from ..serving.pages.source import LLMSource
-    except ModuleNotFoundError as error:
-        raise MissingDependency.of(str(error.name), "server") from error
+    from ..serving.app import openai_app  # here: the other commands work without the extra `server`
+    from ..serving.host import Host
+    from ..serving.limits import Limits
+    from ..serving.pages.mount import PageMount
+    from ..serving.pages.source import LLMSource
+
     loaded, _ = load_config(config, profile=profile)
     backend = loaded.get("type", "")
     overrides = parse_settings(settings or ())
