@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ..config import create_llm, load_config
+from .output import emit
 from .terminal import named_by_option, parse_settings, progress
 
 __all__ = ["serve"]
@@ -61,15 +63,14 @@ def serve(
     with named_by_option({"server_port": "--port"}):
         server = Host(app, host, port)
     server.start()
-    print(
-        _banner(
-            server.url, name, str(getattr(backend, "__name__", backend)), with_key=bool(api_key), pages=pages
-        ),
-        flush=True,
-    )
-    _wait_for_signal()
-    mount.shutdown()
-    server.stop()
+    kind = str(getattr(backend, "__name__", backend))
+    try:
+        if sys.stdout is not None:  # a daemon may have closed it
+            emit(_banner(server.url, name, kind, with_key=bool(api_key), pages=pages))
+        _wait_for_signal()
+    finally:
+        mount.shutdown()
+        server.stop()
 
 
 def _wait_for_signal() -> None:
@@ -108,4 +109,5 @@ listening on {url}   model {model!r} on {backend}
   client = OpenAI(base_url="{url}/v1", api_key="{key}")
   client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}])
 
-Ctrl-C stops the server after the running requests."""
+Ctrl-C stops the server after the running requests.
+"""
