@@ -56,15 +56,17 @@ def shown(value: object) -> str:
 
 
 def unboxed(value: Any) -> Any:
-    """`value`, or what it holds: the value of an enum, scalars and arrays of numpy, models of pydantic."""
+    """`value`, or what it holds: the value of an enum, scalars and arrays of numpy, models of pydantic.
+
+    A class of pydantic is its JSON schema.
+    """
     if isinstance(value, Enum):
         return value.value
-    if not isinstance(value, type):
-        if callable(convert := getattr(value, "tolist", None)):  # pandas, JAX and torch have it too
-            return convert()
-        if callable(convert := getattr(value, "model_dump", None)):
-            return convert(exclude_none=True)
-    return value
+    if isinstance(value, type):
+        return convert() if callable(convert := getattr(value, "model_json_schema", None)) else value
+    if callable(convert := getattr(value, "tolist", None)):  # pandas, JAX and torch have it too
+        return convert()
+    return convert(exclude_none=True) if callable(convert := getattr(value, "model_dump", None)) else value
 
 
 def listed(value: Any) -> list[Any] | None:

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lagent_llms import InvalidArgument, Timeout, validators
+from lagent_llms import (
+    AsyncJAXClient,
+    AsyncLMDeployClient,
+    InvalidArgument,
+    JAXClient,
+    LMDeployClient,
+    Timeout,
+    validators,
+)
 from lagent_llms.core.parameters import ParameterSet
 from lagent_llms.params import CallOptions, GenerationParams
 
@@ -54,6 +62,14 @@ class Model:
         return {name: value for name, value in self.fields.items() if value is not None or not exclude_none}
 
 
+class Schema:
+    """A class like one of pydantic."""
+
+    @classmethod
+    def model_json_schema(cls):
+        return {"type": "object"}
+
+
 def checked(name, value):
     tables = ParameterSet("SomeLLM").merge(GenerationParams(), CallOptions(), {name: value})
     return next(getattr(table, name) for table in tables if hasattr(table, name))
@@ -83,6 +99,7 @@ CONVERTED = [
     ("response_format", UserDict(type="json_object"), {"type": "json_object"}),
     ("response_format", types.MappingProxyType({"type": Word.STOP}), {"type": "stop"}),
     ("response_format", Model(type="json_object", other=None), {"type": "json_object"}),
+    ("response_format", {"schema": Schema}, {"schema": {"type": "object"}}),
     ("tool_choice", Text("auto"), "auto"),
     ("tools", ({"type": Word.STOP, "of": {"b", "a"}},), [{"type": "stop", "of": ["a", "b"]}]),
     ("tools", deque([Model(type="function")]), [{"type": "function"}]),
@@ -214,3 +231,20 @@ def test_the_callers_objects_are_not_changed():
     tools = [{"type": "function", "of": ("a",)}]
     assert validators.plain("tools", tools) == [{"type": "function", "of": ["a"]}]
     assert tools == [{"type": "function", "of": ("a",)}]
+
+
+@pytest.mark.parametrize("backend", [LMDeployClient, AsyncLMDeployClient, JAXClient, AsyncJAXClient])
+def test_every_backend_gets_plain_values(backend):
+    llm = backend("http://127.0.0.1:9", Word.STOP, temperature=Plain.HALF, max_retries=Level.LOW)
+    messages = deque([UserDict(role=Word.STOP, content=Text("hi"), tool_calls=())])
+    given = {
+        "stop_words": {"<|b|>", "<|a|>"},
+        "max_new_tokens": Level.LOW,
+        "tools": iter([{"type": Text("function")}]),
+    }
+    request = llm.prepare(messages, given).request
+    body = json.loads(llm.answer_call(request, llm.model_name).request.body)
+    assert (body["model"], body["temperature"], body["max_tokens"]) == ("stop", 0.5, 3)
+    assert body["messages"] == [{"role": "stop", "content": "hi", "tool_calls": []}]
+    assert body["stop"] == ["<|a|>", "<|b|>"]
+    assert body["tools"] == [{"type": "function"}]
