@@ -14,12 +14,13 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .config_file import read_config
 from .core.llm import LLMCore
+from .core.parameters import suggestion
 from .errors import ConfigError, InvalidArgument, nearest
 from .params import PARAMETERS
 from .registry import find_backend
@@ -71,10 +72,9 @@ def create_llm(
     """
     settings, where = load_config(config, profile=profile)
     settings.update(overrides)
-    try:
-        backend = settings.pop("type")
-    except KeyError:
-        raise ConfigError(f"{where}: 'type' is missing: the name of the backend") from None
+    if "type" not in settings:
+        raise ConfigError(f"{where}: 'type' is missing: the name of the backend")
+    backend = _expanded(settings.pop("type"), f"{where}: type")
     cls = find_backend(backend, asynchronous=asynchronous)
     known = cls.constructor_names()
     if missing := [key for key in _required(cls) if key not in settings]:
@@ -83,7 +83,7 @@ def create_llm(
         if key not in known:
             known -= cls.unsupported_names()
             raise ConfigError(
-                f"{where}: unknown key {key!r} for {cls.__name__}{nearest(key, known)}; "
+                f"{where}: unknown key {key!r} for {cls.__name__}{suggestion(key, known)}; "
                 f"known are {', '.join(sorted(known))}"
             )
         settings[key] = _expanded(value, f"{where}: {key}", _takes_strings(cls, key))
@@ -98,53 +98,19 @@ def create_llm(
 def load_config(config: Source | None = None, *, profile: str | None = None) -> tuple[dict[str, Any], str]:
     """The settings that `create_llm` would use, and a description of their source."""
     if config is None:
-        config = os.environ.get("LAGENT_LLM_CONFIG") or EMBEDDED
-    profile = profile or os.environ.get("LAGENT_LLM_PROFILE") or None
+        config = os.environ.get("LAGENT_LLM_CONFIG", "").strip() or EMBEDDED
+    profile = profile or os.environ.get("LAGENT_LLM_PROFILE", "").strip() or None
     if isinstance(config, Mapping):
         return _select(config, profile, "configuration")
     if not isinstance(config, (str, os.PathLike)):
         raise ConfigError(f"config: expected a path, a dict or None, got {type(config).__name__}")
-    path = Path(config).expanduser()
-    return _select(_read(path), profile, str(path))
-
-
-def _read(path: Path) -> Any:
+    if not os.fspath(config).strip():
+        raise ConfigError("config: the path is empty")
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text: {error}") from error
-    if path.suffix == ".toml":
-        return _parse_toml(text, path)
-    if path.suffix in (".yaml", ".yml"):
-        return _parse_yaml(text, path)
-    raise ConfigError(f"{path}: a configuration file ends in .yaml, .yml or .toml")
-
-
-def _parse_yaml(text: str, path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: {error.problem or error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _parse_toml(text: str, path: Path) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        path = Path(config).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise ConfigError(f"{config}: cannot be read: {error}") from error
+    return _select(read_config(path), profile, str(path))
 
 
 def _select(settings: Any, profile: str | None, where: str) -> tuple[dict[str, Any], str]:
@@ -157,17 +123,21 @@ def _select(settings: Any, profile: str | None, where: str) -> tuple[dict[str, A
         if profile is not None and settings is not EMBEDDED:
             raise ConfigError(f"{where}: profile {profile!r} was asked for, but there is no 'profiles'")
         return dict(settings), where
-    profiles = settings["profiles"]
-    if not isinstance(profiles, Mapping) or not profiles:
+    if not isinstance(settings["profiles"], Mapping) or not settings["profiles"]:
         raise ConfigError(f"{where}: 'profiles' holds no named configurations")
+    profiles = {str(name): value for name, value in settings["profiles"].items()}
+    default = settings.get("default")
+    if isinstance(default, bool) or not isinstance(default, (str, int, type(None))):
+        raise ConfigError(f"{where}: default={default!r}: allowed is the name of a profile")
     if stray := set(settings) - {"profiles", "default"}:
         raise ConfigError(f"{where}: beside 'profiles' only 'default' is allowed, found {sorted(stray)}")
-    name = profile or settings.get("default") or (next(iter(profiles)) if len(profiles) == 1 else None)
+    first = next(iter(profiles)) if len(profiles) == 1 else None
+    name = next((str(name) for name in (profile, default, first) if name not in (None, "")), None)
     if name is None:
         raise ConfigError(f"{where}: say which profile: {', '.join(profiles)} (or set 'default')")
     if name not in profiles:
         raise ConfigError(
-            f"{where}: no profile {name!r}{nearest(str(name), profiles)}; there are {', '.join(profiles)}"
+            f"{where}: no profile {name!r}{nearest(name, profiles)}; there are {', '.join(profiles)}"
         )
     if not isinstance(profiles[name], Mapping):
         raise ConfigError(f"{where}: profile {name!r} holds no keys and values")
@@ -188,7 +158,9 @@ def _expanded(value: Any, where: str, strings: bool = True) -> Any:
         return value
 
     def replacement(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"], match["default"])
+        found = os.environ.get(match["name"])
+        if not found and match["default"] is not None:  # as in a shell: a variable without a value too
+            return match["default"]
         if found is None:
             raise ConfigError(f"{where}: the environment variable {match['name']} is not set")
         return found
@@ -197,7 +169,10 @@ def _expanded(value: Any, where: str, strings: bool = True) -> Any:
     if not strings and text != value and _REFERENCE.fullmatch(value):
         import yaml
 
-        return yaml.safe_load(text)
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{where}: the value of {value} is not YAML") from None
     return text
 
 

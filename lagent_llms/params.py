@@ -67,7 +67,7 @@ class Timeout:
     def __post_init__(self) -> None:
         check = optional(number("None or a number of seconds above 0", 0, above=True))
         for item in fields(self):
-            check(f"Timeout.{item.name}", getattr(self, item.name))
+            object.__setattr__(self, item.name, check(f"Timeout.{item.name}", getattr(self, item.name)))
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class CallOptions(_Table):
     adapter_source: str | None = _row(validators.optional_name, None, opt_in=True, per_input=True)
     merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
     tools: list[dict[str, Any]] | None = _row(validators.tools, None)
-    tool_choice: Any = _row(lambda name, value: value, None)
+    tool_choice: Any = _row(validators.plain, None)
     do_preprocess: bool = _row(flag, False, no_op=False)
     priority: int | None = _row(validators.priority, None, opt_in=True)
     parameters: Mapping[str, bool | int | float | str] | None = _row(
@@ -224,7 +224,7 @@ class Parameter(NamedTuple):
 
     def is_no_op(self, value: object) -> bool:
         """Whether `value` changes nothing."""
-        return value is None or value == self.no_op
+        return value is None or validators.unboxed(value) == self.no_op
 
     def means_default(self, value: object) -> bool:
         """Whether `value` is None and None is no value of this parameter."""

@@ -244,36 +244,49 @@ class StreamChunk(Sequence[Any]):
 
 
 def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
-    """Check that every message is a dict with a role and a content; return them as a list.
+    """Check that every message is a dict with a role and a content; return them as a list, ready to be sent.
 
     Raises:
-        InvalidArgument: The list is empty, a message is no dict, or role or content is missing.
+        InvalidArgument: The list is empty, a message is no dict, role or content is missing, or a part of a
+            message cannot be sent.
     """
-    if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)):
+    found = [*messages] if type(messages) is list else validators.listed(messages)
+    if found is None or isinstance(messages, (set, frozenset)):
         raise InvalidArgument(
             f"{argument}: expected a list of messages, got {type(messages).__name__}", argument=argument
         )
-    if not messages:
+    if not found:
         raise InvalidArgument(f"{argument}: the list of messages is empty", argument=argument)
-    for index, message in enumerate(messages):
-        where = f"{argument}[{index}]"
-        if not isinstance(message, Mapping):
-            raise InvalidArgument(
-                f"{where}: a message is a dict with 'role' and 'content', got {type(message).__name__}",
-                argument=argument,
-            )
-        if not isinstance(message.get("role"), str):
-            raise InvalidArgument(f"{where}: 'role' is missing or no string", argument=argument)
-        if "content" not in message and "tool_calls" not in message:
-            raise InvalidArgument(
-                f"{where} (role {message['role']!r}): 'content' is missing", argument=argument
-            )
-        if not isinstance(message.get("content"), (str, list, type(None))):
-            raise InvalidArgument(
-                f"{where} (role {message['role']!r}): 'content' is a {type(message['content']).__name__}, "
-                "expected a string",
-                argument=argument,
-            )
-        if isinstance(content := message.get("content"), str) and not content.isascii():
-            validators.encodable_text(f"{where}['content']", content)
-    return list(messages)
+    for index, message in enumerate(found):
+        if (
+            type(message) is dict
+            and len(message) == 2
+            and type(role := message.get("role")) is str
+            and type(content := message.get("content")) is str
+            and role.isascii()
+            and content.isascii()
+        ):
+            continue
+        found[index] = _checked(message, argument, index)
+    return found
+
+
+def _checked(message: object, argument: str, index: int) -> Message:
+    where = f"{argument}[{index}]"
+    fields = validators.unboxed(message)
+    if not isinstance(fields, Mapping):
+        raise InvalidArgument(
+            f"{where}: a message is a dict with 'role' and 'content', got {type(message).__name__}",
+            argument=argument,
+        )
+    if not isinstance(fields.get("role"), str):
+        raise InvalidArgument(f"{where}: 'role' is missing or no string", argument=argument)
+    checked: Message = validators.plain(argument, fields, index)
+    if "content" not in checked and "tool_calls" not in checked:
+        raise InvalidArgument(f"{where} (role {checked['role']!r}): 'content' is missing", argument=argument)
+    if not isinstance(content := checked.get("content"), (str, list, type(None))):
+        raise InvalidArgument(
+            f"{where} (role {checked['role']!r}): 'content' is a {type(content).__name__}, expected a string",
+            argument=argument,
+        )
+    return checked

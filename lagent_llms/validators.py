@@ -1,31 +1,42 @@
-"""Checks of argument values: each returns the value to keep, or raises InvalidArgument."""
+"""Checks of argument values: each returns the value to keep, or raises InvalidArgument.
+
+What a check returns consists of Python's own types, so that every backend can send it: scalars of numpy,
+enums and subclasses of str are converted, and what cannot be converted is refused.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from numbers import Real
 from typing import Any
 
 from .errors import InvalidArgument
 
 __all__ = [
     "Check",
+    "api_key",
     "encodable_text",
     "flag",
     "integer",
+    "listed",
     "logprobs",
     "merged_adapters",
     "number",
     "on_error",
     "optional",
     "optional_name",
+    "plain",
     "priority",
     "refusal",
     "request_id",
     "response_format",
     "session_id",
+    "shown",
     "stop_words",
     "tools",
+    "unboxed",
     "wire_parameters",
 ]
 
@@ -33,13 +44,97 @@ __all__ = [
 Check = Callable[[str, Any], Any]
 
 
-def refusal(name: str, value: object, allowed: str) -> InvalidArgument:
-    """The error for a value that is not allowed."""
-    return InvalidArgument(f"{name}={value!r}: allowed is {allowed}", argument=name)
+def refusal(where: str, value: object, allowed: str, name: str = "") -> InvalidArgument:
+    """The error for a value that is not allowed; `name` is the argument if `where` is a part of it."""
+    return InvalidArgument(f"{where}={shown(value)}: allowed is {allowed}", argument=name or where)
+
+
+def shown(value: object) -> str:
+    """The beginning of `value` as Python writes it, for messages."""
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:200]}…"
+
+
+def unboxed(value: Any) -> Any:
+    """`value`, or what it holds: the value of an enum, scalars and arrays of numpy, models of pydantic.
+
+    A class of pydantic is its JSON schema.
+    """
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, type):
+        return convert() if callable(convert := getattr(value, "model_json_schema", None)) else value
+    if callable(convert := getattr(value, "tolist", None)):  # pandas, JAX and torch have it too
+        return convert()
+    return convert(exclude_none=True) if callable(convert := getattr(value, "model_dump", None)) else value
+
+
+def listed(value: Any) -> list[Any] | None:
+    """`value` as a list if it is several values (a sequence, a set, an iterator, an array), else None."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, (str, bytes, bytearray, Mapping)) or hasattr(value, "model_dump"):
+        return None
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)  # the same order in every process
+    value = unboxed(value)
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
+
+
+#: The deepest nesting of a value that is sent.
+_DEEPEST = 100
+
+
+def plain(name: str, value: Any, *path: str | int) -> Any:
+    """A copy of `value` in the types of JSON.
+
+    Args:
+        name: The argument.
+        value: The value, or a part of it.
+        path: Keys and indices of the part.
+
+    Raises:
+        InvalidArgument: A part is none of text, a finite number of 64 bits, True, False, None, list and dict,
+            and no equivalent of one.
+    """
+    if not isinstance(value, (str, int, float, dict, list)):
+        value = unboxed(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return encodable_text(name, value, *path)
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if len(path) > _DEEPEST:
+        raise InvalidArgument(f"{name}: is nested more than {_DEEPEST} levels deep", argument=name)
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {plain(name, key, *path): plain(name, item, *path, key) for key, item in value.items()}
+    if not isinstance(value, Mapping) and (items := listed(value)) is not None:
+        return [plain(name, item, *path, index) for index, item in enumerate(items)]
+    allowed = (
+        "text, a finite number of 64 bits, True, False, None, or a list or dict (keys are text) of these"
+    )
+    raise refusal(_where(name, path), value, allowed, name)
+
+
+def _where(name: str, path: tuple[str | int, ...]) -> str:
+    return name + "".join(f"[{step!r}]" for step in path)
 
 
 #: The largest integer of the protocols: 64 bits, signed.
 _MOST = 2**63 - 1
+
+
+def _number(value: Any) -> Any:
+    """`value` as an int or a float, if it is a number of another type."""
+    if type(value) in (int, float):
+        return value
+    value = unboxed(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _finite(value: float) -> bool:
@@ -53,11 +148,10 @@ def number(allowed: str, low: float, high: float = math.inf, *, above: bool = Fa
     """A check for finite numbers in [low, high]; in (low, high] with `above`."""
 
     def check(name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
+        known: float | None = value if type(value) in (int, float) else _number(value)
+        if known is None or not _finite(known) or known < low or known > high or (above and known == low):
             raise refusal(name, value, allowed)
-        if value < low or value > high or (above and value == low):
-            raise refusal(name, value, allowed)
-        return value
+        return known
 
     return check
 
@@ -66,19 +160,21 @@ def integer(allowed: str, low: int, high: int | None = None) -> Check:
     """A check for integers in [low, high]; a float without fraction (3.0) is converted."""
 
     def check(name: str, value: Any) -> int:
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole or value < low or (high is not None and value > high):
+        known: int | float | None = value if type(value) is int else _number(value)
+        if known is None or known != known // 1 or known < low or (high is not None and known > high):
             raise refusal(name, value, allowed)
-        return int(value)
+        return int(known)
 
     return check
 
 
 def flag(name: str, value: Any) -> bool:
     """True or False."""
-    if not isinstance(value, bool):
+    if value is True or value is False:
+        return value
+    if not isinstance(known := unboxed(value), bool):
         raise refusal(name, value, "True or False")
-    return value
+    return known
 
 
 def optional(check: Check) -> Check:
@@ -86,96 +182,111 @@ def optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
-def encodable_text(name: str, value: str) -> str:
+def encodable_text(name: str, value: str, *path: str | int) -> str:
     """Text that UTF-8 can encode: no half of a surrogate pair (an emoji that JavaScript has cut)."""
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            half = value[error.start]
+            half = error.object[error.start]
             raise InvalidArgument(
-                f"{name}: {half!r} at {error.start} is half a character, which is no text", argument=name
+                f"{_where(name, path)}: {half!r} at {error.start} is half a character, which is no text",
+                argument=name,
             ) from None
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def stop_words(name: str, value: Any) -> tuple[str, ...] | None:
     """None, a string or several strings; duplicates are removed."""
     if value is None:
         return None
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, Iterable) or isinstance(words, (bytes, Mapping)):
+    words = [value] if isinstance(value, str) else listed(value)
+    if words is None:
         raise refusal(name, value, "None, a string, or a list of strings")
-    words = list(words)
     for word in words:
         if not isinstance(word, str) or not word:
             raise refusal(name, value, "None, a string, or a list of strings that are not empty")
-        encodable_text(name, word)
-    return tuple(dict.fromkeys(words))
+    return tuple(dict.fromkeys(encodable_text(name, word) for word in words))
 
 
 def logprobs(name: str, value: Any) -> int | None:
     """None or False for none, else the number of alternatives (True is 0)."""
-    if value is None or value is False:
+    known = value if type(value) in (int, bool) else unboxed(value)
+    if known is None or known is False:
         return None
-    if value is True:
+    if known is True:
         return 0
     return int(integer("None, True, or a number of alternatives from 0 to 20", 0, 20)(name, value))
 
 
 def response_format(name: str, value: Any) -> Any:
     """None or a dict."""
-    if value is not None and not isinstance(value, Mapping):
+    if value is None:
+        return None
+    if not isinstance(known := unboxed(value), Mapping):
         raise refusal(name, value, "None or a dict such as {'type': 'json_schema', 'json_schema': {…}}")
-    return value
+    return plain(name, known)
 
 
 def optional_name(name: str, value: Any) -> Any:
     """None or a string that is not empty."""
-    if value is not None and (not isinstance(value, str) or not value):
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
         raise refusal(name, value, "None or a string that is not empty")
-    return value
+    return encodable_text(name, value)
+
+
+def api_key(name: str, value: Any) -> str | None:
+    """None or a string, never shown; an empty one (an environment variable without a value) is None."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name}: expected a string, got {type(value).__name__}", argument=name)
+    return str.__str__(value) or None
 
 
 def merged_adapters(name: str, value: Any) -> Any:
     """None, a dict, or LoRAX's `MergedAdapters`."""
-    known = isinstance(value, Mapping) or (hasattr(value, "ids") and hasattr(value, "weights"))
-    if value is not None and not known:
+    if value is None or (hasattr(value, "ids") and hasattr(value, "weights")):
+        return value
+    if not isinstance(value, Mapping):
         raise refusal(name, value, "None or a dict such as {'ids': ['a', 'b'], 'weights': [0.5, 0.5]}")
-    return value
+    return plain(name, value)
 
 
 def tools(name: str, value: Any) -> Any:
     """None or a list of tool descriptions; an empty list becomes None."""
     if value is None:
         return None
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if (given := listed(value)) is None:
         raise refusal(name, value, "None or a list of tool descriptions (dicts)")
-    tools = list(value)
-    if stray := [item for item in tools if not isinstance(item, Mapping)]:
-        raise refusal(name, stray[0], "None or a list of tool descriptions (dicts)")
-    return tools or None
+    for item in given:
+        if not isinstance(item, Mapping) and not isinstance(unboxed(item), Mapping):
+            raise refusal(name, item, "None or a list of tool descriptions (dicts)")
+    return plain(name, given) or None
 
 
 def wire_parameters(name: str, value: Any) -> Any:
     """None or a dict of plain values, with integers of 64 bits; an empty dict becomes None."""
     if value is None:
         return None
+    allowed = "None or a dict of strings, True, False and numbers (integers from -(2**63 - 1) to 2**63 - 1)"
     if not isinstance(value, Mapping):
-        raise refusal(name, value, "None or a dict of numbers, strings, True and False")
-    for key, item in value.items():
-        if not isinstance(key, str) or not isinstance(item, (bool, int, float, str)):
-            raise refusal(name, value, "None or a dict of numbers, strings, True and False")
-        if isinstance(item, int) and not -_MOST <= item <= _MOST:
-            raise refusal(name, value, "None or a dict whose integers are from -(2**63 - 1) to 2**63 - 1")
-    return dict(value) or None
+        raise refusal(name, value, allowed)
+    known = plain(name, value)
+    for item in known.values():
+        if not isinstance(item, (int, float, str)) or (isinstance(item, int) and abs(item) > _MOST):
+            raise refusal(name, value, allowed)
+    return known or None
 
 
 def session_id(name: str, value: Any) -> int:
     """An integer from 0 to 2**63 - 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
+    known = value if type(value) is int else _number(value)
+    if not isinstance(known, int) or not 0 <= known <= _MOST:
         raise refusal(name, value, "an integer of 0 or more (at most 2**63 - 1)")
-    return value
+    return known
 
 
 def priority(name: str, value: Any) -> int | None:
@@ -187,13 +298,14 @@ def priority(name: str, value: Any) -> int | None:
 
 def request_id(name: str, value: Any) -> str:
     """A string; an integer is converted."""
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
+    known = value if type(value) is str else unboxed(value)
+    if not isinstance(known, (str, int)) or isinstance(known, bool):
         raise refusal(name, value, "a string")
-    return str(value)
+    return encodable_text(name, known) if isinstance(known, str) else str(known)
 
 
 def on_error(name: str, value: Any) -> str:
     """'raise' or 'status'."""
-    if value not in ("raise", "status"):
+    if not isinstance(value, str) or value not in ("raise", "status"):
         raise refusal(name, value, "'raise' or 'status'")
-    return str(value)
+    return encodable_text(name, value)

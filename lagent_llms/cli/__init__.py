@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 
 from ..errors import LLMError, MissingDependency
+from .output import OutputError, discard, visible
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; an `LLMError` prints one line to stderr and exits with status 1."""
+    """Run the command line; an error prints one line to stderr and exits with status 1."""
     try:
         _app()
-    except LLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of the pipe exited, as in `| head`: exit as SIGPIPE would
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except (LLMError, OutputError) as error:
+        _fail(str(error))
+    except UnicodeEncodeError as error:  # of the texts of typer and rich
+        discard()
+        _fail(f"the encoding {error.encoding} of the output cannot write {error.object[error.start]!a}")
+    except OSError as error:
+        discard()
+        _fail(f"cannot write or read: {error.strerror or error}")
+
+
+def _fail(message: str) -> None:
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None:
+            print(f"error: {visible(message, sys.stderr)}", file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def _app() -> None:

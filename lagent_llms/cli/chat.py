@@ -13,6 +13,7 @@ from ..core.base import BaseLLM
 from ..errors import InvalidArgument, LLMError
 from ..registry import find_backend
 from ..schema import Message
+from .output import emit, visible
 from .terminal import named_by_option, parse_settings, print_stream, progress, read_input
 
 __all__ = ["chat"]
@@ -65,6 +66,9 @@ def chat(
     sampling = {name: value for name, value in given.items() if value is not None}
     options = {name: f"--{name.replace('_', '-')}" for name in sampling} | {"stop_words": "--stop"}
     question = read_input(prompt)
+    emit("")  # before the model is loaded: stdout may be closed
+    if question is None and sys.stdin is None:
+        raise InvalidArgument("the prompt is missing, and stdin is closed", argument="prompt")
     if question == "":
         raise InvalidArgument("the prompt is empty", argument="prompt")
     with progress("loading the model") as show_step:
@@ -98,16 +102,19 @@ def _run_conversation(llm: BaseLLM, system: str | None) -> None:
     """Read and answer questions until /exit or end of file. Ctrl-C stops an answer, not the program."""
     with contextlib.suppress(ModuleNotFoundError):
         import readline  # noqa: F401  (line editing and history for input())
-    print(f"Chatting with {llm!r}. {_HELP}")
+    emit(f"Chatting with {llm!r}. {_HELP}\n")
     messages = _system_messages(system)
     while True:
         try:
             line = input("\n> ").strip()
         except EOFError:
-            print()
+            emit("\n")
             return
         except KeyboardInterrupt:
-            print("\n(Ctrl-D exits)")
+            emit("\n(Ctrl-D exits)\n")
+            continue
+        except UnicodeDecodeError as error:
+            emit(f"(not text: {error})\n")
             continue
         command, _, argument = line.partition(" ")
         if not line:
@@ -116,25 +123,26 @@ def _run_conversation(llm: BaseLLM, system: str | None) -> None:
             return
         if command == "/reset":
             messages = [message for message in messages if message["role"] == "system"]
-            print("(conversation cleared)")
+            emit("(conversation cleared)\n")
         elif command == "/system":
             messages = _system_messages(argument)
-            print("(new system prompt; conversation cleared)")
+            emit("(new system prompt; conversation cleared)\n")
         elif command.startswith("/"):
-            print(_HELP)
+            emit(f"{_HELP}\n")
         else:
             messages = _answer_turn(llm, [*messages, {"role": "user", "content": line}])
 
 
 def _answer_turn(llm: BaseLLM, messages: list[Message]) -> list[Message]:
     """Answer the last message; return the messages with the answer, or without the last one on an error."""
-    stream = llm.stream_chat(messages)
     try:
-        print_stream(chunk.delta for chunk in stream)
-    except KeyboardInterrupt:
-        stream.close()
-        print("\n(stopped)")
+        stream = llm.stream_chat(messages)
+        try:
+            print_stream(chunk.delta for chunk in stream)
+        except KeyboardInterrupt:
+            stream.close()
+            emit("\n(stopped)\n")
     except LLMError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
+        print(f"\nerror: {visible(str(error), sys.stderr)}", file=sys.stderr)
         return messages[:-1]
     return [*messages, {"role": "assistant", "content": stream.text}]

@@ -17,6 +17,7 @@ from .. import __version__
 from ..config import create_llm, load_config
 from ..errors import ConfigError, LLMError
 from ..registry import BACKENDS, ENTRY_POINT_GROUP, Backend
+from .output import emitting, visible
 
 __all__ = ["doctor"]
 
@@ -26,6 +27,11 @@ def doctor(
     profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
 ) -> None:
     """List the backends, their missing packages and the commands to install them."""
+    with emitting():
+        _report(config, profile)
+
+
+def _report(config: str | None, profile: str | None) -> None:
     console = Console()
     console.print(
         f"lagent_llms {__version__}, Python {platform.python_version()} ({sys.executable}), "
@@ -48,7 +54,8 @@ def doctor(
     try:
         settings, where = load_config(config, profile=profile)
     except ConfigError as error:
-        console.print(f"[red]configuration:[/] {error}", highlight=False)
+        console.print("[red]configuration:[/] ", end="")
+        console.print(visible(str(error), sys.stdout), markup=False, highlight=False)
         raise typer.Exit(1) from None
     console.print(f"create_llm() makes: {settings.get('type')} ({where})", markup=False, highlight=False)
     configured = BACKENDS.get(str(settings.get("type")))
@@ -66,9 +73,10 @@ def _print_models(console: Console, settings: Mapping[str, Any]) -> None:
             llm.close()
     except LLMError as error:
         console.print("[red]its server:[/] ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(visible(str(error), sys.stdout), markup=False, highlight=False)
         raise typer.Exit(1) from None
-    console.print(f"its server's models: {', '.join(models) or 'none'}", markup=False, highlight=False)
+    names = visible(", ".join(models), sys.stdout)
+    console.print(f"its server's models: {names or 'none'}", markup=False, highlight=False)
 
 
 def _missing(backend: Backend) -> list[str]:

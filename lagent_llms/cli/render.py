@@ -13,6 +13,7 @@ from ..config import load_config
 from ..errors import ConfigError, InvalidArgument
 from ..schema import check_messages
 from ..templates import check_template, load_template
+from .output import emit, visible
 from .terminal import read_input
 
 __all__ = ["render"]
@@ -56,16 +57,17 @@ def render(
         )
     loaded = load_template(template or _configured_template(config, profile))
     assert loaded is not None
-    sys.stdout.write(loaded.render(check_messages(dialog), add_generation_prompt=generation_prompt))
+    text = loaded.render(check_messages(dialog), add_generation_prompt=generation_prompt)
+    emit(visible(text, sys.stdout))
     if sys.stdout.isatty():
-        print()
+        emit("\n")
 
 
 def _check(model: Path, family: str | None) -> None:
     if family is None:
         raise InvalidArgument("--check MODEL_DIR needs the name of a family as well", argument="prompt")
     report = check_template(model, family)
-    print(report)
+    emit(f"{visible(str(report), sys.stdout)}\n")
     if not report.ok:
         raise typer.Exit(1)
 

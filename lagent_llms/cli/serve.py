@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..config import create_llm, load_config
-from ..errors import MissingDependency
+from .output import emit
 from .terminal import named_by_option, parse_settings, progress
 
 __all__ = ["serve"]
@@ -41,14 +42,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the configured model (by default the embedded one) over HTTP until Ctrl-C."""
-    try:
-        from ..serving.app import openai_app
-        from ..serving.host import Host
-        from ..serving.limits import Limits
-        from ..serving.pages.mount import PageMount
-        from ..serving.pages.source import LLMSource
-    except ModuleNotFoundError as error:
-        raise MissingDependency.of(str(error.name), "server") from error
+    from ..serving.app import openai_app  # here: the other commands work without the extra `server`
+    from ..serving.host import Host
+    from ..serving.limits import Limits
+    from ..serving.pages.mount import PageMount
+    from ..serving.pages.source import LLMSource
+
     loaded, _ = load_config(config, profile=profile)
     backend = loaded.get("type", "")
     overrides = parse_settings(settings or ())
@@ -64,15 +63,14 @@ def serve(
     with named_by_option({"server_port": "--port"}):
         server = Host(app, host, port)
     server.start()
-    print(
-        _banner(
-            server.url, name, str(getattr(backend, "__name__", backend)), with_key=bool(api_key), pages=pages
-        ),
-        flush=True,
-    )
-    _wait_for_signal()
-    mount.shutdown()
-    server.stop()
+    kind = str(getattr(backend, "__name__", backend))
+    try:
+        if sys.stdout is not None:  # a daemon may have closed it
+            emit(_banner(server.url, name, kind, with_key=bool(api_key), pages=pages))
+        _wait_for_signal()
+    finally:
+        mount.shutdown()
+        server.stop()
 
 
 def _wait_for_signal() -> None:
@@ -111,4 +109,5 @@ listening on {url}   model {model!r} on {backend}
   client = OpenAI(base_url="{url}/v1", api_key="{key}")
   client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello"}}])
 
-Ctrl-C stops the server after the running requests."""
+Ctrl-C stops the server after the running requests.
+"""

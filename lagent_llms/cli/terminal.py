@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import InvalidArgument
+from .output import ControlFilter, emit, visible
 
 __all__ = ["named_by_option", "parse_settings", "print_stream", "progress", "read_input"]
 
@@ -22,34 +23,39 @@ def progress(message: str) -> Iterator[Callable[[str], None]]:
     Yields:
         A function that shows the current step.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
 
     with Console(stderr=True).status(message) as status:
-        yield lambda step: status.update(f"{message}: {step}")
+        yield lambda step: status.update(f"{message}: {visible(step, sys.stderr)}")
 
 
-def print_stream(deltas: Iterable[str]) -> str:
-    """Print each piece of text at once, then a newline; return the whole text."""
-    parts: list[str] = []
+def print_stream(deltas: Iterable[str]) -> None:
+    """Print each piece of text at once, then a newline."""
+    shown = ControlFilter().feed if sys.stdout is not None and sys.stdout.isatty() else str
     for delta in deltas:
-        parts.append(delta)
-        sys.stdout.write(delta)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
-    sys.stdout.flush()
-    return "".join(parts)
+        emit(shown(delta))
+    emit("\n")
 
 
 def read_input(argument: str | None) -> str | None:
-    """Return `argument`; stdin if it is ``-`` or missing; None if it is missing at a terminal."""
+    """Return `argument`; stdin if it is ``-`` or missing; None if it is missing and there is no piped stdin.
+
+    Raises:
+        InvalidArgument: stdin is needed and closed, or is no text.
+    """
     if argument not in (None, "-"):
         return argument
-    if sys.stdin is None or (sys.stdin.isatty() and argument is None):
+    if argument is None and (sys.stdin is None or sys.stdin.isatty()):
         return None
-    return sys.stdin.read().strip()
+    if sys.stdin is None:
+        raise InvalidArgument("the prompt is missing: stdin is closed", argument="prompt")
+    try:
+        return sys.stdin.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"the prompt cannot be read from stdin: {error}", argument="prompt") from error
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..errors import StreamInterrupted
 from ..schema import Completion, Message
-from .batch import check_prompt, check_prompts, gather, is_batch, split, with_sessions
+from .batch import as_inputs, check_prompt, check_prompts, gather, split, with_sessions
 from .llm import LLMCore, as_dialog
 from .request import Input, Request
 from .sources import AsyncSource, Source
@@ -61,7 +61,8 @@ class BaseLLM(LLMCore):
         """Continue one prompt, or several concurrently.
 
         Args:
-            inputs: A prompt, used as it is (no template), or a list of prompts.
+            inputs: A prompt, used as it is (no template), or a list of prompts (any iterable but a set; none
+                gives an empty list).
             **kwargs: Any parameter of `GenerationParams` and `CallOptions`, for this call only. In a batch
                 ``session_id`` and those that name adapters may be lists with one entry for each prompt.
 
@@ -72,9 +73,10 @@ class BaseLLM(LLMCore):
             BatchError: A prompt of a list failed; carries the other texts.
             LLMError: The single prompt failed.
         """
-        if isinstance(inputs, str):
-            return self._complete(inputs, kwargs).text
-        return self._complete_many(check_prompts(inputs), kwargs, _text)
+        prompts = check_prompts(inputs)
+        if isinstance(prompts, str):
+            return self._complete(prompts, kwargs).text
+        return self._complete_many(prompts, kwargs, _text)
 
     @overload
     def chat(self, inputs: Dialog, session_ids: int | None = ..., **kwargs: Unpack[CallKwargs]) -> str: ...
@@ -91,8 +93,8 @@ class BaseLLM(LLMCore):
         """Answer a dialog, or several concurrently.
 
         Args:
-            inputs: Messages (dicts with ``role`` and ``content``), or a list of dialogs. A string is a
-                user message.
+            inputs: Messages (mappings with ``role`` and ``content``), or a list of dialogs. A string is a
+                user message. An empty list is no dialogs, and gives an empty list.
             session_ids: The session, or one for each dialog; the same as ``session_id``.
             **kwargs: As for `generate`.
 
@@ -104,9 +106,10 @@ class BaseLLM(LLMCore):
             LLMError: The single dialog failed.
         """
         given = with_sessions(kwargs, session_ids)
-        if is_batch(inputs):
-            return self._complete_many([as_dialog(one) for one in inputs], given, _text)
-        return self._complete(as_dialog(inputs), given).text
+        given_inputs, several = as_inputs(inputs)
+        if several:
+            return self._complete_many([as_dialog(one) for one in given_inputs], given, _text)
+        return self._complete(as_dialog(given_inputs), given).text
 
     @overload
     def complete(self, inputs: str | Dialog, **kwargs: Unpack[CallKwargs]) -> Completion: ...
@@ -124,9 +127,10 @@ class BaseLLM(LLMCore):
         Returns:
             A `Completion`, or a list of them in the order of `inputs`.
         """
-        if is_batch(inputs):
-            return self._complete_many(cast("Sequence[Input]", inputs), kwargs, _whole)
-        return self._complete(cast(Input, inputs), kwargs)
+        given, several = as_inputs(inputs)
+        if several:
+            return self._complete_many(given, kwargs, _whole)
+        return self._complete(given, kwargs)
 
     def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> Stream:
         """Continue a prompt, chunk by chunk.
@@ -156,9 +160,10 @@ class BaseLLM(LLMCore):
     def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """The token ids of a prompt, or of each of several, as the model gets them."""
         self.check_open()
-        if isinstance(prompts, str):
-            return self._tokenize(prompts)
-        return [self._tokenize(prompt) for prompt in check_prompts(prompts)]
+        given = check_prompts(prompts, encodable=True)
+        if isinstance(given, str):
+            return self._tokenize(given)
+        return [self._tokenize(prompt) for prompt in given]
 
     def close(self) -> None:
         """Free the backend's resources. Later calls fail; closing twice is no error."""
@@ -243,9 +248,10 @@ class AsyncBaseLLM(LLMCore):
     async def generate(self, inputs: Prompts, **kwargs: Unpack[CallKwargs]) -> list[str]: ...
     async def generate(self, inputs: str | Prompts, **kwargs: Unpack[CallKwargs]) -> str | list[str]:
         """See `BaseLLM.generate`."""
-        if isinstance(inputs, str):
-            return (await self._complete(inputs, kwargs)).text
-        return await self._complete_many(check_prompts(inputs), kwargs, _text)
+        prompts = check_prompts(inputs)
+        if isinstance(prompts, str):
+            return (await self._complete(prompts, kwargs)).text
+        return await self._complete_many(prompts, kwargs, _text)
 
     @overload
     async def chat(
@@ -263,9 +269,10 @@ class AsyncBaseLLM(LLMCore):
     ) -> str | list[str]:
         """See `BaseLLM.chat`."""
         given = with_sessions(kwargs, session_ids)
-        if is_batch(inputs):
-            return await self._complete_many([as_dialog(one) for one in inputs], given, _text)
-        return (await self._complete(as_dialog(inputs), given)).text
+        given_inputs, several = as_inputs(inputs)
+        if several:
+            return await self._complete_many([as_dialog(one) for one in given_inputs], given, _text)
+        return (await self._complete(as_dialog(given_inputs), given)).text
 
     @overload
     async def complete(self, inputs: str | Dialog, **kwargs: Unpack[CallKwargs]) -> Completion: ...
@@ -275,9 +282,10 @@ class AsyncBaseLLM(LLMCore):
         self, inputs: Input | Prompts | Dialogs, **kwargs: Unpack[CallKwargs]
     ) -> Completion | list[Completion]:
         """See `BaseLLM.complete`."""
-        if is_batch(inputs):
-            return await self._complete_many(cast("Sequence[Input]", inputs), kwargs, _whole)
-        return await self._complete(cast(Input, inputs), kwargs)
+        given, several = as_inputs(inputs)
+        if several:
+            return await self._complete_many(given, kwargs, _whole)
+        return await self._complete(given, kwargs)
 
     def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> AsyncStream:
         """See `BaseLLM.stream_generate`; iterate with ``async for``."""
@@ -298,9 +306,10 @@ class AsyncBaseLLM(LLMCore):
     async def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """See `BaseLLM.tokenize`."""
         self.check_open()
-        if isinstance(prompts, str):
-            return await self._tokenize(prompts)
-        return [await self._tokenize(prompt) for prompt in check_prompts(prompts)]
+        given = check_prompts(prompts, encodable=True)
+        if isinstance(given, str):
+            return await self._tokenize(given)
+        return [await self._tokenize(prompt) for prompt in given]
 
     async def aclose(self) -> None:
         """Free the backend's resources. Later calls fail; closing twice is no error."""

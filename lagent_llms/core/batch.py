@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from .. import validators
 from ..errors import BatchError, InvalidArgument
 from ..params import PARAMETERS
 from ..schema import Completion
 from .request import Input
 
-__all__ = ["check_prompt", "check_prompts", "gather", "is_batch", "split", "with_sessions"]
+__all__ = ["as_inputs", "check_prompt", "check_prompts", "gather", "split", "with_sessions"]
 
 _T = TypeVar("_T")
 
 
-def is_batch(inputs: object) -> bool:
-    """True if `inputs` is a list of prompts or dialogs, not one prompt or dialog."""
-    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Sequence) or not inputs:
-        return False
-    first = inputs[0]
-    return isinstance(first, (str, Sequence)) and not isinstance(first, (bytes, Mapping))
+def as_inputs(inputs: Any) -> tuple[Any, bool]:
+    """`inputs`, in lists where it is several things, and whether it is a batch of prompts or dialogs.
+
+    An empty list is a batch of none.
+
+    Raises:
+        InvalidArgument: `inputs` is a set, which has no order.
+    """
+    if isinstance(inputs, (str, Mapping)) or (found := _in_order("inputs", inputs)) is None:
+        return inputs, False
+    first = validators.unboxed(found[0]) if found else ""
+    return found, isinstance(first, Iterable) and not isinstance(first, (bytes, bytearray, Mapping))
+
+
+def _in_order(name: str, value: Any) -> list[Any] | None:
+    if isinstance(value, (set, frozenset)):
+        raise InvalidArgument(f"{name}: a set has no order; give a list", argument=name)
+    return validators.listed(value)
 
 
 def check_prompt(inputs: object) -> str:
@@ -29,7 +42,7 @@ def check_prompt(inputs: object) -> str:
     Raises:
         InvalidArgument: It is something else.
     """
-    if not isinstance(inputs, str):
+    if not isinstance(inputs, str) and not isinstance(inputs := validators.unboxed(inputs), str):
         raise InvalidArgument(
             f"inputs: expected a prompt (str), got {type(inputs).__name__}; messages go to chat()",
             argument="inputs",
@@ -37,28 +50,34 @@ def check_prompt(inputs: object) -> str:
     return inputs
 
 
-def check_prompts(inputs: object) -> list[str]:
-    """Check that `inputs` is a sequence of strings, and return it as a list.
+def check_prompts(inputs: object, *, encodable: bool = False) -> str | list[str]:
+    """Check that `inputs` is a string or several, and return it as a string or a list.
+
+    Args:
+        inputs: The prompts.
+        encodable: Refuse text that cannot be encoded as well; calls check that for each prompt alone.
 
     Raises:
         InvalidArgument: It is something else.
     """
-    if not isinstance(inputs, Sequence) or isinstance(inputs, bytes):
+    if isinstance(inputs, str) or isinstance(inputs := validators.unboxed(inputs), str):
+        return validators.encodable_text("inputs", inputs) if encodable else inputs
+    if (prompts := _in_order("inputs", inputs)) is None:
         raise InvalidArgument(
             f"inputs: expected a prompt (str) or a list of prompts, got {type(inputs).__name__}",
             argument="inputs",
         )
-    for index, prompt in enumerate(inputs):
+    for index, prompt in enumerate(prompts):
         if not isinstance(prompt, str):
             raise InvalidArgument(
                 f"inputs[{index}]: expected a prompt (str), got {type(prompt).__name__}; "
                 "messages go to chat()",
                 argument="inputs",
             )
-    return list(inputs)
+    return prompts if not encodable else validators.plain("inputs", prompts)
 
 
-def with_sessions(given: Mapping[str, Any], session_ids: int | Sequence[int] | None) -> dict[str, Any]:
+def with_sessions(given: Mapping[str, Any], session_ids: int | Iterable[int] | None) -> dict[str, Any]:
     """`given` with lagent's ``session_ids`` as ``session_id``.
 
     Raises:
@@ -66,9 +85,13 @@ def with_sessions(given: Mapping[str, Any], session_ids: int | Sequence[int] | N
     """
     if session_ids is None:
         return dict(given)
-    if given.get("session_id", session_ids) != session_ids:
+    ids, other = (
+        value if type(value) is int or (found := _in_order(name, value)) is None else found
+        for name, value in (("session_ids", session_ids), ("session_id", given.get("session_id")))
+    )
+    if other is not None and other != ids:
         raise InvalidArgument("session_ids and session_id are both given", argument="session_ids")
-    return {**given, "session_id": session_ids}
+    return {**given, "session_id": ids}
 
 
 #: Keywords that may be a list with one value for each input of a batch.
@@ -82,9 +105,9 @@ def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input
         InvalidArgument: A list has another length than `inputs`.
     """
     per_input = {
-        name: given[name]
+        name: values
         for name in _PER_INPUT
-        if isinstance(given.get(name), Sequence) and not isinstance(given[name], str)
+        if name in given and (values := _in_order(name, given[name])) is not None
     }
     for name, values in per_input.items():
         if len(values) != len(inputs):

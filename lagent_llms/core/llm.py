@@ -33,6 +33,7 @@ __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 _AROUND_A_PROMPT = 4
 
 _NOTHING_SAID = History()
+_positive = validators.integer("an integer of 1 or more", 1)
 
 
 def as_dialog(inputs: object) -> Any:
@@ -40,6 +41,8 @@ def as_dialog(inputs: object) -> Any:
 
     An empty string stays one: it is refused as an empty prompt is.
     """
+    if type(inputs) is not list:
+        inputs = validators.unboxed(inputs)
     if isinstance(inputs, str) and inputs:
         return [{"role": "user", "content": inputs}]
     return [inputs] if isinstance(inputs, Mapping) else inputs
@@ -111,10 +114,11 @@ class LLMCore(ParameterDefaults):
         params, options = self.params, self.options
         if given:
             params, options = self._parameters.merge(params, options, given)
-        if inputs == "":
-            raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
-        if options.do_preprocess and isinstance(inputs, str):
-            inputs = [{"role": "user", "content": inputs}]
+        if isinstance(inputs, str):
+            if not inputs:
+                raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
+            if options.do_preprocess:
+                inputs = [{"role": "user", "content": inputs}]
         turn = None
         if not (options.sequence_start and options.sequence_end):
             turn = self.sessions.begin(
@@ -154,8 +158,8 @@ class LLMCore(ParameterDefaults):
     def _rendered(self, history: History, inputs: Input, options: CallOptions) -> tuple[str | None, History]:
         """The whole prompt (None where the server renders the messages), and the history to keep."""
         if isinstance(inputs, str):
-            if not inputs.isascii():
-                validators.encodable_text("inputs", inputs)
+            if type(inputs) is not str or not inputs.isascii():
+                inputs = validators.encodable_text("inputs", inputs)
             if history.text is None:
                 raise InvalidArgument(
                     "inputs: this session was held with messages and the template is the server's: "
@@ -238,9 +242,3 @@ class LLMCore(ParameterDefaults):
                 f"session_len={self.session_len}",
                 session_id=request.options.session_id,
             )
-
-
-def _positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
-    return value

@@ -6,11 +6,74 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from .. import validators
 from ..errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
 from ..params import ALIASES, PARAMETERS, CallOptions, GenerationParams
 from .request import Request
 
-__all__ = ["ParameterDefaults", "ParameterSet", "unsupported_names"]
+__all__ = ["OTHER_NAMES", "ParameterDefaults", "ParameterSet", "suggestion", "unsupported_names"]
+
+#: What other libraries (OpenAI's, transformers, vLLM) call these parameters: the names here, best first.
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_length"),
+        ("max_new_tokens",),
+    ),
+    **dict.fromkeys(("stop", "stop_sequences", "stop_strings", "stop_token", "eos"), ("stop_words",)),
+    **dict.fromkeys(
+        ("base_url", "api_base", "api_url", "endpoint", "host", "server_url"), ("url", "tritonserver_addr")
+    ),
+    **dict.fromkeys(("model", "model_id", "model_path"), ("path", "model_name")),
+    **dict.fromkeys(("messages", "prompt", "prompts", "input"), ("inputs",)),
+    **dict.fromkeys(("frequency_penalty", "presence_penalty"), ("repetition_penalty",)),
+    "top_logprobs": ("logprobs",),
+    "functions": ("tools",),
+    "function_call": ("tool_choice",),
+    "random_seed": ("seed",),
+    "url": ("tritonserver_addr",),
+    "token": ("api_key",),
+    "default_headers": ("headers",),
+    "extra_headers": ("headers",),
+    "request_timeout": ("timeout",),
+    "chat_template": ("meta_template",),
+    "lora": ("adapter_name",),
+}
+
+#: Arguments of constructors that others give per call.
+_OF_CONSTRUCTORS = frozenset(
+    {"url", "model_name", "path", "api_key", "headers", "meta_template", "session_len"}
+)
+
+#: Parameters of other libraries without an equivalent: what to do instead.
+_INSTEAD = {
+    "n": "a call gives one answer; for several, give a list with the input several times",
+    "stream_options": "the token counts come with every answer that has them",
+    "do_sample": "temperature=0 is greedy",
+    "echo": "the answer never repeats the prompt",
+    "max_model_len": "session_len limits prompt and answer together",
+    "logit_bias": "no backend takes it",
+}
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The part of a message that says what to write for an unknown parameter; '' if nothing is similar.
+
+    Args:
+        name: The name that is not known.
+        known: The names that are; with "inputs", those of a call.
+    """
+    known = frozenset(known)
+    others = (*OTHER_NAMES.get(name, ()), name)
+    for other in others:
+        if other in known:
+            return f", did you mean {other!r}?"
+    if "inputs" in known and not _OF_CONSTRUCTORS.isdisjoint(others):
+        return " (it is given when the object is made, not to a call)"
+    if "inputs" in others:
+        return " (it is given to a call, not when the object is made)"
+    if name in _INSTEAD:
+        return f" ({_INSTEAD[name]})"
+    return nearest(name, known)
 
 
 def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -20,8 +83,8 @@ def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
     plain = dict(given)
     for alias, name in ALIASES.items():
         if alias in plain:
-            value = plain.pop(alias)
-            if plain.setdefault(name, value) != value:
+            value = validators.unboxed(plain.pop(alias))
+            if validators.unboxed(plain.setdefault(name, value)) != value:
                 raise InvalidArgument(
                     f"{alias} and {name} are the same; only one can be given", argument=alias
                 )
@@ -82,12 +145,14 @@ class ParameterSet:
             row = PARAMETERS.get(name)
             if row is None:
                 raise UnknownParameter(
-                    f"unknown parameter {name!r}{nearest(name, self.known)}; "
+                    f"unknown parameter {name!r}{suggestion(name, {*self.known, 'inputs'})}; "
                     f"known are {', '.join(sorted(self.known - self.unsupported))}"
                 )
             if name in self.unsupported and not row.is_no_op(value):
                 raise UnsupportedParameter(
-                    f"{self.backend} cannot honour {name}={value!r}", parameter=name, backend=self.backend
+                    f"{self.backend} cannot honour {name}={validators.shown(value)}",
+                    parameter=name,
+                    backend=self.backend,
                 )
             if not row.means_default(value):
                 changed[row.table][name] = value
@@ -116,7 +181,7 @@ class ParameterDefaults:
         if stray := [name for name in defaults if name not in self._parameters.known]:
             known = self.constructor_names() - self.unsupported_names()
             raise UnknownParameter(
-                f"{type(self).__name__}: unknown parameter {stray[0]!r}{nearest(stray[0], known)}; "
+                f"{type(self).__name__}: unknown parameter {stray[0]!r}{suggestion(stray[0], known)}; "
                 f"known are {', '.join(sorted(known))}"
             )
         self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
@@ -148,7 +213,7 @@ class ParameterDefaults:
             table = request.params if PARAMETERS[name].table is GenerationParams else request.options
             if (value := getattr(table, name)) is not None:
                 raise UnsupportedParameter(
-                    f"{type(self).__name__} cannot honour {name}={value!r} {why}",
+                    f"{type(self).__name__} cannot honour {name}={validators.shown(value)} {why}",
                     parameter=name,
                     backend=type(self).__name__,
                 )

@@ -1,18 +1,23 @@
 """Find stop words in text that arrives in pieces; hold back the beginning of one until it is decided.
 
-Each piece is searched with the held suffix only, so a stream of n characters costs O(n). The outcome does not
-depend on where the text was cut: the stop word whose last character comes first ends the text (of two that
-end together, the longer), as if the text had arrived character by character.
+An Aho-Corasick automaton over characters: building it takes time and memory linear in the length of the
+words, a stream of n characters costs O(n), whatever words and text are. The outcome does not depend on where
+the text was cut: the stop word whose last character comes first ends the text (of two that end together, the
+longer), as if the text had arrived character by character.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["StopWordScanner"]
+
+#: About the most characters of stop words whose tables are kept. One takes 20 bytes, in many short words 350.
+_MOST_KEPT = 1 << 16
 
 
 class StopWordScanner:
@@ -25,12 +30,14 @@ class StopWordScanner:
         matched: The stop word that was found, None so far.
     """
 
-    __slots__ = ("_found", "_gate", "_held", "_longest", "_prefixes", "matched")
+    __slots__ = ("_find_first", "_state", "_tables", "matched")
 
     def __init__(self, words: Iterable[str] = ()) -> None:
+        words = tuple(words)
         self.matched: str | None = None
-        self._held = ""
-        self._found, self._gate, self._prefixes, self._longest = _compiled(tuple(words))
+        self._tables = (_kept if sum(map(len, words)) <= _MOST_KEPT else _built)(words)
+        self._find_first = self._tables.find_first
+        self._state = 0  # its text is the text held back
 
     def feed(self, text: str) -> str:
         """Take the next piece of text.
@@ -44,66 +51,155 @@ class StopWordScanner:
         """
         if self.matched is not None:
             return ""
-        if self._gate is None:
+        find_first = self._find_first
+        if find_first is None or not text:
             return text
-        if self._held:
-            text = self._held + text
-        gate = self._gate(text)
-        if gate is None:
-            return text
-        if hit := self._found.search(text, gate.start()):
-            self.matched = hit.group()
-            self._held = ""
-            return text[: hit.start()]
-        start = max(len(text) - self._longest, gate.start())
-        for cut in range(start, len(text)):
-            if text[cut:] in self._prefixes:
-                self._held = text[cut:]
-                return text[:cut]
-        self._held = ""
-        return text
+        state, position = self._state, 0
+        if not state:
+            if (first := find_first(text)) is None:
+                return text
+            position = first.start()
+        words, word, depth, fail, ends, nexts, branches, _ = self._tables
+        before, end = state, len(text)
+        while True:
+            char = text[position]
+            position += 1
+            while nexts[state] != char:
+                if (state, char) in branches:
+                    state = branches[state, char]
+                    break
+                if not state:
+                    break
+                state = fail[state]
+            else:
+                state += 1
+            if ends[state] or position == end:
+                break
+            if not state:
+                if (first := find_first(text, position)) is None:
+                    position = end
+                    break
+                position = first.start()
+        kept = ends[state] or depth[state]
+        released = depth[before] + position - kept
+        if ends[state]:
+            self.matched = words[word[state]][depth[state] - kept : depth[state]]
+            state = 0
+        self._state = state
+        if not before:
+            return text[:released]
+        if released <= depth[before]:  # costs what is released, however long the rest is
+            return words[word[before]][:released]
+        return words[word[before]][: depth[before]] + text[: released - depth[before]]
 
     def flush(self) -> str:
         """The text still held back, at the end of the answer."""
-        held, self._held = self._held, ""
-        return held
+        tables, state, self._state = self._tables, self._state, 0
+        return tables.words[tables.word[state]][: tables.depth[state]] if state else ""
 
 
-class _Compiled(NamedTuple):
-    """Search tables of a set of stop words.
+class _Tables(NamedTuple):
+    """The automaton of a set of stop words. A state is the beginning of a word; 0 is the empty one.
 
     Attributes:
-        found: Matches one of the words.
-        gate: Matches any word's first character: a piece without it can neither hold nor begin a word. None
-            when there are no words.
-        prefixes: Every beginning of a word, except the whole word.
-        longest: Characters of the longest of these.
+        words: The stop words, shorter ones first.
+        word: The place in `words` of a word that begins with the state.
+        depth: The number of its characters.
+        fail: The longest shorter state that the state ends with.
+        ends: Characters of the longest stop word that the state ends with, 0 for none.
+        nexts: The character that leads from each state to the one numbered next.
+        branches: All other transitions: (state, character) to state.
+        find_first: Finds where a word may begin: a first character and a second one, or the end of the text.
+            None when there are no words.
     """
 
-    found: re.Pattern[str]
-    gate: Callable[[str], re.Match[str] | None] | None
-    prefixes: frozenset[str]
-    longest: int
+    words: Sequence[str]
+    word: array[int]
+    depth: array[int]
+    fail: array[int]
+    ends: array[int]
+    nexts: str
+    branches: dict[tuple[int, str], int]
+    find_first: Callable[..., re.Match[str] | None] | None
+
+
+def _built(stop_words: tuple[str, ...]) -> _Tables:
+    # Shorter words first: one that begins with another can never be the first to be complete.
+    words = sorted({word for word in stop_words if word}, key=len)
+    owner, depth, parent, ends = (array("I", [0]) for _ in range(4))
+    nexts = [""]
+    branches: dict[tuple[int, str], int] = {}
+    last = []
+    for number, word in enumerate(words):
+        state = 0
+        for position, char in enumerate(word, 1):
+            if nexts[state] == char:
+                state += 1
+            elif (state, char) in branches:
+                state = branches[state, char]
+            else:
+                new = len(nexts)
+                if nexts[state]:
+                    branches[state, char] = new
+                else:
+                    nexts[state] = char
+                nexts.append("")
+                owner.append(number)
+                depth.append(position)
+                parent.append(state)
+                ends.append(0)
+                state = new
+            if ends[state]:
+                break
+        else:
+            ends[state] = len(word)
+        last.append(state)
+    fail = array("I", [0]) * len(nexts)
+    for state in sorted(range(1, len(nexts)), key=depth.__getitem__):
+        above = parent[state]
+        if ends[above]:
+            ends[state] = ends[above]
+        elif above:
+            char = words[owner[state]][depth[state] - 1]
+            other = fail[above]
+            while nexts[other] != char and (other, char) not in branches and other:
+                other = fail[other]
+            fail[state] = other + 1 if nexts[other] == char else branches.get((other, char), 0)
+            ends[state] = ends[state] or ends[fail[state]]
+    reachable = [
+        word
+        for word, state in zip(words, last, strict=True)
+        if depth[state] == len(word) and not ends[parent[state]]
+    ]
+    if len(reachable) < len(words):  # the others contain a word that is complete before them
+        return _built(tuple(reachable))
+    return _Tables(
+        words, owner, depth, fail, ends,
+        "".join(char or "\0" for char in nexts),  # the last state of a word has no next, and is not left
+        branches, _find_first(words),
+    )  # fmt: skip
+
+
+def _find_first(words: Sequence[str]) -> Callable[..., re.Match[str] | None] | None:
+    if not words:
+        return None
+    first, second = (
+        "".join(re.escape(char) for char in sorted({word[place] for word in words if len(word) > place}))
+        for place in (0, 1)
+    )
+    alone = any(len(word) == 1 for word in words)
+    return re.compile(f"[{first}]" if alone else rf"[{first}](?:[{second}]|\Z)").search
 
 
 @lru_cache(maxsize=256)  # most calls of a backend have the same words
-def _compiled(words: tuple[str, ...]) -> _Compiled:
-    kept = _without_unreachable(words)
-    firsts = "".join(re.escape(char) for char in sorted({word[0] for word in kept}))
-    return _Compiled(
-        # Longer words first: at one place the regex engine takes the first alternative that fits.
-        re.compile("|".join(re.escape(word) for word in sorted(kept, key=len, reverse=True))),
-        re.compile(f"[{firsts}]").search if kept else None,
-        frozenset(word[:n] for word in kept for n in range(1, len(word))),
-        max(map(len, kept), default=0) - 1,
-    )
+def _kept(stop_words: tuple[str, ...]) -> _Tables:
+    global _n_kept
+    tables = _built(stop_words)
+    _n_kept += len(tables.nexts)
+    if _n_kept > _MOST_KEPT:
+        _kept.cache_clear()
+        _n_kept = len(tables.nexts)
+    return tables
 
 
-def _without_unreachable(words: Iterable[str]) -> list[str]:
-    """`words` without those that can never be the first to be complete.
-
-    Such a word contains another one, not only at its end. Without them, the match that starts first is also
-    the one that ends first.
-    """
-    distinct = list(dict.fromkeys(word for word in words if word))
-    return [word for word in distinct if not any(other != word and other in word[:-1] for other in distinct)]
+_n_kept = 0

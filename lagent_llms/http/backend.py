@@ -86,12 +86,14 @@ class HTTPCore(LLMCore):
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
-        validators.optional_name("model_name", model_name)
+        model_name = validators.optional_name("model_name", model_name)
         check_session(session, self.session_type)
-        validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
-        validators.integer("an integer of 1 or more", 1)("max_response_bytes", max_response_bytes)
-        urls = [url] if isinstance(url, str) else url
-        if not isinstance(urls, Sequence) or not urls:
+        max_retries = validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
+        max_response_bytes = validators.integer("an integer of 1 or more", 1)(
+            "max_response_bytes", max_response_bytes
+        )
+        urls = [url] if isinstance(url, str) else validators.listed(url)
+        if not urls:
             raise InvalidArgument(
                 f"url={hide_credentials(url)}: allowed is a URL or a list of URLs", argument="url"
             )

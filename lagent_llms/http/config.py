@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .. import validators
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
 from .endpoints import USE_HTTP
 from .environment import read_environment
@@ -86,7 +87,8 @@ def request_headers(given: Mapping[str, str] | None, api_key: str | None) -> dic
 
 def given_headers(given: Mapping[str, str] | None, api_key: str | None) -> dict[str, str]:
     """Make the headers given to a transport, without defaults; raises as `request_headers` does."""
-    bearer = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    key = validators.api_key("api_key", api_key)
+    bearer = {} if key is None else {"Authorization": f"Bearer {key}"}
     return {**check_headers(bearer), **check_headers(given or {})}
 
 

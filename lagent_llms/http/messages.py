@@ -67,10 +67,16 @@ class HTTPRequest:
 
     @classmethod
     def json(cls, path: str, body: object, headers: Mapping[str, str] | None = None) -> HTTPRequest:
-        """Make a POST request with `body` as JSON."""
-        return cls(
-            "POST", path, msgspec.json.encode(body), {**_JSON, **check_headers(headers)} if headers else _JSON
-        )
+        """Make a POST request with `body` as JSON.
+
+        Raises:
+            InvalidArgument: The body or the headers cannot be sent.
+        """
+        try:
+            data = msgspec.json.encode(body)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidArgument(f"the request cannot be written as JSON: {error}") from error
+        return cls("POST", path, data, {**_JSON, **check_headers(headers)} if headers else _JSON)
 
     def encode(self, base: str, headers: Mapping[str, str]) -> bytes:
         """Serialize the request for HTTP/1.1.

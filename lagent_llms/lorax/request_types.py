@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from .. import validators
+from ..errors import InvalidArgument
 from .base_model import BaseModel
 from .error_types import ValidationError
 from .response_format import ResponseFormat, response_format
@@ -49,9 +51,10 @@ def _token(name: str, value: Any) -> str:
 
 
 def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
+    plain = validators.unboxed(value)
+    if not isinstance(plain, bool):
         raise _not_allowed(name, value, "True or False")
-    return value
+    return plain
 
 
 def _integer(allowed: str, low: int, high: float = math.inf) -> Check:
@@ -311,7 +314,10 @@ def _body(request: Request | BatchRequest) -> dict[str, Any]:
     body: dict[str, Any] = {"inputs": request.inputs, "stream": request.stream}
     if request.parameters is not None:  # the server does not accept null
         body["parameters"] = request.parameters.body()
-    return body
+    try:
+        return {name: validators.plain(name, value) for name, value in body.items()}
+    except InvalidArgument as error:
+        raise ValidationError(str(error), argument=error.argument) from None
 
 
 def _check_request(request: Request | BatchRequest) -> None:

@@ -6,20 +6,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException as StarletteHTTPException
-
 from ..core.base import AsyncBaseLLM
-from ..errors import InvalidArgument, LLMError, UnsupportedParameter
+from ..errors import InvalidArgument, LLMError, MissingDependency, UnsupportedParameter
 from .cross_site import LOCAL_ORIGIN
-from .disconnect import ClientDisconnected
 from .error_responses import error_body, error_headers, error_status
-from .limits import Limits, LimitsMiddleware
-from .metrics import Metrics, MetricsMiddleware
-from .openai.routes import openai_routes
+
+try:
+    from fastapi import FastAPI, HTTPException, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.middleware.cors import CORSMiddleware
+    from fastapi.responses import JSONResponse, Response
+    from starlette.exceptions import HTTPException as StarletteHTTPException
+
+    from .disconnect import ClientDisconnected
+    from .limits import Limits, LimitsMiddleware
+    from .metrics import Metrics, MetricsMiddleware
+    from .openai.routes import openai_routes
+except ModuleNotFoundError as error:
+    raise MissingDependency.of(str(error.name), "server") from error
 
 __all__ = ["make_app", "openai_app"]
 

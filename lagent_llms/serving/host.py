@@ -6,10 +6,13 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
 from ..child.ports import check_free, check_port, connect_host
-from ..errors import ServerStartError
+from ..errors import MissingDependency, ServerStartError
+
+try:
+    import uvicorn
+except ModuleNotFoundError as error:
+    raise MissingDependency.of(str(error.name), "server") from error
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,7 +15,7 @@ ROOT = Path(lagent_llms.__file__).parent
 FLOORS = [
     {"errors", "locks", "untrusted"},
     {"validators"},
-    {"params", "schema", "child"},
+    {"config_file", "params", "schema", "child"},
     {"templates"},
     {"core", "meta_template"},
     {"http", "registry"},

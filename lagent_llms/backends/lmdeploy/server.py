@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+from ... import validators
 from ...child.ports import check_free, check_port, connect_host
 from ...child.process import Child
 from ...child.startup import Startup
@@ -120,7 +121,11 @@ class _ServerCore(LMDeployCore):
         self.path = os.fspath(path)
         self.server_name = server_name
         self.server_port = check_port(server_name, server_port)
-        self.api_key = secrets.token_hex(24) if isinstance(api_key, _RandomKey) else api_key
+        self.api_key = (
+            secrets.token_hex(24)
+            if isinstance(api_key, _RandomKey)
+            else validators.api_key("api_key", api_key)
+        )
         scheme = "https" if flags.get("ssl") else "http"
         super().__init__(
             f"{scheme}://{connect_host(server_name)}:{self.server_port}",

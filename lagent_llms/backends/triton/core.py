@@ -161,9 +161,12 @@ class TritonCore(LLMCore):
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
         )
-        validators.optional_name("model_name", model_name)
-        validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
-        validators.integer("an integer of 1 or more", 1)("max_response_bytes", max_response_bytes)
+        model_name = validators.optional_name("model_name", model_name)
+        max_retries = validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
+        max_response_bytes = validators.integer("an integer of 1 or more", 1)(
+            "max_response_bytes", max_response_bytes
+        )
+        api_key = validators.api_key("api_key", api_key)
         if dialect is not None:
             dialect_named(dialect)
         scheme, address = _address(tritonserver_addr)

@@ -10,9 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-
-from ...backends.jax.pipeline import EMBEDDED_MODEL
+from ...backends.jax.pipeline import EMBEDDED_MODEL  # first: it names the extra if JAX is missing
 from ...errors import InvalidArgument
 from ...jax_engine import Engine, FunctionEngine, ModelConfig, check_dtype
 from ..app import make_app
@@ -212,6 +210,8 @@ class JAXServer(Forwarding, ForeignModel):
 
     def status(self) -> dict[str, Any]:
         """Answer GET /status: configuration, devices, cores, memory in bytes, counters, uptime in seconds."""
+        import jax
+
         stats = self._stats() if self.ready else None
         return {
             "config": asdict(self.config),

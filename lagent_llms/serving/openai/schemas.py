@@ -18,6 +18,9 @@ __all__ = [
     "check_max_new_tokens",
 ]
 
+#: Most stop words of a request, and most characters of all of them. OpenAI allows 4 words.
+MAX_STOP_WORDS, MAX_STOP_CHARACTERS = 128, 16_384
+
 _T = TypeVar("_T")
 
 #: Unsupported fields, accepted only with a value that changes nothing.
@@ -95,7 +98,7 @@ class _GenerationRequest(BaseModel):
             "min_p": self.min_p,
             "repetition_penalty": self.repetition_penalty,
             "seed": self.seed,
-            "stop_words": validators.stop_words("stop", self.stop or None),
+            "stop_words": _stop_words(self.stop or None),
             "ignore_eos": self.ignore_eos,
             "skip_special_tokens": self.skip_special_tokens,
         }
@@ -108,6 +111,17 @@ class _GenerationRequest(BaseModel):
     def include_usage(self) -> bool:
         """True if the last chunk of a stream reports the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+def _stop_words(stop: str | list[str] | None) -> tuple[str, ...] | None:
+    words = validators.stop_words("stop", stop)
+    for given, most, unit in (
+        (len(words or ()), MAX_STOP_WORDS, "stop words"),
+        (sum(map(len, words or ())), MAX_STOP_CHARACTERS, "characters in all stop words together"),
+    ):
+        if given > most:
+            raise InvalidArgument(f"stop: {given} {unit}: allowed are at most {most}", argument="stop")
+    return words
 
 
 class CompletionRequest(_GenerationRequest):

@@ -180,7 +180,7 @@ class Parameters(ConformanceTests):
         with pytest.raises(InvalidArgument, match="the prompt is empty"):
             llm.generate("")
         with pytest.raises(InvalidArgument, match="list of messages is empty"):
-            llm.chat([])
+            llm.chunks("stream_chat", [])
         with pytest.raises(InvalidArgument, match="role"):
             llm.chat([{"content": "no role"}])
 

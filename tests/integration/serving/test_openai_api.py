@@ -150,6 +150,7 @@ def test_completions_equal_those_of_the_pipeline(server, engine):
         ({"model": "embedded", "messages": QUESTION, "tool_choice": "\ud83d"}, 400, "half a char"),
         ({"model": "embedded", "messages": QUESTION, "stop": ["\ud83d"]}, 400, "half a char"),
         ({"model": "embedded", "messages": QUESTION, "stop": [""]}, 400, "stop=['']"),
+        ({"model": "embedded", "messages": QUESTION, "stop": "x" * 20_000}, 400, "stop: 20000 characters"),
         (
             {"model": "embedded", "messages": QUESTION, "logprobs": True, "top_logprobs": 21},
             400,

@@ -108,7 +108,6 @@ def echo(request):
 def test_a_batch_keeps_its_order():
     llm = ScriptedLLM(lambda request: [0.02 * (5 - int(request.prompt)), request.prompt])
     assert llm.generate([str(n) for n in range(5)]) == ["0", "1", "2", "3", "4"]
-    assert llm.generate([]) == []
 
 
 def test_a_batch_runs_at_once_but_not_more_than_allowed():
@@ -419,12 +418,10 @@ def test_an_unusable_dialog_does_not_block_the_session():
     [
         (lambda llm: llm.generate(""), "the prompt is empty"),
         (lambda llm: llm.chat(""), "the prompt is empty"),
-        (lambda llm: llm.complete([]), "the list of messages is empty"),
         (lambda llm: llm.stream_chat([]), "the list of messages is empty"),
         (lambda llm: llm.chat(USER, tools=[3]), r"tools=3: allowed is None or a list of tool descriptions"),
         (lambda llm: llm.generate(3), r"expected a prompt \(str\) or a list of prompts, got int"),
         (lambda llm: llm.generate([{"role": "user"}]), r"inputs\[0\]: expected a prompt \(str\), got dict"),
-        (lambda llm: llm.chat([]), "the list of messages is empty"),
         (lambda llm: llm.chat(None), "expected a list of messages, got NoneType"),
         (lambda llm: llm.chat([{"role": "user"}]), r"inputs\[0\] \(role 'user'\): 'content' is missing"),
         (lambda llm: llm.chat([{"content": "x"}]), r"inputs\[0\]: 'role' is missing"),

@@ -1,8 +1,11 @@
 """A call's values over a backend's defaults: checks, unsupported names, aliases."""
 
+from collections import UserList
+
 import pytest
 
-from lagent_llms.core.parameters import ParameterSet, unsupported_names
+from lagent_llms import LMDeployClient, LMDeployServer, LoRAX
+from lagent_llms.core.parameters import OTHER_NAMES, ParameterSet, unsupported_names
 from lagent_llms.errors import InvalidArgument, UnknownParameter, UnsupportedParameter
 from lagent_llms.params import CallOptions, GenerationParams
 
@@ -139,3 +142,59 @@ def test_an_opt_in_parameter_is_supported_only_where_a_backend_names_it():
         )
     with pytest.raises(InvalidArgument, match="parameters="):
         CallOptions(parameters={"a": [1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("max_tokens", "'max_tokens', did you mean 'max_new_tokens'?"),
+        ("max_completion_tokens", "did you mean 'max_new_tokens'?"),
+        ("max_length", "did you mean 'max_new_tokens'?"),
+        ("stop", "did you mean 'stop_words'?"),
+        ("stop_sequences", "did you mean 'stop_words'?"),
+        ("messages", "did you mean 'inputs'?"),
+        ("prompt", "did you mean 'inputs'?"),
+        ("top_logprobs", "did you mean 'logprobs'?"),
+        ("function_call", "did you mean 'tool_choice'?"),
+        ("n", "'n' (a call gives one answer"),
+        ("stream_options", "'stream_options' (the token counts come"),
+        ("model", "'model' (it is given when the object is made"),
+        ("base_url", "'base_url' (it is given when the object is made"),
+        ("api_key", "'api_key' (it is given when the object is made"),
+    ],
+)
+def test_names_of_other_libraries_are_explained(name, hint):
+    with pytest.raises(UnknownParameter) as caught:
+        merge(**{name: 1})
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "hint"),
+    [
+        (LMDeployClient, {"model": "m"}, "did you mean 'model_name'?"),
+        (LMDeployClient, {"base_url": "http://x"}, "did you mean 'url'?"),
+        (LMDeployClient, {"max_tokens": 5}, "did you mean 'max_new_tokens'?"),
+        (LMDeployClient, {"messages": []}, "'messages' (it is given to a call"),
+        (LMDeployServer, {"model": "m"}, "did you mean 'path'?"),
+        (LMDeployServer, {"n": 2}, "'n' (a call gives one answer"),
+    ],
+)
+def test_names_of_other_libraries_at_construction(backend, given, hint):
+    with pytest.raises(UnknownParameter) as caught:
+        backend("http://127.0.0.1:9", **given)
+    assert hint in str(caught.value)
+
+
+def test_every_suggested_name_exists():
+    names = {"inputs", "tritonserver_addr"}
+    for backend in (LMDeployClient, LMDeployServer, LoRAX):
+        names |= backend.constructor_names()
+    assert {name for others in OTHER_NAMES.values() for name in others} <= names
+    assert names.isdisjoint(OTHER_NAMES.keys() - {"url"})
+
+
+@pytest.mark.parametrize("value", [UserList([1]), range(2)])
+def test_an_unsupported_parameter_with_an_odd_value_is_refused(value):
+    with pytest.raises(UnsupportedParameter, match="SomeLLM cannot honour min_p="):
+        merge(("min_p",), min_p=value)

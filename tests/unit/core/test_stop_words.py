@@ -1,7 +1,11 @@
+import sys
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lagent_llms.core import stop_words
 from lagent_llms.core.stop_words import StopWordScanner
 
 WORDS = st.lists(st.text("ab<|", min_size=1, max_size=5), max_size=5)
@@ -19,9 +23,15 @@ def character_by_character(words, text):
 
 
 def may_still_complete(words, text):
-    """Return the longest suffix of `text` that begins a stop word which may still be completed first."""
+    """Return the length of the longest suffix of `text` that begins a stop word that can complete first."""
     return max(
-        (n for word in words for n in range(1, len(word)) if text.endswith(word[:n])),
+        (
+            n
+            for word in words
+            if character_by_character(words, word)[1] == word
+            for n in range(1, len(word))
+            if text.endswith(word[:n])
+        ),
         default=0,
     )
 
@@ -39,7 +49,7 @@ def test_the_result_equals_a_scan_by_characters(words, text, data):
 
 
 @given(WORDS, TEXT)
-def test_only_text_that_may_become_a_stop_word_is_held_back(words, text):
+def test_exactly_what_may_become_a_stop_word_is_held_back(words, text):
     scanner = StopWordScanner(words)
     shown, fed = "", ""
     for char in text:
@@ -47,7 +57,7 @@ def test_only_text_that_may_become_a_stop_word_is_held_back(words, text):
         shown += scanner.feed(char)
         if scanner.matched:
             break
-        assert len(fed) - len(shown) <= may_still_complete(words, fed)
+        assert len(fed) - len(shown) == may_still_complete(words, fed)
 
 
 @given(WORDS, TEXT)
@@ -99,3 +109,80 @@ def test_no_stop_words_pass_everything_through():
 def test_words_inside_words(words, text, expected):
     scanner = StopWordScanner(words)
     assert (scanner.feed(text), scanner.matched) == expected
+
+
+def steps(run):
+    """Count the lines of the module that `run` executes: work without a clock."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if frame.f_code.co_filename != stop_words.__file__:
+            return None
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        lambda n: ["b" + "a" * n],
+        lambda n: ["a" * n + "b"],
+        lambda n: ["ab" * (n // 2) + "c"],
+        lambda n: [f"zz{i}q" for i in range(n // 6)],
+        lambda n: [chr(0x4E00 + i) * 2 for i in range(n // 2)],
+        lambda n: ["a" * i + "b" for i in range(1, int((2 * n) ** 0.5))],
+    ],
+)
+def test_work_and_memory_grow_with_the_length_of_the_words(words):
+    def cost(n):
+        stop_words._kept.cache_clear()
+        tracemalloc.start()
+        scanner = StopWordScanner(words(n))
+        memory = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        del scanner
+        return steps(lambda: stop_words._built(tuple(words(n)))), memory
+
+    (few, small), (many, large) = cost(4_000), cost(16_000)
+    assert many < 5 * few
+    assert large < 6 * small
+    assert large < 500 * 16_000
+
+
+@pytest.mark.parametrize("n", [1_000, 4_000])
+def test_work_grows_with_the_text_even_when_much_is_held_back(n):
+    def run():
+        scanner = StopWordScanner(["a" * n + "b"])
+        for _ in range(n):
+            scanner.feed("a")
+        for _ in range(100):
+            assert len(scanner.feed("ac")) > 1
+            scanner.feed("a" * (n - 300))
+        for _ in range(1_000):
+            scanner.feed("a")
+
+    StopWordScanner(["a" * n + "b"])  # built before
+    fed = n + 100 * (2 + n - 300) + 1_000
+    assert steps(run) < 20 * fed
+
+
+def test_the_kept_tables_are_bounded_by_the_size_of_the_words():
+    stop_words._kept.cache_clear()
+    longest = stop_words._MOST_KEPT
+    for i in range(6):
+        StopWordScanner([f"{i}" * (longest // 4)])
+        assert stop_words._kept.cache_info().currsize <= 4
+    StopWordScanner(["x" * (longest + 1)])
+    StopWordScanner(["y" * (longest + 1)])
+    assert stop_words._kept.cache_info().currsize <= 4
+    scanner = StopWordScanner(["y" * (longest + 1)])
+    assert scanner.feed("ok" + "y" * (longest + 1)) == "ok"

@@ -117,7 +117,7 @@ def test_errors(spans, llm, kind):
 
 def test_a_call_refused_before_sending_has_no_span(spans):
     with pytest.raises(InvalidArgument):
-        chatty().chat([])
+        chatty().chat("")
     assert spans() == ()
 
 

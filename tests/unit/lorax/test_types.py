@@ -300,3 +300,27 @@ def test_secrets_do_not_show():
     assert secrets.redact("tok_1234_longer and tok_1234, Bearer x") == "*** and ***, Bearer x"
     headers = {"Accept": "application/json", "X-Api-Key": "key_1234", "authorization": "Bearer tok_1234"}
     assert Secrets.in_headers(headers) == ["key_1234", "Bearer tok_1234"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "message"),
+    [
+        ("\ud83d", {}, "inputs: '.ud83d' at 0 is half a character"),
+        ("hi", {"stop": ["\ud83d"]}, r"parameters\['stop'\]\[0\]: '.ud83d' at 0"),
+        ("hi", {"adapter_id": "\ud83d"}, r"parameters\['adapter_id'\]: "),
+        (
+            "hi",
+            {"response_format": {"type": "json_object", "schema": {"default": 1j}}},
+            r"\['schema'\]\['default'\]=1j: allowed is text",
+        ),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_name(inputs, parameters, message):
+    with pytest.raises(ValidationError, match=message):
+        Request(inputs=inputs, parameters=Parameters(**parameters)).body()
+
+
+def test_a_set_in_a_schema_is_sent_as_a_list():
+    schema = {"type": "object", "required": {"b", "a"}}
+    body = Request(inputs="hi", parameters=Parameters(response_format=schema)).body()
+    assert body["parameters"]["response_format"]["schema"]["required"] == ["a", "b"]

@@ -1,0 +1,229 @@
+"""What a model writes cannot steer the terminal, and a stdout that fails is one sentence."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lagent_llms.cli.output import ControlFilter
+
+COMMAND = [sys.executable, "-c", "from lagent_llms.cli import main; main()"]
+STRICT = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+STRIPPED = {
+    "clipboard": ("a\x1b]52;c;aGk=\x07b", "ab"),
+    "clipboard, ended by ST": ("a\x1b]52;c;aGk=\x1b\\b", "ab"),
+    "clipboard in 8 bits": ("a\x9d52;c;aGk=\x9cb", "ab"),
+    "colour": ("a\x1b[1;31mred\x1b[0m b", "ared b"),
+    "clear the screen": ("\x1b[2J\x1b[Ha", "a"),
+    "private mode": ("\x1b[?1049ha", "a"),
+    "CSI in 8 bits": ("\x9b31ma", "a"),
+    "charset": ("\x1b(0a", "a"),
+    "reset": ("\x1bca", "a"),
+    "title": ("\x1b]0;title\x07a", "a"),
+    "DCS": ("\x1bPq#0;2\x1b\\a", "a"),
+    "APC": ("\x1b_Gf=24;AAAA\x1b\\a", "a"),
+    "bell, backspace, carriage return": ("a\x07b\x08c\rd", "abcd"),
+    "C1 codes": ("a\x84\x85\x8d\x9ab", "ab"),
+    "delete": ("a\x7fb", "ab"),
+    "a string without its end": ("a\x1b]52;c;aGk=\nb", "a\nb"),
+    "parameters without their end": ("a\x1b[1;\nb", "a\nb"),
+    "a sequence in a sequence": ("a\x1b[1\x1b]52;c;x\x07b", "ab"),
+    "an escape at the end": ("a\x1b", "a"),
+    "cancelled": ("a\x1b]52;\x18b", "ab"),
+    "text": ("a\tb\nc \u4f60\U0001f600 [0m ]52;", "a\tb\nc \u4f60\U0001f600 [0m ]52;"),
+    "text after parameters": ("\x1b[\u4f60", "\u4f60"),
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), STRIPPED.values(), ids=STRIPPED)
+def test_control_sequences_are_removed_wherever_they_are_cut(text, shown):
+    assert ControlFilter().feed(text) == shown
+    for cut in range(len(text) + 1):
+        control = ControlFilter()
+        assert control.feed(text[:cut]) + control.feed(text[cut:]) == shown
+    control = ControlFilter()
+    assert "".join(map(control.feed, text)) == shown
+
+
+@given(st.lists(st.text("\x1b\x9b\x9d\x9c\x07\x18[]()?;m0aH\\\n\t\u4f60")))
+def test_no_control_character_is_ever_shown(pieces):
+    control = ControlFilter()
+    shown = "".join(map(control.feed, pieces))
+    assert shown == ControlFilter().feed("".join(pieces))
+    assert not [char for char in shown if (char < " " or "\x7f" <= char <= "\x9f") and char not in "\n\t"]
+    assert shown.count("\n") == "".join(pieces).count("\n")
+
+
+@given(st.text())
+def test_text_without_control_characters_stays(text):
+    text = "".join(char for char in text if char.isprintable() or char in "\n\t")
+    assert ControlFilter().feed(text) == text
+
+
+# the command
+
+
+@pytest.fixture
+def config(tmp_path):
+    def config(script, **more):
+        path = tmp_path / "llm.yaml"
+        settings = {
+            "type": "lagent_llms.testing.ScriptedLLM",
+            "script": script,
+            "meta_template": "chatml",
+            **more,
+        }
+        path.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+        return str(path)
+
+    return config
+
+
+def at_a_terminal(*args, typed=b""):
+    """Run the command at a pseudo-terminal; return its exit status and what it printed."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *args], stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    if typed:
+        os.write(master, typed)
+    shown = b""
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # the last process of the terminal has ended
+            break
+        if not data:
+            break
+        shown += data
+    os.close(master)
+    return process.wait(60), shown.decode(errors="replace")
+
+
+def run(*args, **options):
+    return subprocess.run([*COMMAND, *args], capture_output=True, timeout=120, check=False, **options)
+
+
+HOSTILE = ["a\x1b]52;c;", "aGk=\x07b\x1b", "[2Jc\t\x9b31md\n"]
+
+
+def test_an_answer_at_a_terminal_is_stripped_and_in_a_pipe_it_is_not(config):
+    status, shown = at_a_terminal("chat", "hi", "--config", config(HOSTILE))
+    assert status == 0
+    assert "abc\td\r\n" in shown
+    assert "52;c" not in shown
+    assert "\x1b[2J" not in shown
+    done = run("chat", "hi", "--config", config(HOSTILE), stdin=subprocess.DEVNULL)
+    assert done.stdout.decode() == "".join(HOSTILE) + "\n"
+
+
+def test_a_conversation_at_a_terminal_is_stripped(config):
+    status, shown = at_a_terminal("chat", "--config", config(HOSTILE), typed=b"hi\n\xff\n/exit\n")
+    assert status == 0
+    assert "abc\td\r\n" in shown
+    assert "]52;c" not in shown
+
+
+def test_errors_at_a_terminal_are_stripped():
+    status, shown = at_a_terminal("chat", "hi", "--config", "\x1b]52;c;aGk=\x07x.yaml")
+    assert status == 1
+    assert "error: x.yaml: cannot be read" in shown
+
+
+def fails(done, message):
+    """Assert that the command ended with one sentence."""
+    error = done.stderr.decode()
+    assert done.returncode == 1, error
+    assert error.count("\n") == 1, error
+    assert message in error
+
+
+@pytest.mark.parametrize("args", [["chat", "hi"], ["render", "hi"], ["doctor"], ["--help"]])
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_stdout(config, args):
+    given = [] if args == ["--help"] else ["--config", config("answer")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, *args, *given],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=120,
+            check=False,
+        )
+    fails(done, "No space left on device")
+
+
+def closed(descriptor, *args, **options):
+    """Run the command with a closed file descriptor."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {descriptor}', "sh", *COMMAND, *args],
+        stderr=subprocess.PIPE,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("args", [["chat", "hi"], ["render", "hi"], ["doctor"]])
+def test_a_closed_stdout(config, args):
+    fails(closed(">&-", *args, "--config", config("answer")), "stdout is closed")
+
+
+@pytest.mark.parametrize("args", [["chat"], ["chat", "-"], ["render", "-"]])
+def test_a_closed_stdin(config, args):
+    fails(closed("<&-", *args, "--config", config("answer"), stdout=subprocess.DEVNULL), "stdin is closed")
+
+
+def test_stdin_that_is_no_text(config):
+    fails(
+        run("chat", "--config", config("answer"), input=b"\xff\xfe", env=STRICT),
+        "the prompt cannot be read from stdin",
+    )
+
+
+def test_a_closed_stderr(config):
+    done = closed("2>&-", "chat", "hi", "--config", config("answer"), stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, b"answer\n")
+    done = closed("2>&-", "chat", "hi", "--config", "gone.yaml", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("script", "encoding"), [("h\u00e9", "ascii"), ("\u4f60", "iso8859-1"), (["a", "\ud83d"], "utf-8")]
+)
+@pytest.mark.parametrize("command", ["chat", "render"])
+def test_text_that_stdout_cannot_encode(config, script, encoding, command):
+    if command == "render" and encoding == "utf-8":
+        pytest.skip("half a character is no prompt")
+    path = config(script)
+    done = run(
+        command,
+        "h\u00e9 \u4f60",
+        "--config",
+        path,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    fails(done, f"its encoding is {encoding}; set PYTHONIOENCODING=utf-8")
+
+
+def test_a_reader_that_has_gone(config):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, "chat", "hi", "--config", config(["answer"] * 100)],
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
