@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from .. import forks
+
 __all__ = ["Connector", "Response", "abort"]
 
 #: Seconds an idle connection is kept.
@@ -164,12 +166,14 @@ class Connector(aiohttp.TCPConnector):
         await asyncio.sleep(0)  # the loop closes the sockets in this step
 
     def forget(self) -> None:
-        """Drop the inherited connections after a fork, without closing their sockets.
+        """Drop the inherited connections after a fork, without closing their transports.
 
-        The child shares the selector of the parent's loop: closing a socket here would unregister it there.
+        The child shares the selector of the parent's loop: closing a transport would unregister it there.
         """
         self.__inherited = True
         for protocol in self.__protocols:
+            if protocol.transport is not None:
+                forks.close_inherited(protocol.transport.get_extra_info("socket"))
             protocol.transport = None
 
     def __del__(self, *args: Any) -> None:
