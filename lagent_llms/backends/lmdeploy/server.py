@@ -56,8 +56,8 @@ _PROBE = Timeout(connect=2, first_token=10, idle=10)
 class _ServerCore(LMDeployCore):
     """lmdeploy's api_server as a child process, and its client.
 
-    A copy, pickled or not, is a client of the same server, which never ends it. A pickle includes an `api_key`
-    that was given; with a random key it is refused.
+    A copy, pickled or not, is a client of the same server, which never ends it. A pickle includes the
+    `api_key` that was given; with a random key it is refused.
 
     Args:
         path: Model directory, or id on the Hugging Face hub.
