@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["CopiedByArguments", "make_copy"]
+
+T = TypeVar("T")
 
 
 class CopiedByArguments:
@@ -44,6 +47,6 @@ class CopiedByArguments:
         return make_copy, (type(self), *self._arguments)
 
 
-def make_copy(cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def make_copy(cls: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
     """Return ``cls(*args, **kwargs)``: what pickles of copied objects call."""
     return cls(*args, **kwargs)

@@ -183,7 +183,8 @@ class _ServerCore(LMDeployCore):
         return make_copy(*self._copied())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LMDeployCore:
-        return make_copy(*copy.deepcopy(self._copied(), memo))
+        cls, args, kwargs = self._copied()
+        return make_copy(cls, copy.deepcopy(args, memo), copy.deepcopy(kwargs, memo))
 
     @property
     def url(self) -> str:
