@@ -118,8 +118,8 @@ KINDS = {
     "lorax.Client": lambda url: Client(url, max_session_retries=0),
     "lorax.AsyncClient": lambda url: AsyncClient(url, max_session_retries=0),
     "lorax.Client, session": lambda url: Client(url, max_session_retries=0, session=requests.Session()),
-    "TritonClient over HTTP": lambda url: TritonClient(url, "m", max_retries=0),
-    "AsyncTritonClient over HTTP": lambda url: AsyncTritonClient(url, "m", max_retries=0),
+    "TritonClient over HTTP": lambda url: TritonClient(url, "m", max_retries=0, echo=False),
+    "AsyncTritonClient over HTTP": lambda url: AsyncTritonClient(url, "m", max_retries=0, echo=False),
 }
 
 
