@@ -6,7 +6,6 @@ The child and all its descendants end with this process, however it ends (`lagen
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import secrets
 import threading
@@ -17,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ...child.ports import check_free, check_port, connect_host
 from ...child.process import Child
 from ...child.startup import Startup
-from ...copying import make_copy
 from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
 from ...http.endpoints import Endpoints
 from ...http.retry import RetryPolicy
 from ...params import Timeout
-from .client import AsyncLMDeployClient, LMDeployClient, LMDeployCore
 from .command import Installation, check_flags, find_installation, flag_arguments
+from .server_copy import CopiedAsClient
 from .versions import check_version
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ RANDOM_KEY: Final = _RandomKey()
 _PROBE = Timeout(connect=2, first_token=10, idle=10)
 
 
-class _ServerCore(LMDeployCore):
+class _ServerCore(CopiedAsClient):
     """lmdeploy's api_server as a child process, and its client.
 
     A copy, pickled or not, is a client of the same server, which never ends it. A pickle includes the
@@ -162,30 +160,6 @@ class _ServerCore(LMDeployCore):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, url={self.endpoints.urls[0]!r})"
 
-    def _copied(self) -> tuple[type[LMDeployCore], tuple[Any, ...], dict[str, Any]]:
-        """Class and arguments of a copy."""
-        if reason := self.not_copied:
-            raise TypeError(f"cannot copy or pickle {type(self).__name__}: {reason}")
-        given = {name: value for name, value in self._arguments[1].items() if name in _COPIED_NAMES}
-        copied = _AsyncServerCopy if isinstance(self, AsyncHTTPBackend) else _ServerCopy
-        return copied, (self.url, self.model_name), {**given, "api_key": self.api_key}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """See `CopiedByArguments`."""
-        if isinstance(self._arguments[1].get("api_key", RANDOM_KEY), _RandomKey):
-            raise TypeError(
-                f"cannot pickle {type(self).__name__}: the key of its server is random and stays in this "
-                "process; give api_key=…"
-            )
-        return make_copy, self._copied()
-
-    def __copy__(self) -> LMDeployCore:
-        return make_copy(*self._copied())
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> LMDeployCore:
-        cls, args, kwargs = self._copied()
-        return make_copy(cls, copy.deepcopy(args, memo), copy.deepcopy(kwargs, memo))
-
     @property
     def url(self) -> str:
         """Base URL of the server."""
@@ -268,26 +242,6 @@ def _command(core: _ServerCore, tp: int, log_level: str, flags: Mapping[str, Any
         *flag_arguments(flags, installation.flags),
     ]
     return installation.with_hidden(arguments, [] if core.api_key is None else [f"--api-keys={core.api_key}"])
-
-
-class _ServerCopy(LMDeployClient):
-    """A copy of an `LMDeployServer`: a client of its server."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._transport_options["environment_proxy"] = False  # the server is local
-
-
-class _AsyncServerCopy(AsyncLMDeployClient):
-    """A copy of an `AsyncLMDeployServer`: a client of its server."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._transport_options["environment_proxy"] = False  # the server is local
-
-
-#: Arguments of a server that its copies have, too.
-_COPIED_NAMES = LMDeployCore.constructor_names() - {"url", "model_name"}
 
 
 class LMDeployServer(_ServerCore, HTTPBackend):
