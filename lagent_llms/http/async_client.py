@@ -141,7 +141,8 @@ class AsyncHTTPSource(Generic[T]):
             return self.ready.popleft()
         if self._closed:
             raise StopAsyncIteration
-        forks.check(self._generation, "this call was started", "start a new one in this process")
+        if self._generation != forks.generation:
+            forks.check(self._generation, "this call was started", "start a new one in this process")
         self._deadline.wake()
         outcome: object = None
         try:

@@ -156,7 +156,8 @@ class HTTPSource(Generic[T]):
         self._release()
 
     def _items(self) -> Sequence[T]:
-        forks.check(self._generation, "this call was started", "start a new one in this process")
+        if self._generation != forks.generation:
+            forks.check(self._generation, "this call was started", "start a new one in this process")
         with self._lock:
             if self._busy:
                 raise StopIteration

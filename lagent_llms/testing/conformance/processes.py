@@ -21,8 +21,8 @@ from .requirement import ConformanceTests, requirement
 
 __all__ = ["Processes"]
 
-WORKERS = 16
-QUESTIONS = [user(f"Count from {number} to {number + 9}.") for number in range(15)]
+WORKERS = 8
+QUESTIONS = [user(f"Count from {number} to {number + 9}.") for number in range(5)]
 
 
 class Processes(ConformanceTests):
