@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class CopiedByArguments:
-    """Base of clients that can be pickled and copied: the copy has the same configuration and nothing else.
+    """Base of objects that can be pickled and copied: the copy has the same configuration and nothing else.
 
     Connections, the histories of sessions and what was learned from the server are not copied. Secrets that
     were given as arguments are part of the copy; those of the environment are read again.

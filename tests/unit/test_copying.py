@@ -32,6 +32,7 @@ from lagent_llms.http.retry import RetryPolicy
 from lagent_llms.lorax import AsyncClient, Client
 from lagent_llms.params import CallOptions
 from lagent_llms.schema import Usage
+from lagent_llms.templates import load_template
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 from tests.scripted_server import ScriptedServer
 
@@ -92,6 +93,18 @@ def test_a_copy_has_the_same_configuration(name, way):
     assert repr(again).partition(" at 0x")[0] == repr(made).partition(" at 0x")[0]
     assert SECRET not in repr(again)
     assert WAYS[way](again).__reduce__() == made.__reduce__()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "spec", ["internlm2", "llama-3", lagent_llms.INTERNLM2_META, "{{ messages[0].content }}!"]
+)
+def test_a_loaded_template(spec, way):
+    if "{{" in spec:
+        pytest.importorskip("jinja2")
+    made = LMDeployClient("http://a:1", meta_template=load_template(spec))
+    dialog = [{"role": "user", "content": "x"}]
+    assert WAYS[way](made).template.render(dialog) == made.template.render(dialog)
 
 
 @pytest.mark.parametrize("way", WAYS)
