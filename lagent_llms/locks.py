@@ -1,8 +1,10 @@
-"""A lock that finalizers can use."""
+"""A lock that finalizers can use, and forked children."""
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -10,18 +12,24 @@ from types import TracebackType
 __all__ = ["DeferredLock"]
 
 
+_locks: weakref.WeakSet[DeferredLock] = weakref.WeakSet()
+
+
 class DeferredLock:
     """A lock whose `defer()` never blocks, so finalizers can use it without deadlock.
 
     A finalizer may interrupt its thread while that thread holds this very lock. It passes its change to
     `defer`; the change runs at once if the lock is free, else when ``with`` acquires the lock next.
+
+    In a forked child it is free: the thread that may have held it is not there.
     """
 
-    __slots__ = ("_changes", "_lock")
+    __slots__ = ("__weakref__", "_changes", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._changes: deque[Callable[[], None]] = deque()
+        _locks.add(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -44,3 +52,12 @@ class DeferredLock:
     def _make_changes(self) -> None:
         while self._changes:
             self._changes.popleft()()
+
+
+def _after_fork_in_child() -> None:
+    for lock in list(_locks):
+        lock._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

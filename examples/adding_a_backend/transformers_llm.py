@@ -13,6 +13,7 @@ REFUSED = "adapter_name logprobs min_p repetition_penalty response_format seed s
 
 
 class Core(LLMCore):
+    in_process = True
     unsupported_parameters = frozenset(REFUSED.split())
 
     def __init__(self, path, **kwargs):

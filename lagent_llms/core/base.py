@@ -168,7 +168,8 @@ class BaseLLM(LLMCore):
     def close(self) -> None:
         """Free the backend's resources. Later calls fail; closing twice is no error."""
         self.closed = True
-        self._free()
+        if not self._runs_in_parent:
+            self._free()
 
     def _free(self) -> None:
         """Free the backend's resources; may be called more than once."""
@@ -314,7 +315,8 @@ class AsyncBaseLLM(LLMCore):
     async def aclose(self) -> None:
         """Free the backend's resources. Later calls fail; closing twice is no error."""
         self.closed = True
-        await self._free()
+        if not self._runs_in_parent:
+            await self._free()
 
     async def _free(self) -> None:
         """Free the backend's resources; may be called more than once."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from .. import validators
+from .. import forks, validators
+from ..copying import CopiedByArguments
 from ..errors import (
     InvalidArgument,
     LLMError,
@@ -62,8 +63,10 @@ class PreparedCall(NamedTuple):
     turn: Turn | None
 
 
-class LLMCore(ParameterDefaults):
+class LLMCore(CopiedByArguments, ParameterDefaults):
     """Parameters, template, sessions and limits of one backend.
+
+    Objects can be pickled and copied, except those of a backend that is `in_process`.
 
     Args:
         meta_template: How messages become a prompt: a family name, the seeds' list of dicts, a path, a Jinja
@@ -78,6 +81,8 @@ class LLMCore(ParameterDefaults):
 
     #: Whether messages can be sent as they are, for the server to apply its template.
     takes_messages: ClassVar[bool] = False
+    #: Whether the model runs in this process: a forked child cannot use it, and it cannot be copied.
+    in_process: ClassVar[bool] = False
     closed: bool = False
 
     def __init__(
@@ -93,6 +98,7 @@ class LLMCore(ParameterDefaults):
         self.template: ChatTemplate | None = load_template(meta_template)
         super().__init__(**defaults)
         self.sessions = SessionStore()
+        self._generation = forks.generation
 
     @property
     def context_len(self) -> int | None:
@@ -109,7 +115,7 @@ class LLMCore(ParameterDefaults):
         Raises:
             LLMError: The input, a parameter, the template or the session refuses.
         """
-        if self.closed:
+        if self.closed or self._generation != forks.generation:
             self.check_open()
         params, options = self.params, self.options
         if given:
@@ -199,13 +205,30 @@ class LLMCore(ParameterDefaults):
         return calls
 
     def check_open(self) -> None:
-        """Refuse a call after `close`.
+        """Refuse a call after `close`, and in a forked child if the model runs in its parent.
 
         Raises:
-            LLMError: The object is closed.
+            LLMError: The object is closed, or the model runs in the parent process.
         """
         if self.closed:
             raise LLMError(f"{self!r} is closed")
+        if self.in_process:
+            forks.check(self._generation, f"{self!r} was made", forks.MAKE_IN_CHILD)
+
+    @property
+    def _runs_in_parent(self) -> bool:
+        """Whether the model runs in the process that forked this one."""
+        return self.in_process and self._generation != forks.generation
+
+    @property
+    def not_copied(self) -> str:
+        """See `CopiedByArguments`."""
+        if not self.in_process:
+            return super().not_copied
+        return (
+            "its model runs in this process; make one in each process (in the initializer of a pool), or "
+            "serve the model and give each process a client"
+        )
 
     def to_count(self, request: Request) -> str | None:
         """The prompt whose tokens must be counted, None when it fits the session whatever their number.

@@ -6,6 +6,10 @@ if the call succeeds; a failed or cancelled turn leaves the session unchanged.
 
 from __future__ import annotations
 
+import os
+import weakref
+from dataclasses import replace
+
 from ..errors import SessionBusy, SessionClosed
 from ..locks import DeferredLock
 from ..templates.history import Held, History
@@ -21,17 +25,25 @@ class _Session:
 
     __slots__ = ("busy", "history")
 
-    def __init__(self) -> None:
-        self.history: History | None = None  # None until the first turn has succeeded
+    def __init__(self, history: History | None = None) -> None:
+        self.history = history  # None until the first turn has succeeded
         self.busy = False
 
 
+_stores: weakref.WeakSet[SessionStore] = weakref.WeakSet()
+
+
 class SessionStore:
-    """The open sessions of one backend, safe to use from many threads and tasks."""
+    """The open sessions of one backend, safe to use from many threads and tasks.
+
+    A forked child has the histories of its parent; turns that run in the parent during the fork do not end in
+    the child, so there they have not begun.
+    """
 
     def __init__(self) -> None:
         self._lock = DeferredLock()
         self._sessions: dict[int, _Session] = {}
+        _stores.add(self)
 
     def begin(self, session_id: int, *, start: bool, end: bool) -> Turn:
         """Start a turn.
@@ -76,6 +88,17 @@ class SessionStore:
     def __len__(self) -> int:
         with self._lock:
             return sum(session.history is not None for session in self._sessions.values())
+
+    def forget_turns(self) -> None:
+        """Replace every session by one with the same history and no running turn; drop those without one.
+
+        What the server stores of a session stays the parent's: the next turn sends all of the history.
+        """
+        self._sessions = {
+            session_id: _Session(replace(session.history, held=None))
+            for session_id, session in self._sessions.items()
+            if session.history is not None
+        }
 
     def _finish(self, session_id: int, session: _Session, history: History | None, *, end: bool) -> None:
         def finish() -> None:
@@ -132,3 +155,12 @@ class Turn:
         self._store = None
         if store is not None and session is not None:
             store._finish(self.session_id, session, history, end=self._end)
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_stores):
+        store.forget_turns()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

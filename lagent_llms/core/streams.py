@@ -2,7 +2,7 @@
 
 A run opens its source at the first step, feeds an `Answer`, and ends exactly once: with the END chunk, with
 an error, or closed. However it ends, the source is closed, which stops the generation, and the session turn
-is committed or rolled back.
+is committed or rolled back. In a forked child a stream of the parent fails; its source is left to the parent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 
+from .. import forks
 from ..errors import LLMError, StreamInterrupted
 from ..schema import Completion, Piece, StreamChunk
 from . import telemetry
@@ -35,6 +36,7 @@ class _Run:
     _source: Closable | None = None
     _span: telemetry.CallSpan | None = None
     _ended = False
+    _generation = 0  # of `forks`, when the source was opened
 
     def __init__(self, llm: LLMCore, call: PreparedCall | LLMError, *, raises: bool = False) -> None:
         self._llm = llm
@@ -66,19 +68,21 @@ class _Run:
         """
         if isinstance(self._call, LLMError):
             raise self._call
+        self._generation = forks.generation
         if telemetry.MODULE in sys.modules:
             self._span = telemetry.begin(self._llm, self._call.request)
         return self._call.request
 
     def _release(self, error: BaseException | None = None) -> None:
         self._ended = True
+        ours = self._generation == forks.generation
         try:
-            if self._source is not None:
+            if self._source is not None and ours:
                 self._source.close()
         finally:
             if isinstance(self._call, PreparedCall) and self._call.turn is not None:
                 self._call.turn.rollback()
-            if self._span is not None:
+            if self._span is not None and ours:
                 self._span.end(self.completion, error)
 
     def _complete(self) -> StreamChunk:
@@ -89,6 +93,9 @@ class _Run:
             turn.commit(history.answered(self.completion, request.held))
         self._release()
         return chunk
+
+    def _check_process(self) -> None:
+        forks.check(self._generation, "this stream was opened", "start a new one in this process")
 
     def _closed_meanwhile(self, error: BaseException) -> bool:
         """True if the error is a side effect of a concurrent `close()`."""
@@ -150,6 +157,8 @@ class Stream(_Run, Iterator[StreamChunk]):
                     if self._ended:  # closed while it opened: `close` had no source to close yet
                         self._source.close()
                         break
+                elif self._generation != forks.generation:
+                    self._check_process()
                 piece = next(self._source)
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
                 if self._closed_meanwhile(error):
@@ -200,6 +209,8 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
                         self._source.close()
                         break
                     self._ready = getattr(self._source, "ready", None)
+                elif self._generation != forks.generation:
+                    self._check_process()
                 piece = self._ready.popleft() if self._ready else await self._source.__anext__()
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
                 if self._closed_meanwhile(error):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import aiohttp
 
+from .. import forks
 from ..core.deadline import Deadline, timeout_after
 from ..core.deadline_timer import DeadlineTimer, expire
 from ..errors import LLMError
@@ -137,6 +138,7 @@ class AsyncHTTPSource(Generic[T]):
         self._timer: DeadlineTimer | None = None
         self._aborted = False
         self._closed = False
+        self._generation = forks.generation
 
     def __aiter__(self) -> AsyncHTTPSource[T]:
         return self
@@ -146,6 +148,8 @@ class AsyncHTTPSource(Generic[T]):
             return self.ready.popleft()
         if self._closed:
             raise StopAsyncIteration
+        if self._generation != forks.generation:
+            forks.check(self._generation, "this call was started", "start a new one in this process")
         self._deadline.wake()
         outcome: object = None
         try:
@@ -178,7 +182,7 @@ class AsyncHTTPSource(Generic[T]):
 
     def close(self) -> None:
         """End the exchange and read no more; callable from any thread and from a finalizer."""
-        if self._closed:
+        if self._closed or self._generation != forks.generation:  # in a fork, the response is the parent's
             return
         self._closed = True
         self._release_connection()

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from .. import forks
 from .content_encoding import ContentDecoder, content_decoder
 from .endpoints import USE_HTTPS
 from .limits import MAX_HEADERS, MAX_INTERIM_RESPONSES
@@ -197,12 +198,14 @@ class Connector(aiohttp.TCPConnector):
         await asyncio.sleep(0)  # the loop closes the sockets in this step
 
     def forget(self) -> None:
-        """Drop the inherited connections after a fork, without closing their sockets.
+        """Drop the inherited connections after a fork, without closing their transports.
 
-        The child shares the selector of the parent's loop: closing a socket here would unregister it there.
+        The child shares the selector of the parent's loop: closing a transport would unregister it there.
         """
         self.__inherited = True
         for protocol in self.__protocols:
+            if protocol.transport is not None:
+                forks.close_inherited(protocol.transport.get_extra_info("socket"))
             protocol.transport = None
 
     def __del__(self, *args: Any) -> None:

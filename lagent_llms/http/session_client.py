@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import os
 import queue
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException
@@ -21,6 +22,7 @@ import urllib3
 from requests.utils import get_netrc_auth, select_proxy
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 
+from .. import forks
 from ..core.deadline import Deadline
 from ..errors import ConfigError, LLMError
 from .config import connect_error, connect_timeout, interrupted
@@ -44,7 +46,8 @@ class SessionServer:
     """A server that is reached over a session.
 
     Args:
-        session: The caller's session; it is never closed here.
+        session: The caller's session; it is never closed here. In a forked child its idle connections are
+            those of the parent, so they are dropped before the first request; all else stays as it is.
         url: Base URL of the server.
         route: The direct route to the server.
         headers: Headers from the backend's arguments, added to those of the session.
@@ -73,6 +76,7 @@ class SessionServer:
         self._headers = {**headers, **login}
         self._verify = None if verify is True else verify
         self._environment_proxy = environment_proxy
+        self._generation = forks.generation
         proxy = select_proxy(self._root, self._settings(self._root)["proxies"]) or ""
         self._proxy_passwords = passwords(proxy)
         self.via = f" through the proxy {hide_credentials(proxy)}" if proxy else ""
@@ -104,6 +108,9 @@ class SessionServer:
             timeout: Limits for connecting and for each wait for bytes, in seconds.
             hook: Called with the response once its head has arrived, after the session's own hooks.
         """
+        if self._generation != forks.generation:
+            self.session.close()  # only drops idle connections: a closed session opens new ones
+            self._generation = forks.generation
         headers = {**self._headers, **request.headers}
         cookies = headers.pop("Cookie", "")
         prepared = self.session.prepare_request(
@@ -154,7 +161,6 @@ class SessionChannel:
         self._head: ResponseHead | None = None
         self._response: requests.Response | None = None
         self._released = False
-        self._pid = os.getpid()
         self.ended = False
 
     def send(self, request: HTTPRequest) -> ResponseHead:
@@ -196,9 +202,9 @@ class SessionChannel:
     def release(self) -> None:
         """Return the connection to the pool if the whole response has been read, else close it."""
         self._released = True
-        self._steps.put(False)
         if not self.ended:
-            self._abort()
+            self._abort()  # first: the request's thread would close the connection without telling the server
+        self._steps.put(False)
 
     def interrupt(self) -> None:
         """Raise `StreamInterrupted` in the thread that waits."""
@@ -235,11 +241,15 @@ class SessionChannel:
     def _abort(self) -> None:
         """Interrupt a read in the request's thread, which then closes the connection."""
         response = self._response
-        if self._pid != os.getpid():  # in a fork, the connection belongs to the parent
+        if response is None or not isinstance(response.raw, urllib3.HTTPResponse):
             return
-        if response is not None and isinstance(response.raw, urllib3.HTTPResponse):
-            with contextlib.suppress(OSError, RuntimeError, ValueError):  # the connection is already closed
-                response.raw.shutdown()
+        # Not raw.shutdown(), which only ends reading: the server would see the end only once all forked
+        # children have closed their copies of the socket, too.
+        with (
+            contextlib.suppress(AttributeError, OSError, ValueError),  # the connection is already closed
+            socket.socket(fileno=os.dup(response.raw.fileno())) as connection,
+        ):
+            connection.shutdown(socket.SHUT_RDWR)
 
     def _outcome(self) -> ResponseHead | bytes:
         """Wait for the outcome of a step."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from .. import forks
 from ..core.deadline import Deadline
 from ..errors import LLMError
 from .config import direct_routes, given_headers, interrupted
@@ -144,6 +145,7 @@ class HTTPSource(Generic[T]):
         self._busy = False
         self._closed = threading.Event()
         self._lock = threading.Lock()
+        self._generation = forks.generation
 
     def __iter__(self) -> HTTPSource[T]:
         return self
@@ -156,6 +158,8 @@ class HTTPSource(Generic[T]):
 
     def close(self) -> None:
         """Stop reading the response. Any thread may call this, at any time."""
+        if self._generation != forks.generation:  # in a fork, the response is the parent's
+            return
         with self._lock:
             self._closed.set()
             busy, self._busy = self._busy, True
@@ -166,6 +170,8 @@ class HTTPSource(Generic[T]):
         self._release()
 
     def _items(self) -> Sequence[T]:
+        if self._generation != forks.generation:
+            forks.check(self._generation, "this call was started", "start a new one in this process")
         with self._lock:
             if self._busy:
                 raise StopIteration

@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import ssl
+import weakref
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as URLTimeoutError
 
+from .. import forks
 from ..core.deadline import Deadline
 from ..errors import LLMError
 from .config import connect_error, connect_timeout, interrupted
@@ -30,6 +32,8 @@ __all__ = ["ConnectionPool", "SocketChannel"]
 _READ_SIZE = 1 << 16
 #: Longest wait for the end of a response whose answer is complete, in seconds; then its connection is closed.
 _DRAIN_TIMEOUT = 0.02
+
+_connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
 
 
 class ConnectionPool:
@@ -58,7 +62,7 @@ class ConnectionPool:
         self._tls = tls
         self._max_idle = max_idle
         self._idle: list[HTTPConnection] = []
-        self._pid = os.getpid()
+        self._generation = forks.generation
         self._closed = False
 
     def open(self, deadline: Deadline, limits: Timeout) -> SocketChannel:
@@ -84,6 +88,7 @@ class ConnectionPool:
                 if isinstance(error, (HTTPError, HTTPException, OSError)):
                     raise self._connect_failure(error, deadline, limits) from error
                 raise
+            _connections.add(connection)
         return SocketChannel(self, connection, deadline)
 
     def give_back(self, connection: HTTPConnection) -> None:
@@ -102,10 +107,8 @@ class ConnectionPool:
     def _take_idle(self) -> HTTPConnection | None:
         """Remove and return the most recently used idle connection, None without one."""
         self._closed = False  # a request after `close` opens the pool again
-        if self._pid != os.getpid():  # forked: the idle connections belong to the parent
-            inherited, self._idle, self._pid = self._idle, [], os.getpid()
-            for connection in inherited:
-                connection.close()  # closes only this process's file descriptor; sends nothing
+        if self._generation != forks.generation:  # forked: the idle connections belong to the parent
+            self._idle, self._generation = [], forks.generation
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -157,7 +160,7 @@ class SocketChannel:
         self._buffered = b""  # bytes of the body that arrived together with the head
         self._socket_timeout = math.inf  # seconds
         self._socket: socket.socket = connection.sock
-        self._pid = os.getpid()
+        self._generation = forks.generation
         self._remove_timeout()
 
     @property
@@ -214,17 +217,16 @@ class SocketChannel:
 
     def release(self) -> None:
         """Return the connection to the pool if the whole response has been read, else close it."""
-        if self._reader.reusable and self._pid == os.getpid():
+        if self._reader.reusable and self._generation == forks.generation:
             self._pool.give_back(self._connection)
         else:
             self._connection.close()
 
     def interrupt(self) -> None:
         """Shut the socket down, which raises `StreamInterrupted` in the thread that waits."""
-        if self._pid == os.getpid():  # in a fork, the connection is the parent's
-            with contextlib.suppress(OSError):
-                # urllib3's TLS in TLS (through a proxy) is not a socket, but wraps one.
-                getattr(self._socket, "socket", self._socket).shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            # urllib3's TLS in TLS (through a proxy) is not a socket, but wraps one.
+            getattr(self._socket, "socket", self._socket).shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> bytes:
         if self._buffered:
@@ -264,3 +266,12 @@ class SocketChannel:
             return self._deadline.exceeded()
         silent = self._reader.head is None and isinstance(error, OSError)
         return interrupted(self._pool.address, error, silent=silent)
+
+
+def _after_fork_in_child() -> None:
+    for connection in list(_connections):
+        forks.close_inherited(connection.sock)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

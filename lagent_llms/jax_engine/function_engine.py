@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import forks
 from ..errors import LLMError, UnsupportedParameter
 from .sampling import SamplingParams
 from .scheduler import check_prompt
@@ -72,6 +73,7 @@ class FunctionEngine:
         self._jobs: deque[EngineJob] = deque()
         self._closing = False
         self._busy = self._served = self._prompt = self._completion = 0
+        self._generation = forks.generation
         self._thread = threading.Thread(target=self._run, name="generate-functions", daemon=True)
         self._thread.start()
 
@@ -81,6 +83,7 @@ class FunctionEngine:
         Raises:
             UnsupportedParameter: Generation functions do not support a parameter.
         """
+        forks.check(self._generation, "this engine was made", forks.MAKE_IN_CHILD)
         for name in ("repetition_penalty", "min_p", "ignore_eos", "logprobs"):
             if (value := getattr(params, name)) not in (
                 None,
@@ -117,6 +120,8 @@ class FunctionEngine:
 
     def close(self) -> None:
         """Stop the engine; unfinished requests get an error event. Idempotent."""
+        if self._generation != forks.generation:  # forked: the engine runs on in the parent
+            return
         with self._changed:
             self._closing = True
             self._changed.notify()

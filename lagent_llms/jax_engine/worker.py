@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from .. import forks
 from ..errors import LLMError
 from .model_runner import BatchRow, ModelRunner, TokenLogprobs
 from .scheduler import Job, Scheduler
@@ -89,6 +90,7 @@ class Worker:
         self._submitted: list[EngineJob] = []
         self._closing = False
         self._served = self._prompt = self._cached = self._completion = 0
+        self._generation = forks.generation
         self._thread = threading.Thread(target=self.run, name="jax-engine", daemon=True)
         self._thread.start()
 
@@ -96,8 +98,9 @@ class Worker:
         """Queue a request.
 
         Raises:
-            LLMError: The engine is closed.
+            LLMError: The engine is closed, or runs in the process that forked this one.
         """
+        forks.check(self._generation, "this engine was loaded", forks.MAKE_IN_CHILD)
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
@@ -112,6 +115,8 @@ class Worker:
 
     def close(self) -> None:
         """Stop the thread; unfinished requests get an error event. Idempotent."""
+        if self._generation != forks.generation:  # forked: the engine runs on in the parent
+            return
         with self._changed:
             self._closing = True
             self._changed.notify()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..copying import CopiedByArguments
 from ..errors import InvalidArgument
 from ..http.endpoints import Endpoints, check_url, public_url
 from ..http.retry import RetryPolicy
@@ -22,8 +23,8 @@ __all__ = ["ClientCore"]
 _CONNECT_TIMEOUT = 5.0
 
 
-class ClientCore:
-    """Base of the clients of a LoRAX server.
+class ClientCore(CopiedByArguments):
+    """Base of the clients of a LoRAX server. Clients can be pickled and copied.
 
     Args:
         base_url: Base URL of the server.

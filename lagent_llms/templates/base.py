@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..copying import CopiedByArguments
 from ..errors import InvalidArgument, TemplateError, UnsupportedParameter
 from ..schema import Message, ToolCall
 from .history import History, Rendered
@@ -24,8 +25,8 @@ TRUSTED = frozenset({"system", "assistant"})
 _MARK = re.compile(r"<[|｜]?[^<>\s]{1,40}[|｜]?>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|\[\|[^\]\s]+\|\]")
 
 
-class ChatTemplate(ABC):
-    """Turns a dialog into the text of a prompt.
+class ChatTemplate(CopiedByArguments, ABC):
+    """Turns a dialog into the text of a prompt. Templates can be pickled and copied.
 
     Attributes:
         name: The family, or where the template came from.

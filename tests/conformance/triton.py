@@ -11,6 +11,7 @@ from tests import triton_peer
 class Client(BackendUnderTest):
     """Clients of one model of the peer."""
 
+    async_streams_fork = False  # docs/triton.md
     defaults = {"meta_template": "internlm2-lagent", "tokenizer": str(EMBEDDED_MODEL)}
 
     def __init__(self, peer, model):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from ...core.base import AsyncBaseLLM, BaseLLM
 from ...core.callbacks import AsyncCallbackSource, CallbackSource
@@ -74,6 +74,7 @@ class _JAXCore(LLMCore):
         ModelLoadError: The model cannot be loaded.
     """
 
+    in_process: ClassVar[bool] = True
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
 
     def __init__(

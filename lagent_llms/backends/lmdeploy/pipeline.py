@@ -53,6 +53,7 @@ class _PipelineCore(LLMCore):
     """
 
     takes_messages: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
     unsupported_parameters = frozenset({"tool_choice"})
 
     def __init__(

@@ -22,9 +22,9 @@ from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError,
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
 from ...http.retry import RetryPolicy
 from ...params import Timeout
-from .client import LMDeployCore
 from .command import Installation, check_flags, find_installation, flag_arguments
 from .endpoints import ChildEndpoints
+from .server_copy import CopiedAsClient
 from .versions import check_version
 
 if TYPE_CHECKING:
@@ -53,8 +53,11 @@ RANDOM_KEY: Final = _RandomKey()
 _PROBE = Timeout(connect=2, first_token=10, idle=10)
 
 
-class _ServerCore(LMDeployCore):
+class _ServerCore(CopiedAsClient):
     """lmdeploy's api_server as a child process, and its client.
+
+    A copy, pickled or not, is a client of the same server, which never ends it. A pickle includes the
+    `api_key` that was given; with a random key it is refused.
 
     Args:
         path: Model directory, or id on the Hugging Face hub.

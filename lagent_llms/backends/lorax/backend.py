@@ -5,13 +5,13 @@ The server is stateless; the backend keeps the history of sessions.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InvalidArgument, ServerError
 from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
+from ...locks import DeferredLock
 
 if TYPE_CHECKING:
     import asyncio
@@ -134,7 +134,7 @@ class LoRAX(LoRAXCore, HTTPBackend):
 
     def __init__(self, url: str | Sequence[str], **kwargs: Any) -> None:
         super().__init__(url, **kwargs)
-        self._limit_lock = threading.Lock()
+        self._limit_lock = DeferredLock()
 
     def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Generator
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import grpc.aio
 
+from ... import forks
 from ...core.deadline_thread import ThreadDeadlineTimer
 from ...http.per_loop import PerLoop, call_on
 from ...http.retry import RetryPolicy
@@ -29,29 +30,39 @@ from .grpc_commands import (
 )
 from .grpc_exchange import GRPCExchange, Lookup
 from .grpc_messages import call_failure, infer_message, unary_method
+from .grpc_threads import ThreadedGRPCSource, ThreadedGRPCTransport
 
 __all__ = ["AsyncGRPCSource", "AsyncGRPCTransport"]
 
 T = TypeVar("T")
 
+_GENERATION = forks.generation
+
 
 class AsyncGRPCTransport:
     """`GRPCTransport` for event loops; one object may serve several loops, one after the other or at once.
 
-    The arguments are those of `GRPCTransport`.
+    In a forked child it is a `ThreadedGRPCTransport`. The arguments are those of `GRPCTransport`.
     """
 
     def __init__(self, settings: GRPCSettings, retry: RetryPolicy | None = None) -> None:
         self.settings, self.retry = settings, retry
         self._channels = PerLoop(self._open_channel, _Channel.close)
+        self._threaded = cache(lambda generation: ThreadedGRPCTransport(settings, retry))
 
-    async def opened(self, conversation: Conversation, timeout: Timeout) -> AsyncGRPCSource:
+    async def opened(
+        self, conversation: Conversation, timeout: Timeout
+    ) -> AsyncGRPCSource | ThreadedGRPCSource:
         """Start a conversation; nothing is sent before its first step."""
+        if forks.generation != _GENERATION:
+            return await self._threaded(forks.generation).opened(conversation, timeout)
         channel = await self._channels.get()
         return AsyncGRPCSource(channel, GRPCExchange(conversation, channel.state, timeout, self.retry))
 
     async def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
         """Run unary commands; return their result."""
+        if forks.generation != _GENERATION:
+            return await self._threaded(forks.generation).run(steps, timeout)
         channel = await self._channels.get()
         exchange = GRPCExchange(Lookup(steps), channel.state, timeout)
         await anext(AsyncGRPCSource(channel, exchange), None)
@@ -59,7 +70,10 @@ class AsyncGRPCTransport:
 
     async def aclose(self) -> None:
         """Close the running loop's channel, which ends the calls on it."""
-        await self._channels.close()
+        if forks.generation != _GENERATION:
+            await self._threaded(forks.generation).aclose()
+        else:
+            await self._channels.close()
 
     async def _open_channel(self) -> _Channel:
         return _Channel(self.settings)

@@ -27,6 +27,8 @@ class BackendUnderTest(ABC):
         long_question: Messages with an answer of 30 tokens or more.
         multibyte_question: Messages with an answer outside ASCII.
         patience: Longest wait for a generation to stop at the engine or server, in seconds.
+        async_streams_fork: Whether the process may be forked while an asynchronous stream runs; False
+            skips the test, where a library of the backend does not support it (grpc.aio).
         secrets: Constructor arguments that hold a secret, which no repr and no error may show; those that the
             backend does not take are skipped.
         arguments_for: Parameter name to the constructor arguments without which the backend does not support
@@ -36,6 +38,7 @@ class BackendUnderTest(ABC):
     name: str = ""
     patience: float = 10
     defaults: Mapping[str, Any] = {}
+    async_streams_fork: ClassVar[bool] = True
     question: ClassVar[list[Message]] = user("What is the capital of France?")
     long_question: ClassVar[list[Message]] = user("Count from 1 to 60.")
     multibyte_question: ClassVar[list[Message]] = user("你好")

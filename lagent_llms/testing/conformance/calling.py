@@ -49,6 +49,12 @@ class Caller:
             return method
         return lambda *args, **kwargs: self._run(method(*args, **kwargs))
 
+    def step(self, stream: Any) -> StreamChunk:
+        """The next chunk of a stream."""
+        if not self.asynchronous:
+            return next(stream)  # type: ignore[no-any-return]
+        return self._run(stream.__anext__())  # type: ignore[no-any-return]
+
     @contextmanager
     def stream(self, method: str, *args: Any, **kwargs: Any) -> Iterator[Iterator[Any]]:
         """Iterate over the items of a streaming method; leaving the context closes the stream."""

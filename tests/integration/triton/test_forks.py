@@ -1,0 +1,61 @@
+"""Forks over one inherited gRPC client."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.triton_peer import ROOT
+
+# Workers are forked while the parent's client is warm: the asynchronous one on a loop that stays open. The
+# synchronous parent also has a stream in progress, which another thread reads.
+CODE = """
+import asyncio, os, signal, sys, threading
+from lagent_llms import AsyncTritonClient, TritonClient
+
+kind, address, leave = sys.argv[1:]
+given = (address, "trtllm-scripted")
+if kind == "sync":
+    llm = TritonClient(*given, max_retries=0)
+    ask = parent = llm.generate
+    stream, texts = llm.stream_generate("[[tokens 40]] [[slow 0.05]]"), []
+    next(stream)
+    reader = threading.Thread(target=lambda: texts.extend(chunk.text for chunk in stream))
+else:
+    llm, loop = AsyncTritonClient(*given, max_retries=0), asyncio.new_event_loop()
+    ask = lambda prompt: asyncio.run(llm.generate(prompt))
+    parent = lambda prompt: loop.run_until_complete(llm.generate(prompt))
+assert parent("[[say warm]]") == "warm"
+if kind == "sync":
+    reader.start()
+
+def child(worker):
+    signal.alarm(100)
+    questions = [f"q{worker}-{number}" for number in range(15)]
+    answers = [ask(f"[[say {question}]]") for question in questions]
+    return sum(answer == question for answer, question in zip(answers, questions))
+
+pids = []
+for worker in range(16):
+    pid = os.fork()
+    if not pid:
+        status = child(worker)
+        sys.exit(status) if leave == "exit" else os._exit(status)
+    pids.append(pid)
+right = sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids)
+if kind == "sync":
+    reader.join()
+    assert texts[-1] == "".join(f"t{n} " for n in range(40)), texts
+assert parent("[[say parent]]") == "parent"
+print(right)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("leave", ["_exit", "exit"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_forked_workers_get_their_own_answers(peer, kind, leave):
+    """With 'exit', the children free their copies of the parent's channel; that must not reach the server."""
+    command = [sys.executable, "-c", CODE, kind, peer.grpc, leave]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+    assert done.stdout == "240\n", done.stderr
