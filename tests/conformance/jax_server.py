@@ -17,7 +17,10 @@ class Client(BackendUnderTest):
         return {"type": "JAXClient", "url": self._server.url}
 
     def make(self, asynchronous, **kwargs):
-        return (AsyncJAXClient if asynchronous else JAXClient)(self._server.url, **kwargs)
+        return self.connect(asynchronous, self._server.url, **kwargs)
+
+    def connect(self, asynchronous, url, **kwargs):
+        return (AsyncJAXClient if asynchronous else JAXClient)(url, **kwargs)
 
     def running(self):
         stats = self._server.engine.stats()

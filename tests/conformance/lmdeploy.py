@@ -37,6 +37,9 @@ class Client(BackendUnderTest):
         cls = AsyncLMDeployClient if asynchronous else LMDeployClient
         return cls(self._peer.url, peers.NAME, **kwargs)
 
+    def connect(self, asynchronous, url, **kwargs):
+        return (AsyncLMDeployClient if asynchronous else LMDeployClient)(url, "m", **kwargs)
+
     def running(self):
         return self._peer.running()
 

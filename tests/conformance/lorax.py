@@ -20,7 +20,10 @@ class Backend(BackendUnderTest):
         return {"type": "LoRAX", "url": self._peer.url}
 
     def make(self, asynchronous, **kwargs):
-        return (AsyncLoRAX if asynchronous else LoRAX)(self._peer.url, **kwargs)
+        return self.connect(asynchronous, self._peer.url, **kwargs)
+
+    def connect(self, asynchronous, url, **kwargs):
+        return (AsyncLoRAX if asynchronous else LoRAX)(url, **kwargs)
 
     def running(self):
         return self._peer.running()

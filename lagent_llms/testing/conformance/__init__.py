@@ -21,12 +21,13 @@ Subclass `BackendUnderTest` to make the backend, return it from a fixture named 
 
 import pytest
 
-for _name in ("answers", "processes", "requirement", "sessions", "streams"):
+for _name in ("answers", "faults", "processes", "requirement", "sessions", "streams"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from .answers import Answers, Batches, Parameters  # noqa: E402  (after the registration above)
 from .backend import BackendUnderTest  # noqa: E402
 from .calling import Caller  # noqa: E402
+from .faults import Faults  # noqa: E402
 from .processes import Processes  # noqa: E402
 from .requirement import ConformanceTests, requirement  # noqa: E402
 from .sessions import Sessions  # noqa: E402
@@ -39,6 +40,7 @@ __all__ = [
     "Caller",
     "Conformance",
     "ConformanceTests",
+    "Faults",
     "Parameters",
     "Processes",
     "Sessions",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 
-class Conformance(Answers, Parameters, Batches, Streams, StopWords, Sessions, Processes):
+class Conformance(Answers, Parameters, Batches, Streams, StopWords, Sessions, Faults, Processes):
     """All conformance tests. Subclass it in a test file that has a fixture `subject`."""
 
 

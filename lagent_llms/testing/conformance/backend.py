@@ -54,6 +54,16 @@ class BackendUnderTest(ABC):
             **kwargs: Constructor arguments.
         """
 
+    def connect(self, asynchronous: bool, url: str, **kwargs: Any) -> BaseLLM | AsyncBaseLLM | None:
+        """Make an object of the backend for another server, at `url`; None if it speaks no OpenAI route.
+
+        Args:
+            asynchronous: True makes the asynchronous twin.
+            url: Base URL of a server whose /v1/chat/completions answers messages.
+            **kwargs: Constructor arguments.
+        """
+        return None
+
     def running(self) -> int | None:
         """Number of generations running at the engine or server now; None if it cannot be measured."""
         return None

@@ -81,12 +81,14 @@ class ConformanceTests:
         subject: The backend under test.
         make: Makes a caller of the backend, synchronous and asynchronous in turn.
         make_twin: Makes a caller of the other of the two classes.
+        connect: Makes a caller of the server at a URL; None if the backend has no `BackendUnderTest.connect`.
         outcome: 'kept', 'refused' or 'not seen'; reported if the test passes.
     """
 
     subject: BackendUnderTest
     make: Make
     make_twin: Callable[[], Caller]
+    connect: Callable[[str], Caller | None]
     outcome = "kept"
 
     @pytest.fixture(autouse=True, params=[False, True], ids=["sync", "async"])
@@ -99,7 +101,14 @@ class ConformanceTests:
             made.append(Caller(subject.make(asynchronous, **arguments)))
             return made[-1]
 
-        self.subject, self.make = subject, make
+        def connect(url: str) -> Caller | None:
+            llm = subject.connect(request.param, url, max_retries=0, timeout=CALL_TIMEOUT)
+            if llm is None:
+                return None
+            made.append(Caller(llm))
+            return made[-1]
+
+        self.subject, self.make, self.connect = subject, make, connect
         self.make_twin = functools.partial(make, not request.param)
         yield
         for caller in made:
