@@ -387,7 +387,7 @@ def test_locks_that_threads_held_at_the_fork_do_not_block_it():
                 held.set()
                 done.wait()
 
-        threading.Thread(target=hold).start()
+        threading.Thread(target=hold, daemon=True).start()
         held.wait()
 
         def work():

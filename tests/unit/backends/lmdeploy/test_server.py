@@ -147,7 +147,7 @@ HELD = """
             held.set()
             over.wait()
 
-    threading.Thread(target=hold).start()
+    threading.Thread(target=hold, daemon=True).start()
     held.wait()
 
     def work():
