@@ -1,4 +1,4 @@
-"""A lock that finalizers can use, and forked children."""
+"""A lock that finalizers can use, and forked children; attributes that are made once under such a lock."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Generic, TypeVar
 
-__all__ = ["DeferredLock"]
+__all__ = ["DeferredLock", "MadeOnce"]
+
+T = TypeVar("T")
 
 
 _locks: weakref.WeakSet[DeferredLock] = weakref.WeakSet()
@@ -52,6 +55,30 @@ class DeferredLock:
     def _make_changes(self) -> None:
         while self._changes:
             self._changes.popleft()()
+
+
+class MadeOnce(Generic[T]):
+    """Decorator of a method that makes an attribute: called at the first use, once if several threads wait.
+
+    `functools.cached_property` has no lock since Python 3.12; before, one that a forked child may find held.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._lock = DeferredLock()
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> T:
+        if instance is None:
+            return self  # type: ignore[return-value]
+        attributes = vars(instance)
+        with self._lock:
+            if self._name not in attributes:
+                attributes[self._name] = self._make(instance)
+        return attributes[self._name]  # type: ignore[no-any-return]
 
 
 def _after_fork_in_child() -> None:

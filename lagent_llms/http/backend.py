@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import validators
@@ -17,6 +16,7 @@ from ..core.base import AsyncBaseLLM, BaseLLM
 from ..core.llm import LLMCore
 from ..core.request import Request
 from ..errors import InvalidArgument
+from ..locks import MadeOnce
 from .endpoints import Endpoints, check_url, public_url
 from .limits import MAX_RESPONSE_BYTES
 from .retry import RetryPolicy
@@ -136,7 +136,7 @@ class HTTPCore(LLMCore):
 class HTTPBackend(HTTPCore, BaseLLM):
     """A model behind HTTP, called synchronously."""
 
-    @cached_property
+    @MadeOnce
     def transport(self) -> HTTPTransport:
         """The transport, made on first use."""
         from .sync_client import HTTPTransport
@@ -180,7 +180,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
 
     session_type = "aiohttp.ClientSession"
 
-    @cached_property
+    @MadeOnce
     def transport(self) -> AsyncHTTPTransport:
         """The transport, made on first use."""
         from .async_client import AsyncHTTPTransport

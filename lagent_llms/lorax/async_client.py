@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from ..locks import MadeOnce
 from . import calls
 from .client_core import ClientCore
 from .client_methods import StreamState, copy_signature
@@ -119,7 +119,7 @@ class AsyncClient(ClientCore):
     classify = _unary_method(calls.classify, "ClassifyResponse")
     classify_batch = _unary_method(calls.classify_batch, "list[ClassifyResponse]")
 
-    @cached_property
+    @MadeOnce
     def transport(self) -> AsyncHTTPTransport:
         """The HTTP connections, opened on first use."""
         from ..http.async_client import AsyncHTTPTransport

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -29,7 +30,7 @@ from lagent_llms import (
 )
 from lagent_llms.core.llm import LLMCore
 from lagent_llms.http.endpoints import Endpoints
-from lagent_llms.locks import DeferredLock
+from lagent_llms.locks import DeferredLock, MadeOnce
 from lagent_llms.lorax import AsyncClient, Client
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 from tests.scripted_server import ScriptedServer
@@ -314,6 +315,39 @@ def test_a_lock_that_another_thread_holds_during_the_fork():
                 return endpoints.take() == "http://a"
 
         assert ended(fork(child)) == [0]
+
+
+def test_an_attribute_that_another_thread_makes_during_the_fork():
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Owner:
+        @MadeOnce
+        def made(self):
+            if threading.current_thread() is thread:
+                begun.set()
+                assert go_on.wait(60)
+            return object()
+
+    owner = Owner()
+    thread = threading.Thread(target=lambda: owner.made)
+    thread.start()
+    assert begun.wait(60)
+    assert ended(fork(lambda: owner.made is owner.made)) == [0]
+    go_on.set()
+    thread.join()
+    assert owner.made is owner.made
+
+
+def test_threads_make_an_attribute_once():
+    class Owner:
+        @MadeOnce
+        def made(self):
+            time.sleep(0.01)
+            return object()
+
+    owner = Owner()
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(lambda _: owner.made, range(8)))) == 1
 
 
 class InProcess:
