@@ -263,9 +263,10 @@ def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
             and len(message) == 2
             and type(role := message.get("role")) is str
             and type(content := message.get("content")) is str
-            and role.isascii()
-            and content.isascii()
         ):
+            if not (role.isascii() and content.isascii()):
+                validators.encodable_text(argument, role, index, "role")
+                validators.encodable_text(argument, content, index, "content")
             continue
         found[index] = _checked(message, argument, index)
     return found

@@ -109,10 +109,20 @@ def plain(name: str, value: Any, *path: str | int) -> Any:
         return float(value)
     if len(path) > _DEEPEST:
         raise InvalidArgument(f"{name}: is nested more than {_DEEPEST} levels deep", argument=name)
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {plain(name, key, *path): plain(name, item, *path, key) for key, item in value.items()}
-    if not isinstance(value, Mapping) and (items := listed(value)) is not None:
-        return [plain(name, item, *path, index) for index, item in enumerate(items)]
+    # Plain text is most of a tool or a schema: it costs no call.
+    if isinstance(value, Mapping):
+        if not [key for key in value if not isinstance(key, str)]:
+            return {
+                key if type(key) is str and key.isascii() else encodable_text(name, key, *path): item
+                if type(item) is str and item.isascii()
+                else plain(name, item, *path, key)
+                for key, item in value.items()
+            }
+    elif (items := listed(value)) is not None:
+        return [
+            item if type(item) is str and item.isascii() else plain(name, item, *path, index)
+            for index, item in enumerate(items)
+        ]
     allowed = (
         "text, a finite number of 64 bits, True, False, None, or a list or dict (keys are text) of these"
     )
