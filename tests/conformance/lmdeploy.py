@@ -70,7 +70,7 @@ class Server(BackendUnderTest):
 
         class Shared(AsyncLMDeployServer if asynchronous else LMDeployServer):
             def _start_child(self):
-                return _SharedChild(child)
+                self._child = self.endpoints.child = _SharedChild(child)
 
         return Shared(
             EMBEDDED_MODEL,
@@ -90,8 +90,10 @@ class _SharedChild:
 
     def __init__(self, child):
         self._child = child
-        self.ended, self.failure = child.ended, child.failure
         self.last_line = ""
+
+    def __getattr__(self, name):
+        return getattr(self._child, name)
 
     def request_stop(self):
         pass

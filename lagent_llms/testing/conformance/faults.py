@@ -108,7 +108,7 @@ class Faults(ConformanceTests):
         assert self.text([HEADS[name], json.dumps(WHOLE).encode()]) == "Hello"
 
     @requirement("characters that two packets or two events share are whole")
-    def test_cut_characters(self) -> None:
+    def test_cut_packets(self) -> None:
         text = "你好 \N{SLIGHTLY SMILING FACE}"
         body = chunk(text).replace(json.dumps(text).encode(), json.dumps(text, ensure_ascii=False).encode())
         for parts in ([body], [body[at : at + 1] for at in range(len(body))]):

@@ -362,7 +362,7 @@ class _ServerSessions(ScriptedLLM):
 
     def _open(self, request):
         tokens = 0 if request.held is None else request.held.tokens
-        request.held = Held(tokens + len(request.prompt), request.prompt)
+        request.held = Held(tokens + len(request.prompt), request.prompt, 7)
         return super()._open(request)
 
 
