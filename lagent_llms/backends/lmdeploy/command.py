@@ -21,7 +21,7 @@ from typing import Any
 from ...child.interpreter import find_python
 from ...errors import InvalidArgument, MissingDependency, ServerStartError
 
-__all__ = ["Installation", "check_flags", "find_installation", "flag_arguments"]
+__all__ = ["Installation", "check_flags", "check_path", "find_installation", "flag_arguments"]
 
 _LAUNCHER = Path(__file__).parents[2] / "child" / "launcher.py"
 _INSPECT_SCRIPT = """
@@ -35,6 +35,17 @@ _RESERVED_FLAGS = {
     "server-name": "server_name", "server-port": "server_port", "model-name": "model_name", "tp": "tp",
     "api-keys": "api_key", "log-level": "log_level",
 }  # fmt: skip
+
+
+def check_path(path: str) -> None:
+    """Check that a model's path that cannot be a hub id exists.
+
+    Raises:
+        ServerStartError: There is no such file or directory.
+    """
+    local = path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
+    if local and not Path(path).exists():
+        raise ServerStartError(f"path={path!r}: there is no such file or directory")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError,
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
 from ...http.retry import RetryPolicy
 from ...params import Timeout
-from .command import Installation, check_flags, find_installation, flag_arguments
+from .command import Installation, check_flags, check_path, find_installation, flag_arguments
 from .endpoints import ChildEndpoints
 from .server_copy import CopiedAsClient
 from .versions import check_version
@@ -189,7 +189,7 @@ class _ServerCore(CopiedAsClient):
 
     def _start_child(self) -> None:
         check_free(self.server_name, self.server_port)
-        _check_path(self.path)
+        check_path(self.path)
         command, stdin = self._command
         self._child = self.endpoints.child = Child(command, stdin=stdin, **self._child_options)
 
@@ -392,10 +392,3 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
             return False
         finally:
             await probe.aclose()
-
-
-def _check_path(path: str) -> None:
-    """Check that a path that cannot be a hub id exists."""
-    local = path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
-    if local and not os.path.exists(path):
-        raise ServerStartError(f"path={path!r}: there is no such file or directory")
