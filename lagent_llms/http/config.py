@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
 from .endpoints import USE_HTTP
@@ -115,9 +115,9 @@ class Routes:
         proxies: For messages, ' through the proxy …' by the server's URL, where there is one.
     """
 
-    servers: Mapping[str, tuple[Route, dict[str, str], ssl.SSLContext | None]]
+    servers: Mapping[str, tuple[Route, dict[str, str], ssl.SSLContext | None]] = field(repr=False)
     secrets: Secrets
-    proxies: Mapping[str, str]
+    proxies: Mapping[str, str] = field(repr=False)
 
 
 def direct_routes(

@@ -39,7 +39,7 @@ T = TypeVar("T")
 class Send:
     """Send `request` to `url`; the outcome is the `ResponseHead` of the response."""
 
-    url: str
+    url: str = field(repr=False)
     request: HTTPRequest
 
 
@@ -152,7 +152,7 @@ class Settings:
     """
 
     secrets: Secrets = field(default_factory=Secrets)
-    proxies: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_response_bytes: int = MAX_RESPONSE_BYTES
 
     def address(self, url: str) -> str:

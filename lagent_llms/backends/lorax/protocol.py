@@ -6,7 +6,7 @@ Prompts go to LoRAX's own route, messages to /v1/chat/completions, where the ser
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -54,7 +54,7 @@ class Adapter:
     adapter_id: str | None = None
     adapter_source: str | None = None
     merged: MergedAdapters | None = None
-    api_token: str | None = None
+    api_token: str | None = field(default=None, repr=False)
 
     @property
     def secrets(self) -> tuple[str, ...]:

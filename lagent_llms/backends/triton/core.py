@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class Server:
 
     scheme: str
     address: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     verify: bool | str | os.PathLike[str]
     certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None
     server_name: str | None

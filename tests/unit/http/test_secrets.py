@@ -22,6 +22,10 @@ from lagent_llms import (
     ServerError,
     TritonClient,
 )
+from lagent_llms.backends.lorax.protocol import Adapter
+from lagent_llms.http.config import direct_routes
+from lagent_llms.http.exchange import Send
+from lagent_llms.http.messages import HTTPRequest
 from lagent_llms.http.secrets import Secrets, hide_credentials
 from lagent_llms.lorax import AsyncClient, Client
 from lagent_llms.testing.conformance import Caller
@@ -136,6 +140,16 @@ async def test_secrets_of_an_aiohttp_session():
                 await llm.generate("x")
     assert "my-header-key" not in shown(caught.value)
     assert auth.encode().split()[1] not in shown(caught.value)
+
+
+def test_no_repr_shows_a_secret():
+    url = "http://me:s3cret@host"
+    triton = TritonClient("http://host:1", api_key=KEY, headers={"X-Key": OTHER})
+    llm = LoRAX(url, api_key=KEY, api_token=TOKEN, headers={"X-Key": OTHER})
+    routes = direct_routes([url], {"X-Key": OTHER}, KEY, verify=True, environment_proxy=False)
+    calls = [Adapter(api_token=TOKEN), Send(url, HTTPRequest("GET", "/", headers={"X-Key": OTHER}))]
+    shown = repr([triton, triton.server, llm, llm.transport.settings, routes, *calls])
+    assert not [secret for secret in (KEY, OTHER, TOKEN, "s3cret") if secret in shown]
 
 
 def test_causes_that_hold_a_secret_are_dropped():
