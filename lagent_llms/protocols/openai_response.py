@@ -192,7 +192,7 @@ def _text(found: object, path: str) -> tuple[str | None, str]:
     """Return the text of a content, and what of it is reasoning."""
     if found is None or isinstance(found, str):
         return found, ""
-    if not isinstance(found, (list, Mapping)):
+    if not (isinstance(found, list) or (isinstance(found, Mapping) and {"type", "text"} & found.keys())):
         raise WrongField(path, "a string or a list of parts", found)
     text: list[str] = []
     thoughts: list[str] = []
