@@ -151,10 +151,11 @@ class AsyncHTTPSource(Generic[T]):
         if self._generation != forks.generation:
             forks.check(self._generation, "this call was started", "start a new one in this process")
         self._deadline.wake()
+        exchange = self._exchange
         outcome: object = None
         try:
             while True:
-                command = self._exchange.resume(outcome)
+                command = READ if outcome is None and exchange.reads_next else exchange.resume(outcome)
                 try:
                     if command is READ:
                         outcome = await self._response.content.readany()  # type: ignore[union-attr]

@@ -174,6 +174,7 @@ class Exchange(Generic[T]):
 
     Attributes:
         complete: Whether the answer is complete; further bytes of the body are not needed.
+        reads_next: Whether the command after items is READ: its outcome is the next argument of `resume`.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class Exchange(Generic[T]):
         retry: RetryPolicy,
         settings: Settings = _DEFAULTS,
     ) -> None:
-        self.complete = False
+        self.complete = self.reads_next = False
         self._settings = settings
         self._secrets = settings.secrets
         if call.secrets:
@@ -227,25 +228,32 @@ class Exchange(Generic[T]):
                 if head.status >= 300:
                     raise (yield from _read_error_response(call, head))
                 decoder = call.decoder(head)
+                data = yield READ
                 while True:
-                    data = yield READ
                     size += len(data)
                     if size > self._settings.max_response_bytes:
                         raise self._too_large(head)
-                    items, failure = _decoded(decoder.feed(data) if data else decoder.finish())
+                    items: list[T] = []
+                    failure: Exception | None = None
+                    try:
+                        items.extend(decoder.feed(data) if data else decoder.finish())
+                    except Exception as error:  # noqa: BLE001  (raised once the items before it were taken)
+                        failure = error
                     self.complete = decoder.complete
-                    if items:
-                        emitted, decoder.alive = True, False
-                        yield items
-                        items = []  # frees the items while the stream waits
-                    elif decoder.alive:
-                        decoder.alive = False
-                        yield ()
-                    if failure is not None:
-                        raise failure
-                    if decoder.complete or not data:
+                    emitted = emitted or bool(items)
+                    self.reads_next = bool(data) and failure is None and not decoder.complete
+                    if not self.reads_next:
+                        if items:
+                            yield items
+                        if failure is not None:
+                            raise failure
                         return
+                    command: list[Command[T]] = [items or (() if decoder.alive else READ)]
+                    decoder.alive = False
+                    del items  # frees the items while the stream waits
+                    data = yield command.pop()
             except (TransportError, ServerError) as error:
+                self.reads_next = False
                 alive = not unreachable(error)
                 backoff = None if emitted else retry.backoff(error, attempt)
                 if backoff is None:
@@ -265,16 +273,6 @@ class Exchange(Generic[T]):
             f"{head.where}: the response exceeds {self._settings.max_response_bytes} bytes; "
             "max_response_bytes allows more"
         )
-
-
-def _decoded(items: Iterable[T]) -> tuple[list[T], Exception | None]:
-    """Return all of `items`, and the error raised after the last one, None without one."""
-    decoded: list[T] = []
-    try:
-        decoded.extend(items)  # keeps the items before an error
-    except Exception as error:  # noqa: BLE001  (raised once the items have been returned)
-        return decoded, error
-    return decoded, None
 
 
 def _read_error_response(call: Call[T], head: ResponseHead) -> Generator[Command[T], Any, LLMError]:

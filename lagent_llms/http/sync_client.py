@@ -12,7 +12,7 @@ from ..core.deadline import Deadline
 from ..errors import LLMError
 from .config import direct_routes, given_headers, interrupted
 from .endpoints import public_url
-from .exchange import Call, Exchange, Pause, Read, Send, Settings
+from .exchange import READ, Call, Exchange, Pause, Read, Send, Settings
 from .limits import MAX_RESPONSE_BYTES
 from .messages import HTTPRequest, ResponseHead
 from .proxy import find_route
@@ -177,11 +177,12 @@ class HTTPSource(Generic[T]):
                 raise StopIteration
             self._busy = True
         self._deadline.wake()
+        exchange = self._exchange
         outcome: object = None
         keep = False
         try:
             while True:
-                command = self._exchange.resume(outcome)
+                command = READ if outcome is None and exchange.reads_next else exchange.resume(outcome)
                 if not isinstance(command, (Send, Read, Pause)):
                     if not command:
                         self._deadline.renew()

@@ -14,7 +14,7 @@ from lagent_llms.backends.lorax import protocol as lorax
 from lagent_llms.backends.triton.conversation import ListModels
 from lagent_llms.backends.triton.http_messages import unary_call
 from lagent_llms.http.endpoints import Endpoints
-from lagent_llms.http.exchange import READ, BodyDecoder, Call, Exchange, Pause, Send
+from lagent_llms.http.exchange import READ, BodyDecoder, Call, Exchange, Pause, Read, Send
 from lagent_llms.http.messages import HTTPRequest, ResponseHead
 from lagent_llms.http.retry import RetryPolicy
 from lagent_llms.protocols.openai import CompletionDecoder
@@ -41,7 +41,8 @@ class Script:
         outcome, text = None, ""
         while True:
             try:
-                command = self.exchange.resume(outcome)
+                reads = outcome is None and self.exchange.reads_next
+                command = READ if reads else self.exchange.resume(outcome)
             except StopIteration:
                 return text
             if isinstance(command, (Send, Pause)) or command is READ:
@@ -65,6 +66,13 @@ def test_exchange_retries_until_success():
     assert [item.seconds for item in script.commands if isinstance(item, Pause)] == [0.5, 1.0]
 
 
+def test_a_retry_waits_and_sends_although_the_first_response_was_being_read():
+    role = b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'
+    script = Script(SSE, role, ServerError("busy", status_code=503), SSE, event("a", "stop") + DONE)
+    assert script.run() == "a"
+    assert [type(command) for command in script.commands] == [Send, Read, Read, Pause, Send, Read]
+
+
 def test_partial_answer_is_not_retried():
     script = Script(SSE, event("a"), ServerError("x", status_code=503))
     with pytest.raises(ServerError):
@@ -79,10 +87,10 @@ def test_a_delta_without_text_renews_the_wait_and_a_comment_does_not():
     )
     assert isinstance(exchange.resume(None), Send)
     assert exchange.resume(SSE) is READ
-    assert [exchange.resume(role), exchange.resume(None)] == [(), READ]
+    assert (exchange.resume(role), exchange.reads_next) == ((), True)
     assert exchange.resume(b": ping\n\n") is READ
     assert [piece.text for piece in exchange.resume(role + event("a") + role)] == ["a"]
-    assert exchange.resume(None) is READ
+    assert exchange.reads_next
     assert exchange.resume(b": ping\n\n") is READ
 
 
@@ -147,7 +155,7 @@ def test_any_body_is_read_or_an_llm_error(call, body, events, status):
     with contextlib.suppress(LLMError, StopIteration):
         for outcome in outcomes:
             command = exchange.resume(outcome)
-            while command is not READ and not isinstance(command, Send):
+            while command is not READ and not isinstance(command, Send) and not exchange.reads_next:
                 command = exchange.resume(None)
 
 
