@@ -15,14 +15,16 @@ from .endpoints import USE_HTTPS, public_url
 __all__ = ["diagnose"]
 
 _PAGE = re.compile(
-    rb"\s*(?:\xef\xbb\xbf)?(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body|\?xml)", re.I | re.S
+    rb"\s*(?:\xef\xbb\xbf)?(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype html|html|head|body|\?xml)", re.I | re.S
 )
-_TITLE = re.compile(rb"<(title|h1)[^>]*>\s*(.*?)\s*</\1>", re.I | re.S)
+_TITLE = re.compile(rb"<(title|h1)[^<>]*>(.*?)</\1>", re.I | re.S)
 _TEXT = re.compile(rb"(<)(.*)", re.S)
 _NEEDS_TLS = re.compile(
     rb"plain HTTP request was sent to HTTPS|HTTP request to an HTTPS|speaking plain HTTP", re.I
 )
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+#: Bytes of a body that are searched for what a page says: a search takes up to the square of their number.
+_MAX_SEARCHED = 1 << 13
 #: Headers that only a proxy or a gateway sends -> its name.
 _PROXIES = {
     "cf-ray": "Cloudflare",
@@ -54,6 +56,7 @@ def diagnose(head: Head, body: bytes, message: str) -> str:
         `message` if the API sent it; for a page, a redirect or a compressed body a description of it.
     """
     location = head.headers.get("location", "")
+    body = body[:_MAX_SEARCHED]
     page = _PAGE.match(body) is not None
     json = body.lstrip()[:1] in (b"{", b"[", b'"')
     if 300 <= head.status < 400 and location:
@@ -61,7 +64,7 @@ def diagnose(head: Head, body: bytes, message: str) -> str:
     elif page:
         title = _TITLE.search(body) or _TEXT.search(body)
         text = (
-            "" if title is None else re.sub(r"<[^>]*>|\s+", " ", title[2].decode("utf-8", "replace")).strip()
+            "" if title is None else re.sub(r"<[^<>]*>|\s+", " ", title[2].decode("utf-8", "replace")).strip()
         )
         found = f"a page instead of JSON{f' ({text[:200]!r})' if text else ''}"
     elif name := next((name for magic, name in _COMPRESSED.items() if body.startswith(magic)), ""):

@@ -1,6 +1,7 @@
 """Parsing of error responses, and the errors made from them."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,23 @@ from lagent_llms.http.messages import Refusal, ResponseHead, read_refusal, serve
 )
 def test_read_refusal_parses_every_form(body, message, code):
     assert read_refusal(json.dumps(body).encode()) == Refusal(message, code)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<!---->" * 1000 + b"x",
+        b"<html><title>" + b" " * 100_000,
+        b"<html>" + b"<title>" * 100_000,
+        b"<html>" + b"<title" * 100_000,
+        b"<html><title>" + b"<" * 100_000 + b"</title>",
+    ],
+    ids=["comments", "blanks", "titles", "tags", "brackets"],
+)
+def test_a_page_is_read_in_linear_time(body):
+    started = time.process_time()
+    read_refusal(body, ResponseHead(502, {}, path="/v1/completions"))
+    assert time.process_time() - started < 10
 
 
 def test_read_refusal_accepts_plain_text():
