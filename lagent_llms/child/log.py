@@ -31,7 +31,8 @@ class Log:
 
     Args:
         secrets: Texts to replace by ``***``.
-        file: File to append the whole output to, None for none.
+        file: File to append the whole output to, None for none. A line that cannot be written (the disk is
+            full) is left out: the child would fail if nothing read its output.
 
     Attributes:
         last_line: The last line, '' if there is none.
@@ -69,7 +70,8 @@ class Log:
         self._lines.append(line[:_LINE_LENGTH])
         self.last_line = line[:_LINE_LENGTH]
         if self._file is not None:
-            self._file.write(f"{line}\n".encode())
+            with contextlib.suppress(OSError):
+                self._file.write(f"{line}\n".encode())
 
     def tail(self) -> str:
         """The last lines (at most 100)."""

@@ -155,6 +155,15 @@ def test_the_log_is_bounded_clean_and_without_secrets(tmp_path):
     assert redact("a KEY b", ["", "KEY"]) == "a *** b"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file to which nothing can be written")
+def test_a_child_runs_on_although_its_log_file_cannot_be_written():
+    code = "for number in range(50_000): print('line', number)"
+    with started(python(code), log_file="/dev/full") as child:
+        assert wait_until(child.ended)
+        assert child.ended() == "exited with code 0"
+        assert child.failure("").log_tail.splitlines()[-1] == "line 49999"
+
+
 def test_two_threads_can_stop_a_child():
     child = Child(python("import time; time.sleep(600)"))
     threads = [threading.Thread(target=child.stop) for _ in range(4)]
