@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .. import validators
@@ -104,6 +104,8 @@ def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input
     Raises:
         InvalidArgument: A list has another length than `inputs`.
     """
+    # An iterator can be read once, but each input needs its values.
+    given = {name: list(item) if isinstance(item, Iterator) else item for name, item in given.items()}
     per_input = {
         name: values
         for name in _PER_INPUT

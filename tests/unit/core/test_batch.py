@@ -92,6 +92,12 @@ def test_prompts_in_any_ordered_container(llm, make):
     assert llm.tokenize(make(["a", "b"])) == [[97], [98]]
 
 
+def test_an_iterator_has_its_values_for_each_input(llm):
+    for inputs in ["a"], ["a", "b"]:
+        llm.generate(inputs, stop_words=iter(["x", "y"]))
+        assert [one.stop_words for one in llm.requests[-len(inputs) :]] == [("x", "y")] * len(inputs)
+
+
 @pytest.mark.parametrize("make", LISTS)
 def test_a_dialog_in_any_ordered_container(llm, make):
     expected = llm.chat([A, B])
