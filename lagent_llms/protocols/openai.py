@@ -21,7 +21,6 @@ from ..untrusted import UNREADABLE, read_json
 from .finish_reasons import REASONS, is_unfinished, known_reason
 from .lenient import Halves, WrongField, has_halves, is_cut, load_json
 from .openai_response import (
-    Choice,
     Message,
     Response,
     ToolCallDelta,
@@ -144,7 +143,7 @@ class CompletionDecoder:
             if (found := self._read_again(data)) is None:
                 return self._last() if self.complete else None
             response = found
-        if response.error and (not isinstance(response.error, dict) or any(response.error.values())):
+        if response.error and _is_error(response.error):
             raise self._read_error(self._head, data, self._head.where)
         if response.usage is not None:
             self._usage = _usage(response.usage) or self._usage
@@ -155,7 +154,10 @@ class CompletionDecoder:
         choice = response.choices[0]
         if choice.index and not self._events.whole:  # a further answer; one was requested
             return None
-        if (word := choice.finish_reason) and ((word in REASONS and not choice.error) or self._ends(choice)):
+        if choice.error and _is_error(choice.error):
+            body = msgspec.json.encode({"error": choice.error})
+            raise self._read_error(self._head, body, self._head.where)
+        if (word := choice.finish_reason) and (word in REASONS or not is_unfinished(word)):
             self._finish_reason = word
             if isinstance(choice.stop_reason, str):
                 self._stop_reason = choice.stop_reason
@@ -214,12 +216,6 @@ class CompletionDecoder:
             shown = data[:200].decode("utf-8", "replace")
             raise wrong_answer(self._head, f"choices must be a list with the answer, got {shown}")
 
-    def _ends(self, choice: Choice) -> bool:
-        """Whether a finish reason that is not a common one ends the answer."""
-        if choice.error:
-            raise self._read_error(self._head, msgspec.json.encode({"error": choice.error}), self._head.where)
-        return not is_unfinished(choice.finish_reason or "")
-
     def _add_others(self, message: Message) -> str:
         """Collect tool calls; return the text, which a refusal is as well."""
         if message.tool_calls or message.function_call:
@@ -263,6 +259,11 @@ def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
     if status < 300 and refusal.code.isdecimal() and 400 <= int(refusal.code) < 600:
         status = int(refusal.code)
     return server_error(status, refusal, where=where, retry_after=head.retry_after)
+
+
+def _is_error(found: Any) -> bool:
+    """Whether the value of a field `error` is one: some servers always send the field, with empty values."""
+    return not isinstance(found, dict) or any(found.values())
 
 
 class _Model(msgspec.Struct):

@@ -276,6 +276,7 @@ ERRORS = [
         502,
     ),
     (delta("", "error", error={"code": 502, "message": "boom"}), "boom", 502),
+    (delta("", error={"code": 502, "message": "boom"}), "boom", 502),
     (b"event: error\ndata: upstream died\n\n", "upstream died", 200),
     (b'error: {"message": "boom"}\n\n', "boom", 200),
     (b'{"error": {"message": "boom"}}', "boom", 200),
