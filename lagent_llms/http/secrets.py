@@ -14,6 +14,7 @@ __all__ = ["Secrets", "hide_credentials"]
 _SECRET_HEADER = re.compile("auth|cookie|key|password|secret|token", re.IGNORECASE)
 #: Words in the values of such headers that are no secrets.
 _PLAIN_WORD = re.compile(r".{0,3}|\d{0,7}|basic|bearer|false|none|null|token|true", re.IGNORECASE | re.DOTALL)
+_QUERY = re.compile(r"""\?[^'"]+""")
 _CREDENTIALS_IN_URL = re.compile(r"""(?<=://)[^\s/"'<>]*@""")
 
 
@@ -21,8 +22,9 @@ def hide_credentials(address: object) -> str:
     """Return an address for a message; what may be credentials in it, well-formed or not, becomes ``***``."""
     text = address if isinstance(address, str) else repr(address)
     login, at, host = text.rpartition("@")
+    host = _QUERY.sub("?***", host)
     if not at:
-        return text
+        return host
     scheme, slashes, _ = login.partition("//")
     return f"{scheme}{slashes}***@{host}" if slashes else f"***@{host}"
 

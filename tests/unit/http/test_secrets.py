@@ -236,6 +236,9 @@ def test_hide_credentials():
     assert hide_credentials("http://host:80/a") == "http://host:80/a"
     assert hide_credentials("http://u:p@h") == "http://***@h"
     assert hide_credentials("u:p/@@h:1") == "***@h:1"
+    assert hide_credentials("http://u:p?q@h") == "http://***@h"
+    assert hide_credentials("http://h/v1?api-key=s3cret") == "http://h/v1?***"
+    assert hide_credentials(["http://g", "http://h/?key=s3cret"]) == "['http://g', 'http://h/?***']"
     assert hide_credentials(7) == "7"
 
 
