@@ -115,6 +115,7 @@ class SessionServer:
             *route.passwords,
             *Secrets.in_headers(session.headers),
             *Secrets.in_headers(given_headers(headers, api_key)),
+            *(cookie.value for cookie in session.cookie_jar),
             *(() if auth is None else (auth.password, auth.encode())),
         )
         replaced = {name.title() for name in session.headers} - given_headers(headers, api_key).keys()

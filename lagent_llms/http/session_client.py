@@ -85,8 +85,11 @@ class SessionServer:
     def secrets(self) -> list[str]:
         """Return the credentials that requests to the server hold, those of the session included."""
         session, found = self.session, [*self._route.passwords, *self._proxy_passwords]
-        found += Secrets.in_headers({name: str(value) for name, value in session.headers.items()})
+        params = session.params if isinstance(session.params, Mapping) else {}
+        for given in (session.headers, params):
+            found += Secrets.in_headers({str(name): str(value) for name, value in given.items()})
         found += Secrets.in_headers(self._headers)
+        found += [str(cookie.value) for cookie in session.cookies]
         auth = (get_netrc_auth(self._root) if session.trust_env else None) or session.auth
         user, password = auth if isinstance(auth, tuple) else _login_of(auth)
         return [*found, str(password), basic_auth(str(user), str(password))] if password else found

@@ -65,7 +65,7 @@ def repeats(connection):
 
 def repeats_as_text(connection):
     connection.head(500, "text/html")
-    connection.chunk(f"<pre>{connection.headers} {connection.body}</pre>")
+    connection.chunk(f"<pre>{connection.path} {connection.headers} {connection.body}</pre>")
     connection.chunk()
 
 
@@ -122,23 +122,27 @@ def test_a_password_in_the_url_is_redacted(connect):
 
 
 def test_secrets_of_a_session():
-    with ScriptedServer(repeats) as server, requests.Session() as session:
-        session.headers["X-Api-Key"] = "my-header-key"
+    secrets = "my-header-key", "my-cookie-value", "my-query-key"
+    with ScriptedServer(repeats_as_text) as server, requests.Session() as session:
+        session.headers["X-Api-Key"], session.params = secrets[0], {"key": secrets[2]}
+        session.cookies.set("sid", secrets[1])
         session.auth = ("me", "my-password")
         llm = LMDeployClient(server.url, "m", max_retries=0, session=session)
         text = shown(failure(lambda: llm.generate("x")))
-    assert "my-header-key" not in text
+    assert not [secret for secret in secrets if secret in text]
     assert requests.auth._basic_auth_str("me", "my-password").split()[1] not in text
 
 
 async def test_secrets_of_an_aiohttp_session():
     auth = aiohttp.BasicAuth("me", "my-password")
     with ScriptedServer(repeats) as server:
-        async with aiohttp.ClientSession(headers={"X-Api-Key": "my-header-key"}, auth=auth) as session:
+        given = {"headers": {"X-Api-Key": "my-header-key"}, "cookies": {"sid": "my-cookie-value"}}
+        async with aiohttp.ClientSession(**given, auth=auth) as session:
             llm = AsyncLMDeployClient(server.url, "m", max_retries=0, session=session)
             with pytest.raises(ServerError) as caught:
                 await llm.generate("x")
     assert "my-header-key" not in shown(caught.value)
+    assert "my-cookie-value" not in shown(caught.value)
     assert auth.encode().split()[1] not in shown(caught.value)
 
 
