@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .config_file import read_config
+from .config_file import parse_value, read_config
 from .core.llm import LLMCore
 from .core.parameters import suggestion
 from .errors import ConfigError, InvalidArgument, nearest
@@ -167,11 +167,9 @@ def _expanded(value: Any, where: str, strings: bool = True) -> Any:
 
     text = _REFERENCE.sub(replacement, value)
     if not strings and text != value and _REFERENCE.fullmatch(value):
-        import yaml
-
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError:
+            return parse_value(text)
+        except ValueError:  # not shown: it may be secret
             raise ConfigError(f"{where}: the value of {value} is not YAML") from None
     return text
 

@@ -10,7 +10,10 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["read_config"]
+__all__ = ["parse_value", "read_config"]
+
+#: What PyYAML and tomllib raise for a value of a type that it is not (`2024-13-45`, a number of 5000 digits).
+_BAD_VALUE = (ValueError, AttributeError, RecursionError)
 
 
 def read_config(path: Path) -> Any:
@@ -37,6 +40,22 @@ def read_config(path: Path) -> Any:
         return parse(text, path)
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
+    except _BAD_VALUE as error:
+        raise ConfigError(f"{path}: a value cannot be read: {error}") from error
+
+
+def parse_value(text: str) -> Any:
+    """The value that `text` is in YAML.
+
+    Raises:
+        ValueError: It is not YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, *_BAD_VALUE) as error:
+        raise ValueError(f"not YAML: {error}") from error
 
 
 def _parse_yaml(text: str, path: Path) -> Any:

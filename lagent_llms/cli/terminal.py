@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from ..config_file import parse_value
 from ..errors import InvalidArgument
 from .output import ControlFilter, emit, visible
 
@@ -64,16 +65,14 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     Raises:
         InvalidArgument: A pair has no ``=`` or no key, or its value is not YAML.
     """
-    import yaml
-
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise InvalidArgument(f"--set {pair}: expected key=value", argument="--set")
         try:
-            settings[key.strip().replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            settings[key.strip().replace("-", "_")] = parse_value(value)
+        except ValueError as error:
             raise InvalidArgument(f"--set {pair}: the value is not YAML", argument="--set") from error
     return settings
 
