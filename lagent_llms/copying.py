@@ -31,8 +31,8 @@ class CopiedByArguments:
     @property
     def not_copied(self) -> str:
         """Why the object cannot be copied, and what to do; '' if it can."""
-        session = self._arguments[1].get("session")
-        if type(session).__module__.partition(".")[0] != "aiohttp":
+        classes = type(self._arguments[1].get("session")).__mro__
+        if not any(base.__module__.partition(".")[0] == "aiohttp" for base in classes):
             return ""
         return "its session= serves only the event loop it was made in; make a client in each process"
 

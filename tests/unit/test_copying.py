@@ -159,6 +159,14 @@ async def test_a_clients_session_of_one_loop_is_refused(way):
                 WAYS[way](cls(*args, session=session))
 
 
+async def test_a_subclass_of_a_session_is_refused_as_well():
+    with pytest.warns(DeprecationWarning):  # of aiohttp, which discourages it
+        own = type("Own", (aiohttp.ClientSession,), {})
+    async with own() as session:
+        with pytest.raises(TypeError, match="its session= serves only the event loop"):
+            copy.copy(AsyncLMDeployClient("http://a", session=session))
+
+
 class LocalLLM(ScriptedLLM):
     in_process = True
 
@@ -208,6 +216,9 @@ def test_a_random_key_leaves_the_process_in_no_pickle(cls):
     with pytest.raises(TypeError, match=f"cannot pickle {cls.__name__}: .* is random .*; give api_key="):
         pickle.dumps(made)
     assert copy.deepcopy(made)._transport_options["api_key"] == SECRET
+    made = server_object(cls, api_key="")
+    made.api_key = None  # as the constructor reads an empty key
+    assert pickle.loads(pickle.dumps(made))._transport_options["api_key"] is None
 
 
 @pytest.mark.parametrize(

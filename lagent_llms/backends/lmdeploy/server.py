@@ -18,7 +18,14 @@ from ... import validators
 from ...child.ports import check_free, check_port, connect_host
 from ...child.process import Child
 from ...child.startup import Startup
-from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
+from ...errors import (
+    ConnectError,
+    InvalidArgument,
+    LLMError,
+    ServerStartError,
+    StreamInterrupted,
+    UnknownParameter,
+)
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
 from ...http.retry import RetryPolicy
 from ...params import Timeout
@@ -120,6 +127,11 @@ class _ServerCore(CopiedAsClient):
         max_concurrency: int = 64,
         **kwargs: Unpack[CallKwargs],
     ) -> None:
+        if "url" in kwargs:
+            raise UnknownParameter(
+                f"{type(self).__name__}: unknown parameter 'url': the server listens at server_name and "
+                "server_port; LMDeployClient has the URL of a server that runs already"
+            )
         flags = check_flags(serve_cfg or {})
         self.path = os.fspath(path)
         self.server_name = server_name
@@ -165,6 +177,11 @@ class _ServerCore(CopiedAsClient):
         self._start_lock = threading.Lock()
         self._start_child()
         self._on_started()
+
+    @classmethod
+    def constructor_names(cls) -> frozenset[str]:
+        """See `ParameterDefaults.constructor_names`; the URL follows from `server_name` and `server_port`."""
+        return super().constructor_names() - {"url"}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, url={self.endpoints.urls[0]!r})"

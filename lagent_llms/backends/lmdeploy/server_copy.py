@@ -26,7 +26,7 @@ class CopiedAsClient(LMDeployCore):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """See `CopiedByArguments`."""
-        if self._arguments[1].get("api_key", ...) != self.api_key:
+        if (self._arguments[1].get("api_key", ...) or None) != self.api_key:
             raise TypeError(
                 f"cannot pickle {type(self).__name__}: the key of its server is random and stays in this "
                 "process; give api_key=…"

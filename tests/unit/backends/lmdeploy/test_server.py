@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lagent_llms import AsyncLMDeployServer, InvalidArgument, LMDeployServer, ServerStartError
+from lagent_llms import (
+    AsyncLMDeployServer,
+    InvalidArgument,
+    LMDeployServer,
+    ServerStartError,
+    UnknownParameter,
+)
 from lagent_llms.child.ports import check_port
 from tests.alone import run_alone
 from tests.stranger import Stranger
@@ -44,6 +50,13 @@ def test_bad_arguments_start_nothing(cls, arguments, name):
     with pytest.raises(InvalidArgument, match=f"{name}=") as caught:
         cls("model", command="true", api_key=None, **arguments)
     assert caught.value.argument == name
+
+
+@pytest.mark.parametrize("cls", [LMDeployServer, AsyncLMDeployServer])
+def test_a_url_is_refused_and_not_suggested(cls):
+    with pytest.raises(UnknownParameter, match="server_port; LMDeployClient has the URL"):
+        cls("model", command="true", api_key=None, url="http://127.0.0.1:1")
+    assert "url" not in cls.constructor_names()
 
 
 @pytest.mark.parametrize("cls", [LMDeployServer, AsyncLMDeployServer])
