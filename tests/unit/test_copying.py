@@ -160,7 +160,7 @@ async def test_a_clients_session_of_one_loop_is_refused(way):
 
 
 async def test_a_subclass_of_a_session_is_refused_as_well():
-    with pytest.warns(DeprecationWarning):  # of aiohttp, which discourages it
+    with pytest.warns(DeprecationWarning, match="Inheritance"):  # of aiohttp, which discourages it
         own = type("Own", (aiohttp.ClientSession,), {})
     async with own() as session:
         with pytest.raises(TypeError, match="its session= serves only the event loop"):
