@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["Log", "redact"]
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
 _LINE_END = re.compile(rb"[\r\n]+")
 _LINES, _LINE_LENGTH, _RAW_LENGTH = 100, 2000, 1 << 16
 

@@ -137,7 +137,8 @@ def test_the_child_inherits_standard_input_and_no_other_descriptor():
 def test_the_log_is_bounded_clean_and_without_secrets(tmp_path):
     code = r"""
         import sys
-        print("\x1b[31mred\x1b[0m key sk-SECRET!")
+        print("\x1b[31mred\x1b[0m \x1b]8;;http://x\x1b\\key\x1b]8;;\x07 sk-SECRET!")
+        print("\x1b]" * 32_000)
         for number in range(500):
             sys.stdout.write(f"\rloading {number} %")
         print("\n" + "x" * 5_000_000)
