@@ -18,14 +18,7 @@ from ... import validators
 from ...child.ports import check_free, check_port, connect_host
 from ...child.process import Child
 from ...child.startup import Startup
-from ...errors import (
-    ConnectError,
-    InvalidArgument,
-    LLMError,
-    ServerStartError,
-    StreamInterrupted,
-    UnknownParameter,
-)
+from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
 from ...http.retry import RetryPolicy
 from ...params import Timeout
@@ -127,11 +120,6 @@ class _ServerCore(CopiedAsClient):
         max_concurrency: int = 64,
         **kwargs: Unpack[CallKwargs],
     ) -> None:
-        if "url" in kwargs:
-            raise UnknownParameter(
-                f"{type(self).__name__}: unknown parameter 'url': the server listens at server_name and "
-                "server_port; LMDeployClient has the URL of a server that runs already"
-            )
         flags = check_flags(serve_cfg or {})
         self.path = os.fspath(path)
         self.server_name = server_name

@@ -13,10 +13,12 @@ import pytest
 
 from lagent_llms import (
     AsyncLMDeployServer,
+    ConfigError,
     InvalidArgument,
     LMDeployServer,
     ServerStartError,
     UnknownParameter,
+    create_llm,
 )
 from lagent_llms.child.ports import check_port
 from tests.alone import run_alone
@@ -53,10 +55,12 @@ def test_bad_arguments_start_nothing(cls, arguments, name):
 
 
 @pytest.mark.parametrize("cls", [LMDeployServer, AsyncLMDeployServer])
-def test_a_url_is_refused_and_not_suggested(cls):
-    with pytest.raises(UnknownParameter, match="server_port; LMDeployClient has the URL"):
-        cls("model", command="true", api_key=None, url="http://127.0.0.1:1")
-    assert "url" not in cls.constructor_names()
+def test_a_url_is_no_argument(cls):
+    with pytest.raises(UnknownParameter, match="unknown parameter 'base_url'; known are"):
+        cls("model", command="true", api_key=None, base_url="http://127.0.0.1:1")
+    config = {"type": cls.__name__.removeprefix("Async"), "path": "model", "url": "http://127.0.0.1:1"}
+    with pytest.raises(ConfigError, match=f"unknown key 'url' for {cls.__name__}"):
+        create_llm(config, asynchronous=cls is AsyncLMDeployServer)
 
 
 @pytest.mark.parametrize("cls", [LMDeployServer, AsyncLMDeployServer])
