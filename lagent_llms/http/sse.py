@@ -59,18 +59,13 @@ class EventSplitter:
                 return [data[6:-2]]  # one event, as a server sends it token by token
             if data[-2:] != b"\n\n" and b"\n\n" not in data:
                 self._tail += data
-                return []
+                return self._incomplete()
             blocks = data.split(b"\n\n")
         else:
             searched = len(self._tail) - 1
             self._tail += data
             if self._tail.find(b"\n\n", searched) < 0:
-                if len(self._tail) > self._max_size:
-                    raise StreamInterrupted(
-                        f"an event of the stream exceeds {self._max_size} bytes; "
-                        "limits.event_bytes allows more"
-                    )
-                return []
+                return self._incomplete()
             blocks = bytes(self._tail).split(b"\n\n")
         self._tail = bytearray(blocks.pop())
         events = []
@@ -96,6 +91,13 @@ class EventSplitter:
             return []
         lines = event.split(b"\n")
         return lines if all(line[:1] in (b"{", b"[") for line in lines) else [event]
+
+    def _incomplete(self) -> list[bytes]:
+        if len(self._tail) > self._max_size:
+            raise StreamInterrupted(
+                f"an event of the stream exceeds {self._max_size} bytes; limits.event_bytes allows more"
+            )
+        return []
 
     def _begin(self, data: bytes) -> bytes:
         """Return the first bytes of an event stream; keep bytes that are no such stream, or may be none."""
