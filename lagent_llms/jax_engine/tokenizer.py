@@ -96,6 +96,8 @@ class Tokenizer:
         return index
 
     def _special(self, settings: dict[str, Any], special: dict[str, Any], name: str) -> int | None:
+        if "added_tokens_decoder" not in settings:  # the files of transformers 4
+            settings = {**settings, **special}
         value = settings.get(name) or special.get(name)
         text = value.get("content") if isinstance(value, dict) else value
         return self.token_id(text) if isinstance(text, str) else None
