@@ -120,7 +120,12 @@ def _select(settings: Any, profile: str | None, where: str) -> tuple[dict[str, A
     if strange := [key for key in settings if not isinstance(key, str)]:
         raise ConfigError(f"{where}: a key is a name, got {strange[0]!r}")
     if "profiles" not in settings:
-        if profile is not None and settings is not EMBEDDED:
+        if profile is not None and settings is EMBEDDED:
+            raise ConfigError(
+                f"profile {profile!r} was asked for, but there is no configuration file (config=, --config, "
+                "LAGENT_LLM_CONFIG)"
+            )
+        if profile is not None:
             raise ConfigError(f"{where}: profile {profile!r} was asked for, but there is no 'profiles'")
         return dict(settings), where
     if not isinstance(settings["profiles"], Mapping) or not settings["profiles"]:

@@ -253,6 +253,8 @@ def api_key(name: str, value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidArgument(f"{name}: expected a string, got {type(value).__name__}", argument=name)
+    if value != value.strip():  # the value is not shown: it is secret
+        raise InvalidArgument(f"{name}: it begins or ends with white space; strip it", argument=name)
     return str.__str__(value) or None
 
 

@@ -18,7 +18,7 @@ from .async_servers import DirectServer, Server, SessionServer
 from .async_session import LoopSession, transport_error
 from .config import direct_routes, interrupted
 from .exchange import READ, Call, Exchange, Pause, Send, Settings
-from .limits import MAX_RESPONSE_BYTES
+from .limits import DEFAULT_LIMITS, Limits
 from .messages import ResponseHead
 from .per_loop import PerLoop, call_on
 from .retry import RetryPolicy
@@ -54,7 +54,7 @@ class AsyncHTTPTransport:
             made in. None makes a connector for each loop, without a limit on connections; then proxies, CA
             bundles and netrc are those of the environment when the transport is made.
         environment_proxy: Whether the proxies that the environment names are used.
-        max_response_bytes: Maximum size of the body of a response, decompressed; a larger one is an error.
+        limits: The most that a server may send.
 
     Raises:
         InvalidArgument, ConfigError: A value that cannot be used.
@@ -70,7 +70,7 @@ class AsyncHTTPTransport:
         verify: bool | str | os.PathLike[str] = True,
         session: aiohttp.ClientSession | None = None,
         environment_proxy: bool = True,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         check_session(session, "aiohttp.ClientSession")
         self.endpoints = endpoints
@@ -80,13 +80,13 @@ class AsyncHTTPTransport:
             routes = direct_routes(
                 endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy
             )
-            self.settings = Settings(routes.secrets, routes.proxies, max_response_bytes)
-            self._servers = {url: DirectServer(*settings) for url, settings in routes.servers.items()}
+            self.settings = Settings(routes.secrets, routes.proxies, limits)
+            self._servers = {url: DirectServer(*settings, limits) for url, settings in routes.servers.items()}
         else:
             servers = {url: SessionServer(url, headers, api_key, verify, session) for url in endpoints.urls}
             self._servers.update(servers)
             secrets = (value for server in servers.values() for value in server.secrets)
-            self.settings = Settings(Secrets.of(*secrets), {}, max_response_bytes)
+            self.settings = Settings(Secrets.of(*secrets), {}, limits)
         self._caller_session = session
         self._sessions = PerLoop(self._new_loop_session, LoopSession.close)
 

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from .. import forks
 from .content_encoding import ContentDecoder, content_decoder
 from .endpoints import USE_HTTPS
-from .limits import MAX_HEADERS, MAX_INTERIM_RESPONSES
+from .limits import Limits
 
 __all__ = ["Connector", "Response", "abort"]
 
@@ -24,8 +24,6 @@ __all__ = ["Connector", "Response", "abort"]
 _KEEP_ALIVE = 300.0
 #: Bytes of a body that are buffered for a slow reader; at twice as many the connection stops reading.
 _READ_BUFFER_SIZE = 1 << 16
-#: Longest status line and longest header of a response, in bytes.
-_MAX_LINE_SIZE = 1 << 16
 
 _connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
@@ -52,15 +50,15 @@ class Response:
     def __init__(self, connection: Any) -> None:
         self.connection, self.content = connection, None
 
-    async def start(self) -> None:
-        """Wait for the head of the response.
+    async def start(self, interim_responses: int) -> None:
+        """Wait for the head of the response, after at most `interim_responses`.
 
         Raises:
             aiohttp.ClientError: The connection broke, or received bytes that are not HTTP/1.1.
             ServerError: The body cannot be decoded.
         """
         protocol = self.connection.protocol
-        for _ in range(MAX_INTERIM_RESPONSES + 1):
+        for _ in range(interim_responses + 1):
             try:
                 message, content = await protocol.read()
             except HttpProcessingError as error:
@@ -157,13 +155,16 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             connection.close()
 
-    async def send(self, destination: aiohttp.ClientRequest, data: bytes, connect: float | None) -> Response:
+    async def send(
+        self, destination: aiohttp.ClientRequest, data: bytes, connect: float | None, limits: Limits
+    ) -> Response:
         """Write a request and wait for the head of its response.
 
         Args:
             destination: Names the host, port, TLS context and proxy to connect to.
             data: The serialized request.
             connect: Seconds a new connection may take.
+            limits: The most that the server may send.
 
         Raises:
             aiohttp.ClientError, OSError: No connection could be made, or it broke.
@@ -178,12 +179,12 @@ class Connector(aiohttp.TCPConnector):
                 read_until_eof=True,
                 auto_decompress=False,
                 read_bufsize=_READ_BUFFER_SIZE,
-                max_line_size=_MAX_LINE_SIZE,
-                max_field_size=_MAX_LINE_SIZE,
-                max_headers=MAX_HEADERS,
+                max_line_size=limits.head_bytes,
+                max_field_size=limits.head_bytes,
+                max_headers=limits.headers,
             )
             connection.transport.write(data)
-            await response.start()
+            await response.start(limits.interim_responses)
         except BaseException:  # a cancellation too: the connection must not stay open
             abort(response)
             raise

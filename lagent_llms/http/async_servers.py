@@ -18,6 +18,7 @@ from ..errors import InvalidArgument
 from .async_connector import Connector, Response
 from .config import given_headers, headers_for, request_headers, tls_context
 from .content_encoding import unknown_encoding
+from .limits import Limits
 from .messages import HTTPRequest
 from .proxy import Route, find_route
 from .secrets import Secrets
@@ -52,9 +53,13 @@ class DirectServer:
         route: The route to the server.
         headers: Headers of every request.
         tls: How certificates are checked; needed where `route` uses TLS.
+        limits: The most that the server may send.
     """
 
-    def __init__(self, route: Route, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, route: Route, headers: Mapping[str, str], tls: ssl.SSLContext | None, limits: Limits
+    ) -> None:
+        self._limits = limits
         self._route = route
         self._headers = headers
         self._tls = tls if tls is not None else True
@@ -67,7 +72,7 @@ class DirectServer:
             if not self._route.tunnel:  # aiohttp modifies the request of a tunnel: no reuse
                 connector.destinations[self] = destination
         data = request.encode(self._route.base, self._headers)
-        return await connector.send(destination, data, connect)
+        return await connector.send(destination, data, connect, self._limits)
 
     def _new_destination(self) -> aiohttp.ClientRequest:
         """Make the request from which aiohttp takes the host, port, TLS context and proxy."""

@@ -18,7 +18,7 @@ from ..core.request import Request
 from ..errors import InvalidArgument
 from ..locks import MadeOnce
 from .endpoints import Endpoints, check_url, public_url
-from .limits import MAX_RESPONSE_BYTES
+from .limits import Limits
 from .retry import RetryPolicy
 from .secrets import hide_credentials
 from .session_argument import check_session
@@ -56,8 +56,8 @@ class HTTPCore(LLMCore):
             closed here. None uses our own connections, which take proxies, CA bundles and netrc from
             the environment, as requests does; then test doubles (``responses``, ``requests-mock``,
             ``aioresponses``) have no effect.
-        max_response_bytes: Maximum size of a response, decompressed (default 256 MiB): a server that sends
-            more is an error, and takes no more memory than a small multiple of it.
+        limits: The most that a server may send: `lagent_llms.http.limits.Limits`, or a dict with some of its
+            fields (``{'response_bytes': 1 << 20}``); None takes its defaults (256 MiB of a response).
         meta_template: See `LLMCore`.
         session_len: See `LLMCore`.
         max_concurrency: See `LLMCore`.
@@ -77,7 +77,7 @@ class HTTPCore(LLMCore):
         max_retries: int = 2,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | aiohttp.ClientSession | None = None,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        limits: Limits | Mapping[str, int] | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int = 64,
@@ -89,9 +89,6 @@ class HTTPCore(LLMCore):
         model_name = validators.optional_name("model_name", model_name)
         check_session(session, self.session_type)
         max_retries = validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
-        max_response_bytes = validators.integer("an integer of 1 or more", 1)(
-            "max_response_bytes", max_response_bytes
-        )
         urls = [url] if isinstance(url, str) else validators.listed(url)
         if not urls:
             raise InvalidArgument(
@@ -104,7 +101,7 @@ class HTTPCore(LLMCore):
             "api_key": api_key,
             "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
             "verify": verify,
-            "max_response_bytes": max_response_bytes,
+            "limits": Limits.of(limits),
             **({} if session is None else {"session": session}),
         }
 

@@ -86,9 +86,11 @@ def _redirect(head: Head, location: str) -> str:
     shown = public_url(target.partition("?")[0])
     moved = f"the server redirects to {shown}, and redirects are not followed"
     given, base = urlsplit(head.base), shown.removesuffix(head.path)
-    if base == shown and head.path:
+    found = urlsplit(base)
+    elsewhere = (found.netloc, found.path.rstrip("/")) != (given.netloc, given.path.rstrip("/"))
+    if base == shown and (head.path or elsewhere):
         return f"{moved}: a login page in between, or the path of the base URL is wrong"
-    why = "https instead of http: " if (given.scheme, urlsplit(base).scheme) == ("http", "https") else ""
+    why = "https instead of http: " if (given.scheme, found.scheme) == ("http", "https") else ""
     return f"{moved}: {why}the base URL should be {base}"
 
 
@@ -108,7 +110,7 @@ def _advice(head: Head, body: bytes, *, page: bool, routed: bool) -> str:
     if _NEEDS_TLS.search(body):
         return USE_HTTPS
     if status in (404, 405) and "/v1/v1/" in head.base + head.path:
-        return "the base URL has one /v1 too many: it is added to it"
+        return "leave /v1 out of the base URL: it is added to it"
     if status in (404, 405) and not routed:
         return f"no such route: is the path of the base URL ({public_url(head.base)}) right?"
     if status in (502, 503, 504) and not routed:

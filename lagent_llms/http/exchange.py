@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..errors import LLMError, ServerError, TransportError
 from ..untrusted import UNREADABLE
 from .endpoints import Endpoints, public_url
-from .limits import MAX_ERROR_BODY_SIZE, MAX_RESPONSE_BYTES
+from .limits import DEFAULT_LIMITS, Limits
 from .messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
 from .retry import RetryPolicy, unreachable
 from .secrets import Secrets
@@ -148,12 +148,12 @@ class Settings:
     Attributes:
         secrets: Redacted from every error.
         proxies: For messages, ' through the proxy …' by the server's URL, where there is one.
-        max_response_bytes: Maximum size of the body of a response, decompressed.
+        limits: The most that a server may send.
     """
 
     secrets: Secrets = field(default_factory=Secrets)
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
-    max_response_bytes: int = MAX_RESPONSE_BYTES
+    limits: Limits = DEFAULT_LIMITS
 
     def address(self, url: str) -> str:
         """Return the URL of a server without credentials, and the proxy, for messages."""
@@ -217,21 +217,21 @@ class Exchange(Generic[T]):
     def _run(
         self, call: Call[T], endpoints: Endpoints, retry: RetryPolicy
     ) -> Generator[Command[T], Any, None]:
-        attempt = 0
+        attempt, limit = 0, self._settings.limits.response_bytes
         while True:
             url = endpoints.take()
             alive, emitted, size = True, False, 0
             try:
                 head: ResponseHead = yield Send(url, call.request)
                 head.base, head.path = url, call.request.path
-                head.via = self._settings.proxies.get(url, "")
+                head.via, head.limits = self._settings.proxies.get(url, ""), self._settings.limits
                 if head.status >= 300:
                     raise (yield from _read_error_response(call, head))
                 decoder = call.decoder(head)
                 data = yield READ
                 while True:
                     size += len(data)
-                    if size > self._settings.max_response_bytes:
+                    if size > limit:
                         raise self._too_large(head)
                     items: list[T] = []
                     failure: Exception | None = None
@@ -270,13 +270,14 @@ class Exchange(Generic[T]):
 
     def _too_large(self, head: ResponseHead) -> ServerError:
         return ServerError(
-            f"{head.where}: the response exceeds {self._settings.max_response_bytes} bytes; "
-            "max_response_bytes allows more"
+            f"{head.where}: the response exceeds {self._settings.limits.response_bytes} bytes; "
+            "limits.response_bytes allows more"
         )
 
 
 def _read_error_response(call: Call[T], head: ResponseHead) -> Generator[Command[T], Any, LLMError]:
     body = bytearray()
-    while len(body) < MAX_ERROR_BODY_SIZE and (data := (yield READ)):
+    limit = head.limits.error_bytes
+    while len(body) < limit and (data := (yield READ)):
         body += data
-    return call.read_error(head, bytes(body[:MAX_ERROR_BODY_SIZE]), head.where)
+    return call.read_error(head, bytes(body[:limit]), head.where)

@@ -19,6 +19,7 @@ from ..errors import (
 )
 from ..untrusted import UNREADABLE, read_json
 from .endpoints import public_url
+from .limits import DEFAULT_LIMITS, Limits
 
 __all__ = [
     "HTTPRequest",
@@ -120,6 +121,7 @@ class ResponseHead:
         base: Base URL that the request was sent to; the exchange sets it.
         path: Path of the request; the exchange sets it.
         via: For messages, the proxy; the exchange sets it.
+        limits: The most that the server may send; the exchange sets it.
     """
 
     status: int
@@ -127,6 +129,7 @@ class ResponseHead:
     base: str = ""
     path: str = ""
     via: str = ""
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def is_event_stream(self) -> bool:

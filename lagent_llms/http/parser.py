@@ -5,7 +5,7 @@ from __future__ import annotations
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
 from .endpoints import USE_HTTPS
-from .limits import MAX_HEAD_SIZE, MAX_HEADERS, MAX_INTERIM_RESPONSES
+from .limits import DEFAULT_LIMITS, Limits
 from .messages import ResponseHead
 
 __all__ = ["ResponseReader"]
@@ -15,6 +15,9 @@ class ResponseReader:
     """Parser for the bytes that arrive on a connection after a request was sent.
 
     The methods named ``on_...`` are the parser's callbacks.
+
+    Args:
+        limits: The most that the server may send.
 
     Attributes:
         head: The head of the response, None until all of it has arrived.
@@ -28,6 +31,7 @@ class ResponseReader:
         "_headers",
         "_interim",
         "_keep_alive",
+        "_limits",
         "_overhead",
         "_parser",
         "_parts",
@@ -38,7 +42,8 @@ class ResponseReader:
         "reusable",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self.head: ResponseHead | None = None
         self.ended = False
         self.reusable = False
@@ -79,8 +84,8 @@ class ResponseReader:
         parts = self._parts
         if not parts:
             self._overhead += len(data)
-            if self._overhead > MAX_HEAD_SIZE and not self.ended:
-                raise ValueError(f"more than {MAX_HEAD_SIZE} bytes of head or framing")
+            if self._overhead > self._limits.head_bytes and not self.ended:
+                raise ValueError(f"more than {self._limits.head_bytes} bytes of head or framing")
             return b""
         if self.head is None:
             raise ValueError("an interim response with a body")
@@ -110,8 +115,9 @@ class ResponseReader:
         """Store a header; count a trailer without storing it."""
         self._header_count += 1
         self._header_size += len(name) + len(value)
-        if self._header_count > MAX_HEADERS or self._header_size > MAX_HEAD_SIZE:
-            raise ValueError(f"more than {MAX_HEADERS} headers or {MAX_HEAD_SIZE} bytes of them")
+        if self._header_count > self._limits.headers or self._header_size > self._limits.head_bytes:
+            limits = self._limits
+            raise ValueError(f"more than {limits.headers} headers or {limits.head_bytes} bytes of them")
         if self.head is None:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
             self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
@@ -126,7 +132,7 @@ class ResponseReader:
             raise ValueError("an interim response with a body")
         if status < 200:
             self._interim += 1
-            if status == 101 or self._interim > MAX_INTERIM_RESPONSES:
+            if status == 101 or self._interim > self._limits.interim_responses:
                 raise ValueError(f"unexpected status {status}")
             self._headers = {}
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import StreamInterrupted
-from .limits import MAX_EVENT_SIZE
+from .limits import DEFAULT_LIMITS
 
 __all__ = ["EventSplitter"]
 
@@ -26,15 +26,16 @@ class EventSplitter:
 
     Args:
         labelled: Whether the Content-Type is that of an event stream; decides where the first bytes do not.
+        max_size: Maximum size of one event, in bytes.
 
     Attributes:
         whole: Whether the body is a document; `finish` returns it.
     """
 
-    __slots__ = ("_after_cr", "_at_start", "_labelled", "_tail", "whole")
+    __slots__ = ("_after_cr", "_at_start", "_labelled", "_max_size", "_tail", "whole")
 
-    def __init__(self, labelled: bool = True) -> None:
-        self._labelled = labelled
+    def __init__(self, labelled: bool = True, max_size: int = DEFAULT_LIMITS.event_bytes) -> None:
+        self._labelled, self._max_size = labelled, max_size
         self._tail = bytearray()
         self._at_start = True  # for a document, up to its end
         self._after_cr = False
@@ -47,7 +48,7 @@ class EventSplitter:
             The data of each event they complete, without the field name.
 
         Raises:
-            StreamInterrupted: An event exceeds 64 MiB.
+            StreamInterrupted: An event exceeds the maximum size.
         """
         if self._at_start and not (data := self._begin(data)):
             return []
@@ -58,15 +59,13 @@ class EventSplitter:
                 return [data[6:-2]]  # one event, as a server sends it token by token
             if data[-2:] != b"\n\n" and b"\n\n" not in data:
                 self._tail += data
-                return []
+                return self._incomplete()
             blocks = data.split(b"\n\n")
         else:
             searched = len(self._tail) - 1
             self._tail += data
             if self._tail.find(b"\n\n", searched) < 0:
-                if len(self._tail) > MAX_EVENT_SIZE:
-                    raise StreamInterrupted(f"an event of the stream exceeds {MAX_EVENT_SIZE} bytes")
-                return []
+                return self._incomplete()
             blocks = bytes(self._tail).split(b"\n\n")
         self._tail = bytearray(blocks.pop())
         events = []
@@ -92,6 +91,13 @@ class EventSplitter:
             return []
         lines = event.split(b"\n")
         return lines if all(line[:1] in (b"{", b"[") for line in lines) else [event]
+
+    def _incomplete(self) -> list[bytes]:
+        if len(self._tail) > self._max_size:
+            raise StreamInterrupted(
+                f"an event of the stream exceeds {self._max_size} bytes; limits.event_bytes allows more"
+            )
+        return []
 
     def _begin(self, data: bytes) -> bytes:
         """Return the first bytes of an event stream; keep bytes that are no such stream, or may be none."""

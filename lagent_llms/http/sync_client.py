@@ -13,7 +13,7 @@ from ..errors import LLMError
 from .config import direct_routes, given_headers, interrupted
 from .endpoints import public_url
 from .exchange import READ, Call, Exchange, Pause, Read, Send, Settings
-from .limits import MAX_RESPONSE_BYTES
+from .limits import DEFAULT_LIMITS, Limits
 from .messages import HTTPRequest, ResponseHead
 from .proxy import find_route
 from .retry import RetryPolicy
@@ -65,7 +65,7 @@ class HTTPTransport:
         session: The `requests.Session` that sends the requests. None uses a `ConnectionPool` per server.
         max_connections: Maximum number of idle connections kept for each server.
         environment_proxy: Whether the proxies that the environment names are used.
-        max_response_bytes: Maximum size of the body of a response, decompressed; a larger one is an error.
+        limits: The most that a server may send.
 
     Attributes:
         servers: The connection pool or session of each server, by its URL.
@@ -86,7 +86,7 @@ class HTTPTransport:
         session: requests.Session | None = None,
         max_connections: int = 64,
         environment_proxy: bool = True,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.endpoints = endpoints
         self.retry = retry or RetryPolicy()
@@ -105,13 +105,13 @@ class HTTPTransport:
             self.servers.update(servers)
             secrets = Secrets.of(*(value for server in servers.values() for value in server.secrets()))
             vias = {url: server.via for url, server in servers.items()}
-            self.settings = Settings(secrets, vias, max_response_bytes)
+            self.settings = Settings(secrets, vias, limits)
             return
         routes = direct_routes(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
-        self.settings = Settings(routes.secrets, routes.proxies, max_response_bytes)
+        self.settings = Settings(routes.secrets, routes.proxies, limits)
         for url, (route, sent, tls) in routes.servers.items():
             self.servers[url] = ConnectionPool(
-                public_url(url) + route.via, route, sent, max_idle=max_connections, tls=tls
+                public_url(url) + route.via, route, sent, max_idle=max_connections, limits=limits, tls=tls
             )
 
     def open(self, call: Call[T], timeout: Timeout) -> HTTPSource[T]:

@@ -20,6 +20,7 @@ from ..core.deadline import Deadline
 from ..errors import LLMError
 from .config import connect_error, connect_timeout, interrupted
 from .content_encoding import ContentDecoder, content_decoder
+from .limits import DEFAULT_LIMITS, Limits
 from .messages import HTTPRequest, ResponseHead
 from .parser import ResponseReader
 from .proxy import Route
@@ -44,6 +45,7 @@ class ConnectionPool:
         route: The route to the server.
         headers: Headers of every request.
         max_idle: Maximum number of idle connections that are kept.
+        limits: The most that the server may send.
         tls: How certificates are checked; needed where `route` uses TLS.
     """
 
@@ -54,9 +56,11 @@ class ConnectionPool:
         headers: dict[str, str],
         *,
         max_idle: int,
+        limits: Limits = DEFAULT_LIMITS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.address = address
+        self.limits = limits
         self.route = route
         self.headers = headers
         self._tls = tls
@@ -155,7 +159,7 @@ class SocketChannel:
         self._pool = pool
         self._connection = connection
         self._deadline = deadline
-        self._reader = ResponseReader()
+        self._reader = ResponseReader(self._pool.limits)
         self._decoder: ContentDecoder | None = None
         self._buffered = b""  # bytes of the body that arrived together with the head
         self._socket_timeout = math.inf  # seconds

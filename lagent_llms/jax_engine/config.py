@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelLoadError
+from .settings import Settings, read_json
 
-__all__ = ["ARCHITECTURES", "ModelConfig", "Rope", "read_json"]
+__all__ = ["ARCHITECTURES", "ModelConfig", "Rope"]
 
 #: Supported architectures, as named in config.json.
 ARCHITECTURES = (
@@ -24,22 +24,27 @@ ARCHITECTURES = (
     "InternLM2ForCausalLM",
 )
 
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+_MAX_LAYERS = 100_000
 _MODEL_TYPES = {name.removesuffix("ForCausalLM").lower(): name for name in ARCHITECTURES}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file.
-
-    Raises:
-        ModelLoadError: The file cannot be read or does not hold a JSON object.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelLoadError(f"{path}: {error}") from error
-    if not isinstance(data, dict):
-        raise ModelLoadError(f"{path}: expected a JSON object, found a {type(data).__name__}")
-    return data
+#: Values of absent keys that differ from those of Llama, as in each architecture's own code.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "MistralForCausalLM": {
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    },
+    "Qwen2ForCausalLM": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096},
+    "Qwen3ForCausalLM": {
+        "num_key_value_heads": 32,
+        "max_position_embeddings": 32768,
+        "sliding_window": 4096,
+        "head_dim": 128,
+    },
+    "InternLM2ForCausalLM": {"bias": True},
+}
 
 
 @dataclass(frozen=True)
@@ -63,31 +68,39 @@ class Rope:
     original_length: int = 8192
 
     @classmethod
-    def from_config(cls, data: Mapping[str, Any]) -> Rope:
+    def from_config(cls, config: Settings) -> Rope:
         """Read ``rope_parameters`` (transformers 5), or ``rope_theta`` and ``rope_scaling`` (earlier).
 
         Raises:
-            ModelLoadError: The RoPE variant is not supported.
+            ModelLoadError: The RoPE variant is not supported, or a value is wrong.
         """
-        table = dict(data.get("rope_scaling") or {}) | dict(data.get("rope_parameters") or {})
-        theta = float(table.get("rope_theta") or data.get("rope_theta") or 10000.0)
-        kind = str(table.get("rope_type") or table.get("type") or "default")
-        if float(table.get("partial_rotary_factor") or data.get("partial_rotary_factor") or 1.0) != 1.0:
-            raise ModelLoadError("config.json: partial_rotary_factor other than 1 is not supported")
+        name = "rope_scaling" if config.get("rope_scaling") else "rope_parameters"
+        table = config.table(name)
+        theta = table.number("rope_theta", config.number("rope_theta", 10000.0))
+        kind = table.text("rope_type", None) or table.text("type", "default")
+        for settings in (table, config):
+            if settings.number("partial_rotary_factor", 1.0) != 1:
+                settings.fail("partial_rotary_factor", "1")
+        for key, value in table.items():
+            if isinstance(value, dict):  # a table for each kind of layer
+                table.fail(key, "a number or a string")
         if kind in ("default", "dynamic"):
             # Dynamic NTK has no effect up to max_position_embeddings, the limit of this engine.
             return cls(theta)
         if kind == "linear":
-            return cls(theta, kind, float(table["factor"]))
+            return cls(theta, kind, table.number("factor"))
         if kind == "llama3":
-            return cls(
+            rope = cls(
                 theta,
                 kind,
-                float(table["factor"]),
-                float(table["low_freq_factor"]),
-                float(table["high_freq_factor"]),
-                int(table["original_max_position_embeddings"]),
+                table.number("factor"),
+                table.number("low_freq_factor"),
+                table.number("high_freq_factor"),
+                table.integer("original_max_position_embeddings"),
             )
+            if rope.high_freq_factor <= rope.low_freq_factor:
+                table.fail("high_freq_factor", f"a number above low_freq_factor={rope.low_freq_factor}")
+            return rope
         raise ModelLoadError(
             f"config.json: RoPE scaling {kind!r} is not supported; "
             "allowed are default, dynamic, linear, llama3"
@@ -122,7 +135,10 @@ class ModelConfig:
         max_positions: Longest context of the model, in tokens.
         norm_eps: Epsilon of every RMSNorm.
         rope: Rotary position embedding.
-        tied: True if the output projection is the embedding.
+        tied: True if the output projection is the embedding, unless the checkpoint has one of its own.
+        qkv_bias: True if the projections to queries, keys and values have a bias.
+        out_bias: True if the output projection of the attention has a bias.
+        mlp_bias: True if the projections of the MLP have a bias.
         qk_norm: True if queries and keys are normalized per head (Qwen3).
         windows: Sliding window of each layer in tokens, None for full attention.
         bos_token_id: Beginning-of-sequence token, None if there is none.
@@ -141,6 +157,9 @@ class ModelConfig:
     norm_eps: float
     rope: Rope
     tied: bool
+    qkv_bias: bool
+    out_bias: bool
+    mlp_bias: bool
     qk_norm: bool
     windows: tuple[int | None, ...]
     bos_token_id: int | None
@@ -171,66 +190,102 @@ class ModelConfig:
         Raises:
             ModelLoadError: A key is missing or has a wrong value, or the network is not supported.
         """
-        architecture = _architecture(data)
-        try:
-            heads, hidden = int(data["num_attention_heads"]), int(data["hidden_size"])
-            layers = int(data["num_hidden_layers"])
-            kv_heads = int(data.get("num_key_value_heads") or heads)
-            config = cls(
-                architecture=architecture,
-                vocab_size=int(data["vocab_size"]),
-                hidden_size=hidden,
-                intermediate_size=int(data["intermediate_size"]),
-                num_layers=layers,
-                num_heads=heads,
-                num_kv_heads=kv_heads,
-                head_dim=int(data.get("head_dim") or hidden // heads),
-                max_positions=int(data.get("max_position_embeddings") or 2048),
-                norm_eps=float(data.get("rms_norm_eps") or 1e-6),
-                rope=Rope.from_config(data),
-                tied=bool(data.get("tie_word_embeddings", False)),
-                qk_norm=architecture == "Qwen3ForCausalLM",
-                windows=_windows(architecture, data, layers),
-                bos_token_id=data.get("bos_token_id"),
-                eos_token_ids=_token_ids(data.get("eos_token_id")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise ModelLoadError(f"config.json: {reason}") from error
-        if config.num_heads % config.num_kv_heads:
-            raise ModelLoadError(
-                f"config.json: num_attention_heads={heads} is not a multiple of "
-                f"num_key_value_heads={kv_heads}"
-            )
-        return config
-
-
-def _architecture(data: Mapping[str, Any]) -> str:
-    named = data.get("architectures") or [
-        _MODEL_TYPES.get(str(data.get("model_type")), data.get("model_type"))
-    ]
-    if named[0] not in ARCHITECTURES:
-        raise ModelLoadError(
-            f"config.json: architecture {named[0]!r} is not supported; allowed are {', '.join(ARCHITECTURES)}"
+        architecture = _architecture(Settings(data, "config.json"))
+        keys = Settings({**_DEFAULTS.get(architecture, {}), **data}, "config.json")
+        _check_not_quantized(keys)
+        heads, hidden = keys.integer("num_attention_heads"), keys.integer("hidden_size")
+        layers = keys.integer("num_hidden_layers", most=_MAX_LAYERS)
+        kv_heads = keys.integer("num_key_value_heads", heads)
+        if heads % kv_heads:
+            keys.fail("num_key_value_heads", f"a divisor of num_attention_heads={heads}")
+        if (head_dim := keys.integer("head_dim", None)) is None:
+            head_dim = hidden // heads
+            if hidden % heads:
+                keys.fail("hidden_size", f"a multiple of num_attention_heads={heads}")
+        if head_dim % 2:  # dimensions rotate in pairs
+            keys.fail("head_dim", "an even number")
+        max_positions = keys.integer("max_position_embeddings", 2048)
+        qkv_bias, out_bias, mlp_bias = _biases(architecture, keys)
+        return cls(
+            architecture=architecture,
+            vocab_size=keys.integer("vocab_size"),
+            hidden_size=hidden,
+            intermediate_size=keys.integer("intermediate_size"),
+            num_layers=layers,
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            max_positions=max_positions,
+            norm_eps=keys.number("rms_norm_eps", 1e-6),
+            rope=Rope.from_config(keys),
+            tied=keys.flag("tie_word_embeddings"),
+            qkv_bias=qkv_bias,
+            out_bias=out_bias,
+            mlp_bias=mlp_bias,
+            qk_norm=architecture == "Qwen3ForCausalLM",
+            windows=_windows(architecture, keys, layers, max_positions),
+            bos_token_id=keys.integer("bos_token_id", None, least=0),
+            eos_token_ids=keys.token_ids("eos_token_id"),
         )
-    if (activation := data.get("hidden_act", "silu")) not in ("silu", "swish"):
-        raise ModelLoadError(f"config.json: hidden_act {activation!r} is not supported; allowed is 'silu'")
-    return str(named[0])
 
 
-def _windows(architecture: str, data: Mapping[str, Any], layers: int) -> tuple[int | None, ...]:
-    """Sliding window of each layer; ``layer_types`` has priority if the config has it."""
-    window = data.get("sliding_window")
-    if not window or (architecture.startswith("Qwen") and not data.get("use_sliding_window")):
-        return (None,) * layers
-    if kinds := data.get("layer_types"):
-        return tuple(int(window) if kind == "sliding_attention" else None for kind in kinds)
-    first = int(data.get("max_window_layers", 0)) if architecture.startswith("Qwen") else 0
-    return tuple(int(window) if layer >= first else None for layer in range(layers))
+def _architecture(keys: Settings) -> str:
+    """Name of the architecture; `architectures` and `model_type` must agree, since programs read either."""
+    by_type = _MODEL_TYPES.get(keys.text("model_type", ""), keys.get("model_type"))
+    named = (keys.texts("architectures") or (by_type,))[0]
+    if named not in ARCHITECTURES:
+        raise ModelLoadError(
+            f"config.json: architecture {named!r} is not supported; allowed are {', '.join(ARCHITECTURES)}"
+        )
+    if by_type not in (None, named):
+        keys.fail("model_type", f"{named.removesuffix('ForCausalLM').lower()!r} with architecture {named}")
+    if keys.text("hidden_act", "silu") not in ("silu", "swish"):
+        keys.fail("hidden_act", "'silu'")
+    return str(named)
 
 
-def _token_ids(value: int | list[int] | None) -> tuple[int, ...]:
-    """Convert a token id, a list of token ids or None."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, int) else tuple(value)
+def _check_not_quantized(keys: Settings) -> None:
+    """Refuse quantized weights: as plain numbers they would give wrong answers."""
+    for key in ("quantization_config", "compression_config"):
+        if keys.get(key) is not None:
+            method = keys.table(key).text("quant_method", "not named")
+            raise ModelLoadError(
+                f"config.json: {key}: weights quantized with {method} are not supported; use the checkpoint "
+                "in bfloat16, float16 or float32 that they were made from"
+            )
+
+
+def _biases(architecture: str, keys: Settings) -> tuple[bool, bool, bool]:
+    """Whether queries, keys and values, the attention's output and the MLP have biases."""
+    if architecture == "InternLM2ForCausalLM":
+        return keys.flag("bias"), keys.flag("bias"), False
+    if architecture in ("LlamaForCausalLM", "Qwen3ForCausalLM"):
+        bias = keys.flag("attention_bias")
+        return bias, bias, architecture == "LlamaForCausalLM" and keys.flag("mlp_bias")
+    return architecture == "Qwen2ForCausalLM", False, False
+
+
+def _windows(architecture: str, keys: Settings, layers: int, max_positions: int) -> tuple[int | None, ...]:
+    """Sliding window of each layer."""
+    window = keys.integer("sliding_window", None)
+    kinds = keys.texts("layer_types")
+    if kinds is not None and (len(kinds) != layers or not set(kinds) <= {_FULL, _SLIDING}):
+        keys.fail("layer_types", f"a list of {layers} times {_FULL!r} or {_SLIDING!r}")
+    if architecture.startswith("Qwen"):
+        window = window if keys.flag("use_sliding_window") else None
+        first = keys.integer("max_window_layers", 28, least=0)
+        usual = tuple(_FULL if window is None or index < first else _SLIDING for index in range(layers))
+    elif architecture == "MistralForCausalLM":
+        usual = (_FULL if window is None else _SLIDING,) * layers
+        if kinds not in (None, usual):
+            keys.fail("layer_types", f"{usual[0]!r} for all layers with sliding_window={window} (Mistral)")
+    else:
+        usual = (_FULL,) * layers
+        # Without one of these keys, programs disagree whether such a network has a window.
+        full = kinds == usual or not keys.flag("use_sliding_window", True)
+        if window is not None and window < max_positions and not full:
+            keys.fail("sliding_window", f"null ({architecture} has none; or add use_sliding_window=false)")
+        window = None
+    if window is None and _SLIDING in (kinds or ()):
+        keys.fail("layer_types", f"{_FULL!r} without a sliding window")
+    return tuple(window if kind == _SLIDING else None for kind in kinds or usual)

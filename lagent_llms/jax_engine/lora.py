@@ -1,4 +1,4 @@
-"""Read a PEFT LoRA adapter and compute its update of each weight of the base model."""
+"""Read a PEFT LoRA adapter and merge it into the weights of the base model."""
 
 from __future__ import annotations
 
@@ -10,16 +10,38 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelLoadError
-from .config import read_json
+from .settings import Settings, read_json
 from .tensors import Tensors
 
 __all__ = ["LoraAdapter"]
 
 _PREFIX = "base_model.model."
+#: Settings that this module honours, or that have no effect after training. Others must be off.
+_SUPPORTED = {
+    "alpha_pattern",
+    "auto_mapping",
+    "bias",  # trained biases are tensors of the adapter
+    "corda_config",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_ga_config",
+    "modules_to_save",  # whole weights are tensors of the adapter
+    "rank_pattern",
+    "runtime_config",
+    "target_modules",
+    "use_rslora",
+}
+#: Initialisations that leave the base model as it is.
+_INITIALISATIONS = (None, True, False, "gaussian", "eva", "orthogonal")
 
 
 class LoraAdapter:
-    """Low-rank updates of one adapter (arXiv 2106.09685).
+    """The tensors of one adapter: low-rank updates (arXiv 2106.09685) and weights that replace the base's.
 
     Args:
         path: Directory with adapter_config.json and adapter_model.safetensors.
@@ -32,46 +54,80 @@ class LoraAdapter:
     def __init__(self, path: Path) -> None:
         if not (path / "adapter_config.json").is_file():
             raise ModelLoadError(f"{path}: there is no adapter_config.json; expected a PEFT LoRA adapter")
-        self._config = read_json(path / "adapter_config.json")
-        self._path = path
-        if (kind := self._config.get("peft_type")) != "LORA":
-            raise ModelLoadError(f"{path}: adapters of type {kind!r} are not supported; allowed is 'LORA'")
-        for feature in ("use_dora", "fan_in_fan_out", "modules_to_save"):
-            if self._config.get(feature):
-                raise ModelLoadError(f"{path}: {feature}={self._config[feature]!r} is not supported")
-        if self._config.get("bias", "none") != "none":
-            raise ModelLoadError(f"{path}: bias={self._config['bias']!r} is not supported; allowed is 'none'")
+        config = Settings(read_json(path / "adapter_config.json"), f"{path}: adapter_config.json")
+        self._config, self._path = config, path
+        if config.get("peft_type") != "LORA":
+            config.fail("peft_type", "'LORA'")
+        for key, value in config.items():
+            if key not in _SUPPORTED and (value is True or (value and isinstance(value, (list, dict)))):
+                config.fail(key, "null or false")
+        if config.get("init_lora_weights") not in _INITIALISATIONS:
+            config.fail(
+                "init_lora_weights",
+                "one that leaves the base model unchanged; peft converts such an adapter: "
+                "save_pretrained(…, path_initial_model_for_weight_conversion=…)",
+            )
+        self._rank, self._alpha = config.integer("r"), config.number("lora_alpha", positive=False)
+        self._rslora = config.flag("use_rslora")
+        self._ranks, self._alphas = config.table("rank_pattern"), config.table("alpha_pattern")
         if not (path / "adapter_model.safetensors").is_file():
             raise ModelLoadError(f"{path}: there is no adapter_model.safetensors")
         self._tensors = Tensors([path / "adapter_model.safetensors"])
-        self._unused = {name.removeprefix(_PREFIX).rpartition(".lora_")[0] for name in self._tensors.names}
+        self._unused = set(self._tensors.names)
 
-    def delta(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any] | None:
-        """Update of the weight `name` of `shape` (out, in), float32; None if the adapter has none."""
-        module = name.removesuffix(".weight")
-        if module not in self._unused:
-            return None
-        self._unused.discard(module)
-        first, second = (f"{_PREFIX}{module}.lora_{side}.weight" for side in "AB")
-        rank = int(self._setting("rank_pattern", module, self._config["r"]))
-        alpha = float(self._setting("alpha_pattern", module, self._config["lora_alpha"]))
-        scale = alpha / math.sqrt(rank) if self._config.get("use_rslora") else alpha / rank
-        down = self._tensors.get(first, (rank, shape[1])).astype(np.float32)
-        up = self._tensors.get(second, (shape[0], rank)).astype(np.float32)
-        return scale * (up @ down)
+    def merge(self, name: str, weight: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return `weight`, the base model's tensor `name`, with this adapter merged, if it has an update."""
+        module, _, kind = name.rpartition(".")
+        for replacement in (name, f"{module}.base_layer.{kind}"):
+            if self._has(replacement):
+                weight = self._take(replacement, weight.shape)
+        if kind != "weight":
+            return weight
+        rank = _of_module(self._ranks, module) or self._rank
+        for first, second, transposed in (
+            ("lora_A.weight", "lora_B.weight", False),
+            ("lora_embedding_A", "lora_embedding_B", True),
+        ):
+            if not self._has(f"{module}.{first}"):
+                continue
+            rows, columns = weight.shape[::-1] if transposed else weight.shape
+            down = self._take(f"{module}.{first}", (rank, columns)).astype(np.float32)
+            up = self._take(f"{module}.{second}", (rows, rank)).astype(np.float32)
+            delta = self._scale(module, rank) * (up @ down)
+            weight = weight.astype(np.float32) + (delta.T if transposed else delta)
+        return weight
 
     def check_used(self) -> None:
-        """Check that every update was requested by `delta`.
+        """Check that every tensor was merged.
 
         Raises:
-            ModelLoadError: The model has no weight for an update: the adapter belongs to another model.
+            ModelLoadError: The model has no weight for one: the adapter belongs to another model, or trains
+                what the network does not have.
         """
         if self._unused:
-            raise ModelLoadError(f"{self._path}: the model has no weight for {sorted(self._unused)[0]!r}")
+            raise ModelLoadError(
+                f"{self._path}: the model has no weight for {sorted(self._unused)[0].removeprefix(_PREFIX)!r}"
+            )
 
-    def _setting(self, table: str, module: str, default: Any) -> Any:
-        """Value for a module in a table whose keys are regular expressions for the end of its name."""
-        for pattern, value in (self._config.get(table) or {}).items():
-            if re.fullmatch(rf"(.*\.)?({pattern})", module):
-                return value
-        return default
+    def _has(self, name: str) -> bool:
+        return _PREFIX + name in self._tensors.names
+
+    def _take(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        self._unused.discard(_PREFIX + name)
+        return self._tensors.get(_PREFIX + name, shape)
+
+    def _scale(self, module: str, rank: int) -> float:
+        alpha = _of_module(self._alphas, module)
+        alpha = self._alpha if alpha is None else alpha
+        return alpha / math.sqrt(rank) if self._rslora else alpha / rank
+
+
+def _of_module(table: Settings, module: str) -> Any:
+    """Value of the first key of `table` that is a regular expression for the end of a module's name."""
+    for pattern, _ in table.items():
+        try:
+            if re.match(rf"(.*\.)?({pattern})$", module):
+                return table.integer(pattern)
+        except re.error:
+            table.fail(pattern, "a regular expression as the key")
+    return None

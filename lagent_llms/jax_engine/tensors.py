@@ -10,9 +10,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelLoadError
-from .config import read_json
+from .settings import Settings, read_json
 
 __all__ = ["Tensors", "checkpoint_files"]
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def checkpoint_files(path: Path) -> list[Path]:
@@ -24,7 +26,8 @@ def checkpoint_files(path: Path) -> list[Path]:
     if (single := path / "model.safetensors").is_file():
         return [single]
     if (index := path / "model.safetensors.index.json").is_file():
-        shards = [path / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+        names = Settings(read_json(index), index.name).table("weight_map")
+        shards = [path / name for name in sorted({str(name) for _, name in names.items()})]
         for shard in shards:
             if not shard.is_file():
                 raise ModelLoadError(f"{index.name} lists {shard.name}, which is not in {path}")
@@ -69,9 +72,25 @@ class Tensors:
         """
         if name not in self._handles:
             files = sorted({path.name for path, _ in self._handles.values()})
-            raise ModelLoadError(f"tensor {name!r} is missing from {', '.join(files)}")
+            module = name.rpartition(".")[0]
+            beside = [
+                other.removeprefix(f"{module}.") for other in self.names if other.startswith(f"{module}.")
+            ]
+            raise ModelLoadError(
+                f"tensor {name!r} is missing from {', '.join(files)}"
+                + (
+                    f"; there is {', '.join(sorted(beside)[:9])}: are these weights quantized?"
+                    if beside
+                    else ""
+                )
+            )
         path, handle = self._handles[name]
         try:
+            if (dtype := handle.get_slice(name).get_dtype()) not in _FLOATS:
+                raise ModelLoadError(
+                    f"{path}: tensor {name!r} is of type {dtype}; quantized weights are not supported, "
+                    f"allowed are {', '.join(_FLOATS)}"
+                )
             tensor: np.ndarray[Any, Any] = handle.get_tensor(name)
         except (SafetensorError, TypeError, ValueError) as error:
             raise ModelLoadError(f"{path}: tensor {name!r}: {error}") from error

@@ -10,8 +10,9 @@ from typing import Any
 from tokenizers import Tokenizer as FastTokenizer
 
 from ..errors import ModelLoadError
-from .config import ModelConfig, read_json
+from .config import ModelConfig
 from .detokenizer import Detokenizer
+from .settings import Settings, read_json
 
 __all__ = ["Tokenizer"]
 
@@ -95,6 +96,8 @@ class Tokenizer:
         return index
 
     def _special(self, settings: dict[str, Any], special: dict[str, Any], name: str) -> int | None:
+        if "added_tokens_decoder" not in settings:  # the files of transformers 4
+            settings = {**settings, **special}
         value = settings.get(name) or special.get(name)
         text = value.get("content") if isinstance(value, dict) else value
         return self.token_id(text) if isinstance(text, str) else None
@@ -107,13 +110,9 @@ class Tokenizer:
         config: ModelConfig,
     ) -> frozenset[int]:
         """End tokens, from the file with the highest priority in transformers' ``generate``."""
-        value = generation.get("eos_token_id")
-        if isinstance(value, int):
-            return frozenset([value])
-        if value:
-            return frozenset(value)
-        if config.eos_token_ids:
-            return frozenset(config.eos_token_ids)
+        ids = Settings(generation, "generation_config.json").token_ids("eos_token_id")
+        if ids := ids or config.eos_token_ids:
+            return frozenset(ids)
         end = self._special(settings, special, "eos_token")
         return frozenset() if end is None else frozenset([end])
 

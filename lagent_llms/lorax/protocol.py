@@ -94,7 +94,7 @@ class EventDecoder(Generic[T]):
         self._decode = decode
         self._is_last = is_last
         self._read_error = read_error
-        self._events = EventSplitter(head.is_event_stream)
+        self._events = EventSplitter(head.is_event_stream, head.limits.event_bytes)
 
     def feed(self, data: bytes) -> Iterator[T]:
         """Consume the next bytes and yield the items they complete.

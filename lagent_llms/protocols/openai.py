@@ -94,7 +94,7 @@ class CompletionDecoder:
         self.complete = self.alive = False
         self._head = head
         self._read_error = read_error or globals()["read_error"]
-        self._events = EventSplitter(head.is_event_stream)
+        self._events = EventSplitter(head.is_event_stream, head.limits.event_bytes)
         self._finish_reason: str | None = None
         self._stop_reason: str | None = None
         self._usage: Usage | None = None

@@ -31,7 +31,9 @@ def load_template(spec: TemplateSpec | None) -> ChatTemplate | None:
         spec: None (no template); the name of a family (`available_templates`); lagent's list of dicts; a dict
             in the schema of a family file; the path of a family file; a model directory, its
             tokenizer_config.json or chat_template.jinja (the model's own Jinja template); or the source of a
-            Jinja template (a string that holds '{%' or '{{').
+            Jinja template (a string that holds '{%' or '{{'). A dict with 'path' (a path or source of these)
+            may have 'chat_template' (the name of one of the model's templates, or a source) and
+            'special_tokens' ({'bos_token': …}), which precede what the model's files say.
 
     Returns:
         The template; None if `spec` is None.
@@ -43,6 +45,10 @@ def load_template(spec: TemplateSpec | None) -> ChatTemplate | None:
     if spec is None or isinstance(spec, ChatTemplate):
         return spec
     if isinstance(spec, Mapping):
+        if "path" in spec:
+            from .model_files import load_with_options
+
+            return load_with_options(spec)
         return _from_data(spec, str(spec.get("family", "meta_template")))
     if isinstance(spec, str) and ("{%" in spec or "{{" in spec):
         from .jinja import JinjaTemplate
@@ -70,7 +76,7 @@ def _by_name_or_path(spec: str) -> ChatTemplate:
         return _family(spec)
     path = Path(spec)
     if path.is_dir() or path.suffix in (".json", ".jinja"):
-        from .jinja import load_model_template
+        from .model_files import load_model_template
 
         return load_model_template(path)
     if path.suffix in (".yaml", ".yml"):

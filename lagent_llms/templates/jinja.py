@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
@@ -17,7 +15,7 @@ from .placeholders import local_time
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["JinjaTemplate", "load_model_template"]
+__all__ = ["JinjaTemplate"]
 
 #: Keys of a message's reasoning; most templates read the first, gpt-oss the second.
 REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -66,7 +64,8 @@ class JinjaTemplate(ChatTemplate):
         sources = {"default": source} if isinstance(source, str) else dict(source)
         if "default" not in sources:
             raise TemplateError(
-                f"{where}: there is no template named 'default' (templates: {', '.join(sources)})"
+                f"{where}: there is no template named 'default' (templates: {', '.join(sources)}); "
+                "meta_template={'path': …, 'chat_template': NAME} chooses one"
             )
         _require_jinja()
         self.name = where
@@ -95,14 +94,20 @@ class JinjaTemplate(ChatTemplate):
         continue_final_message: bool = False,
         **options: Any,
     ) -> str:
-        """See `ChatTemplate.render`. Every option is a variable of the template."""
+        """See `ChatTemplate.render`. `chat_template` names a template; other options are its variables."""
         now = options.pop("now", local_time)
+        chosen = options.pop("chat_template", None)
+        if chosen is not None and chosen not in self._templates:
+            raise TemplateError(
+                f"chat_template={chosen!r}: {self.name} has the templates {', '.join(self._templates)}"
+            )
         chat = [_plain_message(message, index, self.name) for index, message in enumerate(messages)]
         if continue_final_message:
             if not isinstance(chat[-1].get("content"), str):
                 raise TemplateError(f"{self.name}: the last message has no content to continue")
             chat[-1]["content"] += CONTINUE
-        template = self._templates["tool_use" if tools and "tool_use" in self._templates else "default"]
+        usual = "tool_use" if tools is not None and "tool_use" in self._templates else "default"
+        template = self._templates[chosen or usual]
         variables = {
             **self._tokens,
             "strftime_now": lambda layout: (now() if callable(now) else now).strftime(layout),
@@ -173,75 +178,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return f"<{type(value).__name__}>"
-
-
-def load_model_template(path: Path) -> JinjaTemplate:
-    """Load the chat template of a model.
-
-    Args:
-        path: Model directory, its tokenizer_config.json, or a Jinja file (special tokens then come from the
-            tokenizer_config.json in the same directory).
-
-    Raises:
-        TemplateError: The model has no chat template, or a file cannot be read.
-        MissingDependency: jinja2 is not installed.
-    """
-    folder = path if path.is_dir() else path.parent
-    config_file = path if path.suffix == ".json" else folder / "tokenizer_config.json"
-    config = _read_json(config_file) if config_file.is_file() or path.suffix == ".json" else {}
-    source = _read_text(path) if path.suffix == ".jinja" else _find_source(folder, config)
-    if not source:
-        raise TemplateError(f"{path}: the model has no chat template; name a family instead")
-    tokens = {name: text for name in TOKENS if (text := _token(config.get(name)))}
-    return JinjaTemplate(
-        source,
-        where=str(path),
-        tokens=tokens,
-        bos_added=bool(config.get("add_bos_token", False)),
-        stop_words=_stop_words(folder, config, tokens.get("eos_token", "")),
-    )
-
-
-def _find_source(folder: Path, config: Mapping[str, Any]) -> str | dict[str, str]:
-    """Template source(s) of a model directory; chat_template.jinja has priority over the configuration."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        more = (folder / "additional_chat_templates").glob("*.jinja")
-        return {"default": _read_text(file), **{other.stem: _read_text(other) for other in sorted(more)}}
-    given = config.get("chat_template")
-    if given is None and (folder / "chat_template.json").is_file():
-        given = _read_json(folder / "chat_template.json").get("chat_template")
-    if isinstance(given, list):
-        return {item["name"]: item["template"] for item in given}
-    return given if isinstance(given, str) else ""
-
-
-def _stop_words(folder: Path, config: Mapping[str, Any], eos: str) -> tuple[str, ...]:
-    """The EOS token, and the end tokens that generation_config.json lists by id."""
-    file = folder / "generation_config.json"
-    ids = _read_json(file).get("eos_token_id") if file.is_file() else None
-    known = config.get("added_tokens_decoder") or {}
-    listed = [_token(known.get(str(number))) for number in (ids if isinstance(ids, list) else [ids])]
-    return tuple(dict.fromkeys(filter(None, (eos, *listed))))
-
-
-def _token(value: object) -> str:
-    text = value.get("content") if isinstance(value, Mapping) else value
-    return text if isinstance(text, str) else ""
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"{path}: cannot be read: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read_text(path))
-    except ValueError as error:
-        raise TemplateError(f"{path}: no valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise TemplateError(f"{path}: expected a JSON object")
-    return value

@@ -63,6 +63,12 @@ def test_profiles(write, monkeypatch):
         create_llm(path, profile="twoo")
 
 
+def test_a_profile_without_a_configuration_is_an_error(monkeypatch):
+    monkeypatch.delenv("LAGENT_LLM_CONFIG", raising=False)
+    with pytest.raises(ConfigError, match="profile 'mine' was asked for, but there is no configuration file"):
+        create_llm(profile="mine")
+
+
 def test_several_profiles_without_a_default_are_an_error(write):
     with pytest.raises(ConfigError, match="say which profile: one, two"):
         create_llm(write(PROFILES.replace("default: one\n", "")))

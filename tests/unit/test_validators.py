@@ -248,3 +248,10 @@ def test_every_backend_gets_plain_values(backend):
     assert body["messages"] == [{"role": "stop", "content": "hi", "tool_calls": []}]
     assert body["stop"] == ["<|a|>", "<|b|>"]
     assert body["tools"] == [{"type": "function"}]
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", " sk-secret"])
+def test_an_api_key_with_white_space_around_it_is_refused_unshown(key):
+    with pytest.raises(InvalidArgument, match="api_key: it begins or ends with white space") as caught:
+        LMDeployClient("http://a:1", api_key=key)
+    assert "sk-secret" not in str(caught.value)

@@ -19,6 +19,7 @@ from ...core.llm import LLMCore
 from ...core.request import Request
 from ...errors import InvalidArgument, LLMError, MissingDependency, ModelLoadError
 from ...schema import Piece, TokenLogprob, Usage
+from ...templates.model_files import has_chat_template
 
 try:
     from ...jax_engine import Engine, FunctionEngine, SamplingParams, TokenEvent
@@ -243,8 +244,4 @@ def _model_template(model: Path) -> str | None:
     """The model directory as a template argument, None if the directory has no chat template."""
     if not model.is_dir():
         raise ModelLoadError(f"{model}: there is no such model directory")
-    config = model / "tokenizer_config.json"
-    has_template = (model / "chat_template.jinja").exists() or (
-        config.exists() and '"chat_template"' in config.read_text(encoding="utf-8")
-    )
-    return str(model) if has_template else None
+    return str(model) if has_chat_template(model) else None

@@ -40,7 +40,7 @@ class TritonClient(TritonCore, BaseLLM):
                 server.verify,
                 self.retry,
                 self.session,
-                self.max_response_bytes,
+                self.limits,
                 self.max_concurrency,
             )
         from .grpc_sync import GRPCTransport
@@ -106,7 +106,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
             from .http_transport import AsyncTritonHTTP
 
             return AsyncTritonHTTP(
-                server.url, server.headers, server.verify, self.retry, self.session, self.max_response_bytes
+                server.url, server.headers, server.verify, self.retry, self.session, self.limits
             )
         from .grpc_aio import AsyncGRPCTransport
 

@@ -24,7 +24,7 @@ from ...errors import (
     UnsupportedParameter,
 )
 from ...http.endpoints import check_host
-from ...http.limits import MAX_RESPONSE_BYTES
+from ...http.limits import Limits
 from ...http.messages import check_headers
 from ...http.retry import RetryPolicy
 from ...http.secrets import hide_credentials
@@ -110,7 +110,7 @@ class TritonCore(LLMCore):
         headers: Sent with every request.
         verify: A file of trusted certificates; True uses the system's, False accepts any (HTTP only).
         session: For the HTTP service; see `lagent_llms.http.backend.HTTPCore`.
-        max_response_bytes: Maximum size of a response (default 256 MiB); more is an error.
+        limits: See `lagent_llms.http.backend.HTTPCore`; over gRPC only `response_bytes` applies.
         certificate: Files of the client's own certificate and key.
         server_name: The name that the server's certificate must have, None for that of the address.
         keepalive: Seconds of silence after which a gRPC connection is tested; None never tests it. A server
@@ -149,7 +149,7 @@ class TritonCore(LLMCore):
         headers: Mapping[str, str] | None = None,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | aiohttp.ClientSession | None = None,
-        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        limits: Limits | Mapping[str, int] | None = None,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         server_name: str | None = None,
         keepalive: float | None = None,
@@ -163,9 +163,6 @@ class TritonCore(LLMCore):
         )
         model_name = validators.optional_name("model_name", model_name)
         max_retries = validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
-        max_response_bytes = validators.integer("an integer of 1 or more", 1)(
-            "max_response_bytes", max_response_bytes
-        )
         api_key = validators.api_key("api_key", api_key)
         if dialect is not None:
             dialect_named(dialect)
@@ -197,7 +194,7 @@ class TritonCore(LLMCore):
             channel_options or {},
         )
         self.session: Any = session
-        self.max_response_bytes = max_response_bytes
+        self.limits = Limits.of(limits)
         self.retry = RetryPolicy(max_retries)
         local = None if tokenizer is None else LocalTokenizer(tokenizer)
         bos = self.template.bos if self.template is not None else ""
@@ -227,7 +224,7 @@ class TritonCore(LLMCore):
             server_name=server.server_name,
             keepalive=server.keepalive,
             options=server.options,
-            max_response_bytes=self.max_response_bytes,
+            max_response_bytes=self.limits.response_bytes,
         )
 
     def conversation(self, request: Request) -> LazyConversation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, MissingDependency
-from ...http.limits import MAX_RESPONSE_BYTES
+from ...http.limits import DEFAULT_LIMITS
 from ...http.secrets import Secrets
 from .grpc_commands import ChannelState
 
@@ -46,7 +47,7 @@ class GRPCSettings:
     server_name: str | None = None
     keepalive: float | None = None
     options: Mapping[str, int | str] = field(default_factory=dict)
-    max_response_bytes: int = MAX_RESPONSE_BYTES
+    max_response_bytes: int = DEFAULT_LIMITS.response_bytes
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata of every call.
@@ -141,3 +142,8 @@ class GRPCChannel:
     def stream(self, message: Any, timeout: float | None = None) -> Any:
         """Start a ModelStreamInfer call, with a limit in seconds or none; return its responses."""
         return self._stub.ModelStreamInfer(message, timeout=timeout, metadata=self._metadata)
+
+
+# A child hangs or crashes when its garbage collector finds gRPC's objects of its parent: they are exempt.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=gc.freeze)

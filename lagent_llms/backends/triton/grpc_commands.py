@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...http.limits import MAX_RESPONSE_BYTES
+from ...http.limits import DEFAULT_LIMITS
 from ...http.secrets import Secrets
 from ...schema import Piece
 from .conversation import InferRequest, OpenStream, UnaryCommand
@@ -47,7 +47,7 @@ class ChannelState:
     connected: bool = False
     closed: bool = False
     secrets: Secrets = field(default_factory=Secrets)
-    max_response_bytes: int = MAX_RESPONSE_BYTES
+    max_response_bytes: int = DEFAULT_LIMITS.response_bytes
 
 
 @dataclass(frozen=True, slots=True)

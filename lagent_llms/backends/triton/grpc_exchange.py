@@ -216,7 +216,8 @@ class GRPCExchange(Generic[T]):
         self._size += sum(map(len, self._last.raw_output_contents))
         if self._size > (limit := self._channel.max_response_bytes):
             raise ServerError(  # raised, not returned: the stream is not read to its end
-                f"{self._channel.address}: the response exceeds {limit} bytes; max_response_bytes allows more"
+                f"{self._channel.address}: the response exceeds {limit} bytes; "
+                "limits.response_bytes allows more"
             )
         return GRPCResponse(self._last) if self._last.outputs else READ_RESPONSE
 

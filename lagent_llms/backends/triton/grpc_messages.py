@@ -60,7 +60,7 @@ def call_failure(error: Any, *, expired: bool = False) -> CallFailure:
         code, details = error.code().name, error.details() or ""
         if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
             # gRPC's own limit for messages, which has the code of an overloaded server.
-            return CallFailure("DATA_LOSS", f"{details}; max_response_bytes allows more", expired)
+            return CallFailure("DATA_LOSS", f"{details}; limits.response_bytes allows more", expired)
         return CallFailure(code, details, expired)
     return CallFailure(None, str(error) or "the call was cancelled", expired)
 

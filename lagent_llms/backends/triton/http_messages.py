@@ -88,7 +88,7 @@ class _AnswerDecoder:
     def __init__(self, head: ResponseHead, reader: TextReader) -> None:
         self.complete = False
         self._reader, self._head = reader, head
-        self._events = EventSplitter(head.is_event_stream)
+        self._events = EventSplitter(head.is_event_stream, head.limits.event_bytes)
         self._has_end = "content-length" in head.headers or "chunked" in head.headers.get(
             "transfer-encoding", ""
         )

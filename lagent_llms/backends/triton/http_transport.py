@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import requests
 
     from ...http.async_client import AsyncHTTPSource
+    from ...http.limits import Limits
     from ...http.sync_client import HTTPSource
     from ...params import Timeout
     from ...schema import Piece
@@ -47,7 +48,7 @@ class TritonHTTP:
         verify: See `HTTPTransport`.
         retry: What is retried before the answer has begun.
         session: See `HTTPTransport`.
-        max_response_bytes: See `HTTPTransport`.
+        limits: See `HTTPTransport`.
         max_connections: Most idle connections.
     """
 
@@ -58,7 +59,7 @@ class TritonHTTP:
         verify: bool | str | os.PathLike[str],
         retry: RetryPolicy,
         session: requests.Session | None,
-        max_response_bytes: int,
+        limits: Limits,
         max_connections: int,
     ) -> None:
         from ...http.sync_client import HTTPTransport  # here: not needed by asynchronous clients
@@ -70,7 +71,7 @@ class TritonHTTP:
             verify=verify,
             session=session,
             max_connections=max_connections,
-            max_response_bytes=max_response_bytes,
+            limits=limits,
         )
 
     def open(self, conversation: LazyConversation, timeout: Timeout) -> HTTPSource[Piece]:
@@ -106,7 +107,7 @@ class AsyncTritonHTTP:
         verify: bool | str | os.PathLike[str],
         retry: RetryPolicy,
         session: aiohttp.ClientSession | None,
-        max_response_bytes: int,
+        limits: Limits,
     ) -> None:
         from ...http.async_client import AsyncHTTPTransport  # here: not needed by synchronous clients
 
@@ -116,7 +117,7 @@ class AsyncTritonHTTP:
             retry=retry,
             verify=verify,
             session=session,
-            max_response_bytes=max_response_bytes,
+            limits=limits,
         )
 
     async def opened(self, conversation: LazyConversation, timeout: Timeout) -> AsyncHTTPSource[Piece]:

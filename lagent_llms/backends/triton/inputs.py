@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from ...errors import InvalidArgument
+from ...errors import ConfigError, InvalidArgument
 from .model_config import TensorSpec, TritonModelConfig
 from .tensors import Tensor, fits
 
@@ -26,8 +27,29 @@ class RequestInputs:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All tensors put so far."""
+        """All tensors put so far, and the others that the model requires, with values that change nothing.
+
+        Raises:
+            ConfigError: The model requires an input for which there is no such value.
+        """
+        given = {tensor.name for tensor in self._tensors}
+        for spec in self._config.inputs.values():
+            if not spec.optional and spec.name not in given:
+                self.put(spec.name, self._neutral(spec))
         return tuple(self._tensors)
+
+    def _neutral(self, spec: TensorSpec) -> str | bool | float:
+        if spec.datatype in _NOTHING:
+            return _NOTHING[spec.datatype]
+        name = spec.name.lower().rpartition("param_")[2].removeprefix("runtime_")
+        if name in ("seed", "random_seed"):
+            return random.getrandbits(31)
+        if name not in _NEUTRAL:
+            raise ConfigError(
+                f"model {self._config.name!r} requires the input {spec}, for which this client has no value; "
+                "mark it as optional in the model's config"
+            )
+        return _NEUTRAL[name]
 
     def has(self, *names: str) -> bool:
         """Return whether the model has any of the inputs `names`."""
@@ -62,6 +84,16 @@ class RequestInputs:
         for name, value in values.items():
             self.put(name, value)
 
+
+#: Values of required inputs that nobody asked for; TensorRT-LLM requires an empty string for no words.
+_NOTHING: dict[str, str | bool] = {"BYTES": "", "BOOL": False}
+_NEUTRAL = {
+    **dict.fromkeys(("beam_width", "num_return_sequences", "n", "temperature", "top_p"), 1),
+    **dict.fromkeys(("len_penalty", "length_penalty", "repetition_penalty"), 1),
+    **dict.fromkeys(
+        ("frequency_penalty", "presence_penalty", "min_length", "min_p", "min_tokens", "top_k"), 0
+    ),
+}
 
 _CONVERSIONS: dict[str, Any] = {"BYTES": str, "BOOL": bool, "FP16": float, "FP32": float, "FP64": float}
 

@@ -6,6 +6,8 @@ the answer. Where neither the model's dialect nor its config says which, it is d
 
 from __future__ import annotations
 
+from .echo import EchoMatcher
+
 __all__ = ["OutputStyle", "TextDelta"]
 
 
@@ -49,6 +51,7 @@ class TextDelta:
         self._style = style
         self._cumulative = style.cumulative
         self._prompt = prompt if style.echo is not False else ""
+        self._matcher: EchoMatcher | None = None  # of a prompt that is not echoed as it was sent
         self._seen = ""  # the whole text so far, an echoed prompt included
         self._shown = 0  # characters of it that were returned or skipped
         self._held: list[str] = []  # responses with two possible readings
@@ -72,7 +75,6 @@ class TextDelta:
         """Return the rest, after the last response."""
         if self._held:  # an extended first response of some length is hardly a coincidence
             self._settle(cumulative=self._grown > 0 and len(self._seen.strip()) > 2, certain=False)
-        self._prompt = ""  # the text held back is no echo, but an answer that begins like the prompt
         return self._new(at_end=True)
 
     def _detect(self) -> bool:
@@ -107,14 +109,23 @@ class TextDelta:
         if self._cumulative and not at_end:  # half a character: the next response has all of it
             seen = _whole_characters(seen)
         if self._prompt:
-            if len(seen) < len(self._prompt) and self._prompt.startswith(seen):
+            end = self._end_of_echo(seen, at_end)
+            if end is None:
                 return ""
-            echoed = seen.startswith(self._prompt)
-            self._shown = len(self._prompt) if echoed else 0
-            self._prompt = ""
+            self._shown, self._prompt = end, ""
         new = seen[self._shown :]
         self._shown = max(self._shown, len(seen))
         return new
+
+    def _end_of_echo(self, seen: str, at_end: bool) -> int | None:
+        """Return the length of the echoed prompt, None if more text is needed."""
+        if seen.startswith(self._prompt):
+            return len(self._prompt)
+        if self._prompt.startswith(seen) and not at_end:
+            return None
+        if self._matcher is None:
+            self._matcher = EchoMatcher(self._prompt, certain=self._style.echo is True)
+        return self._matcher.match(seen, at_end=at_end)
 
 
 #: A repetition of more characters than this is no coincidence.

@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lagent_llms.jax_engine import Engine, Handle, SamplingParams, TokenEvent, TokenLogprobs
+from lagent_llms.jax_engine.config import ModelConfig
+from lagent_llms.jax_engine.model import compute_logits, forward, init_kv_cache, read_kv_cache
+from lagent_llms.jax_engine.weights import load_weights
 
 from . import checkpoints
 
@@ -64,6 +69,16 @@ def start(engine: Engine, prompt: Sequence[int], watch: Any = None, **params: An
 def run(engine: Engine, prompt: Sequence[int], **params: Any) -> Result:
     """Submit a request, wait for its end and return its `Result`."""
     return start(engine, prompt, **params).wait()
+
+
+def logits(path: Path, prompt: Sequence[int], adapter: Path | None = None) -> Any:
+    """Return the logits of the engine's network after each token of a prompt."""
+    config = ModelConfig.from_directory(path)
+    weights = load_weights(path, config, np.float32, adapter, lambda name, array: jnp.asarray(array))
+    none, length = jnp.zeros(1, jnp.int32), len(prompt)
+    block = read_kv_cache(init_kv_cache(config, 1, length, jnp.dtype("float32")), none, 0, length)
+    hidden, _ = forward(config, weights, jnp.array([prompt]), none, block, 0, 0)
+    return np.asarray(compute_logits(weights, hidden[0]))
 
 
 def prompt_of(length: int, salt: int = 0) -> list[int]:

@@ -7,11 +7,7 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
-import peft
 import pytest
-import torch
-import transformers
 from safetensors.numpy import load_file, save_file
 
 from lagent_llms.errors import InvalidArgument, ModelLoadError
@@ -138,51 +134,6 @@ def test_old_and_new_config_keys_mean_the_same(checkpoint):
     old |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope, "torch_dtype": "float32"}
     assert ModelConfig.from_dict(old) == ModelConfig.from_dict(new)
     assert ModelConfig.from_dict(new).rope.kind == "llama3"
-
-
-@pytest.mark.parametrize("rslora", [False, True])
-def test_adapter(checkpoint, load, tmp_path, rslora):
-    """A LoRA adapter merged at load answers as PEFT's merged model does."""
-    path = checkpoint("llama")
-    torch.manual_seed(3)
-    base = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
-    targets = ["q_proj", "v_proj", "down_proj"]
-    settings = peft.LoraConfig(
-        r=4, lora_alpha=6, target_modules=targets, init_lora_weights=False, use_rslora=rslora,
-        rank_pattern={"layers.1.self_attn.q_proj": 2}, alpha_pattern={"down_proj": 3},
-    )  # fmt: skip
-    adapted = peft.get_peft_model(base, settings)
-    adapted.save_pretrained(tmp_path)
-    prompt = prompt_of(12)
-    with torch.no_grad():
-        expected = torch.log_softmax(adapted(torch.tensor([prompt])).logits[0, -1], -1).max().item()
-        ids = adapted.generate(
-            input_ids=torch.tensor([prompt]),
-            max_new_tokens=20,
-            do_sample=False,
-            pad_token_id=0,
-            eos_token_id=None,
-        )
-    with Engine.load(path, adapter=tmp_path, max_slots=1) as engine:
-        result = run(engine, prompt, max_new_tokens=20, ignore_eos=True, logprobs=0)
-    assert result.logprobs[0].logprob == pytest.approx(expected, abs=1e-4)
-    assert result.ids == ids[0, len(prompt) :].tolist()
-    assert result.ids != run(load("llama", max_slots=1), prompt, max_new_tokens=20, ignore_eos=True).ids
-
-
-def test_wrong_adapters(checkpoint, tmp_path):
-    path = checkpoint("llama")
-    fails(path, "adapter_config.json", adapter=tmp_path)
-    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    fails(path, "adapter_model.safetensors", adapter=tmp_path)
-    left = "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight"
-    save_file({left: np.zeros((2, 32), np.float32)}, tmp_path / "adapter_model.safetensors")
-    fails(path, "layers.9", adapter=tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"use_dora": True}))
-    fails(path, "use_dora", adapter=tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"peft_type": "IA3"}))
-    fails(path, "IA3", adapter=tmp_path)
 
 
 def test_tokenizer(checkpoint, copy):

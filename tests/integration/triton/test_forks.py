@@ -59,3 +59,42 @@ def test_forked_workers_get_their_own_answers(peer, kind, leave):
     command = [sys.executable, "-c", CODE, kind, peer.grpc, leave]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
     assert done.stdout == "240\n", done.stderr
+
+
+# The parent leaves cycles with objects of grpc.aio; the children collect their garbage.
+GARBAGE = """
+import asyncio, gc, os, signal, sys
+from lagent_llms import AsyncTritonClient, TritonClient
+
+given = (sys.argv[1], "trtllm-scripted")
+gc.disable()
+
+async def use():
+    llm = AsyncTritonClient(*given)
+    stream = llm.stream_generate("[[tokens 50]]")
+    await anext(stream)
+    hanging = asyncio.create_task(llm.generate("[[tokens 5]] [[hang 2]]"))
+    await asyncio.sleep(0.2)
+    hanging.cancel()
+    return await llm.generate("[[say a]]")
+
+for _ in range(5):
+    asyncio.run(use())
+llm = TritonClient(*given)
+assert llm.generate("[[say b]]") == "b"
+statuses = []
+for worker in range(8):
+    if not (pid := os.fork()):
+        signal.alarm(20)
+        gc.collect()
+        os._exit(llm.generate(f"[[say c{worker}]]") != f"c{worker}")
+    statuses.append(os.waitpid(pid, 0)[1])
+print(statuses, llm.generate("[[say d]]"))
+os._exit(0)
+"""
+
+
+def test_children_collect_their_garbage(peer):
+    command = [sys.executable, "-c", GARBAGE, peer.grpc]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.stdout == "[0, 0, 0, 0, 0, 0, 0, 0] d\n", done.stderr

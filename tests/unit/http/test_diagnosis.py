@@ -5,7 +5,17 @@ import time
 
 import pytest
 
-from lagent_llms import AuthenticationError, ConnectError, NotFound, ServerError, StreamInterrupted, Timeout
+from lagent_llms import (
+    AsyncLoRAX,
+    AuthenticationError,
+    ConnectError,
+    LoRAX,
+    NotFound,
+    ServerError,
+    StreamInterrupted,
+    Timeout,
+)
+from lagent_llms.testing.conformance import Caller
 from tests.scripted_server import ScriptedServer
 
 NGINX = (
@@ -70,7 +80,7 @@ def test_classes_do_not_depend_on_pages(connect):
 def test_one_v1_too_many(connect):
     script = responds(404, b'{"detail": "Not Found"}', "application/json")
     _, message = error_of(connect, script, NotFound, base="/v1")
-    assert "Not Found; the base URL has one /v1 too many" in message
+    assert "Not Found; leave /v1 out of the base URL" in message
     _, message = error_of(connect, script, NotFound)
     assert "no such route: is the path of the base URL" in message
     _, message = error_of(
@@ -211,3 +221,23 @@ def test_a_role_is_not_the_first_token(connect):
 
     client, _ = connect(script)
     assert client.generate("x", timeout=Timeout(first_token=60, idle=0.1)) == "a"
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("https://sso.test/login", "a login page in between"),
+        ("/login", "a login page in between"),
+        ("https://{host}/", "https instead of http: the base URL should be https://{host}/"),
+    ],
+)
+@pytest.mark.parametrize("cls", [LoRAX, AsyncLoRAX])
+def test_redirects_of_a_request_without_a_path(location, words, cls):
+    with ScriptedServer(lambda connection: connection.json({})) as server:
+        host = server.url.removeprefix("http://")
+        server.script = responds(302, "", Location=location.format(host=host))
+        llm = Caller(cls(server.url, meta_template="chatml", max_retries=0))
+        with pytest.raises(ServerError) as caught:
+            llm.generate("x")
+        llm.close()
+    assert words.format(host=host) in str(caught.value)

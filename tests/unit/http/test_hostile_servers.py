@@ -217,19 +217,21 @@ def call_limited(call):
 @pytest.mark.parametrize("encoding", [None, "gzip"])
 @pytest.mark.parametrize("mode", ENDLESS)
 def test_an_endless_response_is_refused_at_its_limit(connect, mode, encoding):
-    client, _ = connect(endless(*ENDLESS[mode], encoding), max_response_bytes=LIMIT)
+    client, _ = connect(endless(*ENDLESS[mode], encoding), limits={"response_bytes": LIMIT})
     error, peak = call_limited(lambda: client.generate("x"))
     assert type(error) is ServerError
-    assert "max_response_bytes" in str(error)
+    assert "limits.response_bytes" in str(error)
     assert peak < 12 * LIMIT
 
 
 @pytest.mark.parametrize("mode", ["body", "text"])
 def test_the_limit_holds_over_a_session(mode):
     with ScriptedServer(endless(*ENDLESS[mode])) as server, requests.Session() as session:
-        llm = LMDeployClient(server.url, "m", max_retries=0, session=session, max_response_bytes=LIMIT)
+        llm = LMDeployClient(
+            server.url, "m", max_retries=0, session=session, limits={"response_bytes": LIMIT}
+        )
         error, _ = call_limited(lambda: llm.generate("x"))
-    assert "max_response_bytes" in str(error)
+    assert "limits.response_bytes" in str(error)
 
 
 @pytest.mark.parametrize("mode", ["body", "text"])
@@ -237,31 +239,63 @@ async def test_the_limit_holds_over_an_aiohttp_session(mode):
     with ScriptedServer(endless(*ENDLESS[mode])) as server:
         async with aiohttp.ClientSession() as session:
             llm = AsyncLMDeployClient(
-                server.url, "m", max_retries=0, session=session, max_response_bytes=LIMIT
+                server.url, "m", max_retries=0, session=session, limits={"response_bytes": LIMIT}
             )
-            with pytest.raises(ServerError, match="max_response_bytes"):
+            with pytest.raises(ServerError, match="limits.response_bytes"):
                 await llm.generate("x")
 
 
 def test_a_response_within_the_limit_is_read(connect):
-    client, _ = connect(lambda c: c.answer("a" * 1000), max_response_bytes=10_000)
+    client, _ = connect(lambda c: c.answer("a" * 1000), limits={"response_bytes": 10_000})
     assert client.generate("x") == "a" * 1000
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, None, "1"])
-def test_max_response_bytes_is_checked(connect, value):
-    with pytest.raises(InvalidArgument, match="max_response_bytes"):
-        connect(None, url="http://h", max_response_bytes=value)
+def test_limits_are_checked(connect, value):
+    with pytest.raises(InvalidArgument, match="limits.response_bytes"):
+        connect(None, url="http://h", limits={"response_bytes": value})
+
+
+@pytest.mark.parametrize("limits", [{"body": 1}, 7, "1"])
+def test_names_of_limits_are_checked(connect, limits):
+    with pytest.raises(InvalidArgument, match="limits=.*some of response_bytes, event_bytes, error_bytes"):
+        connect(None, url="http://h", limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("limits", "script", "words"),
+    [
+        (
+            {"event_bytes": 500},
+            lambda c: (c.head(), *(c.chunk("data: " + "x" * 400) for _ in range(9))),
+            "event_bytes",
+        ),
+        ({"head_bytes": 500}, reply(b"{}", headers=b"X-Long: " + b"x" * 1000 + b"\r\n"), None),
+        ({"headers": 5}, reply(b"{}", headers=b"A: b\r\n" * 9), None),
+        ({"interim_responses": 2}, lambda c: c.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 3), None),
+    ],
+    ids=["event", "head", "headers", "interim"],
+)
+def test_each_limit_can_be_set(connect, limits, script, words):
+    client, _ = connect(script, limits=limits, timeout=60)
+    with pytest.raises(StreamInterrupted, match=words):
+        client.generate("x")
+
+
+def test_an_error_body_is_read_up_to_its_limit(connect):
+    client, _ = connect(reply(b"no room " * 1000, status=500), limits={"error_bytes": 7})
+    with pytest.raises(ServerError, match=r"no room \(HTTP 500\)$"):
+        client.generate("x")
 
 
 @pytest.mark.parametrize("status", [200, 500])
 def test_a_decompression_bomb_is_refused(connect, status):
     bomb = gzip.compress(bytes(1 << 25))
     script = reply(bomb, headers=b"Content-Encoding: gzip\r\n", status=status)
-    client, _ = connect(script, max_response_bytes=LIMIT)
+    client, _ = connect(script, limits={"response_bytes": LIMIT})
     error, peak = call_limited(lambda: client.generate("x"))
     assert type(error) is ServerError
-    assert ("max_response_bytes" in str(error)) == (status == 200)  # the rest of an error body is ignored
+    assert ("limits.response_bytes" in str(error)) == (status == 200)  # the rest of an error body is ignored
     assert peak < 12 * LIMIT
 
 

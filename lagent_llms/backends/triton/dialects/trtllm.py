@@ -16,6 +16,9 @@ from .sampling import sampling
 __all__ = ["DIALECT", "TensorRTLLM"]
 
 
+_NO_TOKEN = {"UINT32": 2**32 - 1, "UINT64": 2**64 - 1}
+
+
 class TensorRTLLM(OneModelDialect):
     """One tensor for each parameter; the seed is `random_seed` until May 2025, `seed` after."""
 
@@ -33,8 +36,13 @@ class TensorRTLLM(OneModelDialect):
         params, done = request.params, set()
         inputs.put("max_tokens", params.max_new_tokens)
         inputs.update(sampling(request, model, self.name))
-        if params.ignore_eos and inputs.put("end_id", -1):  # no token id is the end token
-            done.add("ignore_eos")
+        if (end := model.config.inputs.get("end_id")) is not None:
+            if params.ignore_eos:  # no token id is the end token: the bits of -1
+                inputs.put("end_id", _NO_TOKEN.get(end.datatype, -1))
+                done.add("ignore_eos")
+            elif not end.optional and model.tokenizer is not None:
+                for token in model.tokenizer.special("<EOS>")[:1]:
+                    inputs.put("end_id", token)
         if params.response_format is not None:
             self._constrain(params.response_format, inputs, model)
             done.add("response_format")

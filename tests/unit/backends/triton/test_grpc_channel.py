@@ -61,15 +61,15 @@ def serve(request):
 
 
 def test_a_message_over_the_limit_is_a_server_error(serve):
-    client, server = serve(1 << 20, max_response_bytes=1 << 16)
-    with pytest.raises(ServerError, match="max_response_bytes") as caught:
+    client, server = serve(1 << 20, limits={"response_bytes": 1 << 16})
+    with pytest.raises(ServerError, match="limits.response_bytes") as caught:
         client.models()
     assert type(caught.value) is ServerError
     assert server.calls == 1  # not retried, as an overloaded server would be
 
 
 def test_a_message_within_the_limit_is_read(serve):
-    client, _ = serve(1 << 23, max_response_bytes=1 << 24)  # gRPC's own default is 4 MiB
+    client, _ = serve(1 << 23, limits={"response_bytes": 1 << 24})  # gRPC's own default is 4 MiB
     assert client.models() == ["m" * (1 << 23)]
 
 

@@ -512,7 +512,7 @@ def test_outputs_over_the_limit_are_an_error():
     exchange = reading(lambda answer: answer.text("text_output"), max_response_bytes=20)
     assert exchange.resume(response("0123456")) == Piece("0123456")
     assert exchange.resume(None) is READ_MESSAGE
-    with pytest.raises(ServerError, match="max_response_bytes"):
+    with pytest.raises(ServerError, match="limits.response_bytes"):
         exchange.resume(response("0123456789"))
 
 

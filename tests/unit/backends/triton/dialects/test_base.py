@@ -7,6 +7,7 @@ import pytest
 from lagent_llms import UnsupportedParameter
 from lagent_llms.backends.triton import find_dialect
 from lagent_llms.backends.triton.http_messages import JSONResponse
+from lagent_llms.backends.triton.model_config import TensorSpec
 from lagent_llms.backends.triton.text_delta import OutputStyle
 from lagent_llms.testing import ScriptedLLM
 from tests.unit.backends.triton.models import SMALL, bare, request
@@ -45,3 +46,31 @@ def test_explicit_output_style_precedes_detection(dialect, model, style, respons
     outputs = [JSONResponse({"text_output": text, "response": text}) for text in responses]
     pieces = [piece for output in outputs if (piece := reader.feed(output)) is not None]
     assert "".join(piece.text for piece in [*pieces, reader.finish()]) == "aababc"
+
+
+class Ends:
+    """A tokenizer whose end token is 7."""
+
+    decodes = False
+
+    def special(self, word):
+        return [7] if word == "<EOS>" else []
+
+
+@pytest.mark.parametrize(("datatype", "no_token"), [("INT32", -1), ("UINT32", 2**32 - 1)])
+@pytest.mark.parametrize("optional", [True, False])
+def test_end_id_of_tensorrt_llm(datatype, no_token, optional):
+    spec = TensorSpec("end_id", datatype, (1,), optional)
+    config = SMALL["trtllm"].config
+    model = replace(
+        SMALL["trtllm"],
+        config=replace(config, inputs={**config.inputs, "top_k": spec, "end_id": spec}),
+        tokenizer=Ends(),
+    )
+
+    def sent(**given):
+        conversation = find_dialect(model, "trtllm").conversation(request(**given), model)
+        return {tensor.name: tensor.values for tensor in conversation.request.inputs}.get("end_id")
+
+    assert sent(ignore_eos=True) == (no_token,)
+    assert sent() == (None if optional else (7,))
