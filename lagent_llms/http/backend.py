@@ -98,7 +98,7 @@ class HTTPCore(LLMCore):
         self.endpoints = Endpoints([check_url("url", one) for one in urls])
         self._transport_options: dict[str, Any] = {
             "headers": headers,
-            "api_key": api_key,
+            "api_key": validators.api_key("api_key", api_key),
             "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
             "verify": verify,
             "limits": Limits.of(limits),
