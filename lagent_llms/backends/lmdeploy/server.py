@@ -85,7 +85,7 @@ class _ServerCore(CopiedAsClient):
         meta_template: See `LLMCore`; None lets the server apply the model's own template.
         session_len: See `LLMCore`; also sent to the server, unless `serve_cfg` sets it.
         max_concurrency: See `LLMCore`.
-        **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
+        **kwargs: `limits` of `HTTPCore`; defaults of any parameter of `GenerationParams` and `CallOptions`.
 
     Raises:
         ServerStartError: The server cannot be started, or (synchronous class only) does not become ready.

@@ -47,7 +47,7 @@ if kind == "sync":
     reader.join()
     assert texts[-1] == "".join(f"t{n} " for n in range(40)), texts
 assert parent("[[say parent]]") == "parent"
-print(right)
+print(right, flush=True)
 os._exit(0)
 """
 
@@ -89,7 +89,7 @@ for worker in range(8):
         gc.collect()
         os._exit(llm.generate(f"[[say c{worker}]]") != f"c{worker}")
     statuses.append(os.waitpid(pid, 0)[1])
-print(statuses, llm.generate("[[say d]]"))
+print(statuses, llm.generate("[[say d]]"), flush=True)
 os._exit(0)
 """
 
