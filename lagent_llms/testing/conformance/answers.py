@@ -6,7 +6,9 @@ import inspect
 import pickle
 import threading
 import time
+from collections import deque
 from dataclasses import asdict
+from types import MappingProxyType
 
 import pytest
 
@@ -183,6 +185,34 @@ class Parameters(ConformanceTests):
             llm.chunks("stream_chat", [])
         with pytest.raises(InvalidArgument, match="role"):
             llm.chat([{"content": "no role"}])
+
+    @requirement("values of other types mean the same, or are refused by name before anything is sent")
+    def test_values_of_other_types(self) -> None:
+        class Text(str):
+            """A string with a `repr` of its own, as enums and numpy's strings have."""
+
+            __slots__ = ()
+
+            def __repr__(self) -> str:
+                return "something else"
+
+        class Number(int):
+            """An integer that is not exactly an `int`."""
+
+            def __repr__(self) -> str:
+                return "something else"
+
+        llm = self.make()
+        expected = llm.complete(self.subject.question, max_new_tokens=5, stop_words=["zzz", "yyy"])
+        messages = deque(MappingProxyType({k: Text(v) for k, v in m.items()}) for m in self.subject.question)
+        answer = llm.complete(messages, max_new_tokens=Number(5), stop_words={"yyy", Text("zzz")})
+        assert answer.text == expected.text
+        assert answer.usage.completion_tokens == expected.usage.completion_tokens
+        for bad in ({"stop_words": [b"x"]}, {"max_new_tokens": "5"}, {"temperature": float("nan")}):
+            with pytest.raises(InvalidArgument, match=next(iter(bad))):
+                llm.complete(self.subject.question, **bad)
+        with pytest.raises(InvalidArgument, match="half a character"):
+            llm.complete(user("\ud83d"))
 
 
 class Batches(ConformanceTests):

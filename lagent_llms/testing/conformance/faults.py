@@ -88,7 +88,7 @@ class Faults(ConformanceTests):
         with FaultyServer(parts) as server:
             llm = self.connect(server.url)
             if llm is None:
-                self.outcome = "not seen"
+                self.outcome = "n/a"
             yield llm
 
     def text(self, parts: Iterable[bytes]) -> str:

@@ -82,7 +82,7 @@ class ConformanceTests:
         make: Makes a caller of the backend, synchronous and asynchronous in turn.
         make_twin: Makes a caller of the other of the two classes.
         connect: Makes a caller of the server at a URL; None if the backend has no `BackendUnderTest.connect`.
-        outcome: 'kept', 'refused' or 'not seen'; reported if the test passes.
+        outcome: 'kept', 'refused', 'not seen' or 'n/a'; reported if the test passes.
     """
 
     subject: BackendUnderTest
