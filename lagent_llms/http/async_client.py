@@ -85,8 +85,11 @@ class AsyncHTTPTransport:
         else:
             servers = {url: SessionServer(url, headers, api_key, verify, session) for url in endpoints.urls}
             self._servers.update(servers)
-            secrets = (value for server in servers.values() for value in server.secrets)
-            self.settings = Settings(Secrets.of(*secrets), {}, limits)
+
+            def secrets() -> list[str]:
+                return [value for server in servers.values() for value in server.secrets()]
+
+            self.settings = Settings(Secrets.of(*secrets()), {}, limits, secrets)
         self._caller_session = session
         self._sessions = PerLoop(self._new_loop_session, LoopSession.close)
 

@@ -99,9 +99,6 @@ class SessionServer:
         verify: True uses the session's certificate settings.
         session: The session.
 
-    Attributes:
-        secrets: The credentials that requests to the server hold, those of the session included.
-
     Raises:
         InvalidArgument, ConfigError: A value cannot be used.
     """
@@ -115,19 +112,13 @@ class SessionServer:
         session: aiohttp.ClientSession,
     ) -> None:
         route = find_route(url)
-        auth = session.auth
-        self.secrets = (
-            *route.passwords,
-            *Secrets.in_headers(session.headers),
-            *Secrets.in_headers(given_headers(headers, api_key)),
-            *(cookie.value for cookie in session.cookie_jar),
-            *(() if auth is None else (auth.password, auth.encode())),
-        )
+        self._session = session
+        self._passwords = (*route.passwords, *Secrets.in_headers(given_headers(headers, api_key)))
         replaced = {name.title() for name in session.headers} - given_headers(headers, api_key).keys()
         sent = request_headers(headers, api_key)
         sent = {name: value for name, value in sent.items() if name not in replaced}
         sent = headers_for(route, sent, None)
-        if auth is not None and "Authorization" in sent:
+        if session.auth is not None and "Authorization" in sent:
             raise InvalidArgument(
                 "session: its `auth` cannot be combined with an API key, an Authorization header or "
                 "credentials in the URL",
@@ -136,6 +127,16 @@ class SessionServer:
         self._base = f"{urlsplit(url).scheme}://{sent.pop('Host')}{route.base}"
         self._headers = sent
         self._options = {} if verify is True else {"ssl": tls_context(verify)}
+
+    def secrets(self) -> list[str]:
+        """Return the credentials that requests to the server hold, those of the session included."""
+        session, auth = self._session, self._session.auth
+        return [
+            *self._passwords,
+            *Secrets.in_headers(session.headers),
+            *(cookie.value for cookie in session.cookie_jar),
+            *(() if auth is None else (auth.password, auth.encode())),
+        ]
 
     async def send(
         self, session: aiohttp.ClientSession, request: HTTPRequest, connect: float | None

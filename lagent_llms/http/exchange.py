@@ -147,6 +147,7 @@ class Settings:
 
     Attributes:
         secrets: Redacted from every error.
+        session_secrets: Returns those that the caller's session holds now; it may have changed them.
         proxies: For messages, ' through the proxy …' by the server's URL, where there is one.
         limits: The most that a server may send.
     """
@@ -154,6 +155,7 @@ class Settings:
     secrets: Secrets = field(default_factory=Secrets)
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     limits: Limits = DEFAULT_LIMITS
+    session_secrets: Callable[[], Sequence[str]] = field(default=tuple, repr=False)
 
     def address(self, url: str) -> str:
         """Return the URL of a server without credentials, and the proxy, for messages."""
@@ -207,7 +209,7 @@ class Exchange(Generic[T]):
                 return self._send(outcome)
             return self._steps.throw(outcome)
         except LLMError as error:
-            self._secrets.redact_error(error)
+            Secrets.of(*self._secrets.values, *self._settings.session_secrets()).redact_error(error)
             raise
 
     def close(self) -> None:

@@ -103,9 +103,12 @@ class HTTPTransport:
                 for url in endpoints.urls
             }
             self.servers.update(servers)
-            secrets = Secrets.of(*(value for server in servers.values() for value in server.secrets()))
+
+            def secrets() -> list[str]:
+                return [value for server in servers.values() for value in server.secrets()]
+
             vias = {url: server.via for url, server in servers.items()}
-            self.settings = Settings(secrets, vias, limits)
+            self.settings = Settings(Secrets.of(*secrets()), vias, limits, secrets)
             return
         routes = direct_routes(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
         self.settings = Settings(routes.secrets, routes.proxies, limits)

@@ -129,7 +129,9 @@ def test_secrets_of_a_session():
         session.auth = ("me", "my-password")
         llm = LMDeployClient(server.url, "m", max_retries=0, session=session)
         text = shown(failure(lambda: llm.generate("x")))
-    assert not [secret for secret in secrets if secret in text]
+        session.headers["X-Api-Key"] = "my-next-header-key"
+        text += shown(failure(lambda: llm.generate("x")))
+    assert not [secret for secret in (*secrets, "my-next-header-key") if secret in text]
     assert requests.auth._basic_auth_str("me", "my-password").split()[1] not in text
 
 
@@ -141,6 +143,10 @@ async def test_secrets_of_an_aiohttp_session():
             llm = AsyncLMDeployClient(server.url, "m", max_retries=0, session=session)
             with pytest.raises(ServerError) as caught:
                 await llm.generate("x")
+            session.headers["X-Api-Key"] = "my-next-header-key"
+            with pytest.raises(ServerError) as later:
+                await llm.generate("x")
+    assert "my-next-header-key" not in shown(later.value)
     assert "my-header-key" not in shown(caught.value)
     assert "my-cookie-value" not in shown(caught.value)
     assert auth.encode().split()[1] not in shown(caught.value)
