@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-__all__ = ["DeferredLock", "MadeOnce"]
+__all__ = ["DeferredLock", "locked_cached_property"]
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class DeferredLock:
             self._changes.popleft()()
 
 
-class MadeOnce(Generic[T]):
+class locked_cached_property(Generic[T]):  # noqa: N801  (a decorator)
     """Decorator of a method that makes an attribute: called at the first use, once if several threads wait.
 
     `functools.cached_property` has no lock since Python 3.12; before, one that a forked child may find held.

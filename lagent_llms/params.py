@@ -224,7 +224,7 @@ class Parameter(NamedTuple):
 
     def is_no_op(self, value: object) -> bool:
         """Whether `value` changes nothing."""
-        return value is None or validators.unboxed(value) == self.no_op
+        return value is None or validators.to_builtin(value) == self.no_op
 
     def means_default(self, value: object) -> bool:
         """Whether `value` is None and None is no value of this parameter."""

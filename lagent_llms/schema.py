@@ -274,7 +274,7 @@ def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
 
 def _checked(message: object, argument: str, index: int) -> Message:
     where = f"{argument}[{index}]"
-    fields = validators.unboxed(message)
+    fields = validators.to_builtin(message)
     if not isinstance(fields, Mapping):
         raise InvalidArgument(
             f"{where}: a message is a dict with 'role' and 'content', got {type(message).__name__}",

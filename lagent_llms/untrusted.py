@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["UNREADABLE", "read_json"]
+__all__ = ["DECODE_ERRORS", "read_json"]
 
 #: What decoding such JSON raises: it is malformed or of another type, has a number of thousands of digits, or
 #: is nested too deep for the stack.
-UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, MemoryError)
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError, MemoryError)
 #: Deepest nesting of a value that is passed on. To copy, print or encode it takes as many levels of the stack
 #: again, wherever the caller does that.
 _MAX_DEPTH = 128
@@ -24,7 +24,7 @@ def read_json(data: bytes | str) -> Any:
     """
     try:
         value = msgspec.json.decode(data)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise msgspec.DecodeError(f"not JSON: {error}") from None
     level: list[Any] = [value]
     for _ in range(_MAX_DEPTH + 1):

@@ -35,8 +35,8 @@ __all__ = [
     "session_id",
     "shown",
     "stop_words",
+    "to_builtin",
     "tools",
-    "unboxed",
     "wire_parameters",
 ]
 
@@ -55,7 +55,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 300 else f"{text[:200]}…"
 
 
-def unboxed(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
     """`value`, or what it holds: the value of an enum, scalars and arrays of numpy, models of pydantic.
 
     A class of pydantic is its JSON schema.
@@ -77,7 +77,7 @@ def listed(value: Any) -> list[Any] | None:
         return None
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=repr)  # the same order in every process
-    value = unboxed(value)
+    value = to_builtin(value)
     return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else None
 
 
@@ -98,7 +98,7 @@ def plain(name: str, value: Any, *path: str | int) -> Any:
             and no equivalent of one.
     """
     if not isinstance(value, (str, int, float, dict, list)):
-        value = unboxed(value)
+        value = to_builtin(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -141,7 +141,7 @@ def _number(value: Any) -> Any:
     """`value` as an int or a float, if it is a number of another type."""
     if type(value) in (int, float):
         return value
-    value = unboxed(value)
+    value = to_builtin(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     return int(value) if isinstance(value, int) else float(value)
@@ -182,7 +182,7 @@ def flag(name: str, value: Any) -> bool:
     """True or False."""
     if value is True or value is False:
         return value
-    if not isinstance(known := unboxed(value), bool):
+    if not isinstance(known := to_builtin(value), bool):
         raise refusal(name, value, "True or False")
     return known
 
@@ -221,7 +221,7 @@ def stop_words(name: str, value: Any) -> tuple[str, ...] | None:
 
 def logprobs(name: str, value: Any) -> int | None:
     """None or False for none, else the number of alternatives (True is 0)."""
-    known = value if type(value) in (int, bool) else unboxed(value)
+    known = value if type(value) in (int, bool) else to_builtin(value)
     if known is None or known is False:
         return None
     if known is True:
@@ -233,7 +233,7 @@ def response_format(name: str, value: Any) -> Any:
     """None or a dict."""
     if value is None:
         return None
-    if not isinstance(known := unboxed(value), Mapping):
+    if not isinstance(known := to_builtin(value), Mapping):
         raise refusal(name, value, "None or a dict such as {'type': 'json_schema', 'json_schema': {…}}")
     return plain(name, known)
 
@@ -274,7 +274,7 @@ def tools(name: str, value: Any) -> Any:
     if (given := listed(value)) is None:
         raise refusal(name, value, "None or a list of tool descriptions (dicts)")
     for item in given:
-        if not isinstance(item, Mapping) and not isinstance(unboxed(item), Mapping):
+        if not isinstance(item, Mapping) and not isinstance(to_builtin(item), Mapping):
             raise refusal(name, item, "None or a list of tool descriptions (dicts)")
     return plain(name, given) or None
 
@@ -310,7 +310,7 @@ def priority(name: str, value: Any) -> int | None:
 
 def request_id(name: str, value: Any) -> str:
     """A string; an integer is converted."""
-    known = value if type(value) is str else unboxed(value)
+    known = value if type(value) is str else to_builtin(value)
     if not isinstance(known, (str, int)) or isinstance(known, bool):
         raise refusal(name, value, "a string")
     return encodable_text(name, known) if isinstance(known, str) else str(known)

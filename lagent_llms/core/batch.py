@@ -26,7 +26,7 @@ def as_inputs(inputs: Any) -> tuple[Any, bool]:
     """
     if isinstance(inputs, (str, Mapping)) or (found := _in_order("inputs", inputs)) is None:
         return inputs, False
-    first = validators.unboxed(found[0]) if found else ""
+    first = validators.to_builtin(found[0]) if found else ""
     return found, isinstance(first, Iterable) and not isinstance(first, (bytes, bytearray, Mapping))
 
 
@@ -42,7 +42,7 @@ def check_prompt(inputs: object) -> str:
     Raises:
         InvalidArgument: It is something else.
     """
-    if not isinstance(inputs, str) and not isinstance(inputs := validators.unboxed(inputs), str):
+    if not isinstance(inputs, str) and not isinstance(inputs := validators.to_builtin(inputs), str):
         raise InvalidArgument(
             f"inputs: expected a prompt (str), got {type(inputs).__name__}; messages go to chat()",
             argument="inputs",
@@ -60,7 +60,7 @@ def check_prompts(inputs: object, *, encodable: bool = False) -> str | list[str]
     Raises:
         InvalidArgument: It is something else.
     """
-    if isinstance(inputs, str) or isinstance(inputs := validators.unboxed(inputs), str):
+    if isinstance(inputs, str) or isinstance(inputs := validators.to_builtin(inputs), str):
         return validators.encodable_text("inputs", inputs) if encodable else inputs
     if (prompts := _in_order("inputs", inputs)) is None:
         raise InvalidArgument(

@@ -43,7 +43,7 @@ def as_dialog(inputs: object) -> Any:
     An empty string stays one: it is refused as an empty prompt is.
     """
     if type(inputs) is not list:
-        inputs = validators.unboxed(inputs)
+        inputs = validators.to_builtin(inputs)
     if isinstance(inputs, str) and inputs:
         return [{"role": "user", "content": inputs}]
     return [inputs] if isinstance(inputs, Mapping) else inputs

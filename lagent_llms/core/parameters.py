@@ -83,8 +83,8 @@ def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
     plain = dict(given)
     for alias, name in ALIASES.items():
         if alias in plain:
-            value = validators.unboxed(plain.pop(alias))
-            if validators.unboxed(plain.setdefault(name, value)) != value:
+            value = validators.to_builtin(plain.pop(alias))
+            if validators.to_builtin(plain.setdefault(name, value)) != value:
                 raise InvalidArgument(
                     f"{alias} and {name} are the same; only one can be given", argument=alias
                 )

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 __all__ = ["StopWordScanner"]
 
-#: About the most characters of stop words whose tables are kept. One takes 20 bytes, in many short words 350.
-_MOST_KEPT = 1 << 16
+#: Characters of stop words whose tables are cached, about: 20 bytes per character, 350 in many short words.
+_CACHE_LIMIT = 1 << 16
 
 
 class StopWordScanner:
@@ -35,7 +35,7 @@ class StopWordScanner:
     def __init__(self, words: Iterable[str] = ()) -> None:
         words = tuple(words)
         self.matched: str | None = None
-        self._tables = (_kept if sum(map(len, words)) <= _MOST_KEPT else _built)(words)
+        self._tables = (_cached_tables if sum(map(len, words)) <= _CACHE_LIMIT else _build_tables)(words)
         self._find_first = self._tables.find_first
         self._state = 0  # its text is the text held back
 
@@ -123,7 +123,7 @@ class _Tables(NamedTuple):
     find_first: Callable[..., re.Match[str] | None] | None
 
 
-def _built(stop_words: tuple[str, ...]) -> _Tables:
+def _build_tables(stop_words: tuple[str, ...]) -> _Tables:
     # Shorter words first: one that begins with another can never be the first to be complete.
     words = sorted({word for word in stop_words if word}, key=len)
     owner, depth, parent, ends = (array("I", [0]) for _ in range(4))
@@ -172,7 +172,7 @@ def _built(stop_words: tuple[str, ...]) -> _Tables:
         if depth[state] == len(word) and not ends[parent[state]]
     ]
     if len(reachable) < len(words):  # the others contain a word that is complete before them
-        return _built(tuple(reachable))
+        return _build_tables(tuple(reachable))
     return _Tables(
         words, owner, depth, fail, ends,
         "".join(char or "\0" for char in nexts),  # the last state of a word has no next, and is not left
@@ -192,14 +192,14 @@ def _find_first(words: Sequence[str]) -> Callable[..., re.Match[str] | None] | N
 
 
 @lru_cache(maxsize=256)  # most calls of a backend have the same words
-def _kept(stop_words: tuple[str, ...]) -> _Tables:
-    global _n_kept
-    tables = _built(stop_words)
-    _n_kept += len(tables.nexts)
-    if _n_kept > _MOST_KEPT:
-        _kept.cache_clear()
-        _n_kept = len(tables.nexts)
+def _cached_tables(stop_words: tuple[str, ...]) -> _Tables:
+    global _n_cached
+    tables = _build_tables(stop_words)
+    _n_cached += len(tables.nexts)
+    if _n_cached > _CACHE_LIMIT:
+        _cached_tables.cache_clear()
+        _n_cached = len(tables.nexts)
     return tables
 
 
-_n_kept = 0
+_n_cached = 0

@@ -16,7 +16,7 @@ from ..core.base import AsyncBaseLLM, BaseLLM
 from ..core.llm import LLMCore
 from ..core.request import Request
 from ..errors import InvalidArgument
-from ..locks import MadeOnce
+from ..locks import locked_cached_property
 from .endpoints import Endpoints, check_url, public_url
 from .limits import Limits
 from .retry import RetryPolicy
@@ -133,7 +133,7 @@ class HTTPCore(LLMCore):
 class HTTPBackend(HTTPCore, BaseLLM):
     """A model behind HTTP, called synchronously."""
 
-    @MadeOnce
+    @locked_cached_property
     def transport(self) -> HTTPTransport:
         """The transport, made on first use."""
         from .sync_client import HTTPTransport
@@ -177,7 +177,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
 
     session_type = "aiohttp.ClientSession"
 
-    @MadeOnce
+    @locked_cached_property
     def transport(self) -> AsyncHTTPTransport:
         """The transport, made on first use."""
         from .async_client import AsyncHTTPTransport

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import LLMError, ServerError, TransportError
-from ..untrusted import UNREADABLE
+from ..untrusted import DECODE_ERRORS
 from .endpoints import Endpoints, public_url
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
@@ -113,7 +113,7 @@ class BodyDecoder(Generic[T]):
         body = b"".join(self._parts)
         try:
             return [self._parse(body)]
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             refusal = read_refusal(body, self._head)
             raise wrong_answer(
                 self._head, f"it cannot be read ({error}): {refusal.message[:1000]}"

@@ -17,7 +17,7 @@ from ..errors import (
     RateLimited,
     ServerError,
 )
-from ..untrusted import UNREADABLE, read_json
+from ..untrusted import DECODE_ERRORS, read_json
 from .endpoints import public_url
 from .limits import DEFAULT_LIMITS, Limits
 
@@ -26,7 +26,7 @@ __all__ = [
     "Refusal",
     "ResponseHead",
     "check_headers",
-    "names_error",
+    "is_error_body",
     "read_refusal",
     "server_error",
     "wrong_answer",
@@ -182,7 +182,7 @@ _INNER = ("error", "detail", "fault", "base_resp")
 _CODES = ("code", "error_type", "type", "error_code", "status_code")
 
 
-def names_error(found: object) -> bool:
+def is_error_body(found: object) -> bool:
     """Whether decoded JSON is an error in any of the forms that servers use."""
     if not isinstance(found, Mapping):
         return False
@@ -207,7 +207,7 @@ def read_refusal(body: bytes, head: ResponseHead | None = None) -> Refusal:
     """
     try:
         refusal = _refusal(read_json(body.strip().removeprefix(b"data:")))
-    except (*UNREADABLE, ValueError):  # ValueError: an integer that cannot be printed
+    except (*DECODE_ERRORS, ValueError):  # ValueError: an integer that cannot be printed
         refusal = Refusal(body.decode("utf-8", "replace").strip())
     message = refusal.message[:_MAX_MESSAGE_SIZE]
     if head is not None and (head.status >= 300 or body.lstrip()[:1] != b"{"):

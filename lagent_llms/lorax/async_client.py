@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from ..locks import MadeOnce
+from ..locks import locked_cached_property
 from . import calls
 from .client_core import ClientCore
 from .client_methods import StreamState, copy_signature
@@ -119,7 +119,7 @@ class AsyncClient(ClientCore):
     classify = _unary_method(calls.classify, "ClassifyResponse")
     classify_batch = _unary_method(calls.classify_batch, "list[ClassifyResponse]")
 
-    @MadeOnce
+    @locked_cached_property
     def transport(self) -> AsyncHTTPTransport:
         """The HTTP connections, opened on first use."""
         from ..http.async_client import AsyncHTTPTransport

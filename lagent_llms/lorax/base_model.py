@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..untrusted import UNREADABLE
+from ..untrusted import DECODE_ERRORS
 from .error_types import ValidationError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class BaseModel(msgspec.Struct):
         """Make an instance from JSON; see `model_validate`."""
         try:
             return cls.model_validate(msgspec.json.decode(data))
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             raise ValidationError(f"{cls.__name__}: {error}") from error
 
     parse_raw = model_validate_json

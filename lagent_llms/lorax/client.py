@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from ..locks import MadeOnce
+from ..locks import locked_cached_property
 from . import calls
 from .async_client import AsyncClient
 from .client_core import ClientCore
@@ -110,7 +110,7 @@ class Client(ClientCore):
     classify = _unary_method(calls.classify, "ClassifyResponse")
     classify_batch = _unary_method(calls.classify_batch, "list[ClassifyResponse]")
 
-    @MadeOnce
+    @locked_cached_property
     def transport(self) -> HTTPTransport:
         """The HTTP connections, opened on first use."""
         from ..http.sync_client import HTTPTransport

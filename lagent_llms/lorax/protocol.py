@@ -12,10 +12,10 @@ import msgspec
 
 from ..errors import LLMError
 from ..http.exchange import BodyDecoder, Call, Decoder
-from ..http.messages import HTTPRequest, ResponseHead, names_error, read_refusal
+from ..http.messages import HTTPRequest, ResponseHead, is_error_body, read_refusal
 from ..http.sse import EventSplitter
-from ..protocols.lenient import convert, is_cut, load_json
-from ..untrusted import UNREADABLE
+from ..protocols.lenient import convert, is_truncated, load_json
+from ..untrusted import DECODE_ERRORS
 from .error_types import IncompleteGenerationError, UnknownError, parse_error
 from .response_types import StreamResponse
 from .result_forms import as_events
@@ -106,7 +106,7 @@ class EventDecoder(Generic[T]):
         for event in self._events.feed(data):
             try:
                 item = decode(event)
-            except UNREADABLE:
+            except DECODE_ERRORS:
                 if (again := self._read_again(event)) is None:
                     continue
                 item = decode(again)
@@ -124,7 +124,7 @@ class EventDecoder(Generic[T]):
         """
         rest = self._events.finish()
         for event in as_events(rest[0]) if self._events.whole else rest:
-            if not self._events.whole and is_cut(event):
+            if not self._events.whole and is_truncated(event):
                 break
             if (again := self._read_again(event)) is not None:
                 item = self._decode(again)
@@ -147,10 +147,10 @@ class EventDecoder(Generic[T]):
         try:
             found = load_json(event)
             is_result = not isinstance(found, Mapping) or _FIELDS & found.keys() or self._events.whole
-            if not is_result and not names_error(found):
+            if not is_result and not is_error_body(found):
                 return None
             return msgspec.json.encode(convert(found, StreamResponse))
-        except UNREADABLE:
+        except DECODE_ERRORS:
             raise self._read_error(event) from None
 
 
@@ -162,7 +162,7 @@ def _body_decoder(
     def parsed(head: ResponseHead, body: bytes) -> T:
         try:
             return parse(head, body)
-        except UNREADABLE:
+        except DECODE_ERRORS:
             raise read_error(head, body, head.where) from None
 
     return lambda head: BodyDecoder(lambda body: parsed(head, body), head)

@@ -51,7 +51,7 @@ def _token(name: str, value: Any) -> str:
 
 
 def _flag(name: str, value: Any) -> bool:
-    plain = validators.unboxed(value)
+    plain = validators.to_builtin(value)
     if not isinstance(plain, bool):
         raise _not_allowed(name, value, "True or False")
     return plain

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-__all__ = ["Halves", "WrongField", "convert", "has_halves", "is_cut", "load_json", "whole_text"]
+__all__ = [
+    "SurrogateJoiner",
+    "WrongField",
+    "convert",
+    "has_halves",
+    "is_truncated",
+    "load_json",
+    "whole_text",
+]
 
 T = TypeVar("T")
 
@@ -28,7 +36,7 @@ class WrongField(ValueError):
         super().__init__(f"{field} must be {expected}, got {shown}")
 
 
-class Halves:
+class SurrogateJoiner:
     """Joins the halves of characters (surrogates, UTF-8 sequences) that a server cut over two events."""
 
     def __init__(self) -> None:
@@ -44,7 +52,7 @@ class Halves:
 
 def whole_text(text: str) -> str:
     """Return `text` with U+FFFD in place of halves of characters."""
-    return text if text.isascii() else Halves().feed(text, final=True)
+    return text if text.isascii() else SurrogateJoiner().feed(text, final=True)
 
 
 def load_json(data: bytes) -> Any:
@@ -60,7 +68,7 @@ def load_json(data: bytes) -> Any:
         raise ValueError("JSON nested too deeply") from error
 
 
-def is_cut(data: bytes) -> bool:
+def is_truncated(data: bytes) -> bool:
     """Whether data at the end of a body is the beginning of an object, or of the final marker."""
     if data[:1] != b"{":
         return b"[DONE]".startswith(data) and data != b"[DONE]"

@@ -13,13 +13,13 @@ import msgspec
 
 from ..core.request import Request
 from ..errors import LLMError, ServerError, StreamInterrupted
-from ..http.messages import ResponseHead, names_error, read_refusal, server_error, wrong_answer
+from ..http.messages import ResponseHead, is_error_body, read_refusal, server_error, wrong_answer
 from ..http.sse import EventSplitter
 from ..params import PARAMETERS
 from ..schema import FinishReason, Piece, ToolCall, Usage
-from ..untrusted import UNREADABLE, read_json
+from ..untrusted import DECODE_ERRORS, read_json
 from .finish_reasons import REASONS, is_unfinished, known_reason
-from .lenient import Halves, WrongField, has_halves, is_cut, load_json
+from .lenient import SurrogateJoiner, WrongField, has_halves, is_truncated, load_json
 from .openai_response import (
     Message,
     Response,
@@ -100,7 +100,7 @@ class CompletionDecoder:
         self._usage: Usage | None = None
         self._tool_calls: ToolCallCollector | None = None
         self._refused = False
-        self._halves: Halves | None = None
+        self._halves: SurrogateJoiner | None = None
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """Consume the next bytes and yield the pieces they complete.
@@ -126,7 +126,7 @@ class CompletionDecoder:
             LLMError: The body is an error.
         """
         for event in self._events.finish():
-            if not self._events.whole and is_cut(event):
+            if not self._events.whole and is_truncated(event):
                 break
             if (piece := self._piece(event)) is not None:
                 yield piece
@@ -139,7 +139,7 @@ class CompletionDecoder:
     def _piece(self, data: bytes) -> Piece | None:
         try:
             response = decode_response(data)
-        except UNREADABLE:
+        except DECODE_ERRORS:
             if (found := self._read_again(data)) is None:
                 return self._last() if self.complete else None
             response = found
@@ -198,19 +198,19 @@ class CompletionDecoder:
         try:
             response = read_leniently(found, logprobs=self.needs_logprobs)
         except WrongField as error:
-            if names_error(found):
+            if is_error_body(found):
                 raise self._read_error(self._head, data, where) from None
             raise wrong_answer(self._head, str(error)) from None
         for choice in response.choices or ():
             message = choice.delta or choice.message
             text = choice.text if message is None else message.content
             if self._halves is None and has_halves(text or ""):
-                self._halves = Halves()
+                self._halves = SurrogateJoiner()
         return response
 
     def _check_no_choices(self, data: bytes) -> None:
         """Accept an event without choices (metadata, a ping); raise what any other body means."""
-        if names_error(load_json(data)):
+        if is_error_body(load_json(data)):
             raise self._read_error(self._head, data, self._head.where)
         if self._events.whole:
             shown = data[:200].decode("utf-8", "replace")
@@ -291,7 +291,7 @@ def _tool_call(name: str, text: str, identifier: str) -> ToolCall:
     text = text or "{}"
     try:
         arguments: Any = read_json(text)
-    except UNREADABLE:
+    except DECODE_ERRORS:
         arguments = None
     if not isinstance(arguments, Mapping):  # the model did not write a JSON object: keep its text
         arguments = {"arguments": text}

@@ -162,9 +162,9 @@ def _decode_arguments(call: object) -> None:
     """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
     function = call.get("function", call) if isinstance(call, dict) else None
     if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
-        from ..untrusted import UNREADABLE, read_json  # here: slow to import, and rarely needed
+        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
 
-        with contextlib.suppress(*UNREADABLE):
+        with contextlib.suppress(*DECODE_ERRORS):
             decoded = read_json(arguments)
             function["arguments"] = decoded if isinstance(decoded, dict) else arguments
 

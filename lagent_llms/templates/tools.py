@@ -55,11 +55,11 @@ class ToolCallFormat:
         return "".join(kept).rstrip(), tuple(calls)
 
     def _call(self, body: str) -> ToolCall | None:
-        from ..untrusted import UNREADABLE, read_json  # here: slow to import, and rarely needed
+        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
 
         try:
             value = read_json(body)
-        except UNREADABLE:
+        except DECODE_ERRORS:
             return None
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             return None

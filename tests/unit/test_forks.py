@@ -30,7 +30,7 @@ from lagent_llms import (
 )
 from lagent_llms.core.llm import LLMCore
 from lagent_llms.http.endpoints import Endpoints
-from lagent_llms.locks import DeferredLock, MadeOnce
+from lagent_llms.locks import DeferredLock, locked_cached_property
 from lagent_llms.lorax import AsyncClient, Client
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 from tests.scripted_server import ScriptedServer
@@ -321,7 +321,7 @@ def test_an_attribute_that_another_thread_makes_during_the_fork():
     begun, go_on = threading.Event(), threading.Event()
 
     class Owner:
-        @MadeOnce
+        @locked_cached_property
         def made(self):
             if threading.current_thread() is thread:
                 begun.set()
@@ -340,7 +340,7 @@ def test_an_attribute_that_another_thread_makes_during_the_fork():
 
 def test_threads_make_an_attribute_once():
     class Owner:
-        @MadeOnce
+        @locked_cached_property
         def made(self):
             time.sleep(0.01)
             return object()

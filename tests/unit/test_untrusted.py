@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lagent_llms.untrusted import UNREADABLE, read_json
+from lagent_llms.untrusted import DECODE_ERRORS, read_json
 
 
 @pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")])
@@ -17,7 +17,7 @@ def test_depth(begin, end, depth, allowed):
     if allowed:
         assert json.dumps(read_json(text)).replace(" ", "") == text
     else:
-        with pytest.raises(UNREADABLE):
+        with pytest.raises(DECODE_ERRORS):
             read_json(text)
 
 
@@ -25,11 +25,11 @@ def test_depth(begin, end, depth, allowed):
     "data", [b"", b"\xff", b"NaN", b'"\\ud800"', b"[1e999]", b"1" * 5000, b"{}{}", "\ud800"]
 )
 def test_what_is_no_json(data):
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(DECODE_ERRORS):
         read_json(data)
 
 
 @given(st.binary())
 def test_any_bytes_are_read_or_refused(data):
-    with contextlib.suppress(UNREADABLE):
+    with contextlib.suppress(DECODE_ERRORS):
         read_json(data)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ...core.base import AsyncBaseLLM, BaseLLM
 from ...core.request import Request
 from ...errors import LLMError
-from ...locks import MadeOnce
+from ...locks import locked_cached_property
 from .core import TritonCore
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = ["AsyncTritonClient", "TritonClient"]
 class TritonClient(TritonCore, BaseLLM):
     """A model behind Triton, called synchronously. The arguments are those of its base class."""
 
-    @MadeOnce
+    @locked_cached_property
     def transport(self) -> GRPCTransport | TritonHTTP:
         """The driver, made at the first use."""
         server = self.server
@@ -98,7 +98,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
 
     session_type = "aiohttp.ClientSession"
 
-    @MadeOnce
+    @locked_cached_property
     def transport(self) -> AsyncGRPCTransport | AsyncTritonHTTP:
         """The driver, made at the first use."""
         server = self.server

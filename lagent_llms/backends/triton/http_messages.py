@@ -15,7 +15,7 @@ from ...errors import StreamInterrupted
 from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
 from ...http.sse import EventSplitter
-from ...protocols.lenient import is_cut, load_json, whole_text
+from ...protocols.lenient import is_truncated, load_json, whole_text
 from ...schema import Piece
 from ...untrusted import read_json
 from .conversation import GetModelConfig, InferRequest, ListModels, UnaryCommand
@@ -105,7 +105,7 @@ class _AnswerDecoder:
             StreamInterrupted: The body ended too early.
         """
         for event in self._events.finish():
-            if not self._events.whole and is_cut(event):
+            if not self._events.whole and is_truncated(event):
                 raise StreamInterrupted(f"{self._head.where}: the answer ended in the middle of an event")
             yield from self._pieces(event)
         last = self._reader.finish()

@@ -144,13 +144,13 @@ def steps(run):
 )
 def test_work_and_memory_grow_with_the_length_of_the_words(words):
     def cost(n):
-        stop_words._kept.cache_clear()
+        stop_words._cached_tables.cache_clear()
         tracemalloc.start()
         scanner = StopWordScanner(words(n))
         memory = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         del scanner
-        return steps(lambda: stop_words._built(tuple(words(n)))), memory
+        return steps(lambda: stop_words._build_tables(tuple(words(n)))), memory
 
     (few, small), (many, large) = cost(4_000), cost(16_000)
     assert many < 5 * few
@@ -176,13 +176,13 @@ def test_work_grows_with_the_text_even_when_much_is_held_back(n):
 
 
 def test_the_kept_tables_are_bounded_by_the_size_of_the_words():
-    stop_words._kept.cache_clear()
-    longest = stop_words._MOST_KEPT
+    stop_words._cached_tables.cache_clear()
+    longest = stop_words._CACHE_LIMIT
     for i in range(6):
         StopWordScanner([f"{i}" * (longest // 4)])
-        assert stop_words._kept.cache_info().currsize <= 4
+        assert stop_words._cached_tables.cache_info().currsize <= 4
     StopWordScanner(["x" * (longest + 1)])
     StopWordScanner(["y" * (longest + 1)])
-    assert stop_words._kept.cache_info().currsize <= 4
+    assert stop_words._cached_tables.cache_info().currsize <= 4
     scanner = StopWordScanner(["y" * (longest + 1)])
     assert scanner.feed("ok" + "y" * (longest + 1)) == "ok"

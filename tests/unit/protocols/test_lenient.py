@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lagent_llms.protocols.lenient import Halves, convert, has_halves, load_json
+from lagent_llms.protocols.lenient import SurrogateJoiner, convert, has_halves, load_json
 
 
 class Inner(msgspec.Struct):
@@ -55,11 +55,11 @@ def test_halves_are_joined_wherever_a_text_is_cut(text, places):
         for start, end in zip(edges, edges[1:], strict=False)
     ]
     for pieces in (units, parts):
-        halves = Halves()
+        halves = SurrogateJoiner()
         joined = "".join(map(halves.feed, pieces)) + halves.feed("", final=True)
         assert joined == text
 
 
 @given(st.text(st.characters(codec=None)))
 def test_no_halves_are_left(text):
-    assert not has_halves(Halves().feed(load_json(json.dumps(text).encode()), final=True))
+    assert not has_halves(SurrogateJoiner().feed(load_json(json.dumps(text).encode()), final=True))
