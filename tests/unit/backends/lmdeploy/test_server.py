@@ -262,6 +262,7 @@ def test_a_stranger_that_takes_the_port_over_does_not_get_the_repeated_request(c
         cls, call, path="org/model", model_name="m", server_name="127.0.0.1", server_port=port,
         command=command, api_key=None, stop_timeout=0.5,
     )  # fmt: skip
+    taker.join(60)  # it listens, but may not have said so yet
     strangers[0].close()
     assert f"port {port} of 127.0.0.1: another process listens there" in str(error)
     assert strangers[0].received == []
