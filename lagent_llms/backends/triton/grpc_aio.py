@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Generator
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from .conversation import Conversation, InferRequest, OpenStream
 from .grpc_cancel import AsyncPendingCancels
 from .grpc_channel import GRPCChannel, GRPCSettings
 from .grpc_commands import (
+    CANCEL_DELAY,
     CANCEL_TIMEOUT,
     READ_MESSAGE,
     DriverCommand,
@@ -85,10 +87,18 @@ class _Channel(GRPCChannel):
     def __init__(self, settings: GRPCSettings) -> None:
         super().__init__(settings, grpc.aio)
         self.cancels = AsyncPendingCancels()
+        self._last_cancel = 0.0  # when the last abandoned stream is cancelled
+
+    def cancel(self, stream: Any, loop: asyncio.AbstractEventLoop) -> None:
+        """See `grpc_sync._Channel.cancel`."""
+        if not stream.done():
+            self._last_cancel = time.monotonic() + CANCEL_DELAY
+            loop.call_later(CANCEL_DELAY, stream.cancel)
 
     async def close(self) -> None:
-        """Close the channel once no cancel request is pending."""
+        """Close the channel, which cancels its streams, once no cancel is pending."""
         await self.cancels.wait_all()
+        await asyncio.sleep(max(0.0, self._last_cancel - time.monotonic()))
         self.state.closed = True
         await self._channel.close()
 
@@ -207,10 +217,11 @@ class AsyncGRPCSource:
     def _drop_calls(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-        for call in (self._stream, self._call):
-            if call is not None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
-                    call.cancel()
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the calls with it
+            if self._stream is not None:
+                self._channel.cancel(self._stream, self._loop)
+            if self._call is not None:
+                self._call.cancel()
         self._stream = self._messages = self._call = self._timer = None
 
 

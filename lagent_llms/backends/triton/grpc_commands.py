@@ -10,6 +10,7 @@ from ...schema import Piece
 from .conversation import InferRequest, OpenStream, UnaryCommand
 
 __all__ = [
+    "CANCEL_DELAY",
     "CANCEL_TIMEOUT",
     "CLOSE_TIMEOUT",
     "READ_MESSAGE",
@@ -27,6 +28,9 @@ __all__ = [
 #: Most seconds for a cancel request. Until it is completed, its session accepts no new turn: the request
 #: would stop that turn.
 CANCEL_TIMEOUT = 60.0
+#: Seconds that an abandoned stream may take to end by itself before it is cancelled: tritonserver before
+#: 25.03 may crash if a cancel arrives while it ends a stream, as at a stop word that both sides see (ADR 68).
+CANCEL_DELAY = 0.1
 #: Most seconds that closing a channel waits for pending cancel requests.
 CLOSE_TIMEOUT = 5.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Generator
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.experimental
 
+from ...core.deadline import Deadline
 from ...core.deadline_thread import ThreadDeadlineTimer
 from ...http.retry import RetryPolicy
 from ...params import Timeout
@@ -20,6 +22,7 @@ from .conversation import Conversation, InferRequest, OpenStream
 from .grpc_cancel import PendingCancels
 from .grpc_channel import GRPCChannel, GRPCSettings
 from .grpc_commands import (
+    CANCEL_DELAY,
     CANCEL_TIMEOUT,
     READ_MESSAGE,
     CallFailure,
@@ -34,6 +37,8 @@ from .grpc_messages import call_failure, infer_message, unary_method
 __all__ = ["GRPCSource", "GRPCTransport"]
 
 T = TypeVar("T")
+
+_CANCEL_LIMIT = Timeout(first_token=None, idle=None, total=CANCEL_DELAY)
 
 
 class GRPCTransport:
@@ -79,10 +84,18 @@ class _Channel(GRPCChannel):
         # The thread that reads a stream also does its I/O: half the CPU time of gRPC's default.
         super().__init__(settings, grpc, **{grpc.experimental.ChannelOptions.SingleThreadedUnaryStream: 1})
         self.cancels = PendingCancels()
+        self._last_cancel = 0.0  # when the last abandoned stream is cancelled
+
+    def cancel(self, stream: Any) -> None:
+        """Cancel a stream after `CANCEL_DELAY`, unless it has ended."""
+        if stream.is_active():
+            self._last_cancel = time.monotonic() + CANCEL_DELAY
+            ThreadDeadlineTimer(Deadline(_CANCEL_LIMIT), stream.cancel)
 
     def close(self) -> None:
-        """Close the channel once no cancel request is pending."""
+        """Close the channel, which cancels its streams, once no cancel is pending."""
         self.cancels.wait_all()
+        time.sleep(max(0.0, self._last_cancel - time.monotonic()))
         self.state.closed = True
         self._channel.close()
 
@@ -195,7 +208,7 @@ class GRPCSource:
         if self._timer is not None:
             self._timer.stop()
         if self._stream is not None:
-            self._stream.cancel()
+            self._channel.cancel(self._stream)
         self._stream = self._timer = None
 
     def _release(self) -> None:

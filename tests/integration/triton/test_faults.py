@@ -339,12 +339,10 @@ def test_an_error_with_its_code_where_there_is_one(make, peer):
 def test_a_missing_input(make, peer, monkeypatch):
     from lagent_llms.backends.triton.inputs import RequestInputs
 
-    put = RequestInputs.put
+    def prompt_only(self):
+        return tuple(tensor for tensor in self._tensors if tensor.name == "text_input")
 
-    def without_prompt(self, name, *values):
-        return name != "text_input" or put(self, name, *values)
-
-    monkeypatch.setattr(RequestInputs, "put", without_prompt)
+    monkeypatch.setattr(RequestInputs, "tensors", property(prompt_only))
     for server in (peer.grpc, peer.http):
         with pytest.raises(ServerError, match="expected .*inputs but got 1|input"):
             make(server, "trtllm-scripted", max_retries=0).generate("hi")

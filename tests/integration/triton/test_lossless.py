@@ -103,3 +103,9 @@ async def test_async(peer, model):
 
         found = await asyncio.gather(*map(one, range(CONVERSATIONS)))
         assert [wrong for conversation in found for wrong in conversation] == []
+
+
+def test_stop_words_that_both_sides_see_leave_the_server_running(peer):
+    with TritonClient(peer.grpc, "vllm-scripted", timeout=120) as llm:
+        for number in range(3000):
+            assert llm.generate(f"[[say a b{number} c d e f g]]", stop_words=["c"]) == f"a b{number} "
