@@ -3,7 +3,9 @@
 import pytest
 
 from lagent_llms import InvalidArgument
-from lagent_llms.serving.openai import schemas
+
+pytest.importorskip("pydantic")
+from lagent_llms.serving.openai import schemas  # noqa: E402  (needs pydantic)
 
 
 def stop_words(stop):
