@@ -76,7 +76,7 @@ class TritonModelConfig:
         """
         try:
             return cls._read(data)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ServerError(f"the server sent a model config that cannot be read: {error!r}") from error
 
     @classmethod

@@ -44,3 +44,8 @@ def test_any_json_is_a_config_or_a_server_error(changes):
     for config in (changes, {**CONFIG, **changes}):
         with contextlib.suppress(ServerError):
             TritonModelConfig.from_json(config)
+
+
+def test_an_infinite_number_is_a_server_error():
+    with pytest.raises(ServerError, match="model config that cannot be read"):
+        TritonModelConfig.from_json({"name": "m", "max_batch_size": float("inf")})

@@ -5,7 +5,7 @@ import pytest
 from lagent_llms import InvalidArgument
 
 pytest.importorskip("pydantic")
-from lagent_llms.serving.openai import schemas  # noqa: E402  (needs pydantic)
+from lagent_llms.serving.openai import schemas
 
 
 def stop_words(stop):
