@@ -373,7 +373,8 @@ def test_a_fork_notices_the_end_and_leaves_the_status_to_the_owner():
 
         def work():
             assert wait_until(child.ended)
-            print(child.ended(), "|", child.failure("x").log_tail)
+            # One write: the lines of the forks must not mix.
+            os.write(1, f"{child.ended()} | {child.failure('x').log_tail}\\n".encode())
 
         forks = [in_a_fork(work) for _ in range(3)]
         os.kill(child.pid, 10)
