@@ -6,16 +6,20 @@ Whatever holds a resource notes the `generation` it was opened in, and compares 
 from __future__ import annotations
 
 import contextlib
+import logging  # noqa: F401  (its own hooks for forks must exist before a fork waits here)
 import os
+import threading
 from typing import Any
 
 from .errors import LLMError
 
-__all__ = ["MAKE_IN_CHILD", "check", "close_inherited", "generation"]
+__all__ = ["MAKE_IN_CHILD", "check", "close_inherited", "generation", "importing"]
 
 #: Number of forks between this process and the one that imported this package.
 generation = 0
-
+#: Held while a first call imports modules. A fork waits for it, since its child would find Python's import
+#: locks held for ever.
+importing = threading.RLock()
 
 #: What to do about an engine of the parent process.
 MAKE_IN_CHILD = "make one in this process, or start processes with multiprocessing.get_context('spawn')"
@@ -60,3 +64,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release
+    )

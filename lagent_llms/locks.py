@@ -10,10 +10,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from .forks import importing
+
 __all__ = ["DeferredLock", "locked_cached_property"]
 
 T = TypeVar("T")
-
 
 _locks: weakref.WeakSet[DeferredLock] = weakref.WeakSet()
 
@@ -61,11 +62,11 @@ class locked_cached_property(Generic[T]):  # noqa: N801  (a decorator)
     """Decorator of a method that makes an attribute: called at the first use, once if several threads wait.
 
     `functools.cached_property` has no lock since Python 3.12; before, one that a forked child may find held.
+    The lock is `forks.importing`: most of these attributes import modules.
     """
 
     def __init__(self, make: Callable[[Any], T]) -> None:
         self._make = make
-        self._lock = DeferredLock()
         self.__doc__ = make.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -75,7 +76,7 @@ class locked_cached_property(Generic[T]):  # noqa: N801  (a decorator)
         if instance is None:
             return self  # type: ignore[return-value]
         attributes = vars(instance)
-        with self._lock:
+        with importing:
             if self._name not in attributes:
                 attributes[self._name] = self._make(instance)
         return attributes[self._name]  # type: ignore[no-any-return]

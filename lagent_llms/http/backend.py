@@ -110,6 +110,9 @@ class HTTPCore(LLMCore):
         named = f", model_name={self.model_name!r}" if self.model_name else ""
         return f"{type(self).__name__}({urls[0] if len(urls) == 1 else urls!r}{named})"
 
+    def import_protocol(self) -> None:
+        """Import the modules that the calls below need, for the first call; a fork waits for it."""
+
     @abstractmethod
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """Make the call that sends `request` to `model`."""
@@ -138,6 +141,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
         """The transport, made on first use."""
         from .sync_client import HTTPTransport
 
+        self.import_protocol()
         return HTTPTransport(self.endpoints, max_connections=self.max_concurrency, **self._transport_options)
 
     def models(self) -> list[str]:
@@ -182,6 +186,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
         """The transport, made on first use."""
         from .async_client import AsyncHTTPTransport
 
+        self.import_protocol()
         return AsyncHTTPTransport(self.endpoints, **self._transport_options)
 
     async def models(self) -> list[str]:

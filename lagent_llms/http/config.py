@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  (the first connection imports it, perhaps during a fork)
 import os
 import ssl
 from collections.abc import Mapping, Sequence

@@ -110,9 +110,8 @@ class EventSplitter:
             start = bytes(self._tail[:128])
         if not start or _BOM.startswith(start):
             return b""
-        if self._labelled:
-            self.whole = start[0] in _DOCUMENT
-        elif not start.startswith(_FIELDS):
+        self.whole = start[0] in _DOCUMENT
+        if not (self.whole or self._labelled or start.startswith(_FIELDS)):
             if any(field.startswith(start) for field in _FIELDS):
                 return b""
             self.whole = True

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -317,25 +319,71 @@ def test_a_lock_that_another_thread_holds_during_the_fork():
         assert ended(fork(child)) == [0]
 
 
-def test_an_attribute_that_another_thread_makes_during_the_fork():
-    begun, go_on = threading.Event(), threading.Event()
+def test_a_fork_waits_for_an_attribute_that_another_thread_makes():
+    begun = threading.Event()
 
     class Owner:
         @locked_cached_property
         def made(self):
-            if threading.current_thread() is thread:
-                begun.set()
-                assert go_on.wait(60)
+            begun.set()
+            time.sleep(0.3)
             return object()
 
     owner = Owner()
     thread = threading.Thread(target=lambda: owner.made)
     thread.start()
     assert begun.wait(60)
-    assert ended(fork(lambda: owner.made is owner.made)) == [0]
-    go_on.set()
+    assert ended(fork(lambda: "made" in vars(owner))) == [0]
     thread.join()
-    assert owner.made is owner.made
+
+
+# A thread makes the first call of the process, and is importing a module when the process forks.
+IMPORTING = """
+import os, signal, sys, threading, time
+import lagent_llms
+
+kind, url, module = sys.argv[1:]
+llm = getattr(lagent_llms, kind)(url, *(["m"] if kind == "LMDeployClient" else []), max_retries=0)
+reached = threading.Event()
+
+class Slow:
+    def find_spec(self, name, *rest):
+        if name == module and threading.current_thread() is thread:
+            reached.set()
+            time.sleep(0.5)
+
+thread = threading.Thread(target=llm.chat, args=("x",))
+sys.meta_path.insert(0, Slow())
+thread.start()
+assert reached.wait(60)
+if not (child := os.fork()):
+    signal.alarm(20)
+    os._exit(llm.chat("y") != "a")
+print(os.waitpid(child, 0)[1], flush=True)
+thread.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "module"),
+    [
+        ("LMDeployClient", "lagent_llms.http.sync_client"),
+        ("LMDeployClient", "lagent_llms.backends.lmdeploy.protocol"),
+        ("LMDeployClient", "encodings.idna"),
+        ("JAXClient", "lagent_llms.backends.jax.protocol"),
+        ("LoRAX", "lagent_llms.backends.lorax.protocol"),
+    ],
+)
+def test_a_fork_waits_for_the_imports_of_a_first_call(kind, module):
+    def answer(connection):
+        message = {"role": "assistant", "content": "a"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        connection.json({"choices": [choice], "data": [{"id": "m"}]})
+
+    with ScriptedServer(answer) as server:
+        command = [sys.executable, "-W", "ignore", "-c", IMPORTING, kind, server.url, module]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_threads_make_an_attribute_once():

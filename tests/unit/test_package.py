@@ -14,7 +14,8 @@ ROOT = Path(lagent_llms.__file__).parent
 # Bottom up: a module imports only from floors below its own (or from its own room), types included.
 FLOORS = [
     {"errors"},
-    {"copying", "forks", "locks", "untrusted"},
+    {"forks"},
+    {"copying", "locks", "untrusted"},
     {"validators"},
     {"config_file", "params", "schema", "child"},
     {"templates"},

@@ -37,6 +37,10 @@ class LMDeployCore(HTTPCore):
 
     # Imported by the first call, so that importing or constructing a client stays fast.
 
+    def import_protocol(self) -> None:
+        """See `HTTPCore.import_protocol`."""
+        from . import protocol  # noqa: F401
+
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
         from . import protocol

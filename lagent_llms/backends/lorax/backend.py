@@ -85,6 +85,11 @@ class LoRAXCore(HTTPCore):
 
     # Imported by the first call, so that importing or constructing a backend stays fast.
 
+    def import_protocol(self) -> None:
+        """See `HTTPCore.import_protocol`."""
+        from ...lorax import response_types  # noqa: F401
+        from . import protocol  # noqa: F401
+
     def answer_call(self, request: Request, model: str) -> Call[Piece]:
         """See `HTTPCore.answer_call`."""
         from .protocol import Adapter, answer_call
