@@ -108,7 +108,7 @@ def load_config(config: Source | None = None, *, profile: str | None = None) -> 
         raise ConfigError("config: the path is empty")
     try:
         path = Path(config).expanduser()
-    except RuntimeError as error:  # ~nobody
+    except RuntimeError as error:  # ~USER for a user that does not exist
         raise ConfigError(f"{config}: cannot be read: {error}") from error
     return _select(read_config(path), profile, str(path))
 

@@ -63,18 +63,6 @@ def test_the_server_and_jax_extras(package, statement, extra):
     assert done.stdout.endswith(f" is not installed; run: pip install 'lagent_llms[{extra}]'\n")
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "psutil", "prometheus_client"])
-def test_the_server_extra_of_a_jax_server(package):
-    pytest.importorskip("jax")
-    done = python(
-        WITHOUT.format(package=package) + "from lagent_llms import MissingDependency\n"
-        "try:\n    from lagent_llms import JAXServer\n"
-        "except MissingDependency as error:\n    print(error.extra, error)\n"
-    )
-    assert done.stderr == ""
-    assert done.stdout == f"server {package} is not installed; run: pip install 'lagent_llms[server]'\n"
-
-
 def test_importing_works_without_any():
     names = ("jax", "numpy", "safetensors", "tokenizers", "jinja2", "typer", "rich", "opentelemetry")
     blocked = "".join(WITHOUT.format(package=name) for name in names)

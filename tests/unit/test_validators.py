@@ -8,6 +8,7 @@ import json
 import types
 from collections import UserDict, UserList, UserString, deque
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,11 +24,7 @@ from lagent_llms import (
 )
 from lagent_llms.core.parameters import ParameterSet
 from lagent_llms.params import CallOptions, GenerationParams
-
-try:
-    import numpy as np
-except ModuleNotFoundError:  # the core works without it
-    np = None
+from tests.unit.model import Model
 
 
 class Text(str):
@@ -49,19 +46,6 @@ class Plain(enum.Enum):
     HALF = 0.5
 
 
-class Model:
-    """An object like a model of pydantic."""
-
-    def __init__(self, **fields):
-        self.fields = fields
-
-    def __iter__(self):
-        return iter(self.fields.items())
-
-    def model_dump(self, *, exclude_none=False):
-        return {name: value for name, value in self.fields.items() if value is not None or not exclude_none}
-
-
 class Schema:
     """A class like one of pydantic."""
 
@@ -75,13 +59,12 @@ def checked(name, value):
     return next(getattr(table, name) for table in tables if hasattr(table, name))
 
 
-FLOATS = [Plain.HALF, fractions.Fraction(1, 2)]
-INTS = [Level.LOW, 3.0]
-LISTS = [tuple, iter, deque, UserList]
-if np is not None:
-    FLOATS += [np.float16(0.5), np.float32(0.5), np.float64(0.5), np.longdouble(0.5), np.array(0.5)]
-    INTS += [np.int8(3), np.uint16(3), np.int32(3), np.int64(3), np.uint64(3), np.array(3)]
-    LISTS += [np.array]
+FLOATS = [
+    Plain.HALF, fractions.Fraction(1, 2),
+    np.float16(0.5), np.float32(0.5), np.float64(0.5), np.longdouble(0.5), np.array(0.5),
+]  # fmt: skip
+INTS = [Level.LOW, 3.0, np.int8(3), np.uint16(3), np.int32(3), np.int64(3), np.uint64(3), np.array(3)]
+LISTS = [tuple, iter, deque, UserList, np.array]
 CONVERTED = [
     *(("temperature", value, 0.5) for value in FLOATS),
     *(("top_p", value, 0.5) for value in FLOATS),
@@ -103,23 +86,20 @@ CONVERTED = [
     ("tool_choice", Text("auto"), "auto"),
     ("tools", ({"type": Word.STOP, "of": {"b", "a"}},), [{"type": "stop", "of": ["a", "b"]}]),
     ("tools", deque([Model(type="function")]), [{"type": "function"}]),
+    ("top_k", np.float32(3), 3),
+    ("session_id", np.int64(3), 3),
+    ("session_id", np.array(3), 3),
+    ("seed", np.uint64(2**63 - 1), 2**63 - 1),
+    ("ignore_eos", np.bool_(True), True),
+    ("ignore_eos", np.array(False), False),
+    ("logprobs", np.bool_(True), 0),
+    ("logprobs", np.int32(3), 3),
+    ("request_id", np.int64(7), "7"),
+    ("adapter_name", np.str_("a"), "a"),
+    ("timeout", np.float32(0.5), Timeout(first_token=0.5, idle=0.5)),
+    ("parameters", {"a": np.float32(0.5), "b": np.bool_(True)}, {"a": 0.5, "b": True}),
+    ("tools", [{"n": np.int64(1), "of": np.array([[1.5], [2]])}], [{"n": 1, "of": [[1.5], [2.0]]}]),
 ]
-if np is not None:
-    CONVERTED += [
-        ("top_k", np.float32(3), 3),
-        ("session_id", np.int64(3), 3),
-        ("session_id", np.array(3), 3),
-        ("seed", np.uint64(2**63 - 1), 2**63 - 1),
-        ("ignore_eos", np.bool_(True), True),
-        ("ignore_eos", np.array(False), False),
-        ("logprobs", np.bool_(True), 0),
-        ("logprobs", np.int32(3), 3),
-        ("request_id", np.int64(7), "7"),
-        ("adapter_name", np.str_("a"), "a"),
-        ("timeout", np.float32(0.5), Timeout(first_token=0.5, idle=0.5)),
-        ("parameters", {"a": np.float32(0.5), "b": np.bool_(True)}, {"a": 0.5, "b": True}),
-        ("tools", [{"n": np.int64(1), "of": np.array([[1.5], [2]])}], [{"n": 1, "of": [[1.5], [2.0]]}]),
-    ]
 
 
 @pytest.mark.parametrize(("name", "given", "expected"), CONVERTED)
@@ -172,19 +152,16 @@ REFUSED = [
     ("parameters", {"a": float("inf")}, "parameters['a']=inf"),
     ("merged_adapters", {"weights": [float("nan")]}, "merged_adapters['weights'][0]=nan"),
     ("stop_words", ["x" * 1_000_000, 3], "stop_words=['xxx"),
+    ("temperature", np.bool_(True), "temperature="),
+    ("temperature", np.float32("nan"), "temperature="),
+    ("temperature", np.array([0.5, 0.6]), "temperature=array([0.5, 0.6])"),
+    ("top_k", np.float32(1.5), "top_k="),
+    ("session_id", np.bool_(True), "session_id="),
+    ("ignore_eos", np.int64(1), "ignore_eos="),
+    ("ignore_eos", np.array([True, False]), "ignore_eos=array([ True, False])"),
+    ("stop_words", np.array([1, 2]), "stop_words=array([1, 2])"),
+    ("on_error", np.array(["raise", "status"]), "on_error=array("),
 ]
-if np is not None:
-    REFUSED += [
-        ("temperature", np.bool_(True), "temperature="),
-        ("temperature", np.float32("nan"), "temperature="),
-        ("temperature", np.array([0.5, 0.6]), "temperature=array([0.5, 0.6])"),
-        ("top_k", np.float32(1.5), "top_k="),
-        ("session_id", np.bool_(True), "session_id="),
-        ("ignore_eos", np.int64(1), "ignore_eos="),
-        ("ignore_eos", np.array([True, False]), "ignore_eos=array([ True, False])"),
-        ("stop_words", np.array([1, 2]), "stop_words=array([1, 2])"),
-        ("on_error", np.array(["raise", "status"]), "on_error=array("),
-    ]
 
 
 @pytest.mark.parametrize(("name", "given", "message"), REFUSED)

@@ -85,7 +85,7 @@ class RequestInputs:
             self.put(name, value)
 
 
-#: Values of required inputs that nobody asked for; TensorRT-LLM requires an empty string for no words.
+#: Values that stand for "not given" in a required input; TensorRT-LLM takes an empty string as no words.
 _NOTHING: dict[str, str | bool] = {"BYTES": "", "BOOL": False}
 _NEUTRAL = {
     **dict.fromkeys(("beam_width", "num_return_sequences", "n", "temperature", "top_p"), 1),

@@ -39,6 +39,11 @@ def llm():
         yield llm
 
 
+def test_its_model_is_in_this_process():
+    assert JAXPipeline.in_process
+    assert AsyncJAXPipeline.in_process
+
+
 def test_create_llm_without_arguments_is_the_embedded_model(llm):
     assert isinstance(llm, JAXPipeline)
     assert llm.chat("What is the capital of France?") == "The capital of France is Paris."

@@ -156,7 +156,7 @@ def test_the_log_is_bounded_clean_and_without_secrets(tmp_path):
     assert redact("a KEY b", ["", "KEY"]) == "a *** b"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file to which nothing can be written")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="macOS has no /dev/full")
 def test_a_child_runs_on_although_its_log_file_cannot_be_written():
     code = "for number in range(50_000): print('line', number)"
     with started(python(code), log_file="/dev/full") as child:

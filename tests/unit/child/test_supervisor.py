@@ -1,4 +1,4 @@
-"""A supervisor that ends before it has started anything: an error, and a signal to nobody."""
+"""A supervisor that ends before it has started the command: an error, and no process gets a signal."""
 
 import itertools
 

@@ -145,7 +145,7 @@ def fails(done, message):
 
 
 @pytest.mark.parametrize("args", [["chat", "hi"], ["render", "hi"], ["doctor"], ["--help"]])
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="macOS has no /dev/full")
 def test_a_full_stdout(config, args):
     given = [] if args == ["--help"] else ["--config", config("answer")]
     with open("/dev/full", "w") as full:

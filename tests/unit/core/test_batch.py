@@ -4,15 +4,13 @@ import asyncio
 import types
 from collections import UserDict, UserList, deque
 
+import numpy as np
+import pandas
 import pytest
 
 from lagent_llms import BatchError, InvalidArgument
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
-
-try:
-    import numpy as np
-except ModuleNotFoundError:  # the core works without it
-    np = None
+from tests.unit.model import Model
 
 A, B = {"role": "user", "content": "a"}, {"role": "user", "content": "b"}
 
@@ -22,19 +20,6 @@ class Prompt(str):
         return "escaped"
 
     __add__ = __radd__
-
-
-class Model:
-    """An object like a message of the openai package."""
-
-    def __init__(self, **fields):
-        self.fields = fields
-
-    def __iter__(self):
-        return iter(self.fields.items())
-
-    def model_dump(self, *, exclude_none=False):
-        return {name: value for name, value in self.fields.items() if value is not None or not exclude_none}
 
 
 class Both:
@@ -62,8 +47,6 @@ def llm(request):
 
 
 def array(items):
-    if np is None:
-        return tuple(items)
     found = np.empty(len(items), dtype=object)
     found[:] = items
     return found
@@ -176,7 +159,6 @@ def test_what_cannot_be_sent_is_refused_by_name(llm, call, message):
     assert llm.requests == []
 
 
-@pytest.mark.skipif(np is None, reason="numpy is not installed")
 def test_arrays(llm):
     assert llm.generate(np.array(["a", "b"])) == ["A", "B"]
     assert llm.generate(np.array("a")) == llm.generate(np.str_("a")) == "A"
@@ -189,7 +171,6 @@ def test_arrays(llm):
 
 
 def test_a_series_of_pandas(llm):
-    pandas = pytest.importorskip("pandas")
     assert llm.generate(pandas.Series(["a", "b"], index=[7, 8])) == ["A", "B"]
     ids = pandas.Series([3, 4], index=[7, 8])
     assert shown(llm.chat(pandas.Series([[A], [B]]), session_ids=ids)) == ["A", "B"]

@@ -2,7 +2,10 @@
 
 from concurrent import futures
 
+import grpc
 import pytest
+from tritonclient.grpc import service_pb2 as messages
+from tritonclient.grpc import service_pb2_grpc as service
 
 from lagent_llms import (
     AsyncTritonClient,
@@ -13,10 +16,6 @@ from lagent_llms import (
     TritonClient,
 )
 from lagent_llms.testing.conformance import Caller
-
-grpc = pytest.importorskip("grpc")
-service = pytest.importorskip("tritonclient.grpc.service_pb2_grpc")
-messages = pytest.importorskip("tritonclient.grpc.service_pb2")
 
 KEY = "sk-very-secret"
 

@@ -3,8 +3,6 @@
 import pytest
 
 from lagent_llms import InvalidArgument
-
-pytest.importorskip("pydantic")
 from lagent_llms.serving.openai import schemas
 
 
