@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from io import RawIOBase
 from pathlib import Path
 
+from ..control_sequences import ControlFilter
+
 __all__ = ["Log", "redact"]
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
 _LINE_END = re.compile(rb"[\r\n]+")
 _LINES, _LINE_LENGTH, _RAW_LENGTH = 100, 2000, 1 << 16
 
@@ -64,7 +65,7 @@ class Log:
         self.at_end()
 
     def _add(self, raw: bytes) -> None:
-        line = redact(_ESCAPES.sub("", raw.decode(errors="replace")), self._secrets).rstrip()
+        line = redact(ControlFilter().feed(raw.decode(errors="replace")), self._secrets).rstrip()
         if not line:
             return
         self._lines.append(line[:_LINE_LENGTH])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -43,13 +44,11 @@ def check_free(server_name: str, port: int) -> None:
 def _bound(server_name: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in server_name else socket.AF_INET
     try:
-        probe = socket.socket(family)
-        try:
+        with contextlib.ExitStack() as opened:
+            probe = opened.enter_context(socket.socket(family))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((server_name, port))
-        except BaseException:
-            probe.close()
-            raise
+            opened.pop_all()
     except OSError as error:
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else str(error)

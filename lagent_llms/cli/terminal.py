@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..config_file import parse_value
+from ..control_sequences import ControlFilter
 from ..errors import InvalidArgument
-from .output import ControlFilter, emit, visible
+from .output import emit, visible
 
 __all__ = ["named_by_option", "parse_settings", "print_stream", "progress", "read_input"]
 

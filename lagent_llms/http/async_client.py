@@ -180,7 +180,7 @@ class AsyncHTTPSource(Generic[T]):
         except StopIteration:
             self.close()
             raise StopAsyncIteration from None
-        except BaseException:
+        except BaseException:  # a cancellation too: the generation must not go on
             self.close()
             raise
 

@@ -14,7 +14,7 @@ ROOT = Path(lagent_llms.__file__).parent
 # Bottom up: a module imports only from floors below its own (or from its own room), types included.
 FLOORS = [
     {"errors"},
-    {"forks"},
+    {"control_sequences", "forks"},
     {"copying", "locks", "untrusted"},
     {"validators"},
     {"config_file", "params", "schema", "child"},

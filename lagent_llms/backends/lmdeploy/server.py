@@ -277,7 +277,7 @@ class LMDeployServer(_ServerCore, HTTPBackend):
     def _on_started(self) -> None:
         try:
             self._await_ready()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no server may be left without an object that stops it
             self.close()
             raise
 

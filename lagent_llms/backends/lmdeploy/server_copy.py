@@ -49,17 +49,15 @@ class CopiedAsClient(LMDeployCore):
         return copied, (self.endpoints.urls[0], self.model_name), {**given, "api_key": self.api_key}
 
 
-class _ServerCopy(LMDeployClient):
+class _CopyCore(LMDeployCore):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._transport_options["environment_proxy"] = False  # the server is local
+
+
+class _ServerCopy(_CopyCore, LMDeployClient):
     """A copy of an `LMDeployServer`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._transport_options["environment_proxy"] = False  # the server is local
 
-
-class _AsyncServerCopy(AsyncLMDeployClient):
+class _AsyncServerCopy(_CopyCore, AsyncLMDeployClient):
     """A copy of an `AsyncLMDeployServer`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._transport_options["environment_proxy"] = False  # the server is local

@@ -34,15 +34,7 @@ class TritonClient(TritonCore, BaseLLM):
         if server.is_http:
             from .http_transport import TritonHTTP
 
-            return TritonHTTP(
-                server.url,
-                server.headers,
-                server.verify,
-                self.retry,
-                self.session,
-                self.limits,
-                self.max_concurrency,
-            )
+            return TritonHTTP(server.url, max_connections=self.max_concurrency, **self.http_options())
         from .grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings(), self.retry)
@@ -105,9 +97,7 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
         if server.is_http:
             from .http_transport import AsyncTritonHTTP
 
-            return AsyncTritonHTTP(
-                server.url, server.headers, server.verify, self.retry, self.session, self.limits
-            )
+            return AsyncTritonHTTP(server.url, **self.http_options())
         from .grpc_aio import AsyncGRPCTransport
 
         return AsyncGRPCTransport(self.grpc_settings(), self.retry)

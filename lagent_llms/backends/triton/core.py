@@ -210,6 +210,16 @@ class TritonCore(LLMCore):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.server.url!r}, {self.model_name!r})"
 
+    def http_options(self) -> dict[str, Any]:
+        """Return the options of the HTTP transport."""
+        return {
+            "headers": self.server.headers,
+            "verify": self.server.verify,
+            "retry": self.retry,
+            "session": self.session,
+            "limits": self.limits,
+        }
+
     def grpc_settings(self) -> GRPCSettings:
         """Return the settings of the gRPC channel."""
         from .grpc_channel import GRPCSettings

@@ -137,7 +137,7 @@ class AsyncGRPCSource:
         except StopIteration:
             self.close()
             raise StopAsyncIteration from None
-        except BaseException:
+        except BaseException:  # a cancellation too: the generation must not go on
             self.close()
             raise
 

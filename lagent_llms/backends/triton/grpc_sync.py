@@ -136,7 +136,7 @@ class GRPCSource:
                 if isinstance(command, Piece):
                     return command
                 outcome = self._read() if command is READ_MESSAGE else self._execute(command)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the generation must not go on
             self._closed.set()
             raise
         finally:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import ConfigError, LLMError
 from ...http.endpoints import Endpoints
 from ...http.exchange import Call
-from ...http.retry import RetryPolicy
 from .dialects.base import OneModel
 from .discovery import LazyConversation, ResolvedModel
 from .http_messages import generate_call, unary_call
 
 if TYPE_CHECKING:
-    import aiohttp
-    import requests
-
     from ...http.async_client import AsyncHTTPSource
-    from ...http.limits import Limits
     from ...http.sync_client import HTTPSource
     from ...params import Timeout
     from ...schema import Piece
@@ -44,35 +38,13 @@ class TritonHTTP:
 
     Args:
         url: The server's base URL.
-        headers: Sent with every request.
-        verify: See `HTTPTransport`.
-        retry: What is retried before the answer has begun.
-        session: See `HTTPTransport`.
-        limits: See `HTTPTransport`.
-        max_connections: Most idle connections.
+        **options: Those of `HTTPTransport`.
     """
 
-    def __init__(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        verify: bool | str | os.PathLike[str],
-        retry: RetryPolicy,
-        session: requests.Session | None,
-        limits: Limits,
-        max_connections: int,
-    ) -> None:
+    def __init__(self, url: str, **options: Any) -> None:
         from ...http.sync_client import HTTPTransport  # here: not needed by asynchronous clients
 
-        self._http = HTTPTransport(
-            Endpoints([url]),
-            headers=headers,
-            retry=retry,
-            verify=verify,
-            session=session,
-            max_connections=max_connections,
-            limits=limits,
-        )
+        self._http = HTTPTransport(Endpoints([url]), **options)
 
     def open(self, conversation: LazyConversation, timeout: Timeout) -> HTTPSource[Piece]:
         """Start a conversation; its model is resolved first."""
@@ -100,25 +72,10 @@ class TritonHTTP:
 class AsyncTritonHTTP:
     """`AsyncGRPCTransport` over HTTP; the arguments are those of `TritonHTTP`."""
 
-    def __init__(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        verify: bool | str | os.PathLike[str],
-        retry: RetryPolicy,
-        session: aiohttp.ClientSession | None,
-        limits: Limits,
-    ) -> None:
+    def __init__(self, url: str, **options: Any) -> None:
         from ...http.async_client import AsyncHTTPTransport  # here: not needed by synchronous clients
 
-        self._http = AsyncHTTPTransport(
-            Endpoints([url]),
-            headers=headers,
-            retry=retry,
-            verify=verify,
-            session=session,
-            limits=limits,
-        )
+        self._http = AsyncHTTPTransport(Endpoints([url]), **options)
 
     async def opened(self, conversation: LazyConversation, timeout: Timeout) -> AsyncHTTPSource[Piece]:
         """Start a conversation; its model is resolved first."""

@@ -117,7 +117,7 @@ async def _stream_response(
     """Respond with server-sent events, once the first chunk is there: an error before it sets the status."""
     try:
         first = await cancel_on_disconnect(request, stream.__anext__())
-    except BaseException:
+    except BaseException:  # a cancellation too: the generation must not go on
         stream.close()
         raise
     events = _events(first, stream, envelope, chunks, usage=usage)
