@@ -93,7 +93,7 @@ class CompletionDecoder:
     ) -> None:
         self.complete = self.alive = False
         self._head = head
-        self._read_error = read_error or globals()["read_error"]
+        self._read_error = read_error or _read_error
         self._events = EventSplitter(head.is_event_stream, head.limits.event_bytes)
         self._finish_reason: str | None = None
         self._stop_reason: str | None = None
@@ -259,6 +259,9 @@ def read_error(head: ResponseHead, body: bytes, where: str) -> LLMError:
     if status < 300 and refusal.code.isdecimal() and 400 <= int(refusal.code) < 600:
         status = int(refusal.code)
     return server_error(status, refusal, where=where, retry_after=head.retry_after)
+
+
+_read_error = read_error  # for the constructor above, which has an argument of that name
 
 
 def _is_error(found: Any) -> bool:
