@@ -146,7 +146,8 @@ class HTTPSource(Generic[T]):
         self._ready: Iterator[T] = iter(())
         self._channel: Channel | None = None
         self._busy = False
-        self._closed = threading.Event()
+        self._closed = False
+        self._wake: threading.Event | None = None  # set by `close`; made only for a pause
         self._lock = threading.Lock()
         self._generation = forks.generation
 
@@ -164,9 +165,11 @@ class HTTPSource(Generic[T]):
         if self._generation != forks.generation:  # in a fork, the response is the parent's
             return
         with self._lock:
-            self._closed.set()
+            self._closed = True
             busy, self._busy = self._busy, True
             if busy:  # interrupt the thread that waits; it releases the connection itself
+                if self._wake is not None:
+                    self._wake.set()
                 if self._channel is not None:
                     self._channel.interrupt()
                 return
@@ -200,7 +203,7 @@ class HTTPSource(Generic[T]):
                     outcome = error
         finally:
             with self._lock:
-                self._busy = not keep or self._closed.is_set()
+                self._busy = not keep or self._closed
                 ended = self._busy
             if ended:
                 self._release()
@@ -217,7 +220,7 @@ class HTTPSource(Generic[T]):
         channel = self._transport.servers[command.url].open(self._deadline, self._timeout)
         with self._lock:
             self._channel = channel
-        if self._closed.is_set():
+        if self._closed:
             raise interrupted(self._transport.settings.address(command.url))
         return channel.send(command.request)
 
@@ -226,11 +229,15 @@ class HTTPSource(Generic[T]):
         return self._channel.read()
 
     def _sleep(self, seconds: float) -> None:
+        with self._lock:
+            wake = self._wake = threading.Event()
+            if self._closed:
+                return
         remaining = self._deadline.remaining_in_total()
         if remaining is not None and remaining < seconds:
-            self._closed.wait(remaining)
+            wake.wait(remaining)
             raise self._deadline.exceeded()
-        self._closed.wait(seconds)
+        wake.wait(seconds)
 
     def _release_channel(self) -> None:
         with self._lock:  # after `release`, the connection may carry another request: never interrupt it

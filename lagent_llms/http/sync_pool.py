@@ -33,6 +33,8 @@ __all__ = ["ConnectionPool", "SocketChannel"]
 _READ_SIZE = 1 << 16
 #: Longest wait for the end of a response whose answer is complete, in seconds; then its connection is closed.
 _DRAIN_TIMEOUT = 0.02
+#: Seconds by which a limit may be missed; setting the timeout of a socket is a system call.
+_TOLERANCE = 0.01
 
 _connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
 
@@ -162,10 +164,10 @@ class SocketChannel:
         self._reader = ResponseReader(self._pool.limits)
         self._decoder: ContentDecoder | None = None
         self._buffered = b""  # bytes of the body that arrived together with the head
-        self._socket_timeout = math.inf  # seconds
         self._socket: socket.socket = connection.sock
+        timeout = self._socket.gettimeout()
+        self._socket_timeout = math.inf if timeout is None else timeout
         self._generation = forks.generation
-        self._remove_timeout()
 
     @property
     def ended(self) -> bool:
@@ -182,7 +184,9 @@ class SocketChannel:
         """
         data = request.encode(self._pool.route.base, self._pool.headers)
         try:
-            self._apply_deadline()
+            remaining = self._remaining()
+            if abs(remaining - self._socket_timeout) > _TOLERANCE:  # of the request before, or of connecting
+                self._set_timeout(remaining)
             # The server may have sent an error response before it closed the connection.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self._socket.sendall(data)
@@ -246,24 +250,24 @@ class SocketChannel:
 
     def _receive(self) -> bytes:
         while True:
-            self._apply_deadline()
+            remaining = self._remaining()
+            if remaining < self._socket_timeout - _TOLERANCE:
+                self._set_timeout(remaining)
             try:
                 return self._socket.recv(_READ_SIZE)
             except TimeoutError:  # the deadline may be later by now: check again
-                self._remove_timeout()
+                self._set_timeout(math.inf)
 
-    def _apply_deadline(self) -> None:
-        """Shorten the socket's timeout to the remaining time of the deadline."""
+    def _remaining(self) -> float:
+        """Return the remaining seconds of the deadline; raise TimeoutError at its end."""
         remaining = self._deadline.remaining()
-        if remaining is not None and remaining < self._socket_timeout:
-            if remaining == 0:
-                raise TimeoutError
-            self._socket.settimeout(remaining)
-            self._socket_timeout = remaining
+        if remaining == 0:
+            raise TimeoutError
+        return math.inf if remaining is None else remaining
 
-    def _remove_timeout(self) -> None:
-        self._socket.settimeout(None)
-        self._socket_timeout = math.inf
+    def _set_timeout(self, seconds: float) -> None:
+        self._socket.settimeout(None if seconds == math.inf else seconds)
+        self._socket_timeout = seconds
 
     def _as_llm_error(self, error: Exception) -> LLMError:
         if isinstance(error, TimeoutError):

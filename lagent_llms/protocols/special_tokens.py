@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 
-__all__ = ["byte_alphabet", "looks_special", "vocabulary_text"]
+__all__ = ["byte_alphabet", "special_words", "vocabulary_text"]
 
 #: Spellings of special tokens: <|im_end|>, </s>, [INST], <｜User｜>.
 _SPECIAL = re.compile(r"<[|｜/][^<>]*>|\[/?[A-Z][A-Z0-9_]*\]")
 
 
-def looks_special(word: str) -> bool:
-    """True if `word` has the spelling of a special token, so that it is a single token if a token at all."""
-    return _SPECIAL.fullmatch(word) is not None
+@lru_cache(maxsize=64)
+def special_words(words: Sequence[str]) -> Sequence[str]:
+    """Those of a tuple of words with the spelling of a special token: if a token at all, a single one."""
+    return tuple(filter(_SPECIAL.fullmatch, words))
 
 
 def vocabulary_text(entry: str) -> str:

@@ -5,7 +5,7 @@ Written against lmdeploy 0.18; docs/lmdeploy.md lists the differences of older v
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,7 +16,7 @@ from ...errors import LLMError
 from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_error
 from ...protocols.openai import CompletionDecoder, completion_body, model_names, read_error
-from ...protocols.special_tokens import looks_special, vocabulary_text
+from ...protocols.special_tokens import special_words, vocabulary_text
 from ...schema import Piece, TokenLogprob
 
 __all__ = ["answer_call", "models_call", "tokenize_call"]
@@ -86,15 +86,13 @@ class _LogprobDecoder(CompletionDecoder):
         return TokenLogprob(*chosen, tuple(ranked[: self._top]))
 
 
-def _server_stops(request: Request) -> list[str]:
+def _server_stops(request: Request) -> Sequence[str]:
     """Stop words to send to the server: those that can only be special tokens.
 
     The server stops at every token that contains the word and drops the whole token, which loses text for
     other words. With ignore_eos its pytorch engine never generates such a token.
     """
-    if request.params.ignore_eos:
-        return []
-    return [word for word in request.stop_words if looks_special(word)]
+    return () if request.params.ignore_eos else special_words(request.stop_words)
 
 
 class _Encoded(msgspec.Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ....core.request import Request
-from ....protocols.special_tokens import looks_special
+from ....protocols.special_tokens import special_words
 from ..dialect import Model
 from ..inputs import RequestInputs
 from .base import OneModelDialect, TextReader
@@ -34,7 +34,7 @@ class LMDeployPython(OneModelDialect):
         inputs.put("max_tokens", params.max_new_tokens)
         inputs.update(sampling(request, model, self.name))
         # The model supports single tokens only; the client looks for all stop words.
-        words = [] if params.ignore_eos else [word for word in request.stop_words if looks_special(word)]
+        words = () if params.ignore_eos else special_words(request.stop_words)
         if words:
             inputs.put("stop_words", *words)
         return ()

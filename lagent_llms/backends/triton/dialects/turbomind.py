@@ -20,7 +20,7 @@ from ....errors import (
     SessionBusy,
     SessionOutOfLimit,
 )
-from ....protocols.special_tokens import looks_special
+from ....protocols.special_tokens import special_words
 from ....schema import Piece, Usage
 from ....templates.history import Held
 from ..conversation import READ_RESPONSE, Command, Conversation, Infer, InferRequest, OpenStream, Steps
@@ -199,7 +199,7 @@ class _Turn:
     def _stop_ids(self) -> Generator[Command, Any, list[int]]:
         """Return the ids of the stop words that are special tokens; the server supports no others."""
         found = []
-        for word in filter(looks_special, self._request.stop_words):
+        for word in special_words(self._request.stop_words):
             ids = yield from _special(self._model, word)
             if len(ids) == 1:
                 found += ids
