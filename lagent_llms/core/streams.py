@@ -33,12 +33,19 @@ class _Run:
         raises: Errors are raised even with ``on_error='status'``.
     """
 
-    _source: Closable | None = None
-    _span: telemetry.CallSpan | None = None
-    _ended = False
-    _generation = 0  # of `forks`, when the source was opened
+    # Slots: with 1,000 streams at once, a dict for each costs more time than its use.
+    __slots__ = (
+        "__weakref__", "_answer", "_call", "_ended", "_generation", "_llm", "_reports", "_source", "_span",
+        "completion",
+    )  # fmt: skip
+
+    _source: Closable | None
 
     def __init__(self, llm: LLMCore, call: PreparedCall | LLMError, *, raises: bool = False) -> None:
+        self._ended = False
+        self._source = None
+        self._span: telemetry.CallSpan | None = None
+        self._generation = 0  # of `forks`, when the source was opened
         self._llm = llm
         self._call = call
         self.completion: Completion | None = None
@@ -134,7 +141,9 @@ class Stream(_Run, Iterator[StreamChunk]):
         completion: The whole answer after the END chunk, None before.
     """
 
-    _source: Source | None = None
+    __slots__ = ("_start",)
+
+    _source: Source | None
 
     def __init__(
         self,
@@ -184,8 +193,9 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
         completion: The whole answer after the END chunk, None before.
     """
 
-    _source: AsyncSource | None = None
-    _ready: deque[Piece] | None = None
+    __slots__ = ("_ready", "_start")
+
+    _source: AsyncSource | None
 
     def __init__(
         self,
@@ -197,6 +207,7 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
     ) -> None:
         super().__init__(llm, call, raises=raises)
         self._start = start
+        self._ready: deque[Piece] | None = None
 
     async def __anext__(self) -> StreamChunk:
         while not self._ended:

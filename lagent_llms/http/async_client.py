@@ -128,6 +128,11 @@ class AsyncHTTPSource(Generic[T]):
         ready: Decoded items that `__anext__` has not returned yet.
     """
 
+    __slots__ = (
+        "__weakref__", "_aborted", "_closed", "_deadline", "_exchange", "_generation", "_response",
+        "_sending", "_session", "_timeout", "_timer", "_transport", "_url", "ready",
+    )  # fmt: skip
+
     def __init__(self, transport: AsyncHTTPTransport, call: Call[T], timeout: Timeout) -> None:
         self._exchange = Exchange(call, transport.endpoints, transport.retry, transport.settings)
         self._transport = transport

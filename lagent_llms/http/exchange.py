@@ -179,6 +179,8 @@ class Exchange(Generic[T]):
         reads_next: Whether the command after items is READ: its outcome is the next argument of `resume`.
     """
 
+    __slots__ = ("_secrets", "_send", "_settings", "_steps", "complete", "reads_next")
+
     def __init__(
         self,
         call: Call[T],

@@ -82,6 +82,11 @@ class CompletionDecoder:
         read_error: Makes the error for a body that is not a completion; None (default) is `read_error`.
     """
 
+    __slots__ = (
+        "_events", "_finish_reason", "_halves", "_head", "_read_error", "_refused", "_stop_reason",
+        "_tool_calls", "_usage", "alive", "complete",
+    )  # fmt: skip
+
     #: Whether log-probabilities that cannot be read are an error.
     needs_logprobs = False
 
