@@ -31,8 +31,8 @@ BUDGETS = (
 #: Of the first chunk: (sync or async, held against, at most so many ms later).
 FIRST_CHUNK_BUDGETS = (("sync", "floor", 0.5), ("async", "aiohttp", 0.3))
 MOST_MS_TO_IMPORT = 50
-#: Processes whose rounds are taken together for our own environment: memory lies differently in each, which is
-#: worth up to 8 % of the time with 1,000 streams.
+#: Processes whose rounds are taken together for our own environment: memory lies differently in each, which
+#: is worth up to 8 % of the time with 1,000 streams.
 PROCESSES = 3
 
 Rounds = Sequence[Mapping[str, Sequence[float]]]
