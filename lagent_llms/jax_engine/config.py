@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ModelLoadError
+from .quantization import Quantization, read_quantization
 from .settings import Settings, read_json
 
 __all__ = ["ARCHITECTURES", "ModelConfig", "Rope"]
@@ -143,6 +144,8 @@ class ModelConfig:
         windows: Sliding window of each layer in tokens, None for full attention.
         bos_token_id: Beginning-of-sequence token, None if there is none.
         eos_token_ids: Tokens that end an answer.
+        quantization: How the weights in the files are quantized, None if they are plain numbers; the network
+            is the same, so configurations that differ only here are equal.
     """
 
     architecture: str
@@ -164,6 +167,7 @@ class ModelConfig:
     windows: tuple[int | None, ...]
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
+    quantization: Quantization | None = field(default=None, compare=False)
 
     @property
     def group(self) -> int:
@@ -192,7 +196,6 @@ class ModelConfig:
         """
         architecture = _architecture(Settings(data, "config.json"))
         keys = Settings({**_DEFAULTS.get(architecture, {}), **data}, "config.json")
-        _check_not_quantized(keys)
         heads, hidden = keys.integer("num_attention_heads"), keys.integer("hidden_size")
         layers = keys.integer("num_hidden_layers", most=_MAX_LAYERS)
         kv_heads = keys.integer("num_key_value_heads", heads)
@@ -226,6 +229,7 @@ class ModelConfig:
             windows=_windows(architecture, keys, layers, max_positions),
             bos_token_id=keys.integer("bos_token_id", None, least=0),
             eos_token_ids=keys.token_ids("eos_token_id"),
+            quantization=read_quantization(keys),
         )
 
 
@@ -242,17 +246,6 @@ def _architecture(keys: Settings) -> str:
     if keys.text("hidden_act", "silu") not in ("silu", "swish"):
         keys.fail("hidden_act", "'silu'")
     return str(named)
-
-
-def _check_not_quantized(keys: Settings) -> None:
-    """Refuse quantized weights: as plain numbers they would give wrong answers."""
-    for key in ("quantization_config", "compression_config"):
-        if keys.get(key) is not None:
-            method = keys.table(key).text("quant_method", "not named")
-            raise ModelLoadError(
-                f"config.json: {key}: weights quantized with {method} are not supported; use the checkpoint "
-                "in bfloat16, float16 or float32 that they were made from"
-            )
 
 
 def _biases(architecture: str, keys: Settings) -> tuple[bool, bool, bool]:

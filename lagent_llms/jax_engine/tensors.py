@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelLoadError
 from .settings import Settings, read_json
 
-__all__ = ["Tensors", "checkpoint_files"]
+__all__ = ["FLOATS", "Tensors", "checkpoint_files"]
 
-_FLOATS = ("F64", "F32", "F16", "BF16")
+#: Types of plain numbers, as safetensors names them.
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+_FLOATS_OF_8_BITS = {"F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E8M0": ml_dtypes.float8_e8m0fnu}
 
 
 def checkpoint_files(path: Path) -> list[Path]:
@@ -52,6 +58,7 @@ class Tensors:
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._handles: dict[str, tuple[Path, Any]] = {}
+        self._headers: dict[Path, dict[str, Any]] = {}
         for path in files:
             try:
                 handle: Any = safe_open(str(path), framework="numpy")
@@ -64,11 +71,34 @@ class Tensors:
         """Names of all tensors."""
         return self._handles.keys()
 
+    def type_of(self, name: str) -> str | None:
+        """Return the type of a tensor as safetensors names it ('BF16', 'I8'), None if there is none."""
+        if name not in self._handles:
+            return None
+        return str(self._handles[name][1].get_slice(name).get_dtype())
+
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """Read the tensor `name` and check its `shape`.
+        """Read the tensor `name` of plain numbers and check its `shape`.
 
         Raises:
-            ModelLoadError: The tensor is missing, cannot be read, or has another shape.
+            ModelLoadError: The tensor is missing, cannot be read, or has another type or shape.
+        """
+        if (found := self.type_of(name)) is not None and found not in FLOATS:
+            self.fail(
+                name,
+                f"is of type {found}; allowed are {', '.join(FLOATS)}, and what the quantization_config of "
+                "config.json describes as quantized",
+            )
+        tensor = self.read(name)
+        if tensor.shape != shape:
+            self.fail(name, f"has shape {tensor.shape}, config.json says {shape}")
+        return tensor
+
+    def read(self, name: str) -> np.ndarray[Any, Any]:
+        """Read the tensor `name` as it is stored.
+
+        Raises:
+            ModelLoadError: The tensor is missing or cannot be read.
         """
         if name not in self._handles:
             files = sorted({path.name for path, _ in self._handles.values()})
@@ -86,16 +116,31 @@ class Tensors:
             )
         path, handle = self._handles[name]
         try:
-            if (dtype := handle.get_slice(name).get_dtype()) not in _FLOATS:
-                raise ModelLoadError(
-                    f"{path}: tensor {name!r} is of type {dtype}; quantized weights are not supported, "
-                    f"allowed are {', '.join(_FLOATS)}"
-                )
+            if (found := self.type_of(name)) in _FLOATS_OF_8_BITS:
+                return self._read_bytes(name).view(_FLOATS_OF_8_BITS[found])
             tensor: np.ndarray[Any, Any] = handle.get_tensor(name)
-        except (SafetensorError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise ModelLoadError(f"{path}: tensor {name!r}: {error}") from error
-        if tensor.shape != shape:
-            raise ModelLoadError(
-                f"{path}: tensor {name!r} has shape {tensor.shape}, config.json says {shape}"
-            )
         return tensor
+
+    def fail(self, name: str, text: str) -> NoReturn:
+        """Raise an error about the tensor `name` that names its file.
+
+        Raises:
+            ModelLoadError: Always.
+        """
+        raise ModelLoadError(f"{self._handles[name][0]}: tensor {name!r} {text}")
+
+    def _read_bytes(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Read a tensor of bytes; safetensors has no NumPy type for floats of 8 bits.
+
+        The file was checked when it was opened: the header is valid and lies inside the file.
+        """
+        path, handle = self._handles[name]
+        shape = tuple(map(int, handle.get_slice(name).get_shape()))
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if path not in self._headers:
+                self._headers[path] = json.loads(file.read(length))
+            file.seek(8 + length + self._headers[path][name]["data_offsets"][0])
+            return np.fromfile(file, np.uint8, math.prod(shape)).reshape(shape)

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..errors import ModelLoadError
 from .config import ModelConfig
+from .dequantize import open_checkpoint
 from .lora import LoraAdapter
 from .model import LayerWeights, ModelWeights
-from .tensors import Tensors, checkpoint_files
 
 __all__ = ["load_weights"]
 
@@ -24,10 +24,10 @@ _BUFFERS = (".rotary_emb.inv_freq",)
 
 
 class _Reader:
-    """Tensors of a checkpoint by name, with the adapter merged."""
+    """Tensors of a checkpoint by name, dequantized, with the adapter merged."""
 
-    def __init__(self, path: Path, adapter: LoraAdapter | None) -> None:
-        self._path, self._tensors = path, Tensors(checkpoint_files(path))
+    def __init__(self, path: Path, config: ModelConfig, adapter: LoraAdapter | None) -> None:
+        self._path, self._tensors = path, open_checkpoint(path, config.quantization)
         self._adapter = adapter
         self._unused = {name for name in self._tensors.names if not name.endswith(_BUFFERS)}
 
@@ -84,7 +84,7 @@ def load_weights(
         ModelLoadError: Files or tensors are missing or damaged, or a tensor has the wrong shape.
     """
     lora = LoraAdapter(adapter) if adapter is not None else None
-    reader = _Reader(path, lora)
+    reader = _Reader(path, config, lora)
     internlm = config.architecture == "InternLM2ForCausalLM"
     layer = _internlm2_layer if internlm else _llama_layer
 

@@ -69,14 +69,6 @@ def agrees(path):
     assert np.abs(logits(path, PROMPT) - expected).max() < 1e-3
 
 
-@pytest.mark.parametrize(
-    "method", ["compressed-tensors", "fp8", "gptq", "awq", "bitsandbytes", "mxfp4", "torchao", None]
-)
-def test_quantized_weights(copy, method):
-    path = copy(quantization_config={"quant_method": method} if method else {})
-    fails(path, "quantization_config", method or "not named", "bfloat16")
-
-
 def test_quantized_weights_that_config_does_not_name(copy):
     path, module = copy(), "model__layers__0__mlp__up_proj"
     plain = load_file(path / "model.safetensors")[f"{module}.weight".replace("__", ".")]
