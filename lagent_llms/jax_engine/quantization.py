@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..errors import ModelLoadError
 from .settings import Settings
 
 __all__ = ["Quantization", "Scheme", "read_quantization"]
@@ -15,7 +14,9 @@ Block = tuple[int | None, int | None]
 
 _INSTEAD = "the checkpoint in bfloat16, float16 or float32 that it was made from"
 #: What else runs a checkpoint that this engine refuses.
-_ELSEWHERE = {"awq": " (LMDeployPipeline runs awq)", "gptq": " (LMDeployPipeline runs gptq)"}
+_ELSEWHERE = {"awq": "; LMDeployPipeline runs awq", "gptq": "; LMDeployPipeline runs gptq"}
+#: How a configuration of the first versions of bitsandbytes is known; it has no `quant_method`.
+_BITSANDBYTES = ("load_in_8bit", "load_in_4bit")
 _FORMATS = ("int-quantized", "float-quantized", "naive-quantized", "pack-quantized")
 _STRATEGIES = ("tensor", "channel", "group", "block")
 _EMBEDDINGS = ("embed_tokens", "tok_embeddings")
@@ -74,18 +75,15 @@ def read_quantization(config: Settings) -> Quantization | None:
             continue
         table = config.table(key)
         method = table.text("quant_method", None)
-        if method is None and {"load_in_8bit", "load_in_4bit"} & {name for name, _ in table.items()}:
-            method = "bitsandbytes"  # as its first versions wrote it
         if method == "compressed-tensors":
             return _read_compressed_tensors(table)
         if method == "fp8":
             return _read_fp8(table)
-        raise ModelLoadError(
-            f"config.json: {key}: weights quantized with {method or 'a method that is not named'} are not "
-            "supported; allowed are compressed-tensors with 8 bits and fp8. Use one of these, or "
-            + _INSTEAD
-            + _ELSEWHERE.get(method or "", "")
-        )
+        allowed = f"'compressed-tensors' with 8 bits, 'fp8', or {_INSTEAD}{_ELSEWHERE.get(method or '', '')}"
+        for flag in _BITSANDBYTES:
+            if method is None and table.get(flag):
+                table.fail(flag, f"no bitsandbytes; use {allowed}")
+        table.fail("quant_method", allowed)
     return None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from lagent_llms.jax_engine.config import ModelConfig
 from . import checkpoints
 from .conftest import logits, prompt_of
 from .quantized import FP8, compressed, float8, group, int8, split, write
-from .test_quantized import COMPRESSED, INPUTS
+from .test_quantized import COMPRESSED, GROUPS, INPUTS
 
 PROMPT = prompt_of(40)
 
@@ -126,7 +128,7 @@ def test_a_norm_is_not_quantized(source, tmp_path):
             "aqlm", "awq", "bitnet", "bitsandbytes", "eetq", "fbgemm_fp8", "fp_quant", "gptq", "higgs", "hqq",
             "modelopt", "mxfp4", "nvfp4", "quanto", "quark", "spqr", "torchao", "vptq",
         )),
-        ({}, ["not named"]),
+        ({}, ["quant_method=None"]),
         ({"load_in_8bit": True}, ["bitsandbytes"]),
         ({"quant_method": "awq"}, ["LMDeployPipeline"]),
     ],
@@ -187,6 +189,50 @@ def test_schemes_that_are_refused(source, config, words):
         ModelConfig.from_dict(data | {"quantization_config": config})
     for word in ("quantization_config", *words):
         assert word in str(caught.value)
+
+
+JUNK = (
+    None,
+    math.nan,
+    -1,
+    0,
+    1.5,
+    10**400,
+    "",
+    "x",
+    "re:(",
+    "block",
+    True,
+    [],
+    [None],
+    ["a"],
+    {},
+    {"a": 1},
+    [[1]],
+)
+
+
+def paths_of(value, path=()):
+    """Yield the paths of all values in a JSON value."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield (*path, key)
+        if isinstance(value[key], (dict, list)):
+            yield from paths_of(value[key], (*path, key))
+
+
+@pytest.mark.parametrize("config", [compressed("int-quantized", group(**GROUPS)), FP8], ids=["int8", "fp8"])
+def test_any_value_is_read_or_refused(source, config):
+    data = transformers.AutoConfig.from_pretrained(source).to_dict()
+    for path in paths_of(config):
+        for junk in JUNK:
+            changed = copy.deepcopy(config)
+            functools.reduce(lambda value, key: value[key], path[:-1], changed)[path[-1]] = junk
+            try:
+                found = ModelConfig.from_dict(data | {"quantization_config": changed})
+            except ModelLoadError:
+                continue
+            assert found.quantization is not None
+            found.quantization.scheme("model.layers.0.mlp.up_proj")
 
 
 def test_what_only_concerns_the_cache_and_activations_is_allowed(source, tmp_path):
