@@ -175,7 +175,11 @@ class ContentGuard:
         return messages if same else made
 
     def _message(self, message: Message, index: int, find: _Find) -> Message:
-        role, place = message["role"], f"messages[{index}] (role {message['role']!r}): the "
+        role, content = message["role"], message.get("content")
+        ordinary = len(message) == 2 and type(content) is str and role.isalnum()
+        if ordinary and (role == "assistant" or self._is_harmless(content)):
+            return message
+        place = f"messages[{index}] (role {role!r}): the "
         changed: dict[str, Any] = {}
         for key, value in message.items():
             if (role == "assistant" and key in _OWN) or value is None:

@@ -28,7 +28,8 @@ class Injection(ConformanceTests):
         escaped = llm.complete(user(FORGED), injection="escape", max_new_tokens=4)
         assert escaped.usage.prompt_tokens > allowed.usage.prompt_tokens
         plain, checked = (llm.complete(self.subject.question, injection=mode) for mode in ("allow", "escape"))
-        assert (plain.text, plain.usage) == (checked.text, checked.usage)
+        assert plain.text == checked.text
+        assert plain.usage.prompt_tokens == checked.usage.prompt_tokens
 
     @requirement("injection='refuse' names the message and the token, and sends nothing")
     def test_refuse(self) -> None:
