@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import countOf, itemgetter
 from typing import Any, Literal, TypeVar
@@ -88,6 +89,8 @@ class ContentGuard:
         known = {token for token in (*(tokens or ()), *self._vocabulary) if token.strip()}
         ordered = sorted(known, key=lambda token: (-len(token), token))
         forms = [FORMS] if tokens is None else [] if self._vocabulary else [BARS]
+        self._known = frozenset(known)
+        self._forms = re.compile(forms[0]) if forms else None
         self._pattern = re.compile("|".join([*map(re.escape, ordered), *forms]) or r"(?!)")
         enclosed = [token for token in ordered if token[0] in _OPENERS and token[-1] in _CLOSERS]
         edges = {token[place] for token in enclosed for place in (0, -1)} | set("<>[]" if forms else "")
@@ -118,22 +121,28 @@ class ContentGuard:
         """
         return self._each(messages, self._brackets_in, 0)
 
-    def special_tokens(self, prompt: str) -> list[str]:
-        """The special tokens in a prompt, in order."""
-        return self._pattern.findall(prompt)
+    def special_tokens(self, prompt: str) -> Counter[str]:
+        """The special tokens in a prompt, and how often each occurs."""
+        found = Counter({token: count for token in self._known if (count := prompt.count(token))})
+        if self._forms is not None:
+            found.update(token for token in self._forms.findall(prompt) if token not in self._known)
+        return found
 
     def apart(self, messages: Sequence[Message], first: int = 0) -> Sequence[Message]:
         """`messages`, of which no two form a special token together, where a server may join them."""
         texts = [
             content.strip() if isinstance(content := item.get("content"), str) else "" for item in messages
         ]
-        if len(self.special_tokens("".join(texts))) == sum(len(self.special_tokens(text)) for text in texts):
+        joined, alone = self.special_tokens("".join(texts)), Counter[str]()
+        for text in texts:
+            alone.update(self.special_tokens(text))
+        if joined == alone:
             return messages
         if self.mode == "refuse":
-            raise self.refusal_of_parts(self.special_tokens("".join(texts)), [], first)
+            raise self.refusal_of_parts(joined, alone, first)
         return self.without_brackets(messages)
 
-    def refusal_of_parts(self, tokens: list[str], without: list[str], first: int = 0) -> TemplateError:
+    def refusal_of_parts(self, tokens: Counter[str], without: Counter[str], first: int) -> TemplateError:
         """The error for contents of which parts form a special token in the prompt.
 
         Args:
@@ -141,7 +150,7 @@ class ContentGuard:
             without: Those in the prompt of the messages `without_brackets`.
             first: Index of the first message in the dialog.
         """
-        token = next((one for one, other in zip(tokens, [*without, ""], strict=False) if one != other), "")
+        token = next(iter(tokens - without or without - tokens))
         return self._refusal(f"messages[{first}] or one after it, with the text beside the content,", token)
 
     def text(self, text: str, place: str) -> str:
