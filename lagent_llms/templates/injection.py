@@ -185,8 +185,12 @@ class ContentGuard:
 
     def _message(self, message: Message, index: int, find: _Find) -> Message:
         role, content = message["role"], message.get("content")
-        ordinary = len(message) == 2 and type(content) is str and role.isalnum()
-        if ordinary and (role == "assistant" or self._is_harmless(content)):
+        if (
+            len(message) == 2
+            and isinstance(content, str)
+            and role.isalnum()
+            and (role == "assistant" or self._is_harmless(content))
+        ):
             return message
         place = f"messages[{index}] (role {role!r}): the "
         changed: dict[str, Any] = {}
