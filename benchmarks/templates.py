@@ -64,6 +64,9 @@ def candidates() -> dict[str, Callable[[Any], object]]:
         template = load_template(name)
         assert isinstance(template, ChatTemplate)
         found[f"family {name}"] = template.render
+    guarded = load_template("internlm2")
+    assert isinstance(guarded, ChatTemplate)
+    found["family internlm2, injection='escape'"] = guarded.guarded("escape").render
     lagent = load_template(INTERNLM2_META)
     assert isinstance(lagent, ChatTemplate)
     found["INTERNLM2_META (list of dicts)"] = lagent.render

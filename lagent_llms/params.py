@@ -160,6 +160,8 @@ class CallOptions(_Table):
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
             word); False takes it as it is.
+        injection: What becomes of special tokens in texts of messages and tools, except what an assistant has
+            said: 'allow' leaves them, 'escape' makes them plain text, 'refuse' raises TemplateError.
         priority: Priority in the server's queue, lower is sooner (Triton's order); None is the server's.
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
@@ -177,6 +179,7 @@ class CallOptions(_Table):
     tools: list[dict[str, Any]] | None = _row(validators.tools, None)
     tool_choice: Any = _row(validators.plain, None)
     do_preprocess: bool = _row(flag, False, no_op=False)
+    injection: Literal["allow", "escape", "refuse"] = _row(validators.injection, "allow", no_op="allow")
     priority: int | None = _row(validators.priority, None, opt_in=True)
     parameters: Mapping[str, bool | int | float | str] | None = _row(
         validators.wire_parameters, None, opt_in=True
@@ -274,5 +277,6 @@ class CallKwargs(TypedDict, total=False):
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Any
     do_preprocess: bool | None
+    injection: Literal["allow", "escape", "refuse"] | None
     priority: int | None
     parameters: PlainValues | None

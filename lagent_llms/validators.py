@@ -19,6 +19,7 @@ __all__ = [
     "api_key",
     "encodable_text",
     "flag",
+    "injection",
     "integer",
     "listed",
     "logprobs",
@@ -314,6 +315,13 @@ def request_id(name: str, value: Any) -> str:
     if not isinstance(known, (str, int)) or isinstance(known, bool):
         raise refusal(name, value, "a string")
     return encodable_text(name, known) if isinstance(known, str) else str(known)
+
+
+def injection(name: str, value: Any) -> str:
+    """'allow', 'escape' or 'refuse'."""
+    if not isinstance(value, str) or value not in ("allow", "escape", "refuse"):
+        raise refusal(name, value, "'allow', 'escape' or 'refuse'")
+    return encodable_text(name, value)
 
 
 def on_error(name: str, value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -16,6 +17,14 @@ from .output import emit
 from .terminal import named_by_option, parse_settings, progress
 
 __all__ = ["serve"]
+
+
+class Injection(str, Enum):
+    """The values of --injection."""
+
+    escape = "escape"
+    refuse = "refuse"
+    allow = "allow"
 
 
 def serve(
@@ -37,6 +46,13 @@ def serve(
         list[str] | None, typer.Option(help="A CORS origin to allow beside localhost; repeatable.")
     ] = None,
     pages: Annotated[bool, typer.Option(help="Serve the chat and instruct pages.")] = True,
+    injection: Annotated[
+        Injection | None,
+        typer.Option(
+            help="Special tokens in texts of clients: plain text (escape), refused or allowed. Default: the "
+            "configuration's, else escape."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
     ] = None,
@@ -51,14 +67,21 @@ def serve(
     loaded, _ = load_config(config, profile=profile)
     backend = loaded.get("type", "")
     overrides = parse_settings(settings or ())
-    with progress("starting the model"), named_by_option({name: f"--set {name}" for name in overrides}):
+    named = {name: f"--set {name}" for name in overrides}
+    if injection is not None:
+        overrides["injection"] = injection.value
+        named["injection"] = "--injection"
+    elif "injection" not in loaded:
+        overrides.setdefault("injection", "escape")
+    with progress("starting the model"), named_by_option(named):
         llm = create_llm(config, profile=profile, asynchronous=True, **overrides)
     name = model or _model_name(llm)
     limits = Limits(
         api_key=api_key or None, max_requests=max_requests, max_body=max_body, origins=origin or ()
     )
-    app = openai_app(llm, name, limits)
-    mount = PageMount(app, LLMSource(llm, name))
+    protection = llm.options.injection
+    app = openai_app(llm, name, limits, injection=protection)
+    mount = PageMount(app, LLMSource(llm, name, injection=protection))
     mount.prepare(enabled=pages)
     with named_by_option({"server_port": "--port"}):
         server = Host(app, host, port)

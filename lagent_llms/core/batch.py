@@ -9,6 +9,7 @@ from .. import validators
 from ..errors import BatchError, InvalidArgument
 from ..params import PARAMETERS
 from ..schema import Completion
+from ..templates.injection import EscapedPrompt
 from .request import Input
 
 __all__ = ["as_inputs", "check_prompt", "check_prompts", "gather", "split", "with_sessions"]
@@ -61,7 +62,8 @@ def check_prompts(inputs: object, *, encodable: bool = False) -> str | list[str]
         InvalidArgument: It is something else.
     """
     if isinstance(inputs, str) or isinstance(inputs := validators.to_builtin(inputs), str):
-        return validators.encodable_text("inputs", inputs) if encodable else inputs
+        checked = encodable and not isinstance(inputs, EscapedPrompt)
+        return validators.encodable_text("inputs", inputs) if checked else inputs
     if (prompts := _in_order("inputs", inputs)) is None:
         raise InvalidArgument(
             f"inputs: expected a prompt (str) or a list of prompts, got {type(inputs).__name__}",

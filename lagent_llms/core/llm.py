@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from .. import forks, validators
@@ -19,14 +19,16 @@ from ..errors import (
     UnsupportedParameter,
 )
 from ..params import CallOptions
-from ..schema import check_messages
+from ..schema import Message, check_messages
 from ..templates import History, Rendered, load_template
+from ..templates.injection import MARK, EscapedPrompt
+from .injection import ContentGuards
 from .parameters import ParameterDefaults
 from .request import Input, Request
 from .sessions import SessionStore, Turn
 
 if TYPE_CHECKING:
-    from ..templates import ChatTemplate, TemplateSpec
+    from ..templates import TemplateSpec
 
 __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 
@@ -63,7 +65,7 @@ class PreparedCall(NamedTuple):
     turn: Turn | None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -95,7 +97,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
     ) -> None:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
         self.max_concurrency = _positive("max_concurrency", max_concurrency)
-        self.template: ChatTemplate | None = load_template(meta_template)
+        self.template = load_template(meta_template)
         super().__init__(**defaults)
         self.sessions = SessionStore()
         self._generation = forks.generation
@@ -131,6 +133,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
                 options.session_id, start=options.sequence_start, end=options.sequence_end
             )
         try:
+            options = self._guarded_tools(options)
             before = _NOTHING_SAID if turn is None else turn.history
             prompt, history = self._rendered(before, inputs, options)
             messages = None if isinstance(inputs, str) or history.messages is None else [*history.messages]
@@ -165,7 +168,10 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
         """The whole prompt (None where the server renders the messages), and the history to keep."""
         if isinstance(inputs, str):
             if type(inputs) is not str or not inputs.isascii():
-                inputs = validators.encodable_text("inputs", inputs)
+                if isinstance(inputs, EscapedPrompt):
+                    validators.encodable_text("inputs", inputs.replace(MARK, ""))
+                else:
+                    inputs = validators.encodable_text("inputs", inputs)
             if history.text is None:
                 raise InvalidArgument(
                     "inputs: this session was held with messages and the template is the server's: "
@@ -174,14 +180,16 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
-        messages = check_messages(inputs)
-        if self.template is not None:
-            return self.template.turn(history, messages, tools=options.tools)
+        messages: Sequence[Message] = check_messages(inputs)
+        template = self._guarded_template(options)
+        if template is not None:
+            return template.turn(history, messages, tools=options.tools)
         if not self.takes_messages or history.messages is None:
             raise TemplateError(
                 f"{type(self).__name__} needs a meta_template to make a prompt of messages: a family name "
                 "such as 'chatml', a list of dicts, or a path"
             )
+        messages = self._checked(messages, options, len(history.messages))
         return None, History((*history.messages, *messages), None)
 
     def check_request(self, request: Request) -> None:
@@ -247,7 +255,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
                 parameter="session_len",
                 backend=type(self).__name__,
             )
-        most = len(request.prompt.encode()) + _AROUND_A_PROMPT + request.params.max_new_tokens
+        most = (
+            len(request.prompt.encode("utf-8", "surrogatepass"))
+            + _AROUND_A_PROMPT
+            + request.params.max_new_tokens
+        )
         return request.prompt if most > self.session_len else None
 
     def check_length(self, request: Request, prompt_tokens: int) -> None:

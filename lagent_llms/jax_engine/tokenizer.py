@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer as FastTokenizer
 
 from ..errors import ModelLoadError
+from ..protocols.marked_text import MarkedTextEncoder
 from .config import ModelConfig
 from .detokenizer import Detokenizer
 from .settings import Settings, read_json
@@ -31,6 +32,7 @@ class Tokenizer:
         eos_ids: Ids of the tokens that end an answer.
         add_bos: True if the model expects the beginning-of-sequence token before a text.
         vocab_size: Number of tokens, including added ones.
+        marked: Encodes prompts with escaped special tokens.
 
     Raises:
         ModelLoadError: tokenizer.json is missing or cannot be read.
@@ -53,6 +55,7 @@ class Tokenizer:
             read_json(path / name) if (path / name).is_file() else {}
             for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
         )
+        self.marked = MarkedTextEncoder(self._fast)
         self.vocab_size: int = self._fast.get_vocab_size(with_added_tokens=True)
         self.bos_id = self._special(settings, special, "bos_token")
         if self.bos_id is None:
@@ -66,14 +69,14 @@ class Tokenizer:
         self._decoder: dict[str, Any] = json.loads(self._fast.to_str()).get("decoder") or {}
 
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
-        """Convert text to token ids; special tokens in the text become their ids.
+        """Convert text to token ids; special tokens in the text become their ids, unless they are escaped.
 
         Args:
-            text: Text.
+            text: Text; it may hold `templates.injection.MARK`.
             add_bos: Prepend the beginning-of-sequence token if the model expects one (`self.add_bos`); False
                 (default) for templates that write it themselves.
         """
-        ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
+        ids = self.marked.encode(text, lambda text: self._fast.encode(text, add_special_tokens=False).ids)
         return [self.bos_id, *ids] if add_bos and self.add_bos and self.bos_id is not None else ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:

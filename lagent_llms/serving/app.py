@@ -18,7 +18,7 @@ try:
     from fastapi.responses import JSONResponse, Response
     from starlette.exceptions import HTTPException as StarletteHTTPException
 
-    from .disconnect import ClientDisconnected
+    from .disconnect import ClientDisconnected, Injection
     from .limits import Limits, LimitsMiddleware
     from .metrics import Metrics, MetricsMiddleware
     from .openai.routes import openai_routes
@@ -75,17 +75,25 @@ def make_app(
     return app
 
 
-def openai_app(llm: AsyncBaseLLM, model: str, limits: Limits | None = None) -> FastAPI:
+def openai_app(
+    llm: AsyncBaseLLM,
+    model: str,
+    limits: Limits | None = None,
+    *,
+    injection: Injection | None = None,
+) -> FastAPI:
     """Make an OpenAI-compatible application over `llm`.
 
     Args:
         llm: The backend; the application closes it at shutdown.
         model: The model name that requests must give.
         limits: Limits on requests; None takes the defaults of `Limits`.
+        injection: What becomes of special tokens in the texts of clients (`CallOptions.injection`); None is
+            the default of `llm`, or 'escape' if that is 'allow'.
     """
     engine = getattr(llm, "engine", None)  # only a backend in this process has one
     app = make_app(limits, llm.aclose, stats=getattr(engine, "stats", None))
-    app.include_router(openai_routes(llm, model))
+    app.include_router(openai_routes(llm, model, injection=injection))
     return app
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..core.base import AsyncBaseLLM
 from ..params import Timeout
@@ -12,21 +12,29 @@ from ..params import Timeout
 if TYPE_CHECKING:
     from fastapi import Request
 
-__all__ = ["NO_TIMEOUT", "ClientDisconnected", "call_keywords", "cancel_on_disconnect"]
+__all__ = ["NO_TIMEOUT", "ClientDisconnected", "Injection", "call_keywords", "cancel_on_disconnect"]
 
 _T = TypeVar("_T")
+Injection = Literal["allow", "escape", "refuse"]
 
 #: No limit on the server's side: compiling a step and waiting for a slot can take minutes.
 NO_TIMEOUT = Timeout(first_token=None, idle=None)
 
 
-def call_keywords(llm: AsyncBaseLLM) -> dict[str, Any]:
+def call_keywords(llm: AsyncBaseLLM, injection: Injection | None = None) -> dict[str, Any]:
     """Keyword arguments of every call made for an HTTP client; they override the defaults of `llm`.
 
     Calls are stateless, because a session kept open by default would be shared by all clients. The default
     timeout is lifted for an engine in this process; an explicit one and that of a remote backend hold.
+
+    Args:
+        llm: The backend.
+        injection: What becomes of special tokens in the texts of clients (`CallOptions.injection`); None is
+            the default of `llm`, or 'escape' if that is 'allow'.
     """
-    keywords: dict[str, Any] = {"sequence_start": True, "sequence_end": True}
+    if injection is None:
+        injection = "escape" if llm.options.injection == "allow" else llm.options.injection
+    keywords: dict[str, Any] = {"sequence_start": True, "sequence_end": True, "injection": injection}
     in_process = getattr(llm, "engine", None) is not None
     if in_process and llm.options.timeout == Timeout():
         keywords["timeout"] = NO_TIMEOUT

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..copying import CopiedByArguments
 from ..errors import InvalidArgument, TemplateError, UnsupportedParameter
 from ..schema import Message, ToolCall
 from .history import History, Rendered
+from .injection import ContentGuard, Mode
 
 if TYPE_CHECKING:
     from .tools import ToolCallFormat
 
-__all__ = ["ChatTemplate", "GuardedTemplate", "marks_in", "text_of"]
+__all__ = ["ChatTemplate", "GuardedTemplate", "text_of"]
 
-#: Inserted after the first character of a special token in a content; invisible.
-BREAK = "\u200b"
-TRUSTED = frozenset({"system", "assistant"})
-
-_MARK = re.compile(r"<[|｜]?[^<>\s]{1,40}[|｜]?>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|\[\|[^\]\s]+\|\]")
+_T = TypeVar("_T")
 
 
 class ChatTemplate(CopiedByArguments, ABC):
@@ -115,11 +111,11 @@ class ChatTemplate(CopiedByArguments, ABC):
         """The text of an answer without its tool calls, and the calls; the whole text if there are none."""
         return (text, ()) if self.tool_call is None else self.tool_call.parse(text)
 
-    def guarded(self, mode: Literal["refuse", "escape"]) -> ChatTemplate:
-        """This template with a check of contents for its special tokens.
+    def guarded(self, mode: Mode) -> GuardedTemplate:
+        """This template with a check of contents for special tokens.
 
-        A user's message that contains ``<|im_end|>`` closes its own turn and may open another one: prompt
-        injection. The contents of all roles except system and assistant are checked.
+        A message that contains ``<|im_end|>`` closes its own turn and may open another one: prompt injection.
+        All texts of messages and tools are checked, except what an assistant has said itself.
 
         Args:
             mode: 'refuse' raises TemplateError, 'escape' splits the token with a zero-width space.
@@ -128,18 +124,32 @@ class ChatTemplate(CopiedByArguments, ABC):
 
 
 class GuardedTemplate(ChatTemplate):
-    """A template that checks contents for its special tokens; see `ChatTemplate.guarded`."""
+    """A template that checks contents for special tokens; see `ChatTemplate.guarded`.
 
-    def __init__(self, inner: ChatTemplate, mode: Literal["refuse", "escape"]) -> None:
+    Args:
+        inner: The template.
+        mode: See `ChatTemplate.guarded`.
+        vocabulary: See `ContentGuard`.
+        normalize: See `ContentGuard`.
+    """
+
+    def __init__(
+        self,
+        inner: ChatTemplate,
+        mode: Mode,
+        *,
+        vocabulary: Collection[str] = (),
+        normalize: Callable[[str], str] | None = None,
+    ) -> None:
         if mode not in ("refuse", "escape"):
             raise InvalidArgument(f"mode={mode!r}: allowed is 'refuse' or 'escape'", argument="mode")
         self._inner = inner
-        self._mode = mode
+        self.guard = ContentGuard(
+            inner.special_tokens, mode, where=inner.name, vocabulary=vocabulary, normalize=normalize
+        )
         self.name, self.bos, self.bos_by = inner.name, inner.bos, inner.bos_by
         self.stop_words, self.special_tokens = inner.stop_words, inner.special_tokens
         self.tool_call = inner.tool_call
-        tokens = sorted(filter(None, inner.special_tokens), key=len, reverse=True)
-        self._tokens = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -156,52 +166,68 @@ class GuardedTemplate(ChatTemplate):
         **options: Any,
     ) -> str:
         """As the inner template, after the check."""
-        return self._inner.render(
-            self._checked(messages),
-            add_generation_prompt=add_generation_prompt,
-            tools=tools,
-            continue_final_message=continue_final_message,
-            **options,
+        tools = self.guard.tools(tools)
+        return self._checked(
+            messages,
+            0,
+            lambda checked: self._inner.render(
+                checked,
+                add_generation_prompt=add_generation_prompt,
+                tools=tools,
+                continue_final_message=continue_final_message,
+                **options,
+            ),
+            str,
         )
 
     def history_text(self, messages: Sequence[Message]) -> str:
         """As the inner template, after the check."""
-        return self._inner.history_text(self._checked(messages))
+        return self._checked(messages, 0, self._inner.history_text, str)
 
     def turn(
         self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
     ) -> Rendered:
         """As the inner template, after the check."""
-        said = history.messages or ()
+        said, tools = history.messages or (), self.guard.tools(tools)
         if said and history.written is None:  # all of it will be rendered; else it has been checked before
-            history = replace(history, messages=tuple(self._checked(said)))
-        return self._inner.turn(history, self._checked(messages, len(said)), tools=tools)
+            history = replace(history, messages=tuple(self.guard.messages(said)))
+        return self._checked(
+            messages,
+            len(said),
+            lambda checked: self._inner.turn(history, checked, tools=tools),
+            lambda rendered: rendered.prompt,
+        )
 
-    def _checked(self, messages: Sequence[Message], first: int = 0) -> list[Message]:
-        """`messages` after the check; `first` is the place of the first one in the dialog, for errors."""
-        return [self._check(message, index) for index, message in enumerate(messages, first)]
+    def _checked(
+        self,
+        messages: Sequence[Message],
+        first: int,
+        render: Callable[[Sequence[Message]], _T],
+        prompt_of: Callable[[_T], str],
+    ) -> _T:
+        """Render `messages` after the check.
 
-    def _check(self, message: Message, index: int) -> Message:
-        if message["role"] in TRUSTED:
-            return message
-        text = text_of(message, index, self.name)
-        found = self._tokens.search(text)
-        if found is None:
-            return message
-        if self._mode == "refuse":
-            raise TemplateError(
-                f"{self.name}: messages[{index}] (role {message['role']!r}): the content holds {found[0]!r}, "
-                "a special token of the template"
-            )
-        return {
-            **message,
-            "content": self._tokens.sub(lambda token: token[0][0] + BREAK + token[0][1:], text),
-        }
-
-
-def marks_in(texts: Sequence[str]) -> tuple[str, ...]:
-    """The special tokens in the texts of a template, recognized by their form."""
-    return tuple(dict.fromkeys(mark for text in texts for mark in _MARK.findall(text)))
+        Args:
+            messages: The messages.
+            first: Index of the first one in the dialog, for errors.
+            render: Renders them.
+            prompt_of: The prompt in what `render` returns.
+        """
+        guard = self.guard
+        if guard.harmless(messages):
+            return render(messages)
+        checked = guard.messages(messages, first)
+        rendered = render(checked)
+        apart = guard.without_brackets(checked)
+        if apart is checked:
+            return rendered
+        other = render(apart)
+        tokens, rest = guard.special_tokens(prompt_of(rendered)), guard.special_tokens(prompt_of(other))
+        if tokens == rest:
+            return rendered
+        if guard.mode == "refuse":
+            raise guard.refusal_of_parts(tokens, rest, first)
+        return other
 
 
 def text_of(message: Message, index: int, where: str) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
 from ..schema import Message
-from .base import ChatTemplate, marks_in, text_of
+from .base import ChatTemplate, text_of
+from .marks import marks_in
 from .placeholders import local_time
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
-from .base import ChatTemplate, marks_in, text_of
+from .base import ChatTemplate, text_of
 from .cases import PromptContext, TurnContext, compile_case
-from .fast_path import FastPath, begin_without_name, compile_fast_path, fill
+from .fast_path import FastPath, compile_fast_path, fill
 from .history import History, Rendered, Written
 from .placeholders import PlaceholderText, Values, local_time
 from .reasoning import take_reasoning
 from .schema import NONE, OTHERS, Begin, Family, Role
+from .special_tokens import special_tokens
 from .system_message import START, check_alternation, system_position, system_text, turns_of
 from .tools import ToolsMessage
 
@@ -41,7 +42,7 @@ class MetaTemplate(ChatTemplate):
         self.bos_by = cast(Literal["text", "server", "none"], family.bos_by)
         self.stop_words = family.stop_words
         self.tool_call = family.tool_call
-        self.special_tokens = _special_tokens(family)
+        self.special_tokens = special_tokens(family)
         roles = _all_roles(family)
         self._cases = {name: tuple(map(compile_case, role.cases)) for name, role in roles.items()}
         self._prompt_cases = tuple(map(compile_case, family.prompt.cases))
@@ -358,16 +359,3 @@ def _begin_for_name(begin: Begin, name: object, values: dict[str, Any]) -> str |
         return begin.without_name
     values["name"] = begin.names.get(str(name), str(name))
     return begin.with_name or begin.without_name
-
-
-def _special_tokens(family: Family) -> tuple[str, ...]:
-    """Special tokens of a family: those its file lists, else those found in its texts."""
-    if family.special_tokens:
-        return family.special_tokens
-    prompt = family.prompt
-    found: list[str | PlaceholderText] = [prompt.begin, prompt.end, prompt.generation]
-    for role in (*family.roles.values(), family.others):
-        case_texts = [text for case in role.cases for text in case.texts.values()]
-        found += [begin_without_name(role), role.end, *case_texts]
-    texts = ["".join(text.pieces[::2]) if isinstance(text, PlaceholderText) else text for text in found]
-    return tuple(filter(None, dict.fromkeys((family.bos, family.eos, *family.stop_words, *marks_in(texts)))))

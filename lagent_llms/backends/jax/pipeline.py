@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -19,6 +19,7 @@ from ...core.llm import LLMCore
 from ...core.request import Request
 from ...errors import InvalidArgument, LLMError, MissingDependency, ModelLoadError
 from ...schema import Piece, TokenLogprob, Usage
+from ...templates.injection import MARK
 from ...templates.model_files import has_chat_template
 
 try:
@@ -128,6 +129,11 @@ class _JAXCore(LLMCore):
         """See `LLMCore.context_len`."""
         return min(self.engine.max_len, self.session_len or self.engine.max_len)
 
+    def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
+        """See `ContentGuards.local_vocabulary`."""
+        marked = getattr(self.engine.tokenizer, "marked", None)  # a tokenizer of the caller's may have none
+        return ((), None) if marked is None else (marked.special_tokens, marked.normalize)
+
     def _encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         """Token ids of a prompt, with at most one BOS, and only if the tokenizer adds one."""
         tokenizer = self.engine.tokenizer
@@ -227,7 +233,8 @@ class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
     """Asynchronous `JAXPipeline`."""
 
     async def _open(self, request: Request) -> AsyncCallbackSource[TokenEvent]:
-        if len(request.prompt or "") < _LONG_PROMPT:
+        prompt = request.prompt or ""
+        if len(prompt) < _LONG_PROMPT and MARK not in prompt:  # the first mark loads a second tokenizer
             ids = self._prompt_ids(request)
         else:
             ids = await asyncio.to_thread(self._prompt_ids, request)

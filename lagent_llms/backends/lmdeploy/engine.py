@@ -29,6 +29,7 @@ from ...errors import (
     ModelLoadError,
     ServerError,
 )
+from ...protocols.marked_text import MarkedTextEncoder
 from .versions import OLDEST_PIPELINE, check_version
 
 __all__ = ["BackendName", "Event", "LMDeployEngine"]
@@ -58,6 +59,7 @@ class LMDeployEngine:
         adapters: Names of the loaded LoRA adapters.
         tokenizer: lmdeploy's tokenizer.
         session_len: Context length in tokens.
+        marked: Encodes prompts with escaped special tokens.
 
     Raises:
         InvalidArgument: The installed lmdeploy does not have an option, or rejects its value.
@@ -96,17 +98,20 @@ class LMDeployEngine:
         self.adapters = frozenset(getattr(self._engine.backend_config, "adapters", None) or ())
         self.tokenizer: Any = self._engine.tokenizer
         self.session_len: int = self._engine.session_len
+        self.marked = MarkedTextEncoder(self.tokenizer.model.model)
 
     def encode(self, text: str, *, add_bos: bool) -> list[int]:
-        """Token ids of a prompt, with at most one BOS, and only if the tokenizer adds one."""
+        """Token ids of a prompt, with at most one BOS, and only if the tokenizer adds one.
+
+        The prompt may hold `templates.injection.MARK`.
+        """
         if self._pipe is None:
             raise _closed_error()
         hf = self.tokenizer.model.model
         ids: list[int]
         if hf.bos_token and text.startswith(hf.bos_token):
-            ids = hf.encode(text, add_special_tokens=False)
-            return ids
-        ids = self.tokenizer.encode(text, add_bos=True)
+            return self.marked.encode(text, lambda text: hf.encode(text, add_special_tokens=False))
+        ids = self.marked.encode(text, lambda text: self.tokenizer.encode(text, add_bos=True))
         return ids[1:] if not add_bos and ids[:1] == [hf.bos_token_id] else ids
 
     def decode(self, token: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -85,6 +85,10 @@ class _PipelineCore(LLMCore):
         self, backend: BackendName | None, options: Mapping[str, Any], defaults: Mapping[str, Any]
     ) -> LMDeployEngine:
         return LMDeployEngine(self.path, self.model_name, backend, options, defaults)
+
+    def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
+        """See `ContentGuards.local_vocabulary`."""
+        return self._engine.marked.special_tokens, self._engine.marked.normalize
 
     def _submit(self, request: Request, on_event: Callable[[Event], None]) -> tuple[Future[None], _Decoder]:
         return self._engine.submit(request, on_event), _Decoder(self._engine, request)

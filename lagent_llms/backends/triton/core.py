@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -198,6 +198,7 @@ class TritonCore(LLMCore):
         self.retry = RetryPolicy(max_retries)
         local = None if tokenizer is None else LocalTokenizer(tokenizer)
         bos = self.template.bos if self.template is not None else ""
+        self._tokenizer = local
         self.finder = Finder(ModelSelector(model_name, dialect, bos, session_len, local, cumulative, echo))
         if log_level is not None:
             try:
@@ -206,6 +207,12 @@ class TritonCore(LLMCore):
                 raise InvalidArgument(f"log_level={log_level!r}: {error}", argument="log_level") from error
         if not self.server.is_http and any(map(_is_missing, ("tritonclient", "grpc"))):
             raise MissingDependency.of("tritonclient[grpc]", "triton")
+
+    def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
+        """See `ContentGuards.local_vocabulary`."""
+        if self._tokenizer is None:
+            return (), None
+        return self._tokenizer.marked.special_tokens, self._tokenizer.marked.normalize
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.server.url!r}, {self.model_name!r})"

@@ -67,6 +67,7 @@ class Dialect(Protocol):
 
     #: Its name, for ``dialect=``.
     name: ClassVar[str]
+    # Optional, `tokenizes: ClassVar[bool]`: prompts may hold `templates.injection.MARK`; default False.
 
     def missing(self, model: Model) -> list[str]:
         """Return what `model` lacks for this dialect, in words ('input text_input'); [] if it fits."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...core.request import Request
 from ...errors import ConfigError, NotFound, ServerError
+from ...templates.injection import without_marks
 from .conversation import Command, Conversation, GetModelConfig, InferRequest, ListModels
 from .dialect import Dialect, Model, Tokenizer
 from .dialects.registry import find_dialect
@@ -222,7 +223,10 @@ class LazyConversation:
 
     def bind(self, resolved: ResolvedModel) -> Conversation:
         """Return the conversation with the resolved model, and use it from now on."""
-        self._conversation = resolved.dialect.conversation(self._request, resolved.model)
+        request = self._request
+        if request.prompt is not None and not getattr(resolved.dialect, "tokenizes", False):
+            request.prompt = without_marks(request.prompt)
+        self._conversation = resolved.dialect.conversation(request, resolved.model)
         return self._conversation
 
     def cancel_request(self) -> InferRequest | None:

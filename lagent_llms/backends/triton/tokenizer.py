@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, InvalidArgument, MissingDependency
+from ...protocols.marked_text import MarkedTextEncoder
 
 __all__ = ["LocalTokenizer"]
 
@@ -19,6 +20,9 @@ class LocalTokenizer:
     Args:
         tokenizer: A tokenizer.json, its directory, or an object with ``encode(text)`` (from transformers or
             tokenizers, or any other), and ``decode(ids, skip_special_tokens=…)`` if `decode` is used.
+
+    Attributes:
+        marked: Encodes prompts with escaped special tokens.
 
     Raises:
         InvalidArgument: It is none of these.
@@ -40,10 +44,14 @@ class LocalTokenizer:
             self._eos = getattr(tokenizer, "eos_token", None) or ""
         self._tokenizer = tokenizer
         self._encode: Callable[..., Any] = tokenizer.encode
+        self.marked = MarkedTextEncoder(tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of a prompt, with a BOS if the model's tokenizer adds one, but never two."""
-        ids = _ids(self._encode(text.removeprefix(self._bos)))
+        """Return the token ids of a prompt, with a BOS if the model's tokenizer adds one, but never two.
+
+        The prompt may hold `templates.injection.MARK`.
+        """
+        ids = self.marked.encode(text.removeprefix(self._bos), lambda text: _ids(self._encode(text)))
         bos = self.special("<BOS>")
         return bos + ids if self._bos and text.startswith(self._bos) and ids[:1] != bos else ids
 

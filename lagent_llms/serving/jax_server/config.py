@@ -1,13 +1,13 @@
-"""`JAXServerConfig`: the 24 validated attributes of a JAX server's configuration."""
+"""`JAXServerConfig`: the 25 validated attributes of a JAX server's configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from ...errors import ConfigError, InvalidArgument, nearest
-from ...params import GenerationParams
+from ...params import CallOptions, GenerationParams
 
 __all__ = ["JAXServerConfig"]
 
@@ -45,6 +45,7 @@ class JAXServerConfig:
             arrival: a run is repeatable, and two equal requests still differ. None seeds it from the system.
         use_prefix_tokenizer: True pads the prompts of generation functions on the left to powers of two, so
             that few shapes are compiled; False compiles every length. The library's own engine pads nothing.
+        injection: What becomes of special tokens in the texts of clients; see `CallOptions.injection`.
     """
 
     host: str = "0.0.0.0"
@@ -71,6 +72,7 @@ class JAXServerConfig:
     dtype: str = "fp16"
     seed: int | None = 556
     use_prefix_tokenizer: bool = True
+    injection: Literal["allow", "escape", "refuse"] = "escape"
 
     def __post_init__(self) -> None:
         GenerationParams(
@@ -80,6 +82,7 @@ class JAXServerConfig:
             top_k=self.top_k,
             seed=self.seed,
         )
+        CallOptions(injection=self.injection)
         for name, check in _CHECKS.items():
             is_valid, allowed = check
             if not is_valid(value := getattr(self, name)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import Formatter
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,6 +11,8 @@ from fastapi import FastAPI
 from ...backends.jax.pipeline import AsyncJAXPipeline, JAXPipeline
 from ...errors import LLMError
 from ...jax_engine import Engine, EngineStats, FunctionEngine
+from ...templates.injection import MARK, ContentGuard, escaped_prompt
+from ...templates.marks import marks_in
 from ..disconnect import NO_TIMEOUT
 from ..openai.routes import openai_routes
 from ..openai.schemas import check_max_new_tokens
@@ -36,6 +39,7 @@ class Forwarding(Prompts):
     number_of_served_request_until_last_up_time: int = 0
     _pipeline: JAXPipeline
     _funcs_generated: bool = False
+    _guard: ContentGuard | None = None
 
     @property
     def ready(self) -> bool:
@@ -89,7 +93,7 @@ class Forwarding(Prompts):
         temperature: float | None = None,
     ) -> ProcessStream:
         """Stream the answer to an instruction, for the instruct page; arguments as for `stream_chat`."""
-        string = self.format_instruct(prompt, system)
+        string = self._instruct_prompt(prompt, system)
         return self.process(string, greedy, max_new_tokens, temperature=temperature)
 
     def stream_chat(
@@ -119,16 +123,16 @@ class Forwarding(Prompts):
             InvalidArgument: A value is out of range.
             LLMError: No model is loaded.
         """
-        string = self.format_chat(prompt, history, system)
+        string = self._chat_prompt(prompt, history, system)
         return self.process(string, greedy, max_new_tokens, temperature=temperature)
 
     def forward_instruct(self, data: InstructRequest) -> dict[str, Any]:
         """Answer POST /instruct: a dict of input, response and tokens_used."""
-        return self._forward(self.format_instruct(data.prompt, data.system), data.greedy, data.temperature)
+        return self._forward(self._instruct_prompt(data.prompt, data.system), data.greedy, data.temperature)
 
     def forward_chat(self, data: ChatRequest) -> dict[str, Any]:
         """Answer POST /chat: a dict of input, response and tokens_used."""
-        return self._forward(self.format_chat(data.prompt, data.history), data.greedy, data.temperature)
+        return self._forward(self._chat_prompt(data.prompt, data.history), data.greedy, data.temperature)
 
     def forward_instruct_non_api(
         self, prompt: str, system: str | None = None, greedy: bool = False
@@ -161,11 +165,56 @@ class Forwarding(Prompts):
             "top_p": config.top_p,
             "top_k": config.top_k,
             "timeout": NO_TIMEOUT,
+            "injection": config.injection,
             "meta_template": getattr(engine.tokenizer, "template", None),
         }
         self._pipeline = JAXPipeline(engine=engine, **defaults)
         self._use_template_formats(self._pipeline.template)
-        self.app.include_router(openai_routes(AsyncJAXPipeline(engine=engine, **defaults), engine.path.name))
+        self.app.include_router(
+            openai_routes(
+                AsyncJAXPipeline(engine=engine, **defaults), engine.path.name, injection=config.injection
+            )
+        )
+
+    def _instruct_prompt(self, prompt: str, system: str | None) -> str:
+        """`format_instruct` for texts of a client."""
+        escape = self._escape
+        return escaped_prompt(
+            self.format_instruct(escape(prompt, "prompt"), system and escape(system, "system"))
+        )
+
+    def _chat_prompt(
+        self, prompt: str, history: Sequence[Sequence[str]] | None, system: str | None = None
+    ) -> str:
+        """`format_chat` for texts of a client; the answers in `history` are the model's."""
+        if self.config.injection != "allow" and history:
+            history = [
+                [self._escape(pair[0], f"history[{index}][0]"), *pair[1:]]
+                if not isinstance(pair, str) and pair and isinstance(pair[0], str)
+                else pair
+                for index, pair in enumerate(history)
+            ]
+        text = self._escape(prompt, "prompt")
+        if system is None:
+            return escaped_prompt(self.format_chat(text, history))
+        return escaped_prompt(self.format_chat(text, history, self._escape(system, "system")))
+
+    def _escape(self, text: str, place: str) -> str:
+        """A text of a client without special tokens, as `JAXServerConfig.injection` says."""
+        mode = self.config.injection
+        if mode == "allow" or not self.ready:
+            return text
+        if self._guard is None:
+            config, template = self.config, self._pipeline.template
+            formats = (config.instruct_format, config.chat_format)
+            written = [text for one in formats for text, *_ in Formatter().parse(one)]
+            written += [config.chat_prefix, config.prompt_prefix_chat, config.prompt_postfix_chat]
+            tokens = (*marks_in(written), *(() if template is None else template.special_tokens))
+            vocabulary, normalize = self._pipeline.local_vocabulary()
+            self._guard = ContentGuard(
+                tokens, mode, where=type(self).__name__, vocabulary=vocabulary, normalize=normalize
+            )
+        return self._guard.text(text, place)
 
     def _stats(self) -> EngineStats:
         if self.engine is None:
@@ -177,4 +226,4 @@ class Forwarding(Prompts):
             return dict(DOWN)
         response, tokens_used = self.process(string, greedy, None, temperature=temperature).result()
         self.number_of_served_request_until_last_up_time += 1
-        return {"input": string, "response": response, "tokens_used": tokens_used}
+        return {"input": string.replace(MARK, ""), "response": response, "tokens_used": tokens_used}

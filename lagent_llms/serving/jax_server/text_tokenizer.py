@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import InvalidArgument
+from ...protocols.marked_text import MarkedTextEncoder
 from ...templates.jinja import TOKENS, JinjaTemplate
 
 __all__ = ["TextTokenizer"]
@@ -27,6 +28,7 @@ class TextTokenizer:
         add_bos: True if ``encode(add_bos=True)`` puts that token first.
         eos_ids: Ids of the tokens that end an answer.
         pad_id: Id of the padding token.
+        marked: See `jax_engine.Tokenizer`.
         template: The model's chat template; None if it has none.
 
     Raises:
@@ -43,6 +45,7 @@ class TextTokenizer:
         if eos is None:
             raise InvalidArgument("tokenizer: it has no end token (eos_token_id)", argument="tokenizer")
         self._inner = inner
+        self.marked = MarkedTextEncoder(inner)
         self.bos_token: str | None = getattr(inner, "bos_token", None)
         self._bos_id: int | None = getattr(inner, "bos_token_id", None)
         self.eos_ids = frozenset([eos] if isinstance(eos, int) else eos)
@@ -59,8 +62,11 @@ class TextTokenizer:
 
     def encode(self, text: str, add_bos: bool = False) -> list[int]:
         """See `jax_engine.Tokenizer.encode`."""
-        ids = [int(token) for token in self._inner.encode(text, add_special_tokens=False)]
+        ids = self.marked.encode(text, self._encode)
         return [self._bos_id, *ids] if add_bos and self.add_bos and self._bos_id is not None else ids
+
+    def _encode(self, text: str) -> list[int]:
+        return [int(token) for token in self._inner.encode(text, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Convert token ids to text."""

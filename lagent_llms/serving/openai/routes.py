@@ -16,7 +16,8 @@ from ...core.base import AsyncBaseLLM
 from ...core.streams import AsyncStream
 from ...errors import LLMError, NotFound, UnsupportedParameter
 from ...schema import Completion, StreamChunk
-from ..disconnect import call_keywords, cancel_on_disconnect
+from ...templates.injection import escaped_prompt
+from ..disconnect import Injection, call_keywords, cancel_on_disconnect
 from ..error_responses import error_body, error_status
 from ..limits import Limits
 from .responses import chat_chunks, chat_response, completion_chunks, completion_response, usage_of
@@ -28,15 +29,16 @@ __all__ = ["openai_routes"]
 _MakeChunks = Callable[..., list[dict[str, Any]]]
 
 
-def openai_routes(llm: AsyncBaseLLM, model: str) -> APIRouter:
+def openai_routes(llm: AsyncBaseLLM, model: str, *, injection: Injection | None = None) -> APIRouter:
     """Make the router.
 
     Args:
         llm: The backend.
         model: Its model name; a request for another model gets 404.
+        injection: See `call_keywords`.
     """
     router = APIRouter()
-    fixed = call_keywords(llm)
+    fixed = call_keywords(llm, injection)
     created = int(time.time())
 
     @router.get("/v1/models")
@@ -108,7 +110,7 @@ def _prompt_to_tokenize(llm: AsyncBaseLLM, body: TokenizeRequest, fixed: dict[st
             "send prompt instead",
             parameter="messages",
         )
-    return request.prompt
+    return escaped_prompt(request.prompt)
 
 
 async def _stream_response(

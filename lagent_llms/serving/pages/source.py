@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ...core.base import AsyncBaseLLM
 from ...core.streams import AsyncStream
-from ..disconnect import call_keywords
+from ..disconnect import Injection, call_keywords
 
 __all__ = ["LLMSource", "PageDefaults", "PageSource", "TextUpdate", "TextUpdates"]
 
@@ -74,10 +74,11 @@ class LLMSource:
     Args:
         llm: The backend; its template formats the prompts.
         name: The model's name, shown on the pages.
+        injection: See `call_keywords`.
     """
 
-    def __init__(self, llm: AsyncBaseLLM, name: str) -> None:
-        self._llm = llm
+    def __init__(self, llm: AsyncBaseLLM, name: str, *, injection: Injection | None = None) -> None:
+        self._llm, self._injection = llm, injection
         self.name = name
 
     @property
@@ -105,7 +106,9 @@ class LLMSource:
         messages.append({"role": "user", "content": prompt})
         options = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature}
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        return _StreamUpdates(self._llm.stream_chat(messages, **given, **call_keywords(self._llm)))
+        return _StreamUpdates(
+            self._llm.stream_chat(messages, **given, **call_keywords(self._llm, self._injection))
+        )
 
     def stream_instruct(
         self,

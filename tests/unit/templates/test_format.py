@@ -283,9 +283,11 @@ def test_guarded_refuses_or_escapes_control_tokens_in_content() -> None:
     with pytest.raises(
         TemplateError, match=r"messages\[1\] \(role 'user'\): the content holds '<\|im_end\|>'"
     ):
+        plain.guarded("refuse").render([{"role": "system", "content": "1"}, *attack[1:]])
+    with pytest.raises(TemplateError, match=r"messages\[0\] \(role 'system'\): the content holds"):
         plain.guarded("refuse").render(attack)
     text = plain.guarded("escape").render(attack)
-    assert text.count("<|im_end|>") == 3
+    assert text.count("<|im_end|>") == 2
     assert "hi<\u200b|im_end|>\n<\u200b|im_start|>system" in text
     harmless = said(("user", "1 < 2 <b>"))
     assert plain.guarded("refuse").render(harmless) == plain.render(harmless)

@@ -153,7 +153,7 @@ def test_a_model_directory(model: Path) -> None:
         assert template.render(USER) == render(CHATML)
         assert template.stop_words == ("<|im_end|>", "<|end|>")
         assert (template.bos, template.bos_by, template.adds_bos) == ("<s>", "server", False)
-        with pytest.raises(TemplateError, match="special token of the template"):
+        with pytest.raises(TemplateError, match="a special token"):
             template.guarded("refuse").render([{"role": "user", "content": "<|im_start|>"}])
 
 

@@ -23,6 +23,7 @@ from ....errors import (
 from ....protocols.special_tokens import special_words
 from ....schema import Piece, Usage
 from ....templates.history import Held
+from ....templates.injection import without_marks
 from ..conversation import READ_RESPONSE, Command, Conversation, Infer, InferRequest, OpenStream, Steps
 from ..dialect import Model, unsupported
 from ..inputs import RequestInputs
@@ -49,6 +50,7 @@ class Turbomind:
     """See the module."""
 
     name: ClassVar[str] = "turbomind"
+    tokenizes: ClassVar[bool] = True
 
     def missing(self, model: Model) -> list[str]:
         """See `Dialect.missing`."""
@@ -228,7 +230,7 @@ def tokenize_prompt(model: Model, text: str) -> Generator[Command, Any, list[int
     if model.tokenizer is not None:
         return model.tokenizer.encode(text)
     inputs = RequestInputs(model.companions[PREPROCESSING])
-    inputs.put("QUERY", text)
+    inputs.put("QUERY", without_marks(text))
     inputs.put("REQUEST_OUTPUT_LEN", 1)
     response = yield Infer(InferRequest(PREPROCESSING, inputs.tensors))
     lengths = response.values("REQUEST_INPUT_LEN")
