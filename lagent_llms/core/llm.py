@@ -21,6 +21,7 @@ from ..errors import (
 from ..params import CallOptions
 from ..schema import check_messages
 from ..templates import History, Rendered, load_template
+from ..templates.history import to_continue
 from .parameters import ParameterDefaults
 from .request import Input, Request
 from .sessions import SessionStore, Turn
@@ -166,6 +167,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
         if isinstance(inputs, str):
             if type(inputs) is not str or not inputs.isascii():
                 inputs = validators.encodable_text("inputs", inputs)
+            if options.continue_final_message:
+                raise InvalidArgument(
+                    "continue_final_message=True: a prompt has no messages to continue",
+                    argument="continue_final_message",
+                )
             if history.text is None:
                 raise InvalidArgument(
                     "inputs: this session was held with messages and the template is the server's: "
@@ -175,14 +181,22 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
             text = history.text + inputs
             return Rendered(text, History(None, text))
         messages = check_messages(inputs)
+        if options.continue_final_message:
+            messages = [*messages[:-1], to_continue(messages[-1])]
         if self.template is not None:
-            return self.template.turn(history, messages, tools=options.tools)
+            return self.template.turn(
+                history,
+                messages,
+                tools=options.tools,
+                continue_final_message=options.continue_final_message,
+                **(options.chat_template_kwargs or {}),
+            )
         if not self.takes_messages or history.messages is None:
             raise TemplateError(
                 f"{type(self).__name__} needs a meta_template to make a prompt of messages: a family name "
                 "such as 'chatml', a list of dicts, or a path"
             )
-        return None, History((*history.messages, *messages), None)
+        return None, History((*history.messages, *messages), None, continued=options.continue_final_message)
 
     def check_request(self, request: Request) -> None:
         """Refuse what the route of this request does not support; for backends with several routes.
