@@ -162,6 +162,10 @@ class CallOptions(_Table):
             word); False takes it as it is.
         injection: What becomes of special tokens in texts of messages and tools, except what an assistant has
             said: 'allow' leaves them, 'escape' makes them plain text, 'refuse' raises TemplateError.
+        chat_template_kwargs: Variables of the chat template (``{"enable_thinking": False}``, ``documents``);
+            the keys of a call replace those of the constructor. Bare prompts have no template.
+        continue_final_message: Leave the last message, the assistant's, open, so that the model continues it;
+            the answer is what follows. In a session both become one message.
         priority: Priority in the server's queue, lower is sooner (Triton's order); None is the server's.
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
@@ -180,6 +184,10 @@ class CallOptions(_Table):
     tool_choice: Any = _row(validators.plain, None)
     do_preprocess: bool = _row(flag, False, no_op=False)
     injection: Literal["allow", "escape", "refuse"] = _row(validators.injection, "allow", no_op="allow")
+    chat_template_kwargs: Mapping[str, Any] | None = _row(
+        validators.chat_template_kwargs, None, no_op={}, merged=True
+    )
+    continue_final_message: bool = _row(flag, False, no_op=False)
     priority: int | None = _row(validators.priority, None, opt_in=True)
     parameters: Mapping[str, bool | int | float | str] | None = _row(
         validators.wire_parameters, None, opt_in=True
@@ -212,6 +220,7 @@ class Parameter(NamedTuple):
         wire: The field that carries it unchanged in an OpenAI-style request, '' where there is none.
         alias: A second keyword for it, '' where there is none.
         per_input: A batch may have a list of values, one for each input.
+        merged: A dict whose keys are added to those of the default.
     """
 
     name: str
@@ -224,6 +233,7 @@ class Parameter(NamedTuple):
     wire: str = ""
     alias: str = ""
     per_input: bool = False
+    merged: bool = False
 
     def is_no_op(self, value: object) -> bool:
         """Whether `value` changes nothing."""
@@ -278,5 +288,7 @@ class CallKwargs(TypedDict, total=False):
     tool_choice: Any
     do_preprocess: bool | None
     injection: Literal["allow", "escape", "refuse"] | None
+    chat_template_kwargs: Mapping[str, Any] | None
+    continue_final_message: bool
     priority: int | None
     parameters: PlainValues | None

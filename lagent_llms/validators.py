@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
 from enum import Enum
 from numbers import Real
 from typing import Any
@@ -17,6 +18,7 @@ from .errors import InvalidArgument
 __all__ = [
     "Check",
     "api_key",
+    "chat_template_kwargs",
     "encodable_text",
     "flag",
     "injection",
@@ -278,6 +280,33 @@ def tools(name: str, value: Any) -> Any:
         if not isinstance(item, Mapping) and not isinstance(to_builtin(item), Mapping):
             raise refusal(name, item, "None or a list of tool descriptions (dicts)")
     return plain(name, given) or None
+
+
+#: Variables of chat templates that are parameters of calls.
+_OF_CALLS = frozenset(("messages", "tools", "add_generation_prompt", "continue_final_message", "self"))
+
+
+def chat_template_kwargs(name: str, value: Any) -> Any:
+    """None or a dict of variables for a chat template; `now` (a date, or its ISO form) becomes text."""
+    if value is None:
+        return None
+    known = to_builtin(value)
+    if not isinstance(known, Mapping):
+        raise refusal(name, value, "None or a dict such as {'enable_thinking': False}")
+    if stray := sorted(_OF_CALLS.intersection(known)):
+        raise InvalidArgument(
+            f"{name}[{stray[0]!r}]: {stray[0]} is given by the call itself, not as a variable", argument=name
+        )
+    given = dict(known)
+    if given.get("now") is not None:
+        try:
+            now = given["now"]
+            given["now"] = (
+                now.isoformat() if isinstance(now, date) else datetime.fromisoformat(now).isoformat()
+            )
+        except (TypeError, ValueError):
+            raise refusal(f"{name}['now']", now, "a datetime, or a text such as '2025-01-31'", name) from None
+    return plain(name, given)
 
 
 def wire_parameters(name: str, value: Any) -> Any:

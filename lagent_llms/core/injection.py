@@ -65,8 +65,13 @@ class ContentGuards:
             self._guards = {**self._guards, mode: made}
         return self._guards[mode]
 
-    def _guarded_tools(self, options: CallOptions) -> CallOptions:
-        """`options` with the tools that a server renders checked."""
-        if options.injection == "allow" or not options.tools or self.template is not None:
+    def _guarded_options(self, options: CallOptions) -> CallOptions:
+        """`options` with the tools and the template's variables checked, if a server renders them."""
+        if options.injection == "allow" or self.template is not None:
             return options
-        return options.changed({"tools": self._guard(options.injection).tools(options.tools)})
+        tools, variables = options.tools, options.chat_template_kwargs
+        if not tools and not variables:
+            return options
+        guard = self._guard(options.injection)
+        checked = {"tools": guard.tools(tools), "chat_template_kwargs": guard.options(dict(variables or {}))}
+        return options.changed({name: value for name, value in checked.items() if value})

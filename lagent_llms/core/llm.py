@@ -21,6 +21,7 @@ from ..errors import (
 from ..params import CallOptions
 from ..schema import Message, check_messages
 from ..templates import History, Rendered, load_template
+from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
 from .injection import ContentGuards
 from .parameters import ParameterDefaults
@@ -133,7 +134,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
                 options.session_id, start=options.sequence_start, end=options.sequence_end
             )
         try:
-            options = self._guarded_tools(options)
+            options = self._guarded_options(options)
             before = _NOTHING_SAID if turn is None else turn.history
             prompt, history = self._rendered(before, inputs, options)
             messages = None if isinstance(inputs, str) or history.messages is None else [*history.messages]
@@ -172,6 +173,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
                     validators.encodable_text("inputs", inputs.replace(MARK, ""))
                 else:
                     inputs = validators.encodable_text("inputs", inputs)
+            if options.continue_final_message:
+                raise InvalidArgument(
+                    "continue_final_message=True: a prompt has no messages to continue",
+                    argument="continue_final_message",
+                )
             if history.text is None:
                 raise InvalidArgument(
                     "inputs: this session was held with messages and the template is the server's: "
@@ -181,16 +187,24 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
             text = history.text + inputs
             return Rendered(text, History(None, text))
         messages: Sequence[Message] = check_messages(inputs)
+        if options.continue_final_message:
+            messages = [*messages[:-1], to_continue(messages[-1])]
         template = self._guarded_template(options)
         if template is not None:
-            return template.turn(history, messages, tools=options.tools)
+            return template.turn(
+                history,
+                messages,
+                tools=options.tools,
+                continue_final_message=options.continue_final_message,
+                **(options.chat_template_kwargs or {}),
+            )
         if not self.takes_messages or history.messages is None:
             raise TemplateError(
                 f"{type(self).__name__} needs a meta_template to make a prompt of messages: a family name "
                 "such as 'chatml', a list of dicts, or a path"
             )
         messages = self._checked(messages, options, len(history.messages))
-        return None, History((*history.messages, *messages), None)
+        return None, History((*history.messages, *messages), None, continued=options.continue_final_message)
 
     def check_request(self, request: Request) -> None:
         """Refuse what the route of this request does not support; for backends with several routes.

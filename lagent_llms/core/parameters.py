@@ -36,6 +36,8 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "extra_headers": ("headers",),
     "request_timeout": ("timeout",),
     "chat_template": ("meta_template",),
+    "template_kwargs": ("chat_template_kwargs",),
+    "enable_thinking": ("chat_template_kwargs",),
     "lora": ("adapter_name",),
 }
 
@@ -154,6 +156,8 @@ class ParameterSet:
                     parameter=name,
                     backend=self.backend,
                 )
+            if row.merged and isinstance(value, Mapping):
+                value = {**(getattr(options, name) or {}), **value}
             if not row.means_default(value):
                 changed[row.table][name] = value
         _one_adapter(changed[CallOptions])
@@ -211,7 +215,7 @@ class ParameterDefaults:
         """
         for name in names:
             table = request.params if PARAMETERS[name].table is GenerationParams else request.options
-            if (value := getattr(table, name)) is not None:
+            if not PARAMETERS[name].is_no_op(value := getattr(table, name)):
                 raise UnsupportedParameter(
                     f"{type(self).__name__} cannot honour {name}={validators.shown(value)} {why}",
                     parameter=name,

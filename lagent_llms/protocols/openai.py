@@ -15,7 +15,7 @@ from ..core.request import Request
 from ..errors import LLMError, ServerError, StreamInterrupted
 from ..http.messages import ResponseHead, is_error_body, read_refusal, server_error, wrong_answer
 from ..http.sse import EventSplitter
-from ..params import PARAMETERS
+from ..params import PARAMETERS, CallOptions
 from ..schema import FinishReason, Piece, ToolCall, Usage
 from ..untrusted import DECODE_ERRORS, read_json
 from .finish_reasons import REASONS, is_unfinished, known_reason
@@ -31,7 +31,7 @@ from .openai_response import (
 from .openai_response import Usage as UsageFields
 from .tool_calls import ToolCallCollector
 
-__all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error"]
+__all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error", "template_fields"]
 
 
 #: Parameters that a field carries unchanged: (name, field).
@@ -66,12 +66,23 @@ def completion_body(request: Request, model: str, *, stop: Sequence[str]) -> dic
         body["logprobs"], body["top_logprobs"] = True, params.logprobs
     for name, value in (
         ("response_format", params.response_format),
-        ("tools", options.tools),
         ("tool_choice", options.tool_choice),
     ):
         if value is not None:
             body[name] = value
-    return body
+    return body | template_fields(options)
+
+
+def template_fields(options: CallOptions) -> dict[str, Any]:
+    """The fields of a request that a server's chat template gets beside the messages."""
+    fields: dict[str, Any] = {}
+    if options.tools:
+        fields["tools"] = options.tools
+    if options.chat_template_kwargs:
+        fields["chat_template_kwargs"] = options.chat_template_kwargs
+    if options.continue_final_message:
+        fields["continue_final_message"], fields["add_generation_prompt"] = True, False
+    return fields
 
 
 class CompletionDecoder:

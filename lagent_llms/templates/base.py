@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..copying import CopiedByArguments
@@ -84,7 +85,14 @@ class ChatTemplate(CopiedByArguments, ABC):
         return self.render(messages, add_generation_prompt=False)
 
     def turn(
-        self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
+        self,
+        history: History,
+        messages: Sequence[Message],
+        /,
+        *,
+        tools: Sequence[Any] | None = None,
+        continue_final_message: bool = False,
+        **options: Any,
     ) -> Rendered:
         """Render the next turn of a dialog: the prompt of `history` and `messages` together.
 
@@ -92,6 +100,8 @@ class ChatTemplate(CopiedByArguments, ABC):
             history: The dialog so far, its last answer included; `History()` begins a new one.
             messages: The messages of this turn.
             tools: See `render`.
+            continue_final_message: See `render`.
+            options: See `render`; ``now`` may be a date in ISO form.
 
         Returns:
             The prompt, and the history to continue from.
@@ -100,12 +110,14 @@ class ChatTemplate(CopiedByArguments, ABC):
             TemplateError: The template does not allow this dialog.
             UnsupportedParameter: As `render`.
         """
+        if isinstance(now := options.get("now"), str):
+            options["now"] = datetime.fromisoformat(now)
+        dialog = (*(history.messages or ()), *messages)
+        prompt = self.render(dialog, tools=tools, continue_final_message=continue_final_message, **options)
         if history.messages is None:  # only the text of bare prompts is known: the new turn follows it
-            text = (history.text or "") + self.render(messages, tools=tools).removeprefix(self.bos)
+            text = (history.text or "") + prompt.removeprefix(self.bos)
             return Rendered(text, History(None, text))
-        dialog = (*history.messages, *messages)
-        prompt = self.render(dialog, tools=tools)
-        return Rendered(prompt, History(dialog, prompt))
+        return Rendered(prompt, History(dialog, prompt, continued=continue_final_message))
 
     def parse_tool_calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         """The text of an answer without its tool calls, and the calls; the whole text if there are none."""
@@ -185,16 +197,23 @@ class GuardedTemplate(ChatTemplate):
         return self._checked(messages, 0, self._inner.history_text, str)
 
     def turn(
-        self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
+        self,
+        history: History,
+        messages: Sequence[Message],
+        /,
+        *,
+        tools: Sequence[Any] | None = None,
+        **options: Any,
     ) -> Rendered:
         """As the inner template, after the check."""
         said, tools = history.messages or (), self.guard.tools(tools)
+        options = self.guard.options(options)
         if said and history.written is None:  # all of it will be rendered; else it has been checked before
             history = replace(history, messages=tuple(self.guard.messages(said)))
         return self._checked(
             messages,
             len(said),
-            lambda checked: self._inner.turn(history, checked, tools=tools),
+            lambda checked: self._inner.turn(history, checked, tools=tools, **options),
             lambda rendered: rendered.prompt,
         )
 

@@ -33,7 +33,8 @@ def load_template(spec: TemplateSpec | None) -> ChatTemplate | None:
             tokenizer_config.json or chat_template.jinja (the model's own Jinja template); or the source of a
             Jinja template (a string that holds '{%' or '{{'). A dict with 'path' (a path or source of these)
             may have 'chat_template' (the name of one of the model's templates, or a source) and
-            'special_tokens' ({'bos_token': …}), which precede what the model's files say.
+            'special_tokens' ({'bos_token': …}), which precede what the model's files say, and 'limits'
+            (`TemplateLimits`).
 
     Returns:
         The template; None if `spec` is None.

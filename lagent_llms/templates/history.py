@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..errors import InvalidArgument
 from ..schema import Completion, Message
 
 __all__ = ["Held", "History", "Rendered", "Written"]
@@ -57,21 +59,48 @@ class History:
             renders the messages.
         written: What a template needs to render only what is new; None makes it render all messages.
         held: What the server stores of the session; None where it stores nothing.
+        continued: Whether the next answer continues the last message.
     """
 
     messages: tuple[Message, ...] | None = ()
     text: str | None = ""
     written: Written | None = None
     held: Held | None = None
+    continued: bool = False
 
     def answered(self, completion: Completion, held: Held | None = None) -> History:
         """This history with the answer to its last prompt."""
         messages, text = self.messages, self.text
         if messages is not None:
-            messages = (*messages, {"role": "assistant", "content": completion.text})
+            message: Message = {"role": "assistant", "content": completion.text}
+            if self.continued:
+                *before, opened = messages
+                messages = (*before, {**opened, **message, "content": opened["content"] + completion.text})
+            else:
+                messages = (*messages, message)
         if text is not None:
             text += completion.text + (completion.stop_word or "")
         return History(messages, text, self.written, held)
+
+
+def to_continue(message: Message) -> Message:
+    """The last message of a dialog, which the model is to continue; its parts are joined.
+
+    Raises:
+        InvalidArgument: It is not the assistant's, or has no text.
+    """
+    content = message.get("content")
+    if isinstance(content, (list, tuple)) and all(
+        isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content
+    ):
+        content = "".join(part["text"] for part in content)
+    if message["role"] == "assistant" and isinstance(content, str) and content:
+        return {**message, "content": content}
+    given = f"its role is {message['role']!r}" if message["role"] != "assistant" else "it has no text"
+    raise InvalidArgument(
+        f"continue_final_message=True: the last message must be the assistant's and have text, but {given}",
+        argument="continue_final_message",
+    )
 
 
 class Rendered(NamedTuple):

@@ -113,6 +113,10 @@ class ContentGuard:
         """As `messages`, for the descriptions of tools."""
         return tools if not tools else self._value(tools, "tools: a description", self._tokens_in)
 
+    def options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """As `messages`, for the variables of a template."""
+        return options and dict(self._value(options, "chat_template_kwargs: a value", self._tokens_in))
+
     def without_brackets(self, messages: Sequence[Message]) -> Sequence[Message]:
         """`messages` with all brackets of special tokens broken up; the same object if there are none.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
 from ..schema import Message
 from .base import ChatTemplate, text_of
+from .limits import LimitExceeded, TemplateLimits
 from .marks import marks_in
 from .placeholders import local_time
 
@@ -22,20 +24,54 @@ __all__ = ["JinjaTemplate"]
 REASONING = ("reasoning_content", "thinking", "reasoning")
 #: Special tokens that transformers passes to a template, if the tokenizer has them.
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+#: Options that users of several models give to all: a template that does not read them ignores them.
+_USUAL = frozenset(("enable_thinking", "thinking", "documents", "reasoning_effort", "chat_template", *TOKENS))
+#: How similar a misspelled name is, from 0 to 1.
+_NEAR = 0.8
 #: Marks the end of a message to continue (as in transformers); the space shows whether the template strips.
 CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
 @lru_cache(maxsize=64)
-def _compile(source: str, where: str) -> Template:
+def _compile(source: str, where: str, limits: TemplateLimits) -> Template:
     import jinja2
 
     from .sandbox import environment
 
+    if len(source) > limits.source:
+        exceeded = LimitExceeded("source", f"has {len(source)} characters")
+        raise TemplateError(f"{where}: {exceeded.explained(limits)}")
+    sandbox = environment()
+    sandbox.budget.start(limits)
     try:
-        return environment().from_string(source)
+        return sandbox.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         raise TemplateError(f"{where}, line {error.lineno}: no valid Jinja: {error.message}") from error
+    except Exception as error:  # Python's own limits of nesting: RecursionError, MemoryError, SyntaxError
+        raise TemplateError(f"{where}: {_reason(error, limits)}") from error
+
+
+@lru_cache(maxsize=64)
+def _variables(source: str) -> frozenset[str]:
+    """The variables that a template reads."""
+    from jinja2 import meta
+
+    from .sandbox import environment
+
+    return frozenset(meta.find_undeclared_variables(environment().parse(source)))
+
+
+def _reason(error: Exception, limits: TemplateLimits) -> str:
+    """Why a template cannot be compiled or rendered."""
+    if isinstance(error, LimitExceeded):
+        return error.explained(limits)
+    if isinstance(error, RecursionError):
+        return "the template is nested, or calls itself, too deeply"
+    if isinstance(error, SyntaxError):
+        return f"the template is nested too deeply ({error.msg})"
+    if isinstance(error, MemoryError):
+        return "the template needs more memory than there is"
+    return f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
 
 
 class JinjaTemplate(ChatTemplate):
@@ -47,6 +83,7 @@ class JinjaTemplate(ChatTemplate):
         tokens: Special tokens for the template, by name (bos_token, eos_token …).
         bos_added: True if the tokenizer adds a BOS to every text.
         stop_words: Texts at which an answer ends.
+        limits: What the template may use: `TemplateLimits`, or a dict of those that differ from the defaults.
 
     Raises:
         TemplateError: A source is not valid Jinja, or none is named 'default'.
@@ -61,7 +98,9 @@ class JinjaTemplate(ChatTemplate):
         tokens: Mapping[str, str] | None = None,
         bos_added: bool = False,
         stop_words: Sequence[str] = (),
+        limits: TemplateLimits | Mapping[str, Any] | None = None,
     ) -> None:
+        self._limits = TemplateLimits.of(limits)
         sources = {"default": source} if isinstance(source, str) else dict(source)
         if "default" not in sources:
             raise TemplateError(
@@ -70,8 +109,10 @@ class JinjaTemplate(ChatTemplate):
             )
         _require_jinja()
         self.name = where
-        self._templates = {name: _compile(text, f"{where} ({name})") for name, text in sources.items()}
-        self._sources = sources
+        self._templates = {
+            name: _compile(text, f"{where} ({name})", self._limits) for name, text in sources.items()
+        }
+        self._variables = frozenset().union(*(_variables(text) for text in sources.values()))
         self._tokens = dict(tokens or {})
         self.bos = self._tokens.get("bos_token", "")
         writes_bos = "bos_token" in sources["default"] or (self.bos and self.bos in sources["default"])
@@ -97,6 +138,7 @@ class JinjaTemplate(ChatTemplate):
     ) -> str:
         """See `ChatTemplate.render`. `chat_template` names a template; other options are its variables."""
         now = options.pop("now", local_time)
+        self._check_names(options)
         chosen = options.pop("chat_template", None)
         if chosen is not None and chosen not in self._templates:
             raise TemplateError(
@@ -114,17 +156,30 @@ class JinjaTemplate(ChatTemplate):
             "strftime_now": lambda layout: (now() if callable(now) else now).strftime(layout),
             **_plain(options),
         }
+        variables |= {
+            "messages": chat,
+            "tools": None if tools is None else _plain(tools),
+            "documents": variables.get("documents"),
+            "add_generation_prompt": add_generation_prompt and not continue_final_message,
+        }
         try:
-            text = template.render(
-                messages=chat,
-                tools=None if tools is None else _plain(tools),
-                documents=variables.pop("documents", None),
-                add_generation_prompt=add_generation_prompt and not continue_final_message,
-                **variables,
-            )
+            text = self._written(template, variables)
         except Exception as error:
-            raise TemplateError(f"{self.name}: {error or type(error).__name__}") from error
+            raise TemplateError(f"{self.name}: {_reason(error, self._limits)}") from error
         return self._truncate_after_content(text, chat) if continue_final_message else text
+
+    def _check_names(self, options: Mapping[str, Any]) -> None:
+        """Refuse an option that no template reads, if its name looks like a misspelled one."""
+        for name in set(options) - self._variables - _USUAL:
+            if near := get_close_matches(name, self._variables, n=1, cutoff=_NEAR):
+                raise TemplateError(f"{self.name}: the template reads no {name!r}, did you mean {near[0]!r}?")
+
+    def _written(self, template: Template, variables: Mapping[str, Any]) -> str:
+        from .sandbox import environment
+
+        budget = environment().budget
+        budget.start(self._limits)
+        return budget.joined(template.generate(variables))
 
     def _truncate_after_content(self, text: str, chat: Sequence[Mapping[str, Any]]) -> str:
         """Truncate `text` after the content of its last message."""

@@ -10,12 +10,17 @@ from typing import Any
 
 from ..errors import TemplateError
 from .jinja import TOKENS, JinjaTemplate
+from .limits import TemplateLimits
 
 __all__ = ["has_chat_template", "load_model_template", "load_with_options"]
 
 
 def load_model_template(
-    path: Path, *, chat_template: str | None = None, special_tokens: Mapping[str, str | None] | None = None
+    path: Path,
+    *,
+    chat_template: str | None = None,
+    special_tokens: Mapping[str, str | None] | None = None,
+    limits: object = None,
 ) -> JinjaTemplate:
     """Load the chat template of a model.
 
@@ -25,6 +30,7 @@ def load_model_template(
         chat_template: The name of one of the model's templates, or the source of another; None is the
             template 'default', and 'tool_use' for calls with tools if there is one.
         special_tokens: Special tokens that replace the model's own, by name; None removes one.
+        limits: See `JinjaTemplate`.
 
     Raises:
         TemplateError: The model has no (such) chat template, or a file cannot be read.
@@ -49,6 +55,7 @@ def load_model_template(
         tokens=tokens,
         bos_added=bool(config.get("add_bos_token", False)),
         stop_words=_stop_words(folder, config, tokens.get("eos_token", "")),
+        limits=TemplateLimits.of(limits),
     )
 
 
@@ -58,10 +65,10 @@ def load_with_options(spec: Mapping[str, Any]) -> JinjaTemplate:
     Raises:
         TemplateError: A key or value is not allowed, or the template cannot be loaded.
     """
-    if unknown := sorted(map(str, set(spec) - {"path", "chat_template", "special_tokens"})):
+    if unknown := sorted(map(str, set(spec) - {"path", "chat_template", "special_tokens", "limits"})):
         raise TemplateError(
-            f"meta_template: {unknown[0]!r} is not allowed beside 'path'; allowed are 'chat_template' and "
-            "'special_tokens'"
+            f"meta_template: {unknown[0]!r} is not allowed beside 'path'; allowed are 'chat_template', "
+            "'special_tokens' and 'limits'"
         )
     path, chosen, tokens = (spec.get(key) for key in ("path", "chat_template", "special_tokens"))
     if not isinstance(path, (str, os.PathLike)):
@@ -69,6 +76,7 @@ def load_with_options(spec: Mapping[str, Any]) -> JinjaTemplate:
     if chosen is not None and not isinstance(chosen, str):
         raise TemplateError(f"meta_template: chat_template={chosen!r}; allowed is a name or a source")
     tokens = {} if tokens is None else tokens
+    limits = TemplateLimits.of(spec.get("limits"))
     if not isinstance(tokens, Mapping) or not all(
         isinstance(name, str) and (text is None or isinstance(text, str)) for name, text in tokens.items()
     ):
@@ -76,8 +84,9 @@ def load_with_options(spec: Mapping[str, Any]) -> JinjaTemplate:
     if isinstance(path, str) and _is_source(path):
         if chosen is not None:
             raise TemplateError("meta_template: 'path' holds a template, so 'chat_template' is not allowed")
-        return JinjaTemplate(path, tokens={name: text for name, text in tokens.items() if text is not None})
-    return load_model_template(Path(path), chat_template=chosen, special_tokens=tokens)
+        tokens = {name: text for name, text in tokens.items() if text is not None}
+        return JinjaTemplate(path, tokens=tokens, limits=limits)
+    return load_model_template(Path(path), chat_template=chosen, special_tokens=tokens, limits=limits)
 
 
 def has_chat_template(folder: Path) -> bool:

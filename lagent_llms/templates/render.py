@@ -99,11 +99,20 @@ class MetaTemplate(ChatTemplate):
         return "".join(parts)
 
     def turn(
-        self, history: History, messages: Sequence[Message], *, tools: Sequence[Any] | None = None
+        self,
+        history: History,
+        messages: Sequence[Message],
+        /,
+        *,
+        tools: Sequence[Any] | None = None,
+        continue_final_message: bool = False,
+        **options: Any,
     ) -> Rendered:
         """See `ChatTemplate.turn`; from its third turn on a dialog costs only what is new, where it can."""
-        if not history.messages or tools:
-            return super().turn(history, messages, tools=tools)
+        if not history.messages or tools or continue_final_message or options:
+            return super().turn(
+                history, messages, tools=tools, continue_final_message=continue_final_message, **options
+            )
         dialog = (*history.messages, *messages)
         written = history.written
         if written is not None and (grown := self._grown(written, dialog[written.messages :])) is not None:

@@ -46,7 +46,7 @@ class JAXClientCore(HTTPCore):
         """Build the call that returns the token ids of the prompt the server renders from messages."""
         from . import protocol
 
-        return protocol.tokenize_call(request.messages or (), model, request.options.tools)
+        return protocol.tokenize_call(request.messages or (), model, request.options)
 
     def models_call(self) -> Call[list[str]]:
         """See `HTTPCore.models_call`."""

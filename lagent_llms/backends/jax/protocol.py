@@ -11,7 +11,8 @@ import msgspec
 from ...core.request import Request
 from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest
-from ...protocols.openai import CompletionDecoder, completion_body, model_names, read_error
+from ...params import CallOptions
+from ...protocols.openai import CompletionDecoder, completion_body, model_names, read_error, template_fields
 from ...schema import Message, Piece
 
 __all__ = ["answer_call", "models_call", "tokenize_call"]
@@ -28,12 +29,12 @@ def answer_call(request: Request, model: str) -> Call[Piece]:
 
 
 def tokenize_call(
-    inputs: str | Sequence[Message], model: str, tools: Sequence[Any] | None = None
+    inputs: str | Sequence[Message], model: str, options: CallOptions | None = None
 ) -> Call[list[int]]:
     """Build the call that returns the token ids of a prompt, or of the prompt rendered from messages."""
     body: dict[str, Any] = {"model": model, "prompt" if isinstance(inputs, str) else "messages": inputs}
-    if tools and not isinstance(inputs, str):
-        body["tools"] = tools
+    if options is not None:
+        body |= template_fields(options)
     return Call(HTTPRequest.json("/tokenize", body), partial(BodyDecoder, _token_ids), read_error)
 
 

@@ -180,7 +180,12 @@ class LMDeployEngine:
             )
         given: dict[str, Any] = {"gen_config": self.generation_config(request), "adapter_name": adapter}
         if request.prompt is None:
-            given |= {"messages": request.messages, "tools": request.options.tools}
+            # lmdeploy continues a last message of the assistant without being asked to
+            given |= {
+                "messages": request.messages,
+                "tools": request.options.tools,
+                "chat_template_kwargs": dict(request.options.chat_template_kwargs or {}),
+            }
         else:
             given |= {"messages": None, "input_ids": self.encode(request.prompt, add_bos=request.add_bos)}
         with self._lock:

@@ -75,7 +75,7 @@ class LoRAXCore(HTTPCore):
         if request.prompt is None:
             self.refuse(
                 request,
-                ("logprobs", "merged_adapters"),
+                ("logprobs", "merged_adapters", "chat_template_kwargs", "continue_final_message"),
                 "for messages without a meta_template; with one they go to a route that supports it",
             )
 

@@ -14,7 +14,8 @@ _SYSTEM, _FIRST, _ANSWER, _SECOND = "\ue000\ue001\ue002\ue003"
 def formats_of(template: ChatTemplate) -> dict[str, str]:
     """The format attributes that produce the same prompts as `template`; {} if none can.
 
-    The result also has ``chat_with_system``, the format of the text before a chat with a system message.
+    The result also has ``chat_with_system``, the format of the text before a chat with a system message, and
+    ``instruct_without_system``, the format of an instruction without one.
     """
     user, answer = {"role": "user", "content": _FIRST}, {"role": "assistant", "content": _ANSWER}
     second = {"role": "user", "content": _SECOND}
@@ -41,6 +42,7 @@ def formats_of(template: ChatTemplate) -> dict[str, str]:
         "chat_prefix": prefix,
         "prompt_prefix_chat": opening,
         "prompt_postfix_chat": tail,
+        "instruct_without_system": _format(f"{head}{_FIRST}{tail}", {_FIRST: "instruct"}),
         "chat_with_system": _format(with_system.removesuffix(opening), {_SYSTEM: "system"}),
     }
 

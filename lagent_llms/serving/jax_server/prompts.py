@@ -25,13 +25,24 @@ class Prompts:
 
     config: JAXServerConfig
     _chat_with_system: str | None = None
+    _instruct_without_system: str | None = None
 
     def format_instruct(self, prompt: str, system: str | None = None) -> str:
-        """Format an instruction; ``system=None`` takes the configuration's system message."""
+        """Format an instruction.
+
+        Args:
+            prompt: The instruction.
+            system: The system message; None takes the configuration's. With the formats of the model's chat
+                template, an empty one is no message, as in a chat.
+        """
         config = self.config
-        return config.instruct_format.format(
+        system = config.system if system is None else system
+        chosen = config.instruct_format
+        if not system and self._instruct_without_system is not None:
+            chosen = self._instruct_without_system
+        return chosen.format(
             instruct=config.prompt_prefix_instruct + prompt + config.prompt_postfix_instruct,
-            system=config.system_prefix + (config.system if system is None else system),
+            system=config.system_prefix + system,
         )
 
     def format_chat(
@@ -75,8 +86,9 @@ class Prompts:
         """Take the formats of the model's chat template, if it has one and the configuration allows it."""
         config, defaults = self.config, JAXServerConfig()
         formats = formats_of(template) if template is not None and config.contains_auto_format else {}
-        self._chat_with_system = formats.pop("chat_with_system", None)
+        chat_with_system = formats.pop("chat_with_system", None)
+        instruct_without_system = formats.pop("instruct_without_system", None)
         if all(getattr(config, name) == getattr(defaults, name) for name in formats):
             self.config = replace(config, **formats)  # type: ignore[arg-type]
-        else:
-            self._chat_with_system = None
+            self._chat_with_system = chat_with_system
+            self._instruct_without_system = instruct_without_system

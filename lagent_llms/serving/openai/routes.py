@@ -103,7 +103,7 @@ async def _complete_all(llm: AsyncBaseLLM, prompts: list[str], keywords: dict[st
 
 
 def _prompt_to_tokenize(llm: AsyncBaseLLM, body: TokenizeRequest, fixed: dict[str, Any]) -> str:
-    request = llm.prepare(body.inputs(), {"tools": body.tools, **fixed}).request
+    request = llm.prepare(body.inputs(), {"tools": body.tools, **body.template_keywords(), **fixed}).request
     if request.prompt is None:
         raise UnsupportedParameter(
             "messages: cannot be tokenized here, because the remote server applies the chat template; "

@@ -56,6 +56,33 @@ def _encodable(item: _T) -> _T:
 _PassedObject = Annotated[dict[str, Any], AfterValidator(_encodable)]
 
 
+class _TemplateRequest(BaseModel):
+    """Fields for the chat template, with vLLM's names and meanings."""
+
+    tools: list[_PassedObject] | None = None
+    chat_template_kwargs: _PassedObject | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
+
+    def template_keywords(self) -> dict[str, Any]:
+        """Convert the fields, but `tools`, to keyword arguments of `AsyncBaseLLM.complete`.
+
+        Raises:
+            InvalidArgument: The prompt would have both an open message and a generation prompt, or neither.
+        """
+        opened = bool(self.continue_final_message)
+        if self.add_generation_prompt is opened:
+            raise InvalidArgument(
+                f"add_generation_prompt={opened} with continue_final_message={opened}: only one of them "
+                "can be true, and one must be",
+                argument="add_generation_prompt",
+            )
+        keywords: dict[str, Any] = {"continue_final_message": True} if opened else {}
+        if self.chat_template_kwargs:
+            keywords["chat_template_kwargs"] = self.chat_template_kwargs
+        return keywords
+
+
 class StreamOptions(BaseModel):
     """OpenAI's ``stream_options``."""
 
@@ -161,7 +188,7 @@ class CompletionRequest(_GenerationRequest):
         return prompts
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(_TemplateRequest):
     """The body of POST /tokenize: a prompt, or messages to which the chat template is applied."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -169,7 +196,6 @@ class TokenizeRequest(BaseModel):
     model: str | None = None
     prompt: str | None = None
     messages: list[_PassedObject] | None = None
-    tools: list[_PassedObject] | None = None
 
     def inputs(self) -> str | list[dict[str, Any]]:
         """The prompt or the messages.
@@ -183,14 +209,13 @@ class TokenizeRequest(BaseModel):
         return given[0]
 
 
-class ChatCompletionRequest(_GenerationRequest):
+class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
     """The body of POST /v1/chat/completions."""
 
     messages: list[_PassedObject] = Field(min_length=1)
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tools: list[_PassedObject] | None = None
     tool_choice: Annotated[str | dict[str, Any], AfterValidator(_encodable)] | None = None
     response_format: _PassedObject | None = None
 
@@ -206,7 +231,7 @@ class ChatCompletionRequest(_GenerationRequest):
         field = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
         max_tokens: int | None = getattr(self, field)
         check_max_new_tokens(max_tokens, context_len, field=field)
-        keywords = self._common_keywords(max_tokens)
+        keywords = self._common_keywords(max_tokens) | self.template_keywords()
         if self.logprobs:
             keywords["logprobs"] = validators.logprobs("top_logprobs", self.top_logprobs or 0)
         elif self.top_logprobs:

@@ -21,6 +21,8 @@ _Test = TypeVar("_Test", bound=Callable[..., None])
 #: A value of each parameter that is not a no-op, to test that the backend refuses it.
 EFFECTIVE_VALUES: dict[str, Any] = {
     "adapter_name": "x",
+    "chat_template_kwargs": {"enable_thinking": False},
+    "continue_final_message": True,
     "ignore_eos": True,
     "logprobs": 1,
     "min_p": 0.5,

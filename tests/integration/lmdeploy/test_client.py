@@ -87,6 +87,15 @@ def test_do_preprocess(chat, llm):
         assert client.generate(FRANCE[0]["content"]) != PARIS
 
 
+def test_the_last_message_is_continued_by_both_routes(chat, llm):
+    begun = [*FRANCE, {"role": "assistant", "content": PARIS.removesuffix(" is Paris.")}]
+    for client in (chat, llm):
+        completion = client.complete(
+            begun, continue_final_message=True, chat_template_kwargs={} if client is llm else {"unread": 1}
+        )
+        assert completion.text == " is Paris."
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("choice", [None, "auto"])
 def test_tools(chat, stream, choice):

@@ -166,3 +166,28 @@ def test_tokenize(engine):
         assert ask(host, "/tokenize", {})[0] == 400
     with serve(AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)) as host:
         assert ask(host, "/tokenize", {"messages": QUESTION})[0] == 400
+
+
+def test_options_of_the_chat_template():
+    with serve(llm := AsyncScriptedLLM("fine", meta_template="qwen3")) as host:
+        begun = [*QUESTION, {"role": "assistant", "content": "It"}]
+        assert chat(host, chat_template_kwargs={"enable_thinking": False})[0] == 200
+        assert llm.requests[-1].prompt.endswith("<think>\n\n</think>\n\n")
+        assert chat(host, messages=begun, continue_final_message=True, add_generation_prompt=False)[0] == 200
+        assert llm.requests[-1].prompt.endswith("It")
+        prompt = {"messages": begun, "continue_final_message": True}
+        assert ask(host, "/tokenize", prompt)[0] == 200
+        sent = len(llm.requests)
+        for fields, message in (
+            ({"chat_template_kwargs": {"thinking": 1}}, "unknown option 'thinking'"),
+            ({"chat_template_kwargs": {"history": 1, "self": 1}}, "self is given by the call"),
+            ({"chat_template_kwargs": {"now": "x"}}, "now"),
+            ({"chat_template_kwargs": []}, "chat_template_kwargs"),
+            ({"continue_final_message": True}, "its role is 'user'"),
+            ({"continue_final_message": True, "add_generation_prompt": True}, "only one of them can be true"),
+            ({"add_generation_prompt": False}, "add_generation_prompt=False"),
+        ):
+            status, _, answer = chat(host, **fields)
+            assert status == 400, fields
+            assert message in answer["error"]["message"]
+        assert len(llm.requests) == sent

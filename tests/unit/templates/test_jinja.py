@@ -124,6 +124,14 @@ def test_continue_final_message() -> None:
         render("{{ messages[0].content }}", said, continue_final_message=True)
 
 
+def test_a_misspelled_variable_is_refused_and_others_are_ignored() -> None:
+    source = "{{ 1 if enable_thinking else 0 }}{% set local = 1 %}"
+    assert render(source, enable_thinking=True) == "1"
+    assert render(source, documents=[], thinking=True, unknown=1) == "0"
+    with pytest.raises(TemplateError, match="reads no 'enable_thinkng', did you mean 'enable_thinking'"):
+        render(source, enable_thinkng=True)
+
+
 def test_without_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingDependency, match="jinja2 is not installed; run: pip install"):

@@ -69,3 +69,29 @@ def test_the_default_system_message_comes_from_the_configuration():
     assert "system\n!You are Luna.<|im_end|>" in server.format_chat("hi")
     assert "system\n!You are Luna.<|im_end|>" in server.format_instruct("hi")
     assert "Luna" not in server.format_instruct("hi", "")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_instruction_without_system_message_is_what_the_model_was_trained_on(name):
+    template = load_template(name)
+    server = Server(template)
+    expected = template.render([user("Say {hi}")])
+    assert server.format_instruct("Say {hi}") == server.format_instruct("Say {hi}", "") == expected
+    assert server.format_chat("Say {hi}") == expected
+
+
+def test_an_instruction_without_system_message_in_chatml():
+    assert Server(load_template("chatml")).format_instruct("hi") == (
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_the_formats_of_the_seed_stay_byte_for_byte():
+    server = Server(None)
+    assert server.format_instruct("hi", "Be brief.") == (
+        "### SYSTEM:\nBe brief.\n### INSTRUCT:\nhi\n### ASSISTANT:\n"
+    )
+    assert server.format_instruct("hi") == "### SYSTEM:\n\n### INSTRUCT:\nhi\n### ASSISTANT:\n"
+    assert server.format_chat("c", [["a", "b"]]) == (
+        "<|prompter|>a</s><|assistant|>b</s><|prompter|>c</s><|assistant|>"
+    )
