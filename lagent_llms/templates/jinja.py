@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
@@ -23,6 +23,8 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 #: Marks the end of a message to continue (as in transformers); the space shows whether the template strips.
 CONTINUE = "CONTINUE_FINAL_MESSAGE_TAG "
+#: What a template that does not read parts writes in their place: Python's notation, or JSON.
+NOTATIONS = ("'type': 'text'", '"type": "text"')
 
 
 @lru_cache(maxsize=64)
@@ -102,38 +104,56 @@ class JinjaTemplate(ChatTemplate):
                 f"chat_template={chosen!r}: {self.name} has the templates {', '.join(self._templates)}"
             )
         chat = [_plain_message(message, index, self.name) for index, message in enumerate(messages)]
-        if continue_final_message:
-            if not isinstance(chat[-1].get("content"), str):
-                raise TemplateError(f"{self.name}: the last message has no content to continue")
-            chat[-1]["content"] += CONTINUE
         usual = "tool_use" if tools is not None and "tool_use" in self._templates else "default"
-        template = self._templates[chosen or usual]
         variables = {
             **self._tokens,
+            "documents": None,
             "strftime_now": lambda layout: (now() if callable(now) else now).strftime(layout),
             **_plain(options),
+            "tools": None if tools is None else _plain(tools),
+            "add_generation_prompt": add_generation_prompt and not continue_final_message,
         }
+        write = partial(self._write, self._templates[chosen or usual], variables, continue_final_message)
+        if parts := [part for message in chat if isinstance(message.get("content"), list)
+                     for part in message["content"]]:  # fmt: skip
+            with suppress(TemplateError):
+                if _holds(text := write(chat), parts):
+                    return text
+            chat = [_with_text(message, index, self.name) for index, message in enumerate(chat)]
+        return write(chat)
+
+    def _write(
+        self, template: Template, variables: Mapping[str, Any], continued: bool, chat: list[dict[str, Any]]
+    ) -> str:
+        """Render messages of plain data; the text ends after the last content if that is `continued`."""
+        said = ""
+        if continued:
+            said, chat = self._mark_end(chat)
         try:
-            text = template.render(
-                messages=chat,
-                tools=None if tools is None else _plain(tools),
-                documents=variables.pop("documents", None),
-                add_generation_prompt=add_generation_prompt and not continue_final_message,
-                **variables,
-            )
+            text = template.render(variables, messages=chat)
         except Exception as error:
             raise TemplateError(f"{self.name}: {error or type(error).__name__}") from error
-        return self._truncate_after_content(text, chat) if continue_final_message else text
-
-    def _truncate_after_content(self, text: str, chat: Sequence[Mapping[str, Any]]) -> str:
-        """Truncate `text` after the content of its last message."""
-        content = chat[-1]["content"].removesuffix(CONTINUE).strip()
+        if not continued:
+            return text
         at = text.rfind(CONTINUE.strip())
-        if at < 0 or content not in text:
+        if at < 0 or said.strip() not in text:
             raise TemplateError(
                 f"{self.name}: the template changes the last message, so it cannot be continued"
             )
         return text[:at] if text[at : at + len(CONTINUE)] == CONTINUE else text[:at].rstrip()
+
+    def _mark_end(self, chat: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+        """Last text of a dialog, and the dialog with `CONTINUE` after it."""
+        last = dict(chat[-1])
+        content = last.get("content")
+        if isinstance(content, list):
+            text = content[-1]["text"]
+            last["content"] = [*content[:-1], {**content[-1], "text": text + CONTINUE}]
+        elif isinstance(content, str):
+            text, last["content"] = content, content + CONTINUE
+        else:
+            raise TemplateError(f"{self.name}: the last message has no content to continue")
+        return text, [*chat[:-1], last]
 
 
 def _require_jinja() -> None:
@@ -144,18 +164,39 @@ def _require_jinja() -> None:
 
 
 def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
-    """Convert a message to plain data: text parts joined, reasoning under both names that templates read.
+    """Convert a message to plain data: reasoning under both names that templates read, arguments decoded.
 
     Keys with None (as OpenAI's SDK dumps) are omitted, as transformers 5 does: a template would write 'None'.
     """
+    if (
+        type(message) is dict
+        and len(message) == 2
+        and type(message.get("content")) is str
+        and type(message.get("role")) is str
+    ):
+        return message  # the sandbox does not let a template change it
     plain: dict[str, Any] = {key: value for key, value in _plain(message).items() if value is not None}
     if isinstance(calls := plain.get("tool_calls"), list):
         for call in calls:
             _decode_arguments(call)
-    if plain.get("content") is not None or not plain.get("tool_calls"):
-        plain["content"] = text_of(message, index, where)
+    if "content" in plain:
+        text = text_of(message, index, where)  # checks the type of the content and of its parts
+        parts = plain["content"]
+        if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
+            plain["content"] = text
     reasoning = next((plain[key] for key in REASONING if plain.get(key) is not None), None)
     return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+
+
+def _with_text(message: dict[str, Any], index: int, where: str) -> dict[str, Any]:
+    """`message` with text as its content, for a template that does not read parts."""
+    parts = isinstance(message.get("content"), list)
+    return {**message, "content": text_of(message, index, where)} if parts else message
+
+
+def _holds(text: str, parts: Sequence[Mapping[str, Any]]) -> bool:
+    """True if a template has written the texts of `parts`, and not a notation of the parts themselves."""
+    return not any(mark in text for mark in NOTATIONS) and all(part["text"].strip() in text for part in parts)
 
 
 def _decode_arguments(call: object) -> None:
@@ -164,7 +205,7 @@ def _decode_arguments(call: object) -> None:
     if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
         from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
 
-        with contextlib.suppress(*DECODE_ERRORS):
+        with suppress(*DECODE_ERRORS):
             decoded = read_json(arguments)
             function["arguments"] = decoded if isinstance(decoded, dict) else arguments
 
