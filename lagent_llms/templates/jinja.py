@@ -78,9 +78,8 @@ class JinjaTemplate(ChatTemplate):
         writes_bos = "bos_token" in sources["default"] or (self.bos and self.bos in sources["default"])
         self.bos_by = "text" if self.bos and writes_bos else "server" if self.bos and bos_added else "none"
         self.stop_words = tuple(stop_words)
-        self.special_tokens = tuple(
-            dict.fromkeys((*self._tokens.values(), *self.stop_words, *marks_in(list(sources.values()))))
-        )
+        marks = (*self._tokens.values(), *self.stop_words, *marks_in(list(sources.values())))
+        self.special_tokens = tuple(filter(None, dict.fromkeys(marks)))
 
     @property
     def roles(self) -> tuple[str, ...]:
