@@ -136,7 +136,7 @@ class LMTemplateParser:
         return self._template.render(dialog, add_generation_prompt=add_generation_prompt)
 
     def _fast(self, messages: Dialog, add_generation_prompt: bool) -> str | None:
-        """The prompt of messages that have a role and a text only, checked by rendering them.
+        """The prompt of messages that have a role, a text and maybe a name, checked by rendering them.
 
         Returns:
             None where the messages must be checked one by one: they may be wrong, or need conversion.
@@ -144,14 +144,18 @@ class LMTemplateParser:
         if self._template is None or type(messages) is not list or not messages:
             return None
         try:
-            if countOf(map(len, messages), 2) != len(messages):
+            if countOf(map(len, messages), 2) != len(messages) and not all(map(_is_plain, messages)):
                 return None
             text = self._template.render(messages, add_generation_prompt=add_generation_prompt)
             if not text.isascii():
-                text.encode()  # a lone surrogate
+                text.encode()  # fails for a lone surrogate
         except (LLMError, AttributeError, LookupError, TypeError, ValueError):
             return None
         return text
+
+
+def _is_plain(message: Message) -> bool:
+    return len(message) == 2 or (len(message) == 3 and type(message.get("name")) is str)
 
 
 class APITemplateParser:
