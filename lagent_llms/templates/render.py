@@ -52,7 +52,7 @@ class MetaTemplate(ChatTemplate):
         self._system_at = family.system.at if family.system is not None else ""
         self._defaults: dict[str, Any] = {"now": local_time, **family.options}
         self._moving = any(isinstance(value, PlaceholderText) for value in family.options.values())
-        self._fast_paths: dict[frozenset[Kind], FastPath | None] = {}
+        self._fast_paths: dict[frozenset[Kind], tuple[FastPath | None]] = {}
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -275,14 +275,14 @@ class MetaTemplate(ChatTemplate):
 
     def _fast_path(self, kinds: frozenset[Kind]) -> FastPath | None:
         """The cached fast path for a dialog of these kinds, None if there is none."""
-        if kinds in self._fast_paths:
-            return self._fast_paths[kinds]
+        if (cached := self._fast_paths.get(kinds)) is not None:
+            return cached[0]
         family = self.family
         fast_path = compile_fast_path(kinds, family.roles, family.others, self._cases, self._defaults)
         if len(kinds) <= _MAX_FAST_PATHS:
             if len(self._fast_paths) >= _MAX_FAST_PATHS:
                 self._fast_paths.clear()
-            self._fast_paths[kinds] = fast_path
+            self._fast_paths[kinds] = (fast_path,)
         return fast_path
 
     def _last_query(self, messages: Sequence[Message], turns: Sequence[int]) -> int:
