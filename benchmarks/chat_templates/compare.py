@@ -87,29 +87,12 @@ def _compare(
     result: Result, label: str, ours: ChatTemplate, theirs: Any, chat_template: str | None, dialog: Dialog
 ) -> None:
     options = {"add_generation_prompt": True, **dialog.options}
-    here: str | Exception
-    try:
-        here = ours.render(check_messages(dialog.messages), tools=dialog.tools, **options)
-    except LLMError as error:
-        here = error
-
-    def render(messages: list[dict[str, Any]]) -> str | Exception:
-        arguments = {"tokenize": False, "tools": dialog.tools, "chat_template": chat_template, **options}
-        try:
-            return str(theirs.apply_chat_template(messages, **arguments))
-        except Exception as error:  # noqa: BLE001 - a template raises what it likes
-            return error
-
-    messages = decoded(dialog.messages)
-    there = render(messages)
-    parts = [
-        part
-        for message in messages
-        if isinstance(message.get("content"), list)
-        for part in message["content"]
-    ]
-    if parts and not (isinstance(there, str) and reads_parts(there, parts)):
-        there = render([joined(message) for message in messages])
+    here, there = _render_ours(ours, dialog, options), _render_theirs(theirs, chat_template, dialog, options)
+    if here != there and isinstance(there, str):  # the clock may have moved in between
+        here, there = (
+            _render_ours(ours, dialog, options),
+            _render_theirs(theirs, chat_template, dialog, options),
+        )
     if isinstance(here, str) or isinstance(there, str):
         outcome = "equal" if here == there else "different"
     else:
@@ -117,6 +100,32 @@ def _compare(
     result.counts[outcome] += 1
     if outcome == "different":
         result.differences.append((label, *excerpts(here, there)))
+
+
+def _render_ours(template: ChatTemplate, dialog: Dialog, options: Mapping[str, Any]) -> str | Exception:
+    try:
+        return template.render(check_messages(dialog.messages), tools=dialog.tools, **options)
+    except LLMError as error:
+        return error
+
+
+def _render_theirs(
+    tokenizer: Any, chat_template: str | None, dialog: Dialog, options: Mapping[str, Any]
+) -> str | Exception:
+    def render(messages: list[dict[str, Any]]) -> str | Exception:
+        arguments = {"tokenize": False, "tools": dialog.tools, "chat_template": chat_template, **options}
+        try:
+            return str(tokenizer.apply_chat_template(messages, **arguments))
+        except Exception as error:  # noqa: BLE001 - a template raises what it likes
+            return error
+
+    messages = decoded(dialog.messages)
+    text = render(messages)
+    contents = [message["content"] for message in messages if isinstance(message.get("content"), list)]
+    parts = [part for content in contents for part in content]
+    if parts and not (isinstance(text, str) and reads_parts(text, parts)):
+        return render([joined(message) for message in messages])
+    return text
 
 
 def decoded(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
