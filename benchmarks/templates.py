@@ -10,10 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import report
-from lagent_llms.templates import INTERNLM2_META, ChatTemplate, History, load_template
+from lagent_llms.templates import INTERNLM2_META, ChatTemplate, History, LMTemplateParser, load_template
 
 NAME = "templates"
 MESSAGES = 1_000
+FLOOR, LAGENT, TRANSFORMERS = "f-string join", "lagent's parser", "transformers"
+PARSER, JINJA = "LMTemplateParser(INTERNLM2_META)", "Jinja template, sandboxed"
+#: What is compared with what, and the largest ratio allowed.
+BUDGETS = ((PARSER, FLOOR, 2.0), (PARSER, LAGENT, 1.0), (JINJA, TRANSFORMERS, 1.1))
 HISTORIES = (10, 100, 1_000, 10_000)
 CHATML = (
     "{% for message in messages %}"
@@ -59,7 +63,7 @@ def transformers_render(messages: list[dict[str, str]]) -> str:
 
 def candidates() -> dict[str, Callable[[Any], object]]:
     """Return all compared renderings by name."""
-    found: dict[str, Callable[[Any], object]] = {"f-string join": f_string, "lagent's parser": lagent_style}
+    found: dict[str, Callable[[Any], object]] = {FLOOR: f_string, LAGENT: lagent_style}
     for name in FAMILIES:
         template = load_template(name)
         assert isinstance(template, ChatTemplate)
@@ -70,6 +74,7 @@ def candidates() -> dict[str, Callable[[Any], object]]:
     lagent = load_template(INTERNLM2_META)
     assert isinstance(lagent, ChatTemplate)
     found["INTERNLM2_META (list of dicts)"] = lagent.render
+    found[PARSER] = LMTemplateParser(INTERNLM2_META)
     try:
         import jinja2
 
@@ -77,10 +82,10 @@ def candidates() -> dict[str, Callable[[Any], object]]:
         found["jinja2 alone"] = lambda messages: alone.render(messages=messages, add_generation_prompt=True)
         jinja = load_template(CHATML)
         assert isinstance(jinja, ChatTemplate)
-        found["Jinja template, sandboxed"] = jinja.render
+        found[JINJA] = jinja.render
         import transformers  # noqa: F401
 
-        found["transformers"] = transformers_render
+        found[TRANSFORMERS] = transformers_render
     except ImportError:
         pass
     return found
@@ -112,15 +117,20 @@ def measure(quick: bool) -> dict[str, Any]:
     messages = dialog(MESSAGES)
     renderers = {name: (lambda render=render: render(messages)) for name, render in candidates().items()}
     times = report.interleaved(renderers, 20 if quick else 200)
-    floor, median = min(times["f-string join"]), report.median(times)
+    floor, median = min(times[FLOOR]), report.median(times)
     return {
         "messages": MESSAGES,
         "growing": growing(20 if quick else 200),
+        "budgets": [
+            {"of": name, "to": peer, "most": most, "ratio": report.ratios(times, peer)[name]}
+            for name, peer, most in BUDGETS
+            if peer in times
+        ],
         "renderings": {
             name: {
                 "us": min(found) * 1e6,
                 "ratio": min(found) / floor,
-                "median_ratio": median[name] / median["f-string join"],
+                "median_ratio": median[name] / median[FLOOR],
             }
             for name, found in times.items()
         },
@@ -138,7 +148,11 @@ def tables(figures: dict[str, Any]) -> str:
         for count, row in figures["growing"].items()
     ]
     head_grown = ("messages said", "µs, a further turn alone", "µs, everything rendered again")
-    return report.table(head, rows) + "\n\n" + report.table(head_grown, grown)
+    budgets = [(row["of"], row["to"], f"{row['ratio']:.2f}", row["most"]) for row in figures["budgets"]]
+    head_budgets = ("rendering", "compared with", "ratio, median of the rounds", "budget")
+    return "\n\n".join(
+        [report.table(head, rows), report.table(head_budgets, budgets), report.table(head_grown, grown)]
+    )
 
 
 if __name__ == "__main__":

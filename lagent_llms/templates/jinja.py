@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
 from ..schema import Message
-from .base import ChatTemplate, text_of
+from .base import ChatTemplate
+from .jinja_messages import holds, plain, plain_message, with_text
 from .limits import LimitExceeded, TemplateLimits
 from .marks import marks_in
 from .placeholders import local_time
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["JinjaTemplate"]
 
-#: Keys of a message's reasoning; most templates read the first, gpt-oss the second.
-REASONING = ("reasoning_content", "thinking", "reasoning")
 #: Special tokens that transformers passes to a template, if the tokenizer has them.
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 #: Options that users of several models give to all: a template that does not read them ignores them.
@@ -118,9 +117,8 @@ class JinjaTemplate(ChatTemplate):
         writes_bos = "bos_token" in sources["default"] or (self.bos and self.bos in sources["default"])
         self.bos_by = "text" if self.bos and writes_bos else "server" if self.bos and bos_added else "none"
         self.stop_words = tuple(stop_words)
-        self.special_tokens = tuple(
-            dict.fromkeys((*self._tokens.values(), *self.stop_words, *marks_in(list(sources.values()))))
-        )
+        marks = (*self._tokens.values(), *self.stop_words, *marks_in(list(sources.values())))
+        self.special_tokens = tuple(filter(None, dict.fromkeys(marks)))
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -144,29 +142,24 @@ class JinjaTemplate(ChatTemplate):
             raise TemplateError(
                 f"chat_template={chosen!r}: {self.name} has the templates {', '.join(self._templates)}"
             )
-        chat = [_plain_message(message, index, self.name) for index, message in enumerate(messages)]
-        if continue_final_message:
-            if not isinstance(chat[-1].get("content"), str):
-                raise TemplateError(f"{self.name}: the last message has no content to continue")
-            chat[-1]["content"] += CONTINUE
+        chat = [plain_message(message, index, self.name) for index, message in enumerate(messages)]
         usual = "tool_use" if tools is not None and "tool_use" in self._templates else "default"
-        template = self._templates[chosen or usual]
         variables = {
             **self._tokens,
+            "documents": None,
             "strftime_now": lambda layout: (now() if callable(now) else now).strftime(layout),
-            **_plain(options),
-        }
-        variables |= {
-            "messages": chat,
-            "tools": None if tools is None else _plain(tools),
-            "documents": variables.get("documents"),
+            **plain(options),
+            "tools": None if tools is None else plain(tools),
             "add_generation_prompt": add_generation_prompt and not continue_final_message,
         }
-        try:
-            text = self._written(template, variables)
-        except Exception as error:
-            raise TemplateError(f"{self.name}: {_reason(error, self._limits)}") from error
-        return self._truncate_after_content(text, chat) if continue_final_message else text
+        write = partial(self._write, self._templates[chosen or usual], variables, continue_final_message)
+        if parts := [part for message in chat if isinstance(message.get("content"), list)
+                     for part in message["content"]]:  # fmt: skip
+            with suppress(TemplateError):
+                if holds(text := write(chat), parts):
+                    return text
+            chat = [with_text(message, index, self.name) for index, message in enumerate(chat)]
+        return write(chat)
 
     def _check_names(self, options: Mapping[str, Any]) -> None:
         """Refuse an option that no template reads, if its name looks like a misspelled one."""
@@ -174,22 +167,45 @@ class JinjaTemplate(ChatTemplate):
             if near := get_close_matches(name, self._variables, n=1, cutoff=_NEAR):
                 raise TemplateError(f"{self.name}: the template reads no {name!r}, did you mean {near[0]!r}?")
 
-    def _written(self, template: Template, variables: Mapping[str, Any]) -> str:
+    def _write(
+        self, template: Template, variables: Mapping[str, Any], continued: bool, chat: list[dict[str, Any]]
+    ) -> str:
+        """Render messages of plain data; the text ends after the last content if that is `continued`."""
+        said = ""
+        if continued:
+            said, chat = self._mark_end(chat)
+        try:
+            text = self._rendered(template, {**variables, "messages": chat})
+        except Exception as error:
+            raise TemplateError(f"{self.name}: {_reason(error, self._limits)}") from error
+        if not continued:
+            return text
+        at = text.rfind(CONTINUE.strip())
+        if at < 0 or said.strip() not in text:
+            raise TemplateError(
+                f"{self.name}: the template changes the last message, so it cannot be continued"
+            )
+        return text[:at] if text[at : at + len(CONTINUE)] == CONTINUE else text[:at].rstrip()
+
+    def _mark_end(self, chat: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+        """Last text of a dialog, and the dialog with `CONTINUE` after it."""
+        last = dict(chat[-1])
+        content = last.get("content")
+        if isinstance(content, list):
+            text = content[-1]["text"]
+            last["content"] = [*content[:-1], {**content[-1], "text": text + CONTINUE}]
+        elif isinstance(content, str):
+            text, last["content"] = content, content + CONTINUE
+        else:
+            raise TemplateError(f"{self.name}: the last message has no content to continue")
+        return text, [*chat[:-1], last]
+
+    def _rendered(self, template: Template, variables: Mapping[str, Any]) -> str:
         from .sandbox import environment
 
         budget = environment().budget
         budget.start(self._limits)
         return budget.joined(template.generate(variables))
-
-    def _truncate_after_content(self, text: str, chat: Sequence[Mapping[str, Any]]) -> str:
-        """Truncate `text` after the content of its last message."""
-        content = chat[-1]["content"].removesuffix(CONTINUE).strip()
-        at = text.rfind(CONTINUE.strip())
-        if at < 0 or content not in text:
-            raise TemplateError(
-                f"{self.name}: the template changes the last message, so it cannot be continued"
-            )
-        return text[:at] if text[at : at + len(CONTINUE)] == CONTINUE else text[:at].rstrip()
 
 
 def _require_jinja() -> None:
@@ -197,40 +213,3 @@ def _require_jinja() -> None:
         import jinja2  # noqa: F401
     except ImportError as error:
         raise MissingDependency.of("jinja2", "jinja") from error
-
-
-def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
-    """Convert a message to plain data: text parts joined, reasoning under both names that templates read.
-
-    Keys with None (as OpenAI's SDK dumps) are omitted, as transformers 5 does: a template would write 'None'.
-    """
-    plain: dict[str, Any] = {key: value for key, value in _plain(message).items() if value is not None}
-    if isinstance(calls := plain.get("tool_calls"), list):
-        for call in calls:
-            _decode_arguments(call)
-    if plain.get("content") is not None or not plain.get("tool_calls"):
-        plain["content"] = text_of(message, index, where)
-    reasoning = next((plain[key] for key in REASONING if plain.get(key) is not None), None)
-    return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
-
-
-def _decode_arguments(call: object) -> None:
-    """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
-        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
-
-        with contextlib.suppress(*DECODE_ERRORS):
-            decoded = read_json(arguments)
-            function["arguments"] = decoded if isinstance(decoded, dict) else arguments
-
-
-def _plain(value: Any) -> Any:
-    """Convert `value` to plain JSON types, so that a template cannot call methods of objects."""
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return f"<{type(value).__name__}>"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import TemplateError
 from .jinja import TOKENS, JinjaTemplate
 from .limits import TemplateLimits
+from .tokenizer_classes import default_tokens
 
 __all__ = ["has_chat_template", "load_model_template", "load_with_options"]
 
@@ -46,7 +48,7 @@ def load_model_template(
         raise TemplateError(f"{path}: the model has no chat template; name a family instead")
     tokens = {
         name: text
-        for name, text in {**_special_tokens(folder, config), **(special_tokens or {})}.items()
+        for name, text in {**_special_tokens(folder, config, sources), **(special_tokens or {})}.items()
         if text is not None
     }
     return JinjaTemplate(
@@ -145,22 +147,51 @@ def _find_sources(folder: Path, config: Mapping[str, Any], path: Path) -> dict[s
     )
 
 
-def _special_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, str | None]:
+def _special_tokens(
+    folder: Path, config: Mapping[str, Any], sources: Mapping[str, str]
+) -> dict[str, str | None]:
     """Special tokens by name.
 
-    Without `added_tokens_decoder`, special_tokens_map.json has priority over tokenizer_config.json.
+    Without `added_tokens_decoder`, special_tokens_map.json has priority over tokenizer_config.json. Standard
+    tokens that neither names are those of the tokenizer class.
     """
-    more = config.get("extra_special_tokens")
+    further = {**_own_tokens(config), **_table(config, "extra_special_tokens")}
+    further = further or _table(config, "model_specific_special_tokens")  # as transformers 5 saves them
     if "added_tokens_decoder" not in config:
-        config = {**config, **(mapped := _read_json(folder / "special_tokens_map.json"))}
-        more = mapped.get("extra_special_tokens", more)
-    # Beside TOKENS, a model may have tokens of its own for its template (image_token).
-    named = {name: value for name, value in config.items() if name.endswith("_token")}
-    return {
-        name: text
-        for name, value in {**(more if isinstance(more, dict) else {}), **named}.items()
-        if (text := _token(value)) or name in TOKENS
+        mapped = _read_json(folder / "special_tokens_map.json")
+        config = {**config, **mapped}
+        further = {**_own_tokens(mapped), **further, **_table(mapped, "extra_special_tokens")}
+    named = {name: config[name] for name in TOKENS if name in config}
+    found = {
+        name: text for name, value in {**named, **further}.items() if (text := _token(value)) is not None
     }
+    return {**_class_tokens(folder, config, sources), **dict.fromkeys(named), **found}
+
+
+def _own_tokens(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Tokens that a model has beside the standard ones (image_token)."""
+    return {name: value for name, value in values.items() if name.endswith("_token") and name not in TOKENS}
+
+
+def _class_tokens(
+    folder: Path, config: Mapping[str, Any], sources: Mapping[str, str]
+) -> Mapping[str, str | None]:
+    """Standard tokens of the model's tokenizer class, and of the padding in tokenizer.json."""
+    if set(TOKENS) <= config.keys():
+        return {}
+    file = folder / "tokenizer.json"
+    padding = {}
+    if "pad_token" not in config and any("pad_token" in source for source in sources.values()):
+        padding = _table(_read_json(file), "padding")
+    model = _read_json(folder / "config.json")
+    declared = config.get("tokenizer_class") or model.get("tokenizer_class")
+    byte_level = partial(_holds, file, '"ByteLevel"')
+    defaults = default_tokens(declared, model.get("model_type"), byte_level)
+    return {"pad_token": _token(padding.get("pad_token")), **defaults}
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and text in _read_text(path)
 
 
 def _stop_words(folder: Path, config: Mapping[str, Any], eos: str) -> tuple[str, ...]:
@@ -189,9 +220,9 @@ def _table(config: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _token(value: object) -> str | None:
-    """Text of a token, which is a string or an object with its content; None for other values and ''."""
+    """Text of a token, which is a string or an object with its content; None for other values."""
     text = value.get("content") if isinstance(value, dict) else value
-    return text if isinstance(text, str) and text else None
+    return text if isinstance(text, str) else None
 
 
 def _read_text(path: Path) -> str:

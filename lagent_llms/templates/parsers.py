@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import countOf
 from typing import Any
 
-from ..errors import TemplateError, nearest
+from ..errors import LLMError, TemplateError, nearest
 from ..schema import Message, check_messages
 from .base import text_of
 from .internlm2 import INTERNLM2_META
@@ -127,10 +128,34 @@ class LMTemplateParser:
         """
         if isinstance(messages, str):
             return messages
+        if (text := self._fast(messages, add_generation_prompt)) is not None:
+            return text
         dialog = check_messages(messages)
         if self._template is None:
             return "\n".join(text_of(message, index, WHERE) for index, message in enumerate(dialog))
         return self._template.render(dialog, add_generation_prompt=add_generation_prompt)
+
+    def _fast(self, messages: Dialog, add_generation_prompt: bool) -> str | None:
+        """The prompt of messages that have a role, a text and maybe a name, checked by rendering them.
+
+        Returns:
+            None where the messages must be checked one by one: they may be wrong, or need conversion.
+        """
+        if self._template is None or type(messages) is not list or not messages:
+            return None
+        try:
+            if countOf(map(len, messages), 2) != len(messages) and not all(map(_is_plain, messages)):
+                return None
+            text = self._template.render(messages, add_generation_prompt=add_generation_prompt)
+            if not text.isascii():
+                text.encode()  # fails for a lone surrogate
+        except (LLMError, AttributeError, LookupError, TypeError, ValueError):
+            return None
+        return text
+
+
+def _is_plain(message: Message) -> bool:
+    return len(message) == 2 or (len(message) == 3 and type(message.get("name")) is str)
 
 
 class APITemplateParser:

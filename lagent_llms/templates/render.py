@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import countOf, itemgetter
+from operator import itemgetter
 from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
 from .base import ChatTemplate, text_of
 from .cases import PromptContext, TurnContext, compile_case
-from .fast_path import FastPath, compile_fast_path, fill
+from .fast_path import FastPath, Kind, begin_for_name, compile_fast_path, fill, kinds_of
 from .history import History, Rendered, Written
 from .placeholders import PlaceholderText, Values, local_time
 from .reasoning import take_reasoning
@@ -23,7 +23,7 @@ __all__ = ["MetaTemplate"]
 
 _ROLE = itemgetter("role")
 _CONTENT = itemgetter("content")
-#: Largest number of cached fast paths, one for each set of roles (a dialog may hold any role name).
+#: Largest number of cached fast paths, and of kinds in one (a dialog may hold any name).
 _MAX_FAST_PATHS = 64
 
 
@@ -53,7 +53,7 @@ class MetaTemplate(ChatTemplate):
         self._system_at = family.system.at if family.system is not None else ""
         self._defaults: dict[str, Any] = {"now": local_time, **family.options}
         self._moving = any(isinstance(value, PlaceholderText) for value in family.options.values())
-        self._fast_paths: dict[frozenset[str], FastPath | None] = {}
+        self._fast_paths: dict[frozenset[Kind], tuple[FastPath | None]] = {}
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -245,17 +245,19 @@ class MetaTemplate(ChatTemplate):
             turn = TurnContext(values, roles, position, index, message, text, generation, last_query)
             self._write_turn(turn, parts, system if position == target else None, open_end and turn.last)
 
-        fast_path = self._fast_path(frozenset(roles))
+        kinds, unusual = kinds_of(messages, roles, self.family.roles, self.family.others)
+        fast_path = self._fast_path(frozenset(kinds))
         if fast_path is None:
             for position in range(len(roles)):
                 write_one(position)
             return
         start = 0
-        for position in (*self._special_turns(messages, fast_path, target, last_query, open_end), len(roles)):
+        special = self._special_turns(len(roles), unusual, fast_path, target, last_query, open_end)
+        for position in (*special, len(roles)):
             if start < position:
                 contents = messages[start:position]
                 try:
-                    parts.append(fast_path.write(roles[start:position], [*map(_CONTENT, contents)]))
+                    parts.append(fast_path.write(kinds[start:position], [*map(_CONTENT, contents)]))
                 except (KeyError, TypeError, AttributeError):  # a content is missing or not a string
                     for single in range(start, position):
                         write_one(single)
@@ -265,17 +267,15 @@ class MetaTemplate(ChatTemplate):
 
     def _special_turns(
         self,
-        messages: Sequence[Message],
+        count: int,
+        unusual: Sequence[int],
         fast_path: FastPath,
         target: int,
         last_query: int,
         open_end: bool,
     ) -> Sequence[int]:
         """Positions of the turns that are not rendered on the fast path, in order."""
-        count = len(messages)
-        special = {target} if target >= 0 else set()
-        if countOf(map(len, messages), 2) != count:  # names, tool calls, reasoning
-            special.update(position for position, message in enumerate(messages) if len(message) != 2)
+        special = {target, *unusual} if target >= 0 else {*unusual}
         if fast_path.has_edge_cases:
             special.add(0)
             special.update(range(min(count - 1, last_query + 1), count))
@@ -283,17 +283,16 @@ class MetaTemplate(ChatTemplate):
             special.add(count - 1)
         return sorted(special)
 
-    def _fast_path(self, kinds: frozenset[str]) -> FastPath | None:
-        """The cached fast path for a dialog of these roles, None if there is none."""
-        if kinds in self._fast_paths:
-            return self._fast_paths[kinds]
-        roles = {name: self.family.roles.get(name, self.family.others) for name in kinds}
-        fast_path = None
-        if not any(role.word == "refuse" for role in roles.values()):
-            cases = {name: self._cases.get(name, self._cases[OTHERS]) for name in kinds}
-            fast_path = compile_fast_path(roles, cases, self._defaults)
-        if len(self._fast_paths) < _MAX_FAST_PATHS:
-            self._fast_paths[kinds] = fast_path
+    def _fast_path(self, kinds: frozenset[Kind]) -> FastPath | None:
+        """The cached fast path for a dialog of these kinds, None if there is none."""
+        if (cached := self._fast_paths.get(kinds)) is not None:
+            return cached[0]
+        family = self.family
+        fast_path = compile_fast_path(kinds, family.roles, family.others, self._cases, self._defaults)
+        if len(kinds) <= _MAX_FAST_PATHS:
+            if len(self._fast_paths) >= _MAX_FAST_PATHS:
+                self._fast_paths.clear()
+            self._fast_paths[kinds] = (fast_path,)
         return fast_path
 
     def _last_query(self, messages: Sequence[Message], turns: Sequence[int]) -> int:
@@ -333,7 +332,7 @@ class MetaTemplate(ChatTemplate):
             return
         values = {**turn.values, "role": turn.role, "reasoning": turn.reasoning}
         if isinstance(begin, Begin):
-            begin = _begin_for_name(begin, turn.message.get("name"), values)
+            begin = begin_for_name(begin, turn.message.get("name"), values)
         content = turn.content if operation is None else operation(turn.content)
         before, inside = (system or "", "") if self._system_at == "before" else ("", system or "")
         parts += (before, fill(begin, values), inside, content)
@@ -360,11 +359,3 @@ class MetaTemplate(ChatTemplate):
 def _all_roles(family: Family) -> dict[str, Role]:
     """Roles by name, with all others as '*'."""
     return {**family.roles, OTHERS: family.others}
-
-
-def _begin_for_name(begin: Begin, name: object, values: dict[str, Any]) -> str | PlaceholderText:
-    """Select the begin for a message with or without a name; the name is added to `values`."""
-    if name is None:
-        return begin.without_name
-    values["name"] = begin.names.get(str(name), str(name))
-    return begin.with_name or begin.without_name

@@ -91,6 +91,47 @@ def test_keys_with_none_are_omitted_as_transformers_does() -> None:
     assert dumped[0]["tool_calls"] is None
 
 
+def test_a_message_without_content_has_none() -> None:
+    refused = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+    assert render("{{ messages[0].content is defined }}{{ messages[0].refusal }}", [refused]) == (
+        "FalseI cannot help with that."
+    )
+
+
+PARTS = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
+READS_PARTS = (
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for p in m.content %}({{ p.text | trim }}){% endfor %}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (READS_PARTS, "(a)(b)"),
+        ("{{ messages[0].content }}", "a b"),  # would be Python's notation of the list
+        ("{{ messages[0].content | tojson }}", '"a b"'),
+        ("{{ '<' + messages[0].content + '>' }}", "<a b>"),  # would be refused
+        ("{% if messages[0].content is string %}{{ messages[0].content }}{% endif %}!", "a b!"),  # omitted
+    ],
+)
+def test_text_parts_are_given_to_templates_that_read_them(source: str, expected: str) -> None:
+    message = {"role": "user", "content": PARTS}
+    assert render(source, [message]) == expected
+    assert message["content"] is PARTS
+    assert render(source, [{"role": "user", "content": ["a ", PARTS[1]]}]) == expected.replace(
+        "(a)(b)", "a b"
+    )
+
+
+def test_the_last_part_of_a_message_is_continued() -> None:
+    said = [*USER, {"role": "assistant", "content": PARTS}]
+    assert render(READS_PARTS + "!", said, continue_final_message=True) == "hé(a)(b"
+    assert render("{{ messages[1].content }}!", said, continue_final_message=True) == "a b"
+    with pytest.raises(TemplateError, match="no content to continue"):
+        render(CHATML, [*USER, {"role": "assistant", "content": None}], continue_final_message=True)
+
+
 def test_arguments_of_tool_calls_are_decoded_once() -> None:
     source = "{% for c in messages[0].tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}"
 

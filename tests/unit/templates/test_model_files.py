@@ -9,7 +9,7 @@ import pytest
 
 from lagent_llms.errors import TemplateError
 from lagent_llms.templates import load_template
-from tests.unit.templates.model_folders import NAMED, SHOW, USER, ours, write
+from tests.unit.templates.model_folders import BYTE_LEVEL, NAMED, SHOW, USER, ours, write
 
 
 def test_choosing_a_template_and_special_tokens(tmp_path: Path) -> None:
@@ -96,3 +96,45 @@ def test_no_template(tmp_path: Path, given: object) -> None:
 def test_wrong_options(spec: dict[str, Any], word: str) -> None:
     with pytest.raises(TemplateError, match=word):
         load_template(spec)
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "expected"),
+    [
+        (
+            {"tokenizer_class": "LlamaTokenizerFast"},
+            {},
+            "bos_token=<s>;eos_token=</s>;unk_token=<unk>;pad_token=-",
+        ),
+        (
+            {"tokenizer_class": "LlamaTokenizerFast", "bos_token": None, "eos_token": "<e>", "pad_token": ""},
+            {},
+            "bos_token=-;eos_token=<e>;unk_token=<unk>;pad_token=;",
+        ),
+        (
+            {"tokenizer_class": "LlamaTokenizerFast"},
+            {"tokenizer__json": BYTE_LEVEL},
+            "bos_token=-;eos_token=-;",
+        ),
+        ({}, {"config__json": {"model_type": "gemma3"}}, "bos_token=<bos>;eos_token=<eos>;"),
+        ({"tokenizer_class": "LlamaTokenizer"}, {"config__json": {"model_type": "mistral"}}, "bos_token=-;"),
+        (
+            {"tokenizer_class": "LlamaTokenizer"},
+            {"config__json": {"model_type": "qwen2"}},
+            "bos_token=-;eos_token=<|endoftext|>;",
+        ),
+        (
+            {"tokenizer_class": ["x"]},
+            {"config__json": {"model_type": 3}, "tokenizer__json": {"padding": {"pad_token": "<p>"}}},
+            "bos_token=-;eos_token=-;unk_token=-;pad_token=<p>;",
+        ),
+    ],
+)
+def test_tokens_that_no_file_names(
+    tmp_path: Path, config: dict[str, Any], files: dict[str, Any], expected: str
+) -> None:
+    folder = write(tmp_path, tokenizer_config__json={"chat_template": SHOW, **config}, **files)
+    assert ours(folder).startswith("hé" + expected)
+    template = load_template(folder)
+    assert template is not None
+    assert "" not in template.special_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -29,6 +30,63 @@ def test_a_string_is_used_as_the_prompt() -> None:
     assert LMTemplateParser(INTERNLM2_META)("as it is") == "as it is"
     assert LMTemplateParser()("as it is") == "as it is"
     assert LMTemplateParser()([{"role": "user", "content": "a"}, {"role": "x", "content": "b"}]) == "a\nb"
+
+
+def _written(message: dict[str, Any]) -> str:
+    """One message in INTERNLM2_META's format."""
+    known = {"plugin": "<|plugin|>", "interpreter": "<|interpreter|>"}
+    name = message.get("name")
+    if message["role"] != "user":
+        name = known.get(name, name)  # type: ignore[arg-type]
+    named = "" if name is None else f" name={name}"
+    return f"<|im_start|>{message['role']}{named}\n{message['content']}<|im_end|>\n"
+
+
+@pytest.mark.parametrize(
+    "names", [("plugin",), ("plugin", "interpreter", "李雷", None), tuple(map(str, range(90)))]
+)
+def test_names_in_dialogs_of_any_length(names: tuple[str | None, ...]) -> None:
+    parse = LMTemplateParser(INTERNLM2_META)
+    roles = ("user", "assistant", "environment")
+    dialog: list[dict[str, Any]] = [{"role": "system", "content": "s", "name": "plugin"}]
+    for number in range(120):
+        message = {"role": roles[number % 3], "content": f"{number} é"}
+        dialog.append(message if number % 2 else {**message, "name": names[number % len(names)]})
+        expected = "".join(map(_written, dialog))
+        expected += "" if dialog[-1]["role"] == "assistant" else "<|im_start|>assistant\n"
+        assert parse(dialog) == expected
+    dialog[5] = {**dialog[5], "tool_calls": None, "refusal": None}
+    assert parse(dialog) == expected
+
+
+def test_names_are_ignored_where_the_format_has_no_place_for_them() -> None:
+    dialog = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 3
+    named = [{**message, "name": "n"} for message in dialog]
+    for family in ("chatml", "qwen3", "llama-2", "deepseek-v3"):
+        template = load_template(family)
+        assert template is not None
+        assert template.render(named) == template.render(dialog)
+
+
+def test_messages_are_checked_and_converted_while_they_are_rendered() -> None:
+    class Who(str, Enum):
+        USER = "user"
+
+    parse = LMTemplateParser(INTERNLM2_META)
+    plain = parse([{"role": "user", "content": "x"}])
+    converted: list[Any] = [
+        [{"role": Who.USER, "content": "x"}],
+        ({"role": "user", "content": "x"},),
+        [{"role": "user", "content": [{"type": "text", "text": "x"}]}],
+        [{"role": "user", "content": "x", "refusal": None}],
+    ]
+    for messages in converted:
+        assert parse(messages) == plain
+    for content in ("\ud800", 3):
+        with pytest.raises(InvalidArgument, match="inputs\\[0\\]"):
+            parse([{"role": "user", "content": content}])
+    with pytest.raises(InvalidArgument, match="empty"):
+        parse([])
 
 
 META = [
