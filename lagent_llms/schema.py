@@ -27,6 +27,9 @@ Message: TypeAlias = Mapping[str, Any]
 #: Why an answer ended: an end token or a stop word, max_new_tokens, or calls of tools.
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
+#: Default of fields of `Completion` that equal its `text`.
+_AS_TEXT: Any = None
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -114,7 +117,8 @@ class Completion:
     """A whole answer.
 
     Attributes:
-        text: The answer, without the stop word.
+        text: The answer, without the stop word and without reasoning that was split off; tool calls stay in
+            it as the model wrote them.
         finish_reason: 'stop', 'length' or 'tool_calls'.
         stop_word: The stop word that ended it, None when an end token or the length did.
         usage: Token counts, None when the backend does not say.
@@ -124,6 +128,9 @@ class Completion:
         reasoning: Text of the reasoning channel, '' when there is none.
         native_finish_reason: The server's own word for the end ('eos_token'), where it differs from
             `finish_reason`, which is 'stop' for an unknown word; 'refusal' if `text` is one.
+        content: `text` without the tool calls that were parsed; equal to `text` unless given.
+        raw_text: All text of the model, reasoning and its marks included, without the stop word; equal to
+            `text` unless given.
     """
 
     text: str
@@ -135,6 +142,13 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str = ""
     native_finish_reason: str = ""
+    content: str = _AS_TEXT
+    raw_text: str = _AS_TEXT
+
+    def __post_init__(self) -> None:
+        for name in ("content", "raw_text"):
+            if getattr(self, name) is _AS_TEXT:
+                object.__setattr__(self, name, self.text)
 
 
 class TextBuffer:

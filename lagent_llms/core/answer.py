@@ -109,8 +109,9 @@ class Answer:
         if reason is None:
             raise StreamInterrupted("the stream ended without its final marker")
         text, tool_calls = self.text, self._tool_calls
+        content = text
         if self._parse is not None and not tool_calls:
-            _, tool_calls = self._parse(text)
+            content, tool_calls = self._parse(text)
             if tool_calls and reason == "stop":
                 reason = "tool_calls"
         completion = Completion(
@@ -123,6 +124,7 @@ class Answer:
             tool_calls=tool_calls,
             reasoning="".join(self._reasoning),
             native_finish_reason=self._native_reason,
+            content=content,
         )
         return completion, StreamChunk(
             ModelStatusCode.END,
