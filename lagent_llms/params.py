@@ -157,6 +157,10 @@ class CallOptions(_Table):
         adapter_source: Where the server gets the adapter from; None is its default (LoRAX).
         merged_adapters: Several adapters merged into one, in place of adapter_name (LoRAX).
         tools: Tool descriptions for a chat template that takes them (OpenAI's form).
+        tool_parser: How tool calls are found in the text of an answer to messages: 'auto' (as the template's
+            model writes them), a parser's name, or None (not at all).
+        reasoning: How reasoning is split off an answer to messages: 'auto' (by the tags of the template's
+            model), a pair of tags (``("<think>", "</think>")``), or None or 'none' (not at all).
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
             word); False takes it as it is.
@@ -176,6 +180,8 @@ class CallOptions(_Table):
     merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
     tools: list[dict[str, Any]] | None = _row(validators.tools, None)
     tool_choice: Any = _row(validators.plain, None)
+    tool_parser: str | None = _row(validators.tool_parser, "auto")
+    reasoning: str | tuple[str, str] | None = _row(validators.reasoning, "auto")
     do_preprocess: bool = _row(flag, False, no_op=False)
     priority: int | None = _row(validators.priority, None, opt_in=True)
     parameters: Mapping[str, bool | int | float | str] | None = _row(
@@ -273,6 +279,8 @@ class CallKwargs(TypedDict, total=False):
     merged_adapters: Any
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Any
+    tool_parser: str | None
+    reasoning: str | Sequence[str] | None
     do_preprocess: bool | None
     priority: int | None
     parameters: PlainValues | None

@@ -13,10 +13,12 @@ __all__ = [
     "Completion",
     "FinishReason",
     "Message",
+    "ParsedChunk",
     "Piece",
     "StreamChunk",
     "TokenLogprob",
     "ToolCall",
+    "ToolCallDelta",
     "Usage",
     "check_messages",
 ]
@@ -83,6 +85,23 @@ class ToolCall:
     id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A part of a tool call, as it arrives; the parts with one index, joined, are the call.
+
+    Attributes:
+        index: Place of the call among those of the answer.
+        id: Its id, with one part; '' when there is none.
+        name: The tool, with one part, usually the first.
+        arguments: The next characters of the arguments, a JSON object.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 @dataclass(slots=True)  # not frozen: freezing costs more than the rest of a piece's way to the caller
 class Piece:
     """What a backend yields as the answer arrives: the raw text and what came with it.
@@ -95,7 +114,8 @@ class Piece:
         stop_word: The stop word that matched, when the backend matched it.
         usage: Token counts, usually with the last piece.
         logprobs: One entry for each new token, () when not asked for.
-        tool_calls: Tool calls the server parsed.
+        tool_calls: Tool calls the server parsed: parts of them as they arrive, then the whole ones; or only
+            those.
         reasoning: New text of a reasoning channel that the server separates.
         native_finish_reason: See `Completion`.
     """
@@ -107,7 +127,7 @@ class Piece:
     stop_word: str | None = None
     usage: Usage | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ToolCall | ToolCallDelta, ...] = ()
     reasoning: str = ""
     native_finish_reason: str = ""
 
@@ -188,7 +208,12 @@ class StreamChunk(Sequence[Any]):
         error: The error that ended the stream with ``on_error='status'``.
         logprobs: One entry for each token that came since the chunk before, when asked for. A token may come
             before its text is shown (a stop word may have begun with it).
+        reasoning: New reasoning that is no part of the text.
+        tool_calls: New parts of tool calls.
     """
+
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
     __slots__ = (
         "_buffer",
@@ -232,6 +257,11 @@ class StreamChunk(Sequence[Any]):
         """The text so far, this step's included."""
         return self._buffer.upto(self._end)
 
+    @property
+    def content(self) -> str:
+        """The new text of this step without tool calls."""
+        return self.delta
+
     def __iter__(self) -> Iterator[Any]:
         return iter((self.status, self._buffer.upto(self._end), self.n_tokens))
 
@@ -255,6 +285,14 @@ class StreamChunk(Sequence[Any]):
 
     def __repr__(self) -> str:
         return f"StreamChunk(status={self.status!r}, text={self.text!r}, n_tokens={self.n_tokens!r})"
+
+
+class ParsedChunk(StreamChunk):
+    """A step of an answer in which reasoning or tool calls are set apart from the content."""
+
+    __slots__ = ("content", "reasoning", "tool_calls")
+
+    content: str
 
 
 def check_messages(messages: object, argument: str = "inputs") -> list[Message]:

@@ -27,6 +27,7 @@ from .sessions import SessionStore, Turn
 
 if TYPE_CHECKING:
     from ..templates import ChatTemplate, TemplateSpec
+    from ..templates.answers.reader import AnswerReader
 
 __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 
@@ -56,11 +57,13 @@ class PreparedCall(NamedTuple):
         request: What the backend gets.
         history: The dialog up to the prompt, for the session to keep once it is answered.
         turn: The turn of an open session; None for a stateless call.
+        reader: Splits off reasoning and finds tool calls in the answer; None for a bare prompt's.
     """
 
     request: Request
     history: History
     turn: Turn | None
+    reader: AnswerReader | None = None
 
 
 class LLMCore(CopiedByArguments, ParameterDefaults):
@@ -97,6 +100,10 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
         self.max_concurrency = _positive("max_concurrency", max_concurrency)
         self.template: ChatTemplate | None = load_template(meta_template)
         super().__init__(**defaults)
+        if self.options.tool_parser not in ("auto", None):
+            from ..templates.answers.formats import call_format
+
+            call_format(self.options.tool_parser)  # an unknown name is refused here
         self.sessions = SessionStore()
         self._generation = forks.generation
 
@@ -140,11 +147,32 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
             add_bos = messages is None or template is None or template.bos_by == "server"
             request = Request(prompt, messages, params, options, stop_words, add_bos, before.held)
             self.check_request(request)
+            reader = None if messages is None else self._reader(request)
         except BaseException:  # KeyboardInterrupt too: the session must not stay busy
             if turn is not None:
                 turn.rollback()
             raise
-        return PreparedCall(request, history, turn)
+        return PreparedCall(request, history, turn, reader)
+
+    def _reader(self, request: Request) -> AnswerReader | None:
+        """What splits off reasoning and finds tool calls in an answer; None to look for neither."""
+        options, template = request.options, self.template
+        if (
+            template is None
+            and options.tool_parser in ("auto", None)
+            and not isinstance(options.reasoning, tuple)
+        ):
+            return None  # the server, which applies its template, does both
+        from ..templates.answers.reader import answer_reader  # here, to keep the package's import fast
+
+        return answer_reader(
+            None if template is None else template.answer_marks,
+            request.prompt,
+            request.messages or (),
+            tools=options.tools,
+            tool_parser=options.tool_parser,
+            reasoning=options.reasoning,
+        )
 
     def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> PreparedCall | LLMError:
         """`prepare` for a stream; with ``on_error='status'`` a refusal is returned, for the stream to report.

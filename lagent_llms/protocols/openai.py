@@ -16,14 +16,14 @@ from ..errors import LLMError, ServerError, StreamInterrupted
 from ..http.messages import ResponseHead, is_error_body, read_refusal, server_error, wrong_answer
 from ..http.sse import EventSplitter
 from ..params import PARAMETERS
-from ..schema import FinishReason, Piece, ToolCall, Usage
+from ..schema import FinishReason, Piece, ToolCall, ToolCallDelta, Usage
 from ..untrusted import DECODE_ERRORS, read_json
 from .finish_reasons import REASONS, is_unfinished, known_reason
 from .lenient import SurrogateJoiner, WrongField, has_halves, is_truncated, load_json
 from .openai_response import (
     Message,
     Response,
-    ToolCallDelta,
+    ToolCallFields,
     decode_response,
     read_leniently,
     token_logprobs,
@@ -166,21 +166,22 @@ class CompletionDecoder:
             self._finish_reason = word
             if isinstance(choice.stop_reason, str):
                 self._stop_reason = choice.stop_reason
-        message = choice.delta or choice.message
+        message, deltas = choice.delta or choice.message, None
         if message is None:
             text, reasoning = choice.text, None
         else:
             text, reasoning = message.content, message.reasoning_content or message.reasoning
             if message.tool_calls or message.function_call or message.refusal:
-                text = self._add_others(message)
+                text, deltas = self._add_others(message)
         if self._halves is not None:
             text = self._halves.feed(text or "")
-        if not (text or reasoning or choice.logprobs):
+        if not (text or reasoning or choice.logprobs or deltas is not None):
             self.alive = True
-            return Piece() if message is not None and (message.tool_calls or message.function_call) else None
+            return None
         return Piece(
             text=text or "",
             reasoning=reasoning or "",
+            tool_calls=deltas or (),
             token_ids=tuple(choice.gen_tokens or ()),
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
             logprobs=token_logprobs(choice.logprobs) if choice.logprobs is not None else (),
@@ -221,13 +222,20 @@ class CompletionDecoder:
             shown = data[:200].decode("utf-8", "replace")
             raise wrong_answer(self._head, f"choices must be a list with the answer, got {shown}")
 
-    def _add_others(self, message: Message) -> str:
-        """Collect tool calls; return the text, which a refusal is as well."""
+    def _add_others(self, message: Message) -> tuple[str, tuple[ToolCallDelta, ...] | None]:
+        """Collect tool calls.
+
+        Returns:
+            The text, which a refusal is as well, and what is new of calls, None without any.
+        """
+        deltas = None
         if message.tool_calls or message.function_call:
             self._tool_calls = self._tool_calls or ToolCallCollector()
-            self._tool_calls.add(message.tool_calls or [ToolCallDelta(0, None, message.function_call)])
+            deltas = self._tool_calls.add(
+                message.tool_calls or [ToolCallFields(0, None, message.function_call)]
+            )
         self._refused = self._refused or bool(message.refusal)
-        return (message.content or "") + (message.refusal or "")
+        return (message.content or "") + (message.refusal or ""), deltas
 
     def _last(self) -> Piece:
         """The piece that ends the answer."""

@@ -14,6 +14,7 @@ from ..schema import Message, ToolCall
 from .history import History, Rendered
 
 if TYPE_CHECKING:
+    from .answers.formats import AnswerMarks
     from .tools import ToolCallFormat
 
 __all__ = ["ChatTemplate", "GuardedTemplate", "marks_in", "text_of"]
@@ -36,7 +37,7 @@ class ChatTemplate(CopiedByArguments, ABC):
             (the tokenizer adds it, as it does by default) or 'none'.
         stop_words: Ends of an answer; used unless the caller gives others.
         special_tokens: Marks of the format, for `guarded`.
-        tool_call: How the model writes a tool call, None when that is unknown.
+        tool_call: How a prompt writes a tool call, None when that is unknown.
     """
 
     name: str = ""
@@ -111,9 +112,22 @@ class ChatTemplate(CopiedByArguments, ABC):
         prompt = self.render(dialog, tools=tools)
         return Rendered(prompt, History(dialog, prompt))
 
+    def answer_marks(self) -> AnswerMarks:
+        """How the models of this template write reasoning and calls of tools."""
+        from .answers.formats import AnswerMarks
+
+        return AnswerMarks(None if self.tool_call is None else self.tool_call.marks)
+
     def parse_tool_calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         """The text of an answer without its tool calls, and the calls; the whole text if there are none."""
-        return (text, ()) if self.tool_call is None else self.tool_call.parse(text)
+        from .answers.calls import CallReader  # here: slow to import, and rarely needed
+
+        marks = self.answer_marks().calls
+        if marks is None:
+            return text, ()
+        reader = CallReader(marks)
+        content, _ = reader.feed(text, final=True)
+        return content, reader.calls
 
     def guarded(self, mode: Literal["refuse", "escape"]) -> ChatTemplate:
         """This template with a check of contents for its special tokens.
@@ -163,6 +177,10 @@ class GuardedTemplate(ChatTemplate):
             continue_final_message=continue_final_message,
             **options,
         )
+
+    def answer_marks(self) -> AnswerMarks:
+        """As the inner template."""
+        return self._inner.answer_marks()
 
     def history_text(self, messages: Sequence[Message]) -> str:
         """As the inner template, after the check."""

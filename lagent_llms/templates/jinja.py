@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
 from ..schema import Message
+from .answers.formats import AnswerMarks, reasoning_in
 from .base import ChatTemplate, marks_in, text_of
 from .placeholders import local_time
 
@@ -84,6 +85,17 @@ class JinjaTemplate(ChatTemplate):
     def roles(self) -> tuple[str, ...]:
         """Any role ('*'): which roles the template rejects shows only while rendering."""
         return ("*",)
+
+    def answer_marks(self) -> AnswerMarks:
+        """See `ChatTemplate.answer_marks`; found by what the template renders for a call."""
+        return self._answer_marks
+
+    @cached_property
+    def _answer_marks(self) -> AnswerMarks:
+        from .answers.detection import detect_format  # here: not every template's answers are read
+
+        source = "\n".join(self._sources.values())
+        return AnswerMarks(detect_format(self.render, source), reasoning_in(source))
 
     def render(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import TemplateError, nearest
 from ..schema import Message, check_messages
+from .answers.formats import AnswerMarks
 from .base import text_of
 from .internlm2 import INTERNLM2_META
 from .placeholders import PlaceholderText, parse_placeholders
@@ -49,6 +50,7 @@ def lagent_family(meta_template: Sequence[Mapping[str, Any]]) -> Family:
         prompt=Prompt(generation=opened, end=opened, cases=(ends_open,)),
         roles=roles,
         tool_call=INTERNLM2_CALL if is_internlm2 else None,
+        answers=AnswerMarks(INTERNLM2_CALL.marks) if is_internlm2 else AnswerMarks(),
     )
 
 

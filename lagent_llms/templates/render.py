@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
+from .answers.formats import AnswerMarks
 from .base import ChatTemplate, marks_in, text_of
 from .cases import PromptContext, TurnContext, compile_case
 from .fast_path import FastPath, begin_without_name, compile_fast_path, fill
@@ -60,6 +61,10 @@ class MetaTemplate(ChatTemplate):
         system = ("system",) if self.family.system else ()
         allowed = (name for name, role in _all_roles(self.family).items() if role.word != "refuse")
         return tuple(dict.fromkeys((*system, *allowed)))
+
+    def answer_marks(self) -> AnswerMarks:
+        """See `ChatTemplate.answer_marks`."""
+        return self.family.answers
 
     def render(
         self,

@@ -1,4 +1,4 @@
-"""Tool calls and tool descriptions: parse calls in an answer, write calls and descriptions into a prompt."""
+"""Tool calls and tool descriptions: write them into a prompt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TemplateError
-from ..schema import Message, ToolCall
+from ..schema import Message
+from .answers.formats import CallFormat
 from .reader import Reader
 
 __all__ = ["ToolCallFormat", "ToolsInSystemText", "ToolsMessage", "read_tool_call", "read_tools"]
@@ -30,43 +31,10 @@ class ToolCallFormat:
     separator: str = ""
     arguments: tuple[str, ...] = ("arguments", "parameters")
 
-    def parse(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
-        """Split an answer into its text without tool calls, and the calls.
-
-        Text between the marks that is not a call stays in the text. Whitespace around calls is removed.
-        """
-        mark, close = self.begin.strip(), self.end.strip()
-        head, found, rest = text.partition(mark)
-        if not found:
-            return text, ()
-        kept: list[str] = [head]
-        calls: list[ToolCall] = []
-        while found:
-            body, _, tail = rest.partition(close)
-            call = self._call(body)
-            if call is None:
-                kept.append(found + body + (close if len(body) < len(rest) else ""))
-            else:
-                calls.append(call)
-            between, found, rest = tail.partition(mark)
-            kept.append(between if call is None else between.lstrip())
-        if not calls:
-            return text, ()
-        return "".join(kept).rstrip(), tuple(calls)
-
-    def _call(self, body: str) -> ToolCall | None:
-        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
-
-        try:
-            value = read_json(body)
-        except DECODE_ERRORS:
-            return None
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            return None
-        arguments: object = next((value[key] for key in self.arguments if key in value), {})
-        if not isinstance(arguments, dict):
-            return None
-        return ToolCall(value["name"], arguments)
+    @property
+    def marks(self) -> CallFormat:
+        """What an answer is read with."""
+        return CallFormat((self.begin.strip(),), self.end.strip(), arguments=self.arguments)
 
     def write(self, calls: Sequence[Any], where: str, *, after_content: bool) -> str:
         """Write the tool calls of a message in the model's format.

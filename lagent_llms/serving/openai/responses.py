@@ -6,9 +6,10 @@ In every function, `envelope` holds the fields that all objects of one response 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from ...schema import Completion, StreamChunk, TokenLogprob, Usage
+from ...schema import Completion, StreamChunk, TokenLogprob, ToolCallDelta, Usage
 
 __all__ = ["chat_chunks", "chat_response", "completion_chunks", "completion_response", "usage_of"]
 
@@ -34,11 +35,17 @@ def usage_of(*usages: Usage | None) -> dict[str, Any] | None:
 
 def chat_response(envelope: dict[str, Any], completion: Completion) -> dict[str, Any]:
     """The response object of /v1/chat/completions."""
-    message: dict[str, Any] = {"role": "assistant", "content": completion.text}
+    message: dict[str, Any] = {"role": "assistant", "content": completion.content}
     if completion.reasoning:
         message["reasoning_content"] = completion.reasoning
     if completion.tool_calls:
-        message["tool_calls"] = _tool_calls(completion)
+        message["content"] = completion.content or None
+        message["tool_calls"] = [
+            _tool_call(
+                envelope, index, call.id, call.name, json.dumps(dict(call.arguments), ensure_ascii=False)
+            )
+            for index, call in enumerate(completion.tool_calls)
+        ]
     choice = {
         "index": 0,
         "message": message,
@@ -51,17 +58,21 @@ def chat_response(envelope: dict[str, Any], completion: Completion) -> dict[str,
 
 def chat_chunks(envelope: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
     """The ``chat.completion.chunk`` objects for one `StreamChunk`."""
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": chunk.delta}] if first else []
-    if not first and chunk.delta:
-        deltas.append({"content": chunk.delta})
+    deltas: list[dict[str, Any]] = []
+    if chunk.reasoning:
+        deltas.append({"reasoning_content": chunk.reasoning})
+    if chunk.content:
+        deltas.append({"content": chunk.content})
+    if chunk.tool_calls:
+        deltas.append({"tool_calls": [_tool_call_delta(envelope, delta) for delta in chunk.tool_calls]})
+    if first:
+        deltas[:1] = [{"role": "assistant", "content": "", **(deltas[0] if deltas else {})}]
     end = chunk.completion
     if end is not None:
-        last: dict[str, Any] = {"reasoning_content": end.reasoning} if end.reasoning else {}
-        if end.tool_calls:
-            last["tool_calls"] = [{"index": index, **call} for index, call in enumerate(_tool_calls(end))]
-        deltas.append(last)
+        deltas.append({})
     choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     if chunk.logprobs:
+        choices = choices or [{"index": 0, "delta": {}, "finish_reason": None}]
         choices[-1]["logprobs"] = _chat_logprobs(chunk.logprobs)
     if end is not None:
         choices[-1] |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
@@ -96,18 +107,31 @@ def completion_chunks(envelope: dict[str, Any], chunk: StreamChunk, *, first: bo
     return [{**envelope, "object": "text_completion", "choices": [choice]}]
 
 
-def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": call.id or f"call_{index}",
-            "type": "function",
-            "function": {
-                "name": call.name,
-                "arguments": json.dumps(dict(call.arguments), ensure_ascii=False),
-            },
-        }
-        for index, call in enumerate(completion.tool_calls)
-    ]
+def _json(arguments: Mapping[str, Any]) -> str:
+    return json.dumps(dict(arguments), ensure_ascii=False)
+
+
+def _tool_call(
+    envelope: dict[str, Any], index: int, identifier: str, name: str, arguments: str
+) -> dict[str, Any]:
+    return {
+        "id": identifier or _made_id(envelope, index),
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _tool_call_delta(envelope: dict[str, Any], delta: ToolCallDelta) -> dict[str, Any]:
+    """The part of a tool call; the one with the name has the id and the type as well."""
+    if delta.name:
+        call = _tool_call(envelope, delta.index, delta.id, delta.name, delta.arguments)
+        return {"index": delta.index, **call}
+    return {"index": delta.index, "function": {"arguments": delta.arguments}}
+
+
+def _made_id(envelope: dict[str, Any], index: int) -> str:
+    """The id of a call that has none: clients find a call's result by it, so it differs between answers."""
+    return f"call_{envelope.get('id', '')[-12:]}_{index}"
 
 
 def _chat_logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:

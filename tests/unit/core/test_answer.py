@@ -108,9 +108,3 @@ def test_logprobs_reasoning_and_tool_calls_are_gathered():
     assert completion.reasoning == "hm!"
     assert [item.token for item in completion.logprobs] == ["a", "b"]
     assert completion.tool_calls == (call,)
-
-
-def test_tool_calls_found_in_the_text_are_the_finish_reason():
-    answer = Answer(parse_tool_calls=lambda text: ("", (ToolCall("t", {}),) if "<call>" in text else ()))
-    feed_all(answer, Piece("<call>", finish_reason="stop"))
-    assert answer.finish()[0].finish_reason == "tool_calls"
