@@ -49,6 +49,17 @@ class TestEmbeddedModel(ConformanceTests):
         assert left_out.strip().startswith("{")
         assert "<|" not in left_out
 
+    @requirement("a tool call comes in parts as the model writes it, and adds up to that of the answer")
+    def test_tool_call_deltas(self):
+        llm = self.make()
+        answer = llm.complete(CALCULATE)
+        chunks = llm.chunks("stream_chat", CALCULATE)
+        parts = [part for chunk in chunks for part in chunk.tool_calls]
+        assert {part.index for part in parts} == {0}
+        assert "".join(part.name for part in parts) == "calculator"
+        assert json.loads("".join(part.arguments for part in parts)) == answer.tool_calls[0].arguments
+        assert "".join(chunk.delta for chunk in chunks) == answer.text
+
     @requirement("a session remembers, and only its own")
     def test_memory(self):
         llm = self.make()

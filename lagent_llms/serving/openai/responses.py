@@ -1,6 +1,7 @@
 """Response objects in OpenAI's format: whole completions and stream chunks. Pure.
 
-In every function, `envelope` holds the fields that all objects of one response share: id, created, model.
+In every function, `envelope` holds the fields that all objects of one response share: id, created, model. The
+content of a chat has no tool calls in it, unless `calls_in_content`.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ def usage_of(*usages: Usage | None) -> dict[str, Any] | None:
     }
 
 
-def chat_response(envelope: dict[str, Any], completion: Completion) -> dict[str, Any]:
+def chat_response(
+    envelope: dict[str, Any], completion: Completion, *, calls_in_content: bool = False
+) -> dict[str, Any]:
     """The response object of /v1/chat/completions."""
-    message: dict[str, Any] = {"role": "assistant", "content": completion.content}
+    content = completion.text if calls_in_content else completion.content
+    message: dict[str, Any] = {"role": "assistant", "content": content}
     if completion.reasoning:
         message["reasoning_content"] = completion.reasoning
     if completion.tool_calls:
-        message["content"] = completion.content or None
+        message["content"] = content or None
         message["tool_calls"] = [
             _tool_call(
                 envelope, index, call.id, call.name, json.dumps(dict(call.arguments), ensure_ascii=False)
@@ -56,13 +60,15 @@ def chat_response(envelope: dict[str, Any], completion: Completion) -> dict[str,
     return {**envelope, "object": "chat.completion", "choices": [choice], "usage": usage_of(completion.usage)}
 
 
-def chat_chunks(envelope: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
+def chat_chunks(
+    envelope: dict[str, Any], chunk: StreamChunk, *, first: bool, calls_in_content: bool = False
+) -> list[dict[str, Any]]:
     """The ``chat.completion.chunk`` objects for one `StreamChunk`."""
     deltas: list[dict[str, Any]] = []
     if chunk.reasoning:
         deltas.append({"reasoning_content": chunk.reasoning})
-    if chunk.content:
-        deltas.append({"content": chunk.content})
+    if content := chunk.delta if calls_in_content else chunk.content:
+        deltas.append({"content": content})
     if chunk.tool_calls:
         deltas.append({"tool_calls": [_tool_call_delta(envelope, delta) for delta in chunk.tool_calls]})
     if first:
