@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, overload
 
-from . import validators
-from .errors import InvalidArgument, ModelStatusCode
+from .errors import ModelStatusCode
 
 __all__ = [
     "Completion",
@@ -20,7 +20,6 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "Usage",
-    "check_messages",
 ]
 
 #: A chat message: ``role``, ``content``, and optionally ``name``, ``tool_calls``, ``tool_call_id``.
@@ -83,6 +82,12 @@ class ToolCall:
     name: str
     arguments: Mapping[str, Any]
     id: str = ""
+
+    def to_openai(self) -> dict[str, Any]:
+        """The call in OpenAI's form: arguments as JSON text; no id if it has none."""
+        arguments = json.dumps(dict(self.arguments), ensure_ascii=False)
+        function = {"name": self.name, "arguments": arguments}
+        return {**({"id": self.id} if self.id else {}), "type": "function", "function": function}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,21 @@ class Completion:
         for name in ("content", "raw_text"):
             if getattr(self, name) is _AS_TEXT:
                 object.__setattr__(self, name, self.text)
+
+    def message(self) -> dict[str, Any]:
+        """The answer as an assistant message in OpenAI's form, to append to the dialog.
+
+        It has ``content`` (None if there are only tool calls), ``tool_calls`` and ``reasoning_content`` where
+        the answer has any. A call without an id has none here either: where a server or a template needs
+        ids, those of calls and their results are added when the messages are sent.
+        """
+        message: dict[str, Any] = {"role": "assistant", "content": self.content}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message["content"] = self.content or None
+            message["tool_calls"] = [call.to_openai() for call in self.tool_calls]
+        return message
 
 
 class TextBuffer:
@@ -293,53 +313,3 @@ class ParsedChunk(StreamChunk):
     __slots__ = ("content", "reasoning", "tool_calls")
 
     content: str
-
-
-def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
-    """Check that every message is a dict with a role and a content; return them as a list, ready to be sent.
-
-    Raises:
-        InvalidArgument: The list is empty, a message is no dict, role or content is missing, or a part of a
-            message cannot be sent.
-    """
-    found = [*messages] if type(messages) is list else validators.listed(messages)
-    if found is None or isinstance(messages, (set, frozenset)):
-        raise InvalidArgument(
-            f"{argument}: expected a list of messages, got {type(messages).__name__}", argument=argument
-        )
-    if not found:
-        raise InvalidArgument(f"{argument}: the list of messages is empty", argument=argument)
-    for index, message in enumerate(found):
-        if (
-            type(message) is dict
-            and len(message) == 2
-            and type(role := message.get("role")) is str
-            and type(content := message.get("content")) is str
-        ):
-            if not (role.isascii() and content.isascii()):
-                validators.encodable_text(argument, role, index, "role")
-                validators.encodable_text(argument, content, index, "content")
-            continue
-        found[index] = _checked(message, argument, index)
-    return found
-
-
-def _checked(message: object, argument: str, index: int) -> Message:
-    where = f"{argument}[{index}]"
-    fields = validators.to_builtin(message)
-    if not isinstance(fields, Mapping):
-        raise InvalidArgument(
-            f"{where}: a message is a dict with 'role' and 'content', got {type(message).__name__}",
-            argument=argument,
-        )
-    if not isinstance(fields.get("role"), str):
-        raise InvalidArgument(f"{where}: 'role' is missing or no string", argument=argument)
-    checked: Message = validators.plain(argument, fields, index)
-    if "content" not in checked and "tool_calls" not in checked:
-        raise InvalidArgument(f"{where} (role {checked['role']!r}): 'content' is missing", argument=argument)
-    if not isinstance(content := checked.get("content"), (str, list, type(None))):
-        raise InvalidArgument(
-            f"{where} (role {checked['role']!r}): 'content' is a {type(content).__name__}, expected a string",
-            argument=argument,
-        )
-    return checked

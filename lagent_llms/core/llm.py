@@ -18,14 +18,15 @@ from ..errors import (
     UnknownParameter,
     UnsupportedParameter,
 )
+from ..messages import check_messages, with_call_ids
 from ..params import CallOptions
-from ..schema import check_messages
 from ..templates import History, Rendered, load_template
 from .parameters import ParameterDefaults
 from .request import Input, Request
 from .sessions import SessionStore, Turn
 
 if TYPE_CHECKING:
+    from ..schema import Completion, Message
     from ..templates import ChatTemplate, TemplateSpec
     from ..templates.answers.reader import AnswerReader
 
@@ -202,15 +203,20 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
-        messages = check_messages(inputs)
+        said = history.messages or ()
+        messages = with_call_ids((*said, *check_messages(inputs)))[len(said) :]
         if self.template is not None:
-            return self.template.turn(history, messages, tools=options.tools)
+            return self.template.turn(history, self.template.adapted(messages), tools=options.tools)
         if not self.takes_messages or history.messages is None:
             raise TemplateError(
                 f"{type(self).__name__} needs a meta_template to make a prompt of messages: a family name "
                 "such as 'chatml', a list of dicts, or a path"
             )
         return None, History((*history.messages, *messages), None)
+
+    def message_of(self, completion: Completion) -> Message:
+        """The message that a session keeps of an answer."""
+        return completion.message() if self.template is None else self.template.message_of(completion)
 
     def check_request(self, request: Request) -> None:
         """Refuse what the route of this request does not support; for backends with several routes.

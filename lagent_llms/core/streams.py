@@ -96,7 +96,8 @@ class _Run:
         self.completion, chunk = self._answer.finish()
         request, history, turn, _ = self._call
         if turn is not None:
-            turn.commit(history.answered(self.completion, request.held))
+            message = self._llm.message_of(self.completion)
+            turn.commit(history.answered(self.completion, message, request.held))
         self._release()
         return chunk
 

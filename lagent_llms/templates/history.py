@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..messages import with_call_ids
 from ..schema import Completion, Message
 
 __all__ = ["Held", "History", "Rendered", "Written"]
@@ -64,13 +65,19 @@ class History:
     written: Written | None = None
     held: Held | None = None
 
-    def answered(self, completion: Completion, held: Held | None = None) -> History:
-        """This history with the answer to its last prompt."""
+    def answered(self, completion: Completion, message: Message, held: Held | None = None) -> History:
+        """This history with the answer to its last prompt.
+
+        Args:
+            completion: The answer.
+            message: The answer as a message of the dialog.
+            held: What the server stores of the session now.
+        """
         messages, text = self.messages, self.text
         if messages is not None:
-            messages = (*messages, {"role": "assistant", "content": completion.text})
+            messages = tuple(with_call_ids((*messages, message)))
         if text is not None:
-            text += completion.text + (completion.stop_word or "")
+            text += completion.raw_text + (completion.stop_word or "")
         return History(messages, text, self.written, held)
 
 

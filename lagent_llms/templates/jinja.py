@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
+from ..messages import RESULT_ROLES
 from ..schema import Message
 from .answers.formats import AnswerMarks, reasoning_in
 from .base import ChatTemplate, marks_in, text_of
 from .placeholders import local_time
+from .reasoning import reasoning_of
+from .tools import decoded_arguments
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 __all__ = ["JinjaTemplate"]
 
-#: Keys of a message's reasoning; most templates read the first, gpt-oss the second.
-REASONING = ("reasoning_content", "thinking", "reasoning")
 #: Special tokens that transformers passes to a template, if the tokenizer has them.
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 #: Marks the end of a message to continue (as in transformers); the space shows whether the template strips.
@@ -81,6 +81,13 @@ class JinjaTemplate(ChatTemplate):
             dict.fromkeys((*self._tokens.values(), *self.stop_words, *marks_in(list(sources.values()))))
         )
 
+        self.writes_tool_calls = any("tool_calls" in text for text in sources.values())
+        self.result_roles = tuple(
+            role
+            for role in RESULT_ROLES
+            if any(f"'{role}'" in text or f'"{role}"' in text for text in sources.values())
+        )
+
     @property
     def roles(self) -> tuple[str, ...]:
         """Any role ('*'): which roles the template rejects shows only while rendering."""
@@ -137,6 +144,28 @@ class JinjaTemplate(ChatTemplate):
             raise TemplateError(f"{self.name}: {error or type(error).__name__}") from error
         return self._truncate_after_content(text, chat) if continue_final_message else text
 
+    def adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """See `ChatTemplate.adapted`; a template that renders no ``tool_calls`` gets them in the content."""
+        messages = super().adapted(messages)
+        if self.writes_tool_calls or not any("tool_calls" in message for message in messages):
+            return messages
+        return [
+            self._with_calls_as_text(message, index) if message.get("tool_calls") else message
+            for index, message in enumerate(messages)
+        ]
+
+    def _with_calls_as_text(self, message: Message, index: int) -> Message:
+        place = f"{self.name}: messages[{index}] (role {message['role']!r})"
+        if self.tool_call is None:
+            raise TemplateError(
+                f"{place}: this template renders no tool_calls; give the answer's text as content instead"
+            )
+        content = text_of(message, index, self.name)
+        calls = self.tool_call.write(message["tool_calls"], place, after_content=bool(content))
+        return {key: value for key, value in message.items() if key != "tool_calls"} | {
+            "content": content + calls
+        }
+
     def _truncate_after_content(self, text: str, chat: Sequence[Mapping[str, Any]]) -> str:
         """Truncate `text` after the content of its last message."""
         content = chat[-1]["content"].removesuffix(CONTINUE).strip()
@@ -163,22 +192,13 @@ def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
     plain: dict[str, Any] = {key: value for key, value in _plain(message).items() if value is not None}
     if isinstance(calls := plain.get("tool_calls"), list):
         for call in calls:
-            _decode_arguments(call)
+            function = call.get("function", call) if isinstance(call, dict) else None
+            if isinstance(function, dict) and "arguments" in function:
+                function["arguments"] = decoded_arguments(function["arguments"])
     if plain.get("content") is not None or not plain.get("tool_calls"):
         plain["content"] = text_of(message, index, where)
-    reasoning = next((plain[key] for key in REASONING if plain.get(key) is not None), None)
+    reasoning = reasoning_of(plain)
     return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
-
-
-def _decode_arguments(call: object) -> None:
-    """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
-        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
-
-        with contextlib.suppress(*DECODE_ERRORS):
-            decoded = read_json(arguments)
-            function["arguments"] = decoded if isinstance(decoded, dict) else arguments
 
 
 def _plain(value: Any) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import countOf, itemgetter
 from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
+from ..messages import RESULT_ROLES
 from ..schema import Message
 from .answers.formats import AnswerMarks
 from .base import ChatTemplate, marks_in, text_of
@@ -35,7 +37,7 @@ class MetaTemplate(ChatTemplate):
     """
 
     def __init__(self, family: Family) -> None:
-        self.family = family
+        self.family = family = _with_tool_role(family)
         self.name = family.name
         self.aliases = family.aliases
         self.bos = family.bos
@@ -43,6 +45,12 @@ class MetaTemplate(ChatTemplate):
         self.stop_words = family.stop_words
         self.tool_call = family.tool_call
         self.special_tokens = _special_tokens(family)
+        self.writes_tool_calls = family.tool_call is not None
+        self.result_roles = tuple(
+            name
+            for name in RESULT_ROLES
+            if (role := family.roles.get(name)) is not None and role.word != "refuse"
+        )
         roles = _all_roles(family)
         self._cases = {name: tuple(map(compile_case, role.cases)) for name, role in roles.items()}
         self._prompt_cases = tuple(map(compile_case, family.prompt.cases))
@@ -355,6 +363,21 @@ class MetaTemplate(ChatTemplate):
 def _all_roles(family: Family) -> dict[str, Role]:
     """Roles by name, with all others as '*'."""
     return {**family.roles, OTHERS: family.others}
+
+
+def _with_tool_role(family: Family) -> Family:
+    """The family with a role ``tool``, where results of tools are messages of another role and a name."""
+    tools = family.tools
+    if not isinstance(tools, ToolsMessage) or "tool" in family.roles:
+        return family
+    role = family.roles.get(tools.answer_role, family.others)
+    begin = role.begin
+    values = {"role": tools.answer_role}
+    if isinstance(begin, Begin):
+        begin = _begin_for_name(begin, tools.name or None, values)
+    return replace(
+        family, roles={**family.roles, "tool": replace(role, begin=fill(begin, values), fallback_role="")}
+    )
 
 
 def _begin_for_name(begin: Begin, name: object, values: dict[str, Any]) -> str | PlaceholderText:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,14 @@ from ..schema import Message
 from .answers.formats import CallFormat
 from .reader import Reader
 
-__all__ = ["ToolCallFormat", "ToolsInSystemText", "ToolsMessage", "read_tool_call", "read_tools"]
+__all__ = [
+    "ToolCallFormat",
+    "ToolsInSystemText",
+    "ToolsMessage",
+    "decoded_arguments",
+    "read_tool_call",
+    "read_tools",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class ToolCallFormat:
                 raise TemplateError(
                     f"{where}: a tool call needs {{'function': {{'name', 'arguments'}}}}: {call!r}"
                 )
-            arguments = function.get("arguments", {})
+            arguments = decoded_arguments(function.get("arguments", {}))
             if not isinstance(arguments, str):
                 arguments = json.dumps(arguments, ensure_ascii=False)
             name = json.dumps(function["name"], ensure_ascii=False)
@@ -104,12 +112,19 @@ class ToolsMessage:
         functions = [tool.get("function", tool) if isinstance(tool, Mapping) else tool for tool in tools]
         named = {"name": self.name} if self.name else {}
         description = {"role": self.role, "content": json.dumps(functions, ensure_ascii=False), **named}
-        turns: list[Message] = [
-            {**message, "role": self.answer_role, **named} if message["role"] == "tool" else message
-            for message in messages
-        ]
-        first = next((i for i, message in enumerate(turns) if message["role"] != "system"), len(turns))
-        return [*turns[:first], description, *turns[first:]]
+        first = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
+        return [*messages[:first], description, *messages[first:]]
+
+
+def decoded_arguments(arguments: object) -> object:
+    """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
+    if isinstance(arguments, str):
+        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
+
+        with contextlib.suppress(*DECODE_ERRORS):
+            decoded = read_json(arguments)
+            return decoded if isinstance(decoded, dict) else arguments
+    return arguments
 
 
 def read_tool_call(raw: object, where: str) -> ToolCallFormat:

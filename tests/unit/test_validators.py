@@ -213,7 +213,7 @@ def test_the_callers_objects_are_not_changed():
 @pytest.mark.parametrize("backend", [LMDeployClient, AsyncLMDeployClient, JAXClient, AsyncJAXClient])
 def test_every_backend_gets_plain_values(backend):
     llm = backend("http://127.0.0.1:9", Word.STOP, temperature=Plain.HALF, max_retries=Level.LOW)
-    messages = deque([UserDict(role=Word.STOP, content=Text("hi"), tool_calls=())])
+    messages = deque([UserDict(role=Word.STOP, content=Text("hi"), tool_calls=({"name": Text("f")},))])
     given = {
         "stop_words": {"<|b|>", "<|a|>"},
         "max_new_tokens": Level.LOW,
@@ -222,7 +222,8 @@ def test_every_backend_gets_plain_values(backend):
     request = llm.prepare(messages, given).request
     body = json.loads(llm.answer_call(request, llm.model_name).request.body)
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("stop", 0.5, 3)
-    assert body["messages"] == [{"role": "stop", "content": "hi", "tool_calls": []}]
+    call = {"id": "call00000", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert body["messages"] == [{"role": "stop", "content": "hi", "tool_calls": [call]}]
     assert body["stop"] == ["<|a|>", "<|b|>"]
     assert body["tools"] == [{"type": "function"}]
 
