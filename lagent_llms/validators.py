@@ -38,7 +38,6 @@ __all__ = [
     "stop_words",
     "to_builtin",
     "tool_parser",
-    "tools",
     "wire_parameters",
 ]
 
@@ -267,18 +266,6 @@ def merged_adapters(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise refusal(name, value, "None or a dict such as {'ids': ['a', 'b'], 'weights': [0.5, 0.5]}")
     return plain(name, value)
-
-
-def tools(name: str, value: Any) -> Any:
-    """None or a list of tool descriptions; an empty list becomes None."""
-    if value is None:
-        return None
-    if (given := listed(value)) is None:
-        raise refusal(name, value, "None or a list of tool descriptions (dicts)")
-    for item in given:
-        if not isinstance(item, Mapping) and not isinstance(to_builtin(item), Mapping):
-            raise refusal(name, item, "None or a list of tool descriptions (dicts)")
-    return plain(name, given) or None
 
 
 def wire_parameters(name: str, value: Any) -> Any:
