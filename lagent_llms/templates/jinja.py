@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
 from ..messages import RESULT_ROLES
-from ..schema import Message
+from ..schema import Message, ToolCall
 from .answers.formats import AnswerMarks, reasoning_in
 from .base import ChatTemplate, marks_in, text_of
 from .placeholders import local_time
 from .reasoning import reasoning_of
-from .tools import decoded_arguments
+from .tools import with_decoded_arguments
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -189,12 +189,8 @@ def _plain_message(message: Message, index: int, where: str) -> dict[str, Any]:
 
     Keys with None (as OpenAI's SDK dumps) are omitted, as transformers 5 does: a template would write 'None'.
     """
-    plain: dict[str, Any] = {key: value for key, value in _plain(message).items() if value is not None}
-    if isinstance(calls := plain.get("tool_calls"), list):
-        for call in calls:
-            function = call.get("function", call) if isinstance(call, dict) else None
-            if isinstance(function, dict) and "arguments" in function:
-                function["arguments"] = decoded_arguments(function["arguments"])
+    given = with_decoded_arguments(_plain(message))
+    plain: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if plain.get("content") is not None or not plain.get("tool_calls"):
         plain["content"] = text_of(message, index, where)
     reasoning = reasoning_of(plain)
@@ -209,4 +205,8 @@ def _plain(value: Any) -> Any:
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, ToolCall):
+        return value.to_openai()
+    if callable(dump := getattr(value, "model_dump", None)):
+        return _plain(dump())
     return f"<{type(value).__name__}>"

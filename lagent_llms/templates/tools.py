@@ -20,6 +20,7 @@ __all__ = [
     "decoded_arguments",
     "read_tool_call",
     "read_tools",
+    "with_decoded_arguments",
 ]
 
 
@@ -57,6 +58,8 @@ class ToolCallFormat:
         """
         texts = []
         for call in calls:
+            if isinstance(call, ToolCall):
+                call = call.to_openai()
             function = call.get("function", call) if isinstance(call, Mapping) else None
             if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
                 raise TemplateError(
@@ -114,6 +117,20 @@ class ToolsMessage:
         description = {"role": self.role, "content": json.dumps(functions, ensure_ascii=False), **named}
         first = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
         return [*messages[:first], description, *messages[first:]]
+
+
+def with_decoded_arguments(message: Message) -> Message:
+    """A message whose tool calls have decoded arguments, as chat templates take them."""
+    calls = message.get("tool_calls")
+    return {**message, "tool_calls": [*map(_decoded, calls)]} if isinstance(calls, (list, tuple)) else message
+
+
+def _decoded(call: Any) -> Any:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or "arguments" not in function:
+        return call
+    function = {**function, "arguments": decoded_arguments(function["arguments"])}
+    return {**call, "function": function} if "function" in call else function
 
 
 def decoded_arguments(arguments: object) -> object:

@@ -29,6 +29,7 @@ from ...errors import (
     ModelLoadError,
     ServerError,
 )
+from ...templates.tools import with_decoded_arguments
 from .versions import OLDEST_PIPELINE, check_version
 
 __all__ = ["BackendName", "Event", "LMDeployEngine"]
@@ -175,7 +176,8 @@ class LMDeployEngine:
             )
         given: dict[str, Any] = {"gen_config": self.generation_config(request), "adapter_name": adapter}
         if request.prompt is None:
-            given |= {"messages": request.messages, "tools": request.options.tools}
+            messages = [*map(with_decoded_arguments, request.messages or ())]
+            given |= {"messages": messages, "tools": request.options.tools}
         else:
             given |= {"messages": None, "input_ids": self.encode(request.prompt, add_bos=request.add_bos)}
         with self._lock:

@@ -69,12 +69,13 @@ def test_all_forms_of_a_call_give_one_prompt(family):
         {"function": {**function, "arguments": json.dumps(ARGUMENTS)}},
         {"function": {**function, "arguments": json.dumps(ARGUMENTS, separators=(",", ":"))}},
         function,
+        ToolCall("calculator", ARGUMENTS),
     ]
     prompts = {template.render(dialog_with(form)) for form in forms}
     assert len(prompts) == 1
     assert called(family) in prompts.pop()
     llm = ScriptedLLM("fine", meta_template=family)
-    for form in (*forms, ToolCall("calculator", ARGUMENTS)):
+    for form in forms:
         llm.chat(dialog_with(form))
         assert llm.requests[-1].prompt == template.render(dialog_with(forms[0]))
 
