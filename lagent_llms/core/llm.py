@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from .. import forks, validators
@@ -203,8 +203,9 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
+        messages: Sequence[Message] = check_messages(inputs)
         said = history.messages or ()
-        messages = with_call_ids((*said, *check_messages(inputs)))[len(said) :]
+        messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if self.template is not None:
             return self.template.turn(history, self.template.adapted(messages), tools=options.tools)
         if not self.takes_messages or history.messages is None:
