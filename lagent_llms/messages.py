@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import countOf
 from typing import Any
 
@@ -19,11 +19,20 @@ RESULT_ROLES = ("tool", "environment", "function")
 _LAGENT_FIELDS = frozenset({"sender", "formatted", "extra_info", "type", "receiver", "stream_state"})
 
 
-def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
+def check_messages(
+    messages: object,
+    argument: str = "inputs",
+    message_of: Callable[[Completion], Message] = Completion.message,
+) -> list[Message]:
     """Check the messages and return them in OpenAI's form, ready to be rendered or sent.
 
-    A message is a dict, an object of OpenAI's SDK or of lagent, or a `Completion` (its `message()`). Its tool
-    calls may be `ToolCall` objects, OpenAI's objects or dicts, or dicts with ``name`` and ``arguments``.
+    A message is a dict, an object of OpenAI's SDK or of lagent, or a `Completion`. Its tool calls may be
+    `ToolCall` objects, OpenAI's objects or dicts, or dicts with ``name`` and ``arguments``.
+
+    Args:
+        messages: The messages.
+        argument: The argument that they were given with, for errors.
+        message_of: Makes the message of a `Completion`.
 
     Raises:
         InvalidArgument: The list is empty, a message is no dict, role or content is missing, or a part of a
@@ -47,13 +56,14 @@ def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
                 validators.encodable_text(argument, role, index, "role")
                 validators.encodable_text(argument, content, index, "content")
             continue
-        found[index] = _checked(message, argument, index)
+        given = message_of(message) if isinstance(message, Completion) else message
+        found[index] = _checked(given, argument, index)
     return found
 
 
 def _checked(message: object, argument: str, index: int) -> Message:
     where = f"{argument}[{index}]"
-    given = message.message() if isinstance(message, Completion) else validators.to_builtin(message)
+    given = validators.to_builtin(message)
     if not isinstance(given, Mapping):
         raise InvalidArgument(
             f"{where}: a message is a dict with 'role' and 'content', got {type(message).__name__}",

@@ -203,7 +203,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
-        messages: Sequence[Message] = check_messages(inputs)
+        messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if self.template is not None:

@@ -23,6 +23,8 @@ __all__ = ["ChatTemplate", "GuardedTemplate", "marks_in", "text_of"]
 
 #: Inserted after the first character of a special token in a content; invisible.
 BREAK = "\u200b"
+#: The error for tool calls in a message that a template cannot write.
+NO_CALLS = "this template has no format for tool_calls; give the text of the answer as content instead"
 TRUSTED = frozenset({"system", "assistant"})
 
 _ROLE = itemgetter("role")

@@ -10,7 +10,7 @@ from ..errors import MissingDependency, TemplateError
 from ..messages import RESULT_ROLES
 from ..schema import Message, ToolCall
 from .answers.formats import AnswerMarks, reasoning_in
-from .base import ChatTemplate, marks_in, text_of
+from .base import NO_CALLS, ChatTemplate, marks_in, text_of
 from .placeholders import local_time
 from .reasoning import reasoning_of
 from .tools import with_decoded_arguments
@@ -145,26 +145,18 @@ class JinjaTemplate(ChatTemplate):
         return self._truncate_after_content(text, chat) if continue_final_message else text
 
     def adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """See `ChatTemplate.adapted`; a template that renders no ``tool_calls`` gets them in the content."""
-        messages = super().adapted(messages)
-        if self.writes_tool_calls or not any("tool_calls" in message for message in messages):
-            return messages
-        return [
-            self._with_calls_as_text(message, index) if message.get("tool_calls") else message
-            for index, message in enumerate(messages)
-        ]
+        """See `ChatTemplate.adapted`.
 
-    def _with_calls_as_text(self, message: Message, index: int) -> Message:
-        place = f"{self.name}: messages[{index}] (role {message['role']!r})"
-        if self.tool_call is None:
-            raise TemplateError(
-                f"{place}: this template renders no tool_calls; give the answer's text as content instead"
-            )
-        content = text_of(message, index, self.name)
-        calls = self.tool_call.write(message["tool_calls"], place, after_content=bool(content))
-        return {key: value for key, value in message.items() if key != "tool_calls"} | {
-            "content": content + calls
-        }
+        Raises:
+            TemplateError: A message has tool calls, which the template would leave out.
+        """
+        if not self.writes_tool_calls:
+            for index, message in enumerate(messages):
+                if message.get("tool_calls"):
+                    raise TemplateError(
+                        f"{self.name}: messages[{index}] (role {message['role']!r}): {NO_CALLS}"
+                    )
+        return super().adapted(messages)
 
     def _truncate_after_content(self, text: str, chat: Sequence[Mapping[str, Any]]) -> str:
         """Truncate `text` after the content of its last message."""

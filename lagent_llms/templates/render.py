@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from operator import countOf, itemgetter
 from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
-from ..messages import RESULT_ROLES
 from ..schema import Message
 from .answers.formats import AnswerMarks
-from .base import ChatTemplate, marks_in, text_of
+from .base import NO_CALLS, ChatTemplate, marks_in, text_of
 from .cases import PromptContext, TurnContext, compile_case
 from .fast_path import FastPath, begin_without_name, compile_fast_path, fill
 from .history import History, Rendered, Written
@@ -19,6 +17,7 @@ from .placeholders import PlaceholderText, Values, local_time
 from .reasoning import take_reasoning
 from .schema import NONE, OTHERS, Begin, Family, Role
 from .system_message import START, check_alternation, system_position, system_text, turns_of
+from .tool_results import begin_for_name, result_roles, with_tool_role
 from .tools import ToolsMessage
 
 __all__ = ["MetaTemplate"]
@@ -37,7 +36,7 @@ class MetaTemplate(ChatTemplate):
     """
 
     def __init__(self, family: Family) -> None:
-        self.family = family = _with_tool_role(family)
+        self.family = family = with_tool_role(family)
         self.name = family.name
         self.aliases = family.aliases
         self.bos = family.bos
@@ -46,11 +45,7 @@ class MetaTemplate(ChatTemplate):
         self.tool_call = family.tool_call
         self.special_tokens = _special_tokens(family)
         self.writes_tool_calls = family.tool_call is not None
-        self.result_roles = tuple(
-            name
-            for name in RESULT_ROLES
-            if (role := family.roles.get(name)) is not None and role.word != "refuse"
-        )
+        self.result_roles = result_roles(family)
         roles = _all_roles(family)
         self._cases = {name: tuple(map(compile_case, role.cases)) for name, role in roles.items()}
         self._prompt_cases = tuple(map(compile_case, family.prompt.cases))
@@ -336,7 +331,7 @@ class MetaTemplate(ChatTemplate):
             return
         values = {**turn.values, "role": turn.role, "reasoning": turn.reasoning}
         if isinstance(begin, Begin):
-            begin = _begin_for_name(begin, turn.message.get("name"), values)
+            begin = begin_for_name(begin, turn.message.get("name"), values)
         content = turn.content if operation is None else operation(turn.content)
         before, inside = (system or "", "") if self._system_at == "before" else ("", system or "")
         parts += (before, fill(begin, values), inside, content)
@@ -347,7 +342,7 @@ class MetaTemplate(ChatTemplate):
 
     def _tool_calls(self, calls: Any, turn: TurnContext, *, after_content: bool) -> str:
         if self.tool_call is None:
-            raise TemplateError(f"{self._location(turn)}: this template has no format for tool_calls")
+            raise TemplateError(f"{self._location(turn)}: {NO_CALLS}")
         return self.tool_call.write(calls, self._location(turn), after_content=after_content)
 
     def _location(self, turn: TurnContext) -> str:
@@ -363,29 +358,6 @@ class MetaTemplate(ChatTemplate):
 def _all_roles(family: Family) -> dict[str, Role]:
     """Roles by name, with all others as '*'."""
     return {**family.roles, OTHERS: family.others}
-
-
-def _with_tool_role(family: Family) -> Family:
-    """The family with a role ``tool``, where results of tools are messages of another role and a name."""
-    tools = family.tools
-    if not isinstance(tools, ToolsMessage) or "tool" in family.roles:
-        return family
-    role = family.roles.get(tools.answer_role, family.others)
-    begin = role.begin
-    values = {"role": tools.answer_role}
-    if isinstance(begin, Begin):
-        begin = _begin_for_name(begin, tools.name or None, values)
-    return replace(
-        family, roles={**family.roles, "tool": replace(role, begin=fill(begin, values), fallback_role="")}
-    )
-
-
-def _begin_for_name(begin: Begin, name: object, values: dict[str, Any]) -> str | PlaceholderText:
-    """Select the begin for a message with or without a name; the name is added to `values`."""
-    if name is None:
-        return begin.without_name
-    values["name"] = begin.names.get(str(name), str(name))
-    return begin.with_name or begin.without_name
 
 
 def _special_tokens(family: Family) -> tuple[str, ...]:

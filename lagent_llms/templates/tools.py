@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import TemplateError
-from ..schema import Message
+from ..schema import Message, ToolCall
 from .answers.formats import CallFormat
 from .reader import Reader
 

@@ -89,6 +89,6 @@ def test_a_template_that_renders_no_calls_keeps_those_of_a_session_as_text():
 
 def test_calls_are_never_left_out_of_a_prompt_silently():
     llm = ScriptedLLM("fine", meta_template=WITHOUT_CALLS)
-    with pytest.raises(TemplateError, match=r"messages\[1\] .*: this template renders no tool_calls"):
+    with pytest.raises(TemplateError, match=r"messages\[1\] .*: this template has no format for tool_calls"):
         llm.chat(dialog_with(ToolCall("calculator", ARGUMENTS)))
     assert llm.requests == []

@@ -151,6 +151,32 @@ def test_a_session_of_messages_without_a_template_keeps_tool_calls():
     ]
 
 
+@pytest.mark.parametrize(
+    ("family", "text"),
+    [
+        ("llama-3.1", '{"name": "calculator", "parameters": {"x": 1}}'),
+        ("phi-4-mini", '<|tool_call|>[{"name": "calculator", "arguments": {"x": 1}}]<|/tool_call|>'),
+        (
+            "deepseek-v3",
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>calculator\n```json\n"
+            '{"x": 1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+        ),
+    ],
+)
+def test_families_without_a_form_for_calls_keep_the_text_of_an_answer(family, text):
+    llm = ScriptedLLM(text, meta_template=family)
+    answer = llm.complete([ASKED], **OPEN)
+    assert answer.tool_calls == (ToolCall("calculator", {"x": 1}),)
+    llm.chat([RESULT], **CONTINUE)
+    llm.chat([ASKED, answer, RESULT])
+    expected = llm.template.render([ASKED, {"role": "assistant", "content": text}, RESULT])
+    assert [request.prompt for request in llm.requests[1:]] == [expected, expected]
+    with pytest.raises(
+        TemplateError, match=r"messages\[1\] .*give the text of the answer as content instead"
+    ):
+        llm.chat([ASKED, answer.message(), RESULT])
+
+
 def test_a_family_without_a_form_for_calls_says_so():
     llm = ScriptedLLM("fine", meta_template="llama-3")
     with pytest.raises(TemplateError, match=r"messages\[1\] .*no format for tool_calls"):
