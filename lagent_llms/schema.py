@@ -123,6 +123,7 @@ class Piece:
             those.
         reasoning: New text of a reasoning channel that the server separates.
         native_finish_reason: See `Completion`.
+        content: On the last piece: the whole text without its tool calls, where a server says that.
     """
 
     text: str = ""
@@ -135,6 +136,7 @@ class Piece:
     tool_calls: tuple[ToolCall | ToolCallDelta, ...] = ()
     reasoning: str = ""
     native_finish_reason: str = ""
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,9 @@ class Answer:
     """
 
     __slots__ = (
-        "_buffer", "_finish_reason", "_has_deltas", "_last", "_length", "_logprobs", "_n_tokens",
-        "_native_reason", "_reader", "_reasoning", "_scanner", "_shown_logprobs", "_stop_word", "_token_ids",
-        "_tool_calls", "_usage", "done",
+        "_buffer", "_content", "_finish_reason", "_has_deltas", "_last", "_length", "_logprobs",
+        "_n_tokens", "_native_reason", "_reader", "_reasoning", "_scanner", "_shown_logprobs", "_stop_word",
+        "_token_ids", "_tool_calls", "_usage", "done",
     )  # fmt: skip
 
     def __init__(self, stop_words: Sequence[str] = (), reader: AnswerReader | None = None) -> None:
@@ -59,6 +59,7 @@ class Answer:
         self._n_tokens: int | None = None
         self._finish_reason: FinishReason | None = None
         self._native_reason = ""
+        self._content: str | None = None
         self._stop_word: str | None = None
         self._usage: Usage | None = None
         self._token_ids: list[tuple[int, ...]] = []
@@ -115,6 +116,7 @@ class Answer:
     def _end(self, piece: Piece) -> None:
         self._finish_reason, self._stop_word, self.done = piece.finish_reason, piece.stop_word, True
         self._native_reason = piece.native_finish_reason
+        self._content = piece.content
 
     def _feed_parsed(self, piece: Piece, text: str) -> StreamChunk | None:
         """Take a piece of an answer that is read, or in which a server sets reasoning and calls apart."""
@@ -157,6 +159,8 @@ class Answer:
             raise StreamInterrupted("the stream ended without its final marker")
         text, tool_calls, reader = self.text, self._tool_calls, self._reader
         content = raw_text = text
+        if self._content is not None:
+            content = self._content
         if reader is not None:
             raw_text = reader.raw
             if not tool_calls:  # the server looked for none

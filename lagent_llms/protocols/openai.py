@@ -83,6 +83,7 @@ class CompletionDecoder:
     """
 
     __slots__ = (
+        "_content",
         "_events", "_finish_reason", "_halves", "_head", "_read_error", "_refused", "_stop_reason",
         "_tool_calls", "_usage", "alive", "complete",
     )  # fmt: skip
@@ -102,6 +103,7 @@ class CompletionDecoder:
         self._events = EventSplitter(head.is_event_stream, head.limits.event_bytes)
         self._finish_reason: str | None = None
         self._stop_reason: str | None = None
+        self._content: str | None = None
         self._usage: Usage | None = None
         self._tool_calls: ToolCallCollector | None = None
         self._refused = False
@@ -166,6 +168,7 @@ class CompletionDecoder:
             self._finish_reason = word
             if isinstance(choice.stop_reason, str):
                 self._stop_reason = choice.stop_reason
+            self._content = choice.content_without_calls
         message, deltas = choice.delta or choice.message, None
         if message is None:
             text, reasoning = choice.text, None
@@ -249,6 +252,7 @@ class CompletionDecoder:
             finish_reason=reason,
             native_finish_reason="refusal" if self._refused else native,
             stop_word=self._stop_reason,
+            content=self._content,
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
             usage=self._usage,
             tool_calls=() if found is None else tuple([_tool_call(*call) for call in found.result()]),

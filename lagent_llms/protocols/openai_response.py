@@ -93,6 +93,7 @@ class Choice(msgspec.Struct):
     logprobs: Logprobs | None = None
     gen_tokens: list[int] | None = None
     error: Any = None
+    content_without_calls: str | None = None
 
 
 class PromptTokensDetails(msgspec.Struct):

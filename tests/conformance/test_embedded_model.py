@@ -78,12 +78,13 @@ class TestEmbeddedModel(ConformanceTests):
         asked = [{"role": "user", "content": "What is 231 * 17?"}]
         answer = llm.complete(asked, tools=[calculator])
         (call,) = answer.tool_calls
-        assert (call.name, answer.finish_reason) == ("calculator", "tool_calls")
+        assert (call.name, answer.finish_reason, answer.content) == ("calculator", "tool_calls", "")
         result = {"role": "tool", "tool_call_id": call.id, "content": calculator(**call.arguments)}
         for tools in ([calculator], None):
             for message in (answer.message(), answer, {"role": "assistant", "tool_calls": [call]}):
                 assert llm.chat([*asked, message, result], tools=tools) == "231 * 17 = 3927."
-            llm.chat(asked, tools=[calculator], sequence_start=True, **TURNS)
+            *_, last = llm.chunks("stream_chat", asked, tools=[calculator], sequence_start=True, **TURNS)
+            assert last.completion.message() == answer.message()
             chunks = llm.chunks("stream_chat", [result], tools=tools, sequence_start=False, **TURNS)
             assert chunks[-1].text == "231 * 17 = 3927."
 

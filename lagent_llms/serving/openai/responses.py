@@ -56,6 +56,7 @@ def chat_response(
         "finish_reason": completion.finish_reason,
         "stop_reason": completion.stop_word,
         "logprobs": _chat_logprobs(completion.logprobs),
+        **_content_beside(completion, calls_in_content),
     }
     return {**envelope, "object": "chat.completion", "choices": [choice], "usage": usage_of(completion.usage)}
 
@@ -82,7 +83,14 @@ def chat_chunks(
         choices[-1]["logprobs"] = _chat_logprobs(chunk.logprobs)
     if end is not None:
         choices[-1] |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
+        choices[-1] |= _content_beside(end, calls_in_content)
     return [{**envelope, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
+
+
+def _content_beside(completion: Completion, calls_in_content: bool) -> dict[str, str]:
+    """The content without the tool calls that are in it."""
+    needed = calls_in_content and completion.tool_calls
+    return {"content_without_calls": completion.content} if needed else {}
 
 
 def completion_response(envelope: dict[str, Any], completions: list[Completion]) -> dict[str, Any]:

@@ -171,9 +171,7 @@ def test_families_without_a_form_for_calls_keep_the_text_of_an_answer(family, te
     llm.chat([ASKED, answer, RESULT])
     expected = llm.template.render([ASKED, {"role": "assistant", "content": text}, RESULT])
     assert [request.prompt for request in llm.requests[1:]] == [expected, expected]
-    with pytest.raises(
-        TemplateError, match=r"messages\[1\] .*give the text of the answer as"
-    ):
+    with pytest.raises(TemplateError, match=r"messages\[1\] .*give the text of the answer as"):
         llm.chat([ASKED, answer.message(), RESULT])
 
 
