@@ -7,12 +7,13 @@ lists parameters derives from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from . import validators
 from .errors import InvalidArgument
+from .tools.definitions import tool_definitions
 from .validators import Check, flag, integer, number, optional
 
 if TYPE_CHECKING:
@@ -156,7 +157,11 @@ class CallOptions(_Table):
             the same.
         adapter_source: Where the server gets the adapter from; None is its default (LoRAX).
         merged_adapters: Several adapters merged into one, in place of adapter_name (LoRAX).
-        tools: Tool descriptions for a chat template that takes them (OpenAI's form).
+        tools: What the model may call: functions with type hints, or descriptions in OpenAI's form.
+        tool_parser: How tool calls are found in the text of an answer to messages: 'auto' (as the template's
+            model writes them), a parser's name, or None (not at all).
+        reasoning: How reasoning is split off an answer to messages: 'auto' (by the tags of the template's
+            model), a pair of tags (``("<think>", "</think>")``), or None or 'none' (not at all).
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
             word); False takes it as it is.
@@ -180,8 +185,10 @@ class CallOptions(_Table):
     adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id", per_input=True)
     adapter_source: str | None = _row(validators.optional_name, None, opt_in=True, per_input=True)
     merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
-    tools: list[dict[str, Any]] | None = _row(validators.tools, None)
+    tools: list[dict[str, Any]] | None = _row(tool_definitions, None)
     tool_choice: Any = _row(validators.plain, None)
+    tool_parser: str | None = _row(validators.tool_parser, "auto")
+    reasoning: str | tuple[str, str] | None = _row(validators.reasoning, "auto")
     do_preprocess: bool = _row(flag, False, no_op=False)
     injection: Literal["allow", "escape", "refuse"] = _row(validators.injection, "allow", no_op="allow")
     chat_template_kwargs: Mapping[str, Any] | None = _row(
@@ -284,8 +291,10 @@ class CallKwargs(TypedDict, total=False):
     adapter_id: str | Sequence[str | None] | None
     adapter_source: str | Sequence[str | None] | None
     merged_adapters: Any
-    tools: Sequence[Mapping[str, Any]] | None
+    tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None
     tool_choice: Any
+    tool_parser: str | None
+    reasoning: str | Sequence[str] | None
     do_preprocess: bool | None
     injection: Literal["allow", "escape", "refuse"] | None
     chat_template_kwargs: Mapping[str, Any] | None

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, overload
 
-from . import validators
-from .errors import InvalidArgument, ModelStatusCode
+from .errors import ModelStatusCode
 
 __all__ = [
     "Completion",
     "FinishReason",
     "Message",
+    "ParsedChunk",
     "Piece",
     "StreamChunk",
     "TokenLogprob",
     "ToolCall",
+    "ToolCallDelta",
     "Usage",
-    "check_messages",
 ]
 
 #: A chat message: ``role``, ``content``, and optionally ``name``, ``tool_calls``, ``tool_call_id``.
@@ -26,6 +27,9 @@ Message: TypeAlias = Mapping[str, Any]
 
 #: Why an answer ended: an end token or a stop word, max_new_tokens, or calls of tools.
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+
+#: Default of fields of `Completion` that equal its `text`.
+_AS_TEXT: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,29 @@ class ToolCall:
     arguments: Mapping[str, Any]
     id: str = ""
 
+    def to_openai(self) -> dict[str, Any]:
+        """The call in OpenAI's form: arguments as JSON text; no id if it has none."""
+        arguments = json.dumps(dict(self.arguments), ensure_ascii=False)
+        function = {"name": self.name, "arguments": arguments}
+        return {**({"id": self.id} if self.id else {}), "type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A part of a tool call, as it arrives; the parts with one index, joined, are the call.
+
+    Attributes:
+        index: Place of the call among those of the answer.
+        id: Its id, with one part; '' when there is none.
+        name: The tool, with one part, usually the first.
+        arguments: The next characters of the arguments, a JSON object.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
 
 @dataclass(slots=True)  # not frozen: freezing costs more than the rest of a piece's way to the caller
 class Piece:
@@ -92,9 +119,11 @@ class Piece:
         stop_word: The stop word that matched, when the backend matched it.
         usage: Token counts, usually with the last piece.
         logprobs: One entry for each new token, () when not asked for.
-        tool_calls: Tool calls the server parsed.
+        tool_calls: Tool calls the server parsed: parts of them as they arrive, then the whole ones; or only
+            those.
         reasoning: New text of a reasoning channel that the server separates.
         native_finish_reason: See `Completion`.
+        content: On the last piece: the whole text without its tool calls, where a server says that.
     """
 
     text: str = ""
@@ -104,9 +133,10 @@ class Piece:
     stop_word: str | None = None
     usage: Usage | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
-    tool_calls: tuple[ToolCall, ...] = ()
+    tool_calls: tuple[ToolCall | ToolCallDelta, ...] = ()
     reasoning: str = ""
     native_finish_reason: str = ""
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +144,8 @@ class Completion:
     """A whole answer.
 
     Attributes:
-        text: The answer, without the stop word.
+        text: The answer, without the stop word and without reasoning that was split off; tool calls stay in
+            it as the model wrote them.
         finish_reason: 'stop', 'length' or 'tool_calls'.
         stop_word: The stop word that ended it, None when an end token or the length did.
         usage: Token counts, None when the backend does not say.
@@ -124,6 +155,9 @@ class Completion:
         reasoning: Text of the reasoning channel, '' when there is none.
         native_finish_reason: The server's own word for the end ('eos_token'), where it differs from
             `finish_reason`, which is 'stop' for an unknown word; 'refusal' if `text` is one.
+        content: `text` without the tool calls that were parsed; equal to `text` unless given.
+        raw_text: All text of the model, reasoning and its marks included, without the stop word; equal to
+            `text` unless given.
     """
 
     text: str
@@ -135,6 +169,28 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str = ""
     native_finish_reason: str = ""
+    content: str = _AS_TEXT
+    raw_text: str = _AS_TEXT
+
+    def __post_init__(self) -> None:
+        for name in ("content", "raw_text"):
+            if getattr(self, name) is _AS_TEXT:
+                object.__setattr__(self, name, self.text)
+
+    def message(self) -> dict[str, Any]:
+        """The answer as an assistant message in OpenAI's form, to append to the dialog.
+
+        It has ``content`` (None if there are only tool calls), ``tool_calls`` and ``reasoning_content`` where
+        the answer has any. A call without an id has none here either: where a server or a template needs
+        ids, those of calls and their results are added when the messages are sent.
+        """
+        message: dict[str, Any] = {"role": "assistant", "content": self.content}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message["content"] = self.content or None
+            message["tool_calls"] = [call.to_openai() for call in self.tool_calls]
+        return message
 
 
 class TextBuffer:
@@ -174,7 +230,12 @@ class StreamChunk(Sequence[Any]):
         error: The error that ended the stream with ``on_error='status'``.
         logprobs: One entry for each token that came since the chunk before, when asked for. A token may come
             before its text is shown (a stop word may have begun with it).
+        reasoning: New reasoning that is no part of the text.
+        tool_calls: New parts of tool calls.
     """
+
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
     __slots__ = (
         "_buffer",
@@ -218,6 +279,11 @@ class StreamChunk(Sequence[Any]):
         """The text so far, this step's included."""
         return self._buffer.upto(self._end)
 
+    @property
+    def content(self) -> str:
+        """The new text of this step without tool calls."""
+        return self.delta
+
     def __iter__(self) -> Iterator[Any]:
         return iter((self.status, self._buffer.upto(self._end), self.n_tokens))
 
@@ -243,51 +309,9 @@ class StreamChunk(Sequence[Any]):
         return f"StreamChunk(status={self.status!r}, text={self.text!r}, n_tokens={self.n_tokens!r})"
 
 
-def check_messages(messages: object, argument: str = "inputs") -> list[Message]:
-    """Check that every message is a dict with a role and a content; return them as a list, ready to be sent.
+class ParsedChunk(StreamChunk):
+    """A step of an answer in which reasoning or tool calls are set apart from the content."""
 
-    Raises:
-        InvalidArgument: The list is empty, a message is no dict, role or content is missing, or a part of a
-            message cannot be sent.
-    """
-    found = [*messages] if type(messages) is list else validators.listed(messages)
-    if found is None or isinstance(messages, (set, frozenset)):
-        raise InvalidArgument(
-            f"{argument}: expected a list of messages, got {type(messages).__name__}", argument=argument
-        )
-    if not found:
-        raise InvalidArgument(f"{argument}: the list of messages is empty", argument=argument)
-    for index, message in enumerate(found):
-        if (
-            type(message) is dict
-            and len(message) == 2
-            and type(role := message.get("role")) is str
-            and type(content := message.get("content")) is str
-        ):
-            if not (role.isascii() and content.isascii()):
-                validators.encodable_text(argument, role, index, "role")
-                validators.encodable_text(argument, content, index, "content")
-            continue
-        found[index] = _checked(message, argument, index)
-    return found
+    __slots__ = ("content", "reasoning", "tool_calls")
 
-
-def _checked(message: object, argument: str, index: int) -> Message:
-    where = f"{argument}[{index}]"
-    fields = validators.to_builtin(message)
-    if not isinstance(fields, Mapping):
-        raise InvalidArgument(
-            f"{where}: a message is a dict with 'role' and 'content', got {type(message).__name__}",
-            argument=argument,
-        )
-    if not isinstance(fields.get("role"), str):
-        raise InvalidArgument(f"{where}: 'role' is missing or no string", argument=argument)
-    checked: Message = validators.plain(argument, fields, index)
-    if "content" not in checked and "tool_calls" not in checked:
-        raise InvalidArgument(f"{where} (role {checked['role']!r}): 'content' is missing", argument=argument)
-    if not isinstance(content := checked.get("content"), (str, list, type(None))):
-        raise InvalidArgument(
-            f"{where} (role {checked['role']!r}): 'content' is a {type(content).__name__}, expected a string",
-            argument=argument,
-        )
-    return checked
+    content: str

@@ -32,6 +32,7 @@ __all__ = [
     "optional_name",
     "plain",
     "priority",
+    "reasoning",
     "refusal",
     "request_id",
     "response_format",
@@ -39,7 +40,7 @@ __all__ = [
     "shown",
     "stop_words",
     "to_builtin",
-    "tools",
+    "tool_parser",
     "wire_parameters",
 ]
 
@@ -270,18 +271,6 @@ def merged_adapters(name: str, value: Any) -> Any:
     return plain(name, value)
 
 
-def tools(name: str, value: Any) -> Any:
-    """None or a list of tool descriptions; an empty list becomes None."""
-    if value is None:
-        return None
-    if (given := listed(value)) is None:
-        raise refusal(name, value, "None or a list of tool descriptions (dicts)")
-    for item in given:
-        if not isinstance(item, Mapping) and not isinstance(to_builtin(item), Mapping):
-            raise refusal(name, item, "None or a list of tool descriptions (dicts)")
-    return plain(name, given) or None
-
-
 #: Variables of chat templates that are parameters of calls.
 _OF_CALLS = frozenset(("messages", "tools", "add_generation_prompt", "continue_final_message", "self"))
 
@@ -358,3 +347,22 @@ def on_error(name: str, value: Any) -> str:
     if not isinstance(value, str) or value not in ("raise", "status"):
         raise refusal(name, value, "'raise' or 'status'")
     return encodable_text(name, value)
+
+
+def tool_parser(name: str, value: Any) -> str | None:
+    """Check the name of a parser of tool calls; which there are is checked with the template."""
+    value = to_builtin(value)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise refusal(name, value, "'auto', the name of a parser, or None")
+    return None if value == "none" else value
+
+
+def reasoning(name: str, value: Any) -> str | tuple[str, str] | None:
+    """Check how reasoning is split off: 'auto', None or 'none', or two tags."""
+    value = to_builtin(value)
+    if value in (None, "none", "auto"):
+        return None if value == "none" else value
+    tags = listed(value)
+    if tags is None or len(tags) != 2 or not all(isinstance(tag, str) and tag.strip() for tag in tags):
+        raise refusal(name, value, "'auto', 'none', None, or a pair of tags such as ('<think>', '</think>')")
+    return encodable_text(name, tags[0]), encodable_text(name, tags[1])

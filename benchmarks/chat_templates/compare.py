@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.chat_templates.dialogs import DIALOGS, Dialog
 from benchmarks.chat_templates.sources import Source, write
 from lagent_llms.errors import LLMError
-from lagent_llms.schema import check_messages
+from lagent_llms.messages import check_messages
 from lagent_llms.templates import ChatTemplate, load_template
 
 __all__ = ["OUTCOMES", "Result", "compare"]

@@ -11,7 +11,7 @@ import typer
 
 from ..config import load_config
 from ..errors import ConfigError, InvalidArgument
-from ..schema import check_messages
+from ..messages import check_messages
 from ..templates import check_template, load_template
 from .output import emit, visible
 from .terminal import read_input

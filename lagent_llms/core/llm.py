@@ -18,8 +18,8 @@ from ..errors import (
     UnknownParameter,
     UnsupportedParameter,
 )
+from ..messages import check_messages, with_call_ids
 from ..params import CallOptions
-from ..schema import Message, check_messages
 from ..templates import History, Rendered, load_template
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
@@ -29,7 +29,9 @@ from .request import Input, Request
 from .sessions import SessionStore, Turn
 
 if TYPE_CHECKING:
+    from ..schema import Completion, Message
     from ..templates import TemplateSpec
+    from ..templates.answers.reader import AnswerReader
 
 __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 
@@ -59,11 +61,13 @@ class PreparedCall(NamedTuple):
         request: What the backend gets.
         history: The dialog up to the prompt, for the session to keep once it is answered.
         turn: The turn of an open session; None for a stateless call.
+        reader: Splits off reasoning and finds tool calls in the answer; None for a bare prompt's.
     """
 
     request: Request
     history: History
     turn: Turn | None
+    reader: AnswerReader | None = None
 
 
 class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
@@ -100,6 +104,10 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         self.max_concurrency = _positive("max_concurrency", max_concurrency)
         self.template = load_template(meta_template)
         super().__init__(**defaults)
+        if self.options.tool_parser not in ("auto", None):
+            from ..templates.answers.formats import call_format
+
+            call_format(self.options.tool_parser)  # an unknown name is refused here
         self.sessions = SessionStore()
         self._generation = forks.generation
 
@@ -144,11 +152,32 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
             add_bos = messages is None or template is None or template.bos_by == "server"
             request = Request(prompt, messages, params, options, stop_words, add_bos, before.held)
             self.check_request(request)
+            reader = None if messages is None else self._reader(request)
         except BaseException:  # KeyboardInterrupt too: the session must not stay busy
             if turn is not None:
                 turn.rollback()
             raise
-        return PreparedCall(request, history, turn)
+        return PreparedCall(request, history, turn, reader)
+
+    def _reader(self, request: Request) -> AnswerReader | None:
+        """What splits off reasoning and finds tool calls in an answer; None to look for neither."""
+        options, template = request.options, self.template
+        if (
+            template is None
+            and options.tool_parser in ("auto", None)
+            and not isinstance(options.reasoning, tuple)
+        ):
+            return None  # the server, which applies its template, does both
+        from ..templates.answers.reader import answer_reader  # here, to keep the package's import fast
+
+        return answer_reader(
+            None if template is None else template.answer_marks,
+            request.prompt,
+            request.messages or (),
+            tools=options.tools,
+            tool_parser=options.tool_parser,
+            reasoning=options.reasoning,
+        )
 
     def prepare_stream(self, inputs: Input, given: Mapping[str, Any]) -> PreparedCall | LLMError:
         """`prepare` for a stream; with ``on_error='status'`` a refusal is returned, for the stream to report.
@@ -186,14 +215,16 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
-        messages: Sequence[Message] = check_messages(inputs)
+        messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
+        said = history.messages or ()
+        messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:
             messages = [*messages[:-1], to_continue(messages[-1])]
         template = self._guarded_template(options)
         if template is not None:
             return template.turn(
                 history,
-                messages,
+                template.adapted(messages),
                 tools=options.tools,
                 continue_final_message=options.continue_final_message,
                 **(options.chat_template_kwargs or {}),
@@ -205,6 +236,10 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
             )
         messages = self._checked(messages, options, len(history.messages))
         return None, History((*history.messages, *messages), None, continued=options.continue_final_message)
+
+    def message_of(self, completion: Completion) -> Message:
+        """The message that a session keeps of an answer."""
+        return completion.message() if self.template is None else self.template.message_of(completion)
 
     def check_request(self, request: Request) -> None:
         """Refuse what the route of this request does not support; for backends with several routes.

@@ -52,10 +52,9 @@ class _Run:
         if isinstance(call, LLMError):
             self._reports, self._answer = True, Answer()
             return
-        request, template = call.request, llm.template
+        request = call.request
         self._reports = not raises and request.options.on_error == "status"
-        parse = None if template is None else template.parse_tool_calls
-        self._answer = Answer(request.stop_words, parse)
+        self._answer = Answer(request.stop_words, call.reader)
 
     @property
     def text(self) -> str:
@@ -95,9 +94,10 @@ class _Run:
     def _complete(self) -> StreamChunk:
         assert isinstance(self._call, PreparedCall)
         self.completion, chunk = self._answer.finish()
-        request, history, turn = self._call
+        request, history, turn, _ = self._call
         if turn is not None:
-            turn.commit(history.answered(self.completion, request.held))
+            message = self._llm.message_of(self.completion)
+            turn.commit(history.answered(self.completion, message, request.held))
         self._release()
         return chunk
 

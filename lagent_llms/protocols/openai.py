@@ -16,14 +16,14 @@ from ..errors import LLMError, ServerError, StreamInterrupted
 from ..http.messages import ResponseHead, is_error_body, read_refusal, server_error, wrong_answer
 from ..http.sse import EventSplitter
 from ..params import PARAMETERS, CallOptions
-from ..schema import FinishReason, Piece, ToolCall, Usage
+from ..schema import FinishReason, Piece, ToolCall, ToolCallDelta, Usage
 from ..untrusted import DECODE_ERRORS, read_json
 from .finish_reasons import REASONS, is_unfinished, known_reason
 from .lenient import SurrogateJoiner, WrongField, has_halves, is_truncated, load_json
 from .openai_response import (
     Message,
     Response,
-    ToolCallDelta,
+    ToolCallFields,
     decode_response,
     read_leniently,
     token_logprobs,
@@ -94,6 +94,7 @@ class CompletionDecoder:
     """
 
     __slots__ = (
+        "_content",
         "_events", "_finish_reason", "_halves", "_head", "_read_error", "_refused", "_stop_reason",
         "_tool_calls", "_usage", "alive", "complete",
     )  # fmt: skip
@@ -113,6 +114,7 @@ class CompletionDecoder:
         self._events = EventSplitter(head.is_event_stream, head.limits.event_bytes)
         self._finish_reason: str | None = None
         self._stop_reason: str | None = None
+        self._content: str | None = None
         self._usage: Usage | None = None
         self._tool_calls: ToolCallCollector | None = None
         self._refused = False
@@ -177,21 +179,23 @@ class CompletionDecoder:
             self._finish_reason = word
             if isinstance(choice.stop_reason, str):
                 self._stop_reason = choice.stop_reason
-        message = choice.delta or choice.message
+            self._content = choice.content_without_calls
+        message, deltas = choice.delta or choice.message, None
         if message is None:
             text, reasoning = choice.text, None
         else:
             text, reasoning = message.content, message.reasoning_content or message.reasoning
             if message.tool_calls or message.function_call or message.refusal:
-                text = self._add_others(message)
+                text, deltas = self._add_others(message)
         if self._halves is not None:
             text = self._halves.feed(text or "")
-        if not (text or reasoning or choice.logprobs):
+        if not (text or reasoning or choice.logprobs or deltas is not None):
             self.alive = True
-            return Piece() if message is not None and (message.tool_calls or message.function_call) else None
+            return None
         return Piece(
             text=text or "",
             reasoning=reasoning or "",
+            tool_calls=deltas or (),
             token_ids=tuple(choice.gen_tokens or ()),
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
             logprobs=token_logprobs(choice.logprobs) if choice.logprobs is not None else (),
@@ -232,13 +236,20 @@ class CompletionDecoder:
             shown = data[:200].decode("utf-8", "replace")
             raise wrong_answer(self._head, f"choices must be a list with the answer, got {shown}")
 
-    def _add_others(self, message: Message) -> str:
-        """Collect tool calls; return the text, which a refusal is as well."""
+    def _add_others(self, message: Message) -> tuple[str, tuple[ToolCallDelta, ...] | None]:
+        """Collect tool calls.
+
+        Returns:
+            The text, which a refusal is as well, and what is new of calls, None without any.
+        """
+        deltas = None
         if message.tool_calls or message.function_call:
             self._tool_calls = self._tool_calls or ToolCallCollector()
-            self._tool_calls.add(message.tool_calls or [ToolCallDelta(0, None, message.function_call)])
+            deltas = self._tool_calls.add(
+                message.tool_calls or [ToolCallFields(0, None, message.function_call)]
+            )
         self._refused = self._refused or bool(message.refusal)
-        return (message.content or "") + (message.refusal or "")
+        return (message.content or "") + (message.refusal or ""), deltas
 
     def _last(self) -> Piece:
         """The piece that ends the answer."""
@@ -252,6 +263,7 @@ class CompletionDecoder:
             finish_reason=reason,
             native_finish_reason="refusal" if self._refused else native,
             stop_word=self._stop_reason,
+            content=self._content,
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
             usage=self._usage,
             tool_calls=() if found is None else tuple([_tool_call(*call) for call in found.result()]),

@@ -21,7 +21,7 @@ __all__ = [
     "Logprobs",
     "Message",
     "Response",
-    "ToolCallDelta",
+    "ToolCallFields",
     "Usage",
     "decode_response",
     "read_leniently",
@@ -38,7 +38,7 @@ class FunctionCall(msgspec.Struct):
     arguments: str | dict[str, Any] | None = None
 
 
-class ToolCallDelta(msgspec.Struct):
+class ToolCallFields(msgspec.Struct):
     """A tool call, or a part of one."""
 
     index: int | None = None
@@ -52,7 +52,7 @@ class Message(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
+    tool_calls: list[ToolCallFields] | None = None
     function_call: FunctionCall | None = None
     refusal: str | None = None
 
@@ -93,6 +93,7 @@ class Choice(msgspec.Struct):
     logprobs: Logprobs | None = None
     gen_tokens: list[int] | None = None
     error: Any = None
+    content_without_calls: str | None = None
 
 
 class PromptTokensDetails(msgspec.Struct):
@@ -214,11 +215,11 @@ def _parts(found: object) -> list[str]:
     return []
 
 
-def _tool_call(found: object, path: str) -> ToolCallDelta:
+def _tool_call(found: object, path: str) -> ToolCallFields:
     if not isinstance(found, Mapping):
         raise WrongField(path, "an object", found)
     identifier = found.get("id")
-    return ToolCallDelta(
+    return ToolCallFields(
         _integer(found.get("index")),
         None if identifier is None else whole_text(str(identifier)),
         _function(found.get("function"), f"{path}.function"),

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .openai_response import FunctionCall, ToolCallDelta
+from ..schema import ToolCallDelta
+from .openai_response import FunctionCall, ToolCallFields
 
 __all__ = ["ToolCallCollector"]
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "name", "named_again")
+    __slots__ = ("arguments", "id", "index", "name", "named_again")
 
-    def __init__(self) -> None:
+    def __init__(self, index: int) -> None:
+        self.index = index
         self.id = self.name = ""
         self.named_again = False  # parts repeat the name
         self.arguments: list[str] = []
@@ -32,30 +34,36 @@ class ToolCallCollector:
         self._latest: dict[int | None, _Call] = {}  # by index
         self._by_id: dict[str, _Call] = {}
 
-    def add(self, deltas: Sequence[ToolCallDelta]) -> None:
-        """Add the parts of one message or event."""
+    def add(self, deltas: Sequence[ToolCallFields]) -> tuple[ToolCallDelta, ...]:
+        """Add the parts of one message or event; return what is new, under the index of the call here."""
         added: set[_Call] = set()
+        new: list[ToolCallDelta] = []
         for position, delta in enumerate(deltas):
             function = delta.function or FunctionCall()
             call = self._find(delta, function, position if len(deltas) > 1 else None)
             if call is None or (call in added and function.name):
-                call = _Call()
+                call = _Call(len(self._calls))
                 self._calls.append(call)
             self._latest[delta.index] = self._latest[None] = call
             added.add(call)
-            call.id = call.id or delta.id or ""
+            identifier = "" if call.id else delta.id or ""
+            name = "" if call.name else function.name or ""
+            call.id, call.name = call.id or identifier, call.name or name
             self._by_id[call.id] = call
-            call.name = call.name or function.name or ""
-            if isinstance(function.arguments, str):
-                call.arguments.append(function.arguments)
-            elif function.arguments is not None:
-                call.arguments.append(msgspec.json.encode(function.arguments).decode())
+            text = "" if function.arguments is None else function.arguments
+            if not isinstance(text, str):
+                text = msgspec.json.encode(text).decode()
+            if text:
+                call.arguments.append(text)
+            if identifier or name or text:
+                new.append(ToolCallDelta(call.index, identifier, name, text))
+        return tuple(new)
 
     def result(self) -> list[tuple[str, str, str]]:
         """Return the name, the arguments as text and the id of each call."""
         return [(call.name, "".join(call.arguments), call.id) for call in self._calls]
 
-    def _find(self, delta: ToolCallDelta, function: FunctionCall, position: int | None) -> _Call | None:
+    def _find(self, delta: ToolCallFields, function: FunctionCall, position: int | None) -> _Call | None:
         """Return the call that a part continues, None if it begins one; `position` is that in its list."""
         if delta.index is None and delta.id:
             call = self._by_id.get(delta.id) or self._latest.get(None)

@@ -6,20 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..copying import CopiedByArguments
 from ..errors import InvalidArgument, TemplateError, UnsupportedParameter
-from ..schema import Message, ToolCall
+from ..messages import RESULT_ROLES
+from ..schema import Completion, Message, ToolCall
 from .history import History, Rendered
 from .injection import ContentGuard, Mode
 
 if TYPE_CHECKING:
+    from .answers.formats import AnswerMarks
     from .tools import ToolCallFormat
 
 __all__ = ["ChatTemplate", "GuardedTemplate", "text_of"]
 
 _T = TypeVar("_T")
+#: The error for tool calls in a message that a template cannot write.
+NO_CALLS = "this template has no format for tool_calls; give the text of the answer as content instead"
+
+_ROLE = itemgetter("role")
 
 
 class ChatTemplate(CopiedByArguments, ABC):
@@ -33,7 +40,9 @@ class ChatTemplate(CopiedByArguments, ABC):
             (the tokenizer adds it, as it does by default) or 'none'.
         stop_words: Ends of an answer; used unless the caller gives others.
         special_tokens: Marks of the format, for `guarded`.
-        tool_call: How the model writes a tool call, None when that is unknown.
+        tool_call: How a prompt writes a tool call, None when that is unknown.
+        writes_tool_calls: Whether it renders the ``tool_calls`` of a message.
+        result_roles: The roles that it renders as results of tools, the usual one first; () if none.
     """
 
     name: str = ""
@@ -43,6 +52,8 @@ class ChatTemplate(CopiedByArguments, ABC):
     stop_words: tuple[str, ...] = ()
     special_tokens: tuple[str, ...] = ()
     tool_call: ToolCallFormat | None = None
+    writes_tool_calls: bool = False
+    result_roles: tuple[str, ...] = ()
 
     @property
     def adds_bos(self) -> bool:
@@ -67,7 +78,7 @@ class ChatTemplate(CopiedByArguments, ABC):
         """The prompt of a dialog.
 
         Args:
-            messages: The dialog, as `schema.check_messages` returns it.
+            messages: The dialog, as `messages.check_messages` returns it.
             add_generation_prompt: Open the assistant's turn at the end (some formats always do).
             tools: Descriptions of tools (OpenAI's form), for a template that has a place for them.
             continue_final_message: Leave the last message open after its content, so that the model continues
@@ -119,9 +130,42 @@ class ChatTemplate(CopiedByArguments, ABC):
             return Rendered(text, History(None, text))
         return Rendered(prompt, History(dialog, prompt, continued=continue_final_message))
 
+    def answer_marks(self) -> AnswerMarks:
+        """How the models of this template write reasoning and calls of tools."""
+        from .answers.formats import AnswerMarks
+
+        return AnswerMarks(None if self.tool_call is None else self.tool_call.marks)
+
+    def adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages of a call in the form that this template renders.
+
+        Results of tools get a role it knows: OpenAI's ``tool`` and ``function`` and lagent's ``environment``
+        mean the same, and many templates drop a message of a role they do not know.
+        """
+        known = self.result_roles
+        others = frozenset(RESULT_ROLES).difference(known)
+        if not known or others.isdisjoint(map(_ROLE, messages)):
+            return messages
+        return [{**one, "role": known[0]} if one["role"] in others else one for one in messages]
+
+    def message_of(self, completion: Completion) -> Message:
+        """The message of an answer for the history: tool calls stay text if `render` does not write them."""
+        message = completion.message()
+        if completion.tool_calls and not self.writes_tool_calls:
+            del message["tool_calls"]
+            message["content"] = completion.text
+        return message
+
     def parse_tool_calls(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
         """The text of an answer without its tool calls, and the calls; the whole text if there are none."""
-        return (text, ()) if self.tool_call is None else self.tool_call.parse(text)
+        from .answers.calls import CallReader  # here: slow to import, and rarely needed
+
+        marks = self.answer_marks().calls
+        if marks is None:
+            return text, ()
+        reader = CallReader(marks)
+        content, _ = reader.feed(text, final=True)
+        return content, reader.calls
 
     def guarded(self, mode: Mode) -> GuardedTemplate:
         """This template with a check of contents for special tokens.
@@ -161,7 +205,8 @@ class GuardedTemplate(ChatTemplate):
         )
         self.name, self.bos, self.bos_by = inner.name, inner.bos, inner.bos_by
         self.stop_words, self.special_tokens = inner.stop_words, inner.special_tokens
-        self.tool_call = inner.tool_call
+        self.tool_call, self.writes_tool_calls = inner.tool_call, inner.writes_tool_calls
+        self.result_roles = inner.result_roles
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -191,6 +236,14 @@ class GuardedTemplate(ChatTemplate):
             ),
             str,
         )
+
+    def answer_marks(self) -> AnswerMarks:
+        """As the inner template."""
+        return self._inner.answer_marks()
+
+    def adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """As the inner template."""
+        return self._inner.adapted(messages)
 
     def history_text(self, messages: Sequence[Message]) -> str:
         """As the inner template, after the check."""

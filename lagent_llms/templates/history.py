@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import InvalidArgument
+from ..messages import with_call_ids
 from ..schema import Completion, Message
 
 __all__ = ["Held", "History", "Rendered", "Written"]
@@ -68,18 +69,23 @@ class History:
     held: Held | None = None
     continued: bool = False
 
-    def answered(self, completion: Completion, held: Held | None = None) -> History:
-        """This history with the answer to its last prompt."""
+    def answered(self, completion: Completion, message: Message, held: Held | None = None) -> History:
+        """This history with the answer to its last prompt.
+
+        Args:
+            completion: The answer.
+            message: The answer as a message of the dialog.
+            held: What the server stores of the session now.
+        """
         messages, text = self.messages, self.text
         if messages is not None:
-            message: Message = {"role": "assistant", "content": completion.text}
             if self.continued:
                 *before, opened = messages
-                messages = (*before, {**opened, **message, "content": opened["content"] + completion.text})
-            else:
-                messages = (*messages, message)
+                content = (opened.get("content") or "") + (message.get("content") or "")
+                messages, message = tuple(before), {**opened, **message, "content": content}
+            messages = tuple(with_call_ids((*messages, message)))
         if text is not None:
-            text += completion.text + (completion.stop_word or "")
+            text += completion.raw_text + (completion.stop_word or "")
         return History(messages, text, self.written, held)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependency, TemplateError
+from ..messages import RESULT_ROLES
 from ..schema import Message
-from .base import ChatTemplate
+from .answers.formats import AnswerMarks, reasoning_in
+from .base import NO_CALLS, ChatTemplate
 from .jinja_messages import holds, plain, plain_message, with_text
 from .limits import LimitExceeded, TemplateLimits
 from .marks import marks_in
@@ -112,6 +114,7 @@ class JinjaTemplate(ChatTemplate):
             name: _compile(text, f"{where} ({name})", self._limits) for name, text in sources.items()
         }
         self._variables = frozenset().union(*(_variables(text) for text in sources.values()))
+        self._sources = sources
         self._tokens = dict(tokens or {})
         self.bos = self._tokens.get("bos_token", "")
         writes_bos = "bos_token" in sources["default"] or (self.bos and self.bos in sources["default"])
@@ -119,11 +122,28 @@ class JinjaTemplate(ChatTemplate):
         self.stop_words = tuple(stop_words)
         marks = (*self._tokens.values(), *self.stop_words, *marks_in(list(sources.values())))
         self.special_tokens = tuple(filter(None, dict.fromkeys(marks)))
+        self.writes_tool_calls = any("tool_calls" in text for text in sources.values())
+        self.result_roles = tuple(
+            role
+            for role in RESULT_ROLES
+            if any(f"'{role}'" in text or f'"{role}"' in text for text in sources.values())
+        )
 
     @property
     def roles(self) -> tuple[str, ...]:
         """Any role ('*'): which roles the template rejects shows only while rendering."""
         return ("*",)
+
+    def answer_marks(self) -> AnswerMarks:
+        """See `ChatTemplate.answer_marks`; found by what the template renders for a call."""
+        return self._answer_marks
+
+    @cached_property
+    def _answer_marks(self) -> AnswerMarks:
+        from .answers.detection import detect_format  # here: not every template's answers are read
+
+        source = "\n".join(self._sources.values())
+        return AnswerMarks(detect_format(self.render, source), reasoning_in(source))
 
     def render(
         self,
@@ -160,6 +180,20 @@ class JinjaTemplate(ChatTemplate):
                     return text
             chat = [with_text(message, index, self.name) for index, message in enumerate(chat)]
         return write(chat)
+
+    def adapted(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """See `ChatTemplate.adapted`.
+
+        Raises:
+            TemplateError: A message has tool calls, which the template would leave out.
+        """
+        if not self.writes_tool_calls:
+            for index, message in enumerate(messages):
+                if message.get("tool_calls"):
+                    raise TemplateError(
+                        f"{self.name}: messages[{index}] (role {message['role']!r}): {NO_CALLS}"
+                    )
+        return super().adapted(messages)
 
     def _check_names(self, options: Mapping[str, Any]) -> None:
         """Refuse an option that no template reads, if its name looks like a misspelled one."""

@@ -7,19 +7,23 @@ from operator import countOf
 from typing import Any
 
 from ..errors import LLMError, TemplateError, nearest
-from ..schema import Message, check_messages
+from ..messages import check_messages
+from ..schema import Message
+from .answers.formats import AnswerMarks
 from .base import text_of
 from .internlm2 import INTERNLM2_META
 from .placeholders import PlaceholderText, parse_placeholders
 from .reader import Reader
 from .render import MetaTemplate
 from .schema import Begin, Case, Family, Prompt, Role, When
-from .tools import ToolCallFormat
+from .tools import ToolCallFormat, ToolsMessage
 
 __all__ = ["APITemplateParser", "LMTemplateParser", "lagent_family"]
 
 WHERE = "meta_template"
 KEYS = ("role", "begin", "end", "api_role", "fallback_role", "generate")
+#: Keys of messages that stay messages of their own.
+_OF_TOOLS = frozenset({"tool_calls", "tool_call_id"})
 #: Input of the parsers: a prompt or the messages of a dialog (lagent also allows strings among them).
 Dialog = str | Sequence[Message]
 
@@ -49,11 +53,14 @@ def lagent_family(meta_template: Sequence[Mapping[str, Any]]) -> Family:
         bos_by="server",
         prompt=Prompt(generation=opened, end=opened, cases=(ends_open,)),
         roles=roles,
+        tools=INTERNLM2_TOOLS if is_internlm2 else None,
         tool_call=INTERNLM2_CALL if is_internlm2 else None,
+        answers=AnswerMarks(INTERNLM2_CALL.marks) if is_internlm2 else AnswerMarks(),
     )
 
 
-#: Format of InternLM2's tool calls, equal to that in meta_templates/internlm2.yaml.
+#: Format of InternLM2's tools and tool calls, equal to that in meta_templates/internlm2-lagent.yaml.
+INTERNLM2_TOOLS = ToolsMessage("system", "plugin", "environment")
 INTERNLM2_CALL = ToolCallFormat(
     "<|action_start|><|plugin|>\n", "<|action_end|>", "", ("parameters", "arguments")
 )
@@ -176,7 +183,8 @@ class APITemplateParser:
     def __call__(self, messages: Dialog) -> list[dict[str, Any]]:
         """Map roles to the server's and join consecutive messages of the same role by a newline.
 
-        A string becomes a message of the user. A role without `api_role` keeps its name.
+        Tool calls and their results stay messages of their own. A string becomes a message of the user. A
+        role without `api_role` keeps its name.
 
         Raises:
             TemplateError: A role is unknown, or a content is not text.
@@ -188,7 +196,8 @@ class APITemplateParser:
         result: list[dict[str, Any]] = []
         for index, message in enumerate(dialog):
             item = self._item(message, index)
-            if result and result[-1]["role"] == item["role"]:
+            before = result[-1] if result else {}
+            if before.get("role") == item["role"] and _OF_TOOLS.isdisjoint({*before, *item}):
                 result[-1]["content"] += "\n" + item["content"]
             else:
                 result.append(item)

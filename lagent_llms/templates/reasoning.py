@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..schema import Message
 from .cases import TurnContext
 from .schema import Thinking
 
-__all__ = ["take_reasoning", "without_reasoning"]
+__all__ = ["reasoning_of", "take_reasoning", "without_reasoning"]
+
+#: Keys of a message's reasoning, as transformers has them; most templates read the first, gpt-oss the second.
+KEYS = ("reasoning_content", "thinking", "reasoning")
+
+
+def reasoning_of(message: Message) -> Any:
+    """The reasoning that a message has beside its content, None if it has none."""
+    return next((message[key] for key in KEYS if message.get(key) is not None), None)
 
 
 def take_reasoning(turn: TurnContext, marks: Thinking) -> None:
     """Move the reasoning from `turn.content` to `turn.reasoning`, as Qwen's templates do.
 
-    If the message has a `reasoning_content`, that is the reasoning and the content stays unchanged.
+    If the message has a reasoning beside its content, that is the reasoning and the content stays unchanged.
     """
-    given = turn.message.get("reasoning_content")
+    given = reasoning_of(turn.message)
     if isinstance(given, str):
         turn.reasoning = given.strip("\n")
     elif marks.close in turn.content:

@@ -8,7 +8,8 @@ from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
-from .base import ChatTemplate, text_of
+from .answers.formats import AnswerMarks
+from .base import NO_CALLS, ChatTemplate, text_of
 from .cases import PromptContext, TurnContext, compile_case
 from .fast_path import FastPath, Kind, begin_for_name, compile_fast_path, fill, kinds_of
 from .history import History, Rendered, Written
@@ -17,6 +18,7 @@ from .reasoning import take_reasoning
 from .schema import NONE, OTHERS, Begin, Family, Role
 from .special_tokens import special_tokens
 from .system_message import START, check_alternation, system_position, system_text, turns_of
+from .tool_results import result_roles, with_tool_role
 from .tools import ToolsMessage
 
 __all__ = ["MetaTemplate"]
@@ -35,7 +37,7 @@ class MetaTemplate(ChatTemplate):
     """
 
     def __init__(self, family: Family) -> None:
-        self.family = family
+        self.family = family = with_tool_role(family)
         self.name = family.name
         self.aliases = family.aliases
         self.bos = family.bos
@@ -43,6 +45,8 @@ class MetaTemplate(ChatTemplate):
         self.stop_words = family.stop_words
         self.tool_call = family.tool_call
         self.special_tokens = special_tokens(family)
+        self.writes_tool_calls = family.tool_call is not None
+        self.result_roles = result_roles(family)
         roles = _all_roles(family)
         self._cases = {name: tuple(map(compile_case, role.cases)) for name, role in roles.items()}
         self._prompt_cases = tuple(map(compile_case, family.prompt.cases))
@@ -61,6 +65,10 @@ class MetaTemplate(ChatTemplate):
         system = ("system",) if self.family.system else ()
         allowed = (name for name, role in _all_roles(self.family).items() if role.word != "refuse")
         return tuple(dict.fromkeys((*system, *allowed)))
+
+    def answer_marks(self) -> AnswerMarks:
+        """See `ChatTemplate.answer_marks`."""
+        return self.family.answers
 
     def render(
         self,
@@ -343,7 +351,7 @@ class MetaTemplate(ChatTemplate):
 
     def _tool_calls(self, calls: Any, turn: TurnContext, *, after_content: bool) -> str:
         if self.tool_call is None:
-            raise TemplateError(f"{self._location(turn)}: this template has no format for tool_calls")
+            raise TemplateError(f"{self._location(turn)}: {NO_CALLS}")
         return self.tool_call.write(calls, self._location(turn), after_content=after_content)
 
     def _location(self, turn: TurnContext) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .answers.formats import AnswerMarks
 from .placeholders import Operation, PlaceholderText
 from .tools import ToolCallFormat, ToolsInSystemText, ToolsMessage
 
@@ -188,6 +189,7 @@ class Family:
         others: Format of all other roles.
         tools: Format of tool descriptions, None if the family does not support tools.
         tool_call: Format of the model's tool calls, None if unknown.
+        answers: What the model writes into its answers.
     """
 
     name: str
@@ -207,3 +209,4 @@ class Family:
     others: Role = Role(word="refuse")
     tools: ToolsInSystemText | ToolsMessage | None = None
     tool_call: ToolCallFormat | None = None
+    answers: AnswerMarks = AnswerMarks()

@@ -1,7 +1,8 @@
-"""Tool calls and tool descriptions: parse calls in an answer, write calls and descriptions into a prompt."""
+"""Tool calls and tool descriptions: write them into a prompt."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,18 @@ from typing import Any
 
 from ..errors import TemplateError
 from ..schema import Message, ToolCall
+from .answers.formats import CallFormat
 from .reader import Reader
 
-__all__ = ["ToolCallFormat", "ToolsInSystemText", "ToolsMessage", "read_tool_call", "read_tools"]
+__all__ = [
+    "ToolCallFormat",
+    "ToolsInSystemText",
+    "ToolsMessage",
+    "decoded_arguments",
+    "read_tool_call",
+    "read_tools",
+    "with_decoded_arguments",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,43 +40,10 @@ class ToolCallFormat:
     separator: str = ""
     arguments: tuple[str, ...] = ("arguments", "parameters")
 
-    def parse(self, text: str) -> tuple[str, tuple[ToolCall, ...]]:
-        """Split an answer into its text without tool calls, and the calls.
-
-        Text between the marks that is not a call stays in the text. Whitespace around calls is removed.
-        """
-        mark, close = self.begin.strip(), self.end.strip()
-        head, found, rest = text.partition(mark)
-        if not found:
-            return text, ()
-        kept: list[str] = [head]
-        calls: list[ToolCall] = []
-        while found:
-            body, _, tail = rest.partition(close)
-            call = self._call(body)
-            if call is None:
-                kept.append(found + body + (close if len(body) < len(rest) else ""))
-            else:
-                calls.append(call)
-            between, found, rest = tail.partition(mark)
-            kept.append(between if call is None else between.lstrip())
-        if not calls:
-            return text, ()
-        return "".join(kept).rstrip(), tuple(calls)
-
-    def _call(self, body: str) -> ToolCall | None:
-        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
-
-        try:
-            value = read_json(body)
-        except DECODE_ERRORS:
-            return None
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            return None
-        arguments: object = next((value[key] for key in self.arguments if key in value), {})
-        if not isinstance(arguments, dict):
-            return None
-        return ToolCall(value["name"], arguments)
+    @property
+    def marks(self) -> CallFormat:
+        """What an answer is read with."""
+        return CallFormat((self.begin.strip(),), self.end.strip(), arguments=self.arguments)
 
     def write(self, calls: Sequence[Any], where: str, *, after_content: bool) -> str:
         """Write the tool calls of a message in the model's format.
@@ -81,12 +58,14 @@ class ToolCallFormat:
         """
         texts = []
         for call in calls:
+            if isinstance(call, ToolCall):
+                call = call.to_openai()
             function = call.get("function", call) if isinstance(call, Mapping) else None
             if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
                 raise TemplateError(
                     f"{where}: a tool call needs {{'function': {{'name', 'arguments'}}}}: {call!r}"
                 )
-            arguments = function.get("arguments", {})
+            arguments = decoded_arguments(function.get("arguments", {}))
             if not isinstance(arguments, str):
                 arguments = json.dumps(arguments, ensure_ascii=False)
             name = json.dumps(function["name"], ensure_ascii=False)
@@ -136,12 +115,33 @@ class ToolsMessage:
         functions = [tool.get("function", tool) if isinstance(tool, Mapping) else tool for tool in tools]
         named = {"name": self.name} if self.name else {}
         description = {"role": self.role, "content": json.dumps(functions, ensure_ascii=False), **named}
-        turns: list[Message] = [
-            {**message, "role": self.answer_role, **named} if message["role"] == "tool" else message
-            for message in messages
-        ]
-        first = next((i for i, message in enumerate(turns) if message["role"] != "system"), len(turns))
-        return [*turns[:first], description, *turns[first:]]
+        first = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
+        return [*messages[:first], description, *messages[first:]]
+
+
+def with_decoded_arguments(message: Message) -> Message:
+    """A message whose tool calls have decoded arguments, as chat templates take them."""
+    calls = message.get("tool_calls")
+    return {**message, "tool_calls": [*map(_decoded, calls)]} if isinstance(calls, (list, tuple)) else message
+
+
+def _decoded(call: Any) -> Any:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or "arguments" not in function:
+        return call
+    function = {**function, "arguments": decoded_arguments(function["arguments"])}
+    return {**call, "function": function} if "function" in call else function
+
+
+def decoded_arguments(arguments: object) -> object:
+    """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
+    if isinstance(arguments, str):
+        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
+
+        with contextlib.suppress(*DECODE_ERRORS):
+            decoded = read_json(arguments)
+            return decoded if isinstance(decoded, dict) else arguments
+    return arguments
 
 
 def read_tool_call(raw: object, where: str) -> ToolCallFormat:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import TemplateError, nearest
+from ..errors import InvalidArgument, TemplateError, nearest
+from .answers.formats import AnswerMarks, ReasoningFormat, call_format, reasoning_in
 from .placeholders import PlaceholderText, content_operation, parse_placeholders
 from .reader import Reader
 from .schema import (
@@ -21,7 +22,7 @@ from .schema import (
     Thinking,
     When,
 )
-from .tools import read_tool_call, read_tools
+from .tools import ToolCallFormat, read_tool_call, read_tools
 
 __all__ = ["read_family"]
 
@@ -31,6 +32,7 @@ ROLE_WORDS = ("drop", "remove", "refuse")
 FAMILY_KEYS = (
     "family", "aliases", "description", "source", "bos", "eos", "bos_by", "stop_words", "special_tokens",
     "options", "system", "alternation", "query", "prompt", "roles", "tools", "tool_call",
+    "tool_parser", "reasoning",
 )  # fmt: skip
 ROLE_KEYS = ("begin", "end", "content", "think", "cases", "api_role", "fallback_role", "generate")
 SYSTEM_KEYS = (
@@ -86,6 +88,8 @@ def read_family(raw: object, where: str) -> Family:
         for name, value in options.items()
     }
     roles = _roles(reader, texts, options)
+    calls = reader.raw("tool_call") if "tool_call" in reader else None
+    tool_call = None if calls is None else read_tool_call(calls, f"{where}: tool_call")
     family = Family(
         name=reader.text("family") or where,
         where=where,
@@ -102,13 +106,23 @@ def read_family(raw: object, where: str) -> Family:
         roles={name: role for name, role in roles.items() if name != OTHERS},
         others=roles.get(OTHERS, Role(word="refuse")),
         tools=read_tools(reader.raw("tools"), f"{where}: tools") if "tools" in reader else None,
-        tool_call=read_tool_call(reader.raw("tool_call"), f"{where}: tool_call")
-        if "tool_call" in reader
-        else None,
+        tool_call=tool_call,
+        answers=_answers(reader, roles.get("assistant", Role()), tool_call),
         bos_by=reader.choice("bos_by", ("text", "server", "none"), "text" if texts.writes_bos else "none"),
     )
     _check_bos(family, writes_bos=texts.writes_bos)
     return family
+
+
+def _answers(reader: Reader, assistant: Role, tool_call: ToolCallFormat | None) -> AnswerMarks:
+    name, tags = reader.text("tool_parser"), _think(reader, "reasoning") or assistant.think
+    try:
+        calls = call_format(name) if name else tool_call.marks if tool_call is not None else None
+    except InvalidArgument as error:
+        raise TemplateError(f"{reader.where}: {error}") from None
+    if tags is None:
+        return AnswerMarks(calls)
+    return AnswerMarks(calls, reasoning_in(tags.open + tags.close) or ReasoningFormat(tags.open, tags.close))
 
 
 def _check_bos(family: Family, *, writes_bos: bool) -> None:
@@ -170,10 +184,10 @@ def _begin(reader: Reader, texts: _TextParser) -> str | PlaceholderText | Begin:
     return Begin(texts.read(begin, "with_name"), texts.read(begin, "without_name"), names)
 
 
-def _think(reader: Reader) -> Thinking | None:
-    if "think" not in reader:
+def _think(reader: Reader, key: str = "think") -> Thinking | None:
+    if key not in reader:
         return None
-    think = Reader(reader.raw("think"), reader.location("think"), ("open", "close"))
+    think = Reader(reader.raw(key), reader.location(key), ("open", "close"))
     if not think.text("open") or not think.text("close"):
         raise TemplateError(f"{think.where}: 'open' and 'close' must both hold a mark")
     return Thinking(think.text("open"), think.text("close"))

@@ -16,6 +16,16 @@ CALCULATE = [
 TURNS = {"session_id": 5, "sequence_end": False}
 
 
+def calculator(expression: str) -> str:
+    """Evaluate an arithmetic expression.
+
+    Args:
+        expression: for example 2 * (3 + 4)
+    """
+    assert expression == "231 * 17"
+    return "3927"
+
+
 class TestEmbeddedModel(ConformanceTests):
     @requirement("100 conversations (sessions, tools, Chinese) end alike on every backend, greedily")
     def test_conversations(self):
@@ -62,6 +72,35 @@ class TestEmbeddedModel(ConformanceTests):
             messages = [*([] if index else [system]), {"role": "user", "content": text}]
             answer = llm.chat(messages, session_id=7, sequence_start=not index, sequence_end=bool(index))
             assert answer == "I am Emma."
+
+    @requirement("a tool call comes in parts as the model writes it, and adds up to that of the answer")
+    def test_tool_call_deltas(self):
+        llm = self.make()
+        answer = llm.complete(CALCULATE)
+        chunks = llm.chunks("stream_chat", CALCULATE)
+        parts = [part for chunk in chunks for part in chunk.tool_calls]
+        assert {part.index for part in parts} == {0}
+        assert "".join(part.name for part in parts) == "calculator"
+        assert json.loads("".join(part.arguments for part in parts)) == answer.tool_calls[0].arguments
+        assert "".join(chunk.delta for chunk in chunks) == answer.text
+
+    @requirement(
+        "the round trip of a tool: call, message and result, answer; with a function, in sessions too"
+    )
+    def test_round_trip(self):
+        llm = self.make()
+        asked = [{"role": "user", "content": "What is 231 * 17?"}]
+        answer = llm.complete(asked, tools=[calculator])
+        (call,) = answer.tool_calls
+        assert (call.name, answer.finish_reason, answer.content) == ("calculator", "tool_calls", "")
+        result = {"role": "tool", "tool_call_id": call.id, "content": calculator(**call.arguments)}
+        for tools in ([calculator], None):
+            for message in (answer.message(), answer, {"role": "assistant", "tool_calls": [call]}):
+                assert llm.chat([*asked, message, result], tools=tools) == "231 * 17 = 3927."
+            *_, last = llm.chunks("stream_chat", asked, tools=[calculator], sequence_start=True, **TURNS)
+            assert last.completion.message()["content"] is None
+            chunks = llm.chunks("stream_chat", [result], tools=tools, sequence_start=False, **TURNS)
+            assert chunks[-1].text == "231 * 17 = 3927."
 
     @requirement("a session remembers, and only its own")
     def test_memory(self):

@@ -12,7 +12,8 @@ import yaml
 from lagent_llms.config import load_config
 from lagent_llms.registry import find_backend
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README_PATH = Path(__file__).parents[2] / "README.md"
+README = README_PATH.read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 BEFORE = "from lagent_llms import create_llm\nllm = create_llm()\n"
 
@@ -37,6 +38,14 @@ def test_examples(code):
     assert (done.returncode, done.stderr) == (0, "")
     if "France" in code:
         assert done.stdout.startswith("The capital of France is Paris.\n")
+
+
+def test_the_example_of_the_page_on_tools():
+    page = README_PATH.parent / "docs" / "tools.md"
+    code = "".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "231 * 17 = 3927.\n" * 2
 
 
 def test_the_configuration(tmp_path, monkeypatch):

@@ -56,7 +56,9 @@ def test_the_columns_of_the_table():
         assert row.is_no_op(None)
         if row.no_op is not None:  # the check must accept it
             assert row.check(row.name, row.no_op) == row.no_op
-        assert row.means_default(None) == (row.default is not None and row.name != "top_k")
+        assert row.means_default(None) == (
+            row.default is not None and row.name not in ("top_k", "tool_parser", "reasoning")
+        )
 
 
 def test_timeouts_are_checked():

@@ -85,7 +85,7 @@ CONVERTED = [
     ("response_format", {"schema": Schema}, {"schema": {"type": "object"}}),
     ("tool_choice", Text("auto"), "auto"),
     ("tools", ({"type": Word.STOP, "of": {"b", "a"}},), [{"type": "stop", "of": ["a", "b"]}]),
-    ("tools", deque([Model(type="function")]), [{"type": "function"}]),
+    ("tools", deque([Model(type="web_search")]), [{"type": "web_search"}]),
     ("top_k", np.float32(3), 3),
     ("session_id", np.int64(3), 3),
     ("session_id", np.array(3), 3),
@@ -98,7 +98,11 @@ CONVERTED = [
     ("adapter_name", np.str_("a"), "a"),
     ("timeout", np.float32(0.5), Timeout(first_token=0.5, idle=0.5)),
     ("parameters", {"a": np.float32(0.5), "b": np.bool_(True)}, {"a": 0.5, "b": True}),
-    ("tools", [{"n": np.int64(1), "of": np.array([[1.5], [2]])}], [{"n": 1, "of": [[1.5], [2.0]]}]),
+    (
+        "tools",
+        [{"type": "n", "n": np.int64(1), "of": np.array([[1.5], [2]])}],
+        [{"type": "n", "n": 1, "of": [[1.5], [2.0]]}],
+    ),
 ]
 
 
@@ -213,18 +217,19 @@ def test_the_callers_objects_are_not_changed():
 @pytest.mark.parametrize("backend", [LMDeployClient, AsyncLMDeployClient, JAXClient, AsyncJAXClient])
 def test_every_backend_gets_plain_values(backend):
     llm = backend("http://127.0.0.1:9", Word.STOP, temperature=Plain.HALF, max_retries=Level.LOW)
-    messages = deque([UserDict(role=Word.STOP, content=Text("hi"), tool_calls=())])
+    messages = deque([UserDict(role=Word.STOP, content=Text("hi"), tool_calls=({"name": Text("f")},))])
     given = {
         "stop_words": {"<|b|>", "<|a|>"},
         "max_new_tokens": Level.LOW,
-        "tools": iter([{"type": Text("function")}]),
+        "tools": iter([{"name": Text("f")}]),
     }
     request = llm.prepare(messages, given).request
     body = json.loads(llm.answer_call(request, llm.model_name).request.body)
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("stop", 0.5, 3)
-    assert body["messages"] == [{"role": "stop", "content": "hi", "tool_calls": []}]
+    call = {"id": "call00000", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert body["messages"] == [{"role": "stop", "content": "hi", "tool_calls": [call]}]
     assert body["stop"] == ["<|a|>", "<|b|>"]
-    assert body["tools"] == [{"type": "function"}]
+    assert body["tools"] == [{"type": "function", "function": {"name": "f"}}]
 
 
 @pytest.mark.parametrize("key", ["sk-secret\n", " sk-secret"])

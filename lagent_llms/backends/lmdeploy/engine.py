@@ -30,6 +30,7 @@ from ...errors import (
     ServerError,
 )
 from ...protocols.marked_text import MarkedTextEncoder
+from ...templates.tools import with_decoded_arguments
 from .versions import OLDEST_PIPELINE, check_version
 
 __all__ = ["BackendName", "Event", "LMDeployEngine"]
@@ -182,7 +183,7 @@ class LMDeployEngine:
         if request.prompt is None:
             # lmdeploy continues a last message of the assistant without being asked to
             given |= {
-                "messages": request.messages,
+                "messages": [*map(with_decoded_arguments, request.messages or ())],
                 "tools": request.options.tools,
                 "chat_template_kwargs": dict(request.options.chat_template_kwargs or {}),
             }

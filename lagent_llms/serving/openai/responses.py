@@ -1,14 +1,16 @@
 """Response objects in OpenAI's format: whole completions and stream chunks. Pure.
 
-In every function, `envelope` holds the fields that all objects of one response share: id, created, model.
+In every function, `envelope` holds the fields that all objects of one response share: id, created, model. The
+content of a chat has no tool calls in it, unless `calls_in_content`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from ...schema import Completion, StreamChunk, TokenLogprob, Usage
+from ...schema import Completion, StreamChunk, TokenLogprob, ToolCallDelta, Usage
 
 __all__ = ["chat_chunks", "chat_response", "completion_chunks", "completion_response", "usage_of"]
 
@@ -32,40 +34,63 @@ def usage_of(*usages: Usage | None) -> dict[str, Any] | None:
     }
 
 
-def chat_response(envelope: dict[str, Any], completion: Completion) -> dict[str, Any]:
+def chat_response(
+    envelope: dict[str, Any], completion: Completion, *, calls_in_content: bool = False
+) -> dict[str, Any]:
     """The response object of /v1/chat/completions."""
-    message: dict[str, Any] = {"role": "assistant", "content": completion.text}
+    content = completion.text if calls_in_content else completion.content
+    message: dict[str, Any] = {"role": "assistant", "content": content}
     if completion.reasoning:
         message["reasoning_content"] = completion.reasoning
     if completion.tool_calls:
-        message["tool_calls"] = _tool_calls(completion)
+        message["content"] = content or None
+        message["tool_calls"] = [
+            _tool_call(
+                envelope, index, call.id, call.name, json.dumps(dict(call.arguments), ensure_ascii=False)
+            )
+            for index, call in enumerate(completion.tool_calls)
+        ]
     choice = {
         "index": 0,
         "message": message,
         "finish_reason": completion.finish_reason,
         "stop_reason": completion.stop_word,
         "logprobs": _chat_logprobs(completion.logprobs),
+        **_content_beside(completion, calls_in_content),
     }
     return {**envelope, "object": "chat.completion", "choices": [choice], "usage": usage_of(completion.usage)}
 
 
-def chat_chunks(envelope: dict[str, Any], chunk: StreamChunk, *, first: bool) -> list[dict[str, Any]]:
+def chat_chunks(
+    envelope: dict[str, Any], chunk: StreamChunk, *, first: bool, calls_in_content: bool = False
+) -> list[dict[str, Any]]:
     """The ``chat.completion.chunk`` objects for one `StreamChunk`."""
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": chunk.delta}] if first else []
-    if not first and chunk.delta:
-        deltas.append({"content": chunk.delta})
+    deltas: list[dict[str, Any]] = []
+    if chunk.reasoning:
+        deltas.append({"reasoning_content": chunk.reasoning})
+    if content := chunk.delta if calls_in_content else chunk.content:
+        deltas.append({"content": content})
+    if chunk.tool_calls:
+        deltas.append({"tool_calls": [_tool_call_delta(envelope, delta) for delta in chunk.tool_calls]})
+    if first:
+        deltas[:1] = [{"role": "assistant", "content": "", **(deltas[0] if deltas else {})}]
     end = chunk.completion
     if end is not None:
-        last: dict[str, Any] = {"reasoning_content": end.reasoning} if end.reasoning else {}
-        if end.tool_calls:
-            last["tool_calls"] = [{"index": index, **call} for index, call in enumerate(_tool_calls(end))]
-        deltas.append(last)
+        deltas.append({})
     choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     if chunk.logprobs:
+        choices = choices or [{"index": 0, "delta": {}, "finish_reason": None}]
         choices[-1]["logprobs"] = _chat_logprobs(chunk.logprobs)
     if end is not None:
         choices[-1] |= {"finish_reason": end.finish_reason, "stop_reason": end.stop_word}
+        choices[-1] |= _content_beside(end, calls_in_content)
     return [{**envelope, "object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
+
+
+def _content_beside(completion: Completion, calls_in_content: bool) -> dict[str, str]:
+    """The content without the tool calls that are in it."""
+    needed = calls_in_content and completion.tool_calls
+    return {"content_without_calls": completion.content} if needed else {}
 
 
 def completion_response(envelope: dict[str, Any], completions: list[Completion]) -> dict[str, Any]:
@@ -96,18 +121,31 @@ def completion_chunks(envelope: dict[str, Any], chunk: StreamChunk, *, first: bo
     return [{**envelope, "object": "text_completion", "choices": [choice]}]
 
 
-def _tool_calls(completion: Completion) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": call.id or f"call_{index}",
-            "type": "function",
-            "function": {
-                "name": call.name,
-                "arguments": json.dumps(dict(call.arguments), ensure_ascii=False),
-            },
-        }
-        for index, call in enumerate(completion.tool_calls)
-    ]
+def _json(arguments: Mapping[str, Any]) -> str:
+    return json.dumps(dict(arguments), ensure_ascii=False)
+
+
+def _tool_call(
+    envelope: dict[str, Any], index: int, identifier: str, name: str, arguments: str
+) -> dict[str, Any]:
+    return {
+        "id": identifier or _made_id(envelope, index),
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _tool_call_delta(envelope: dict[str, Any], delta: ToolCallDelta) -> dict[str, Any]:
+    """The part of a tool call; the one with the name has the id and the type as well."""
+    if delta.name:
+        call = _tool_call(envelope, delta.index, delta.id, delta.name, delta.arguments)
+        return {"index": delta.index, **call}
+    return {"index": delta.index, "function": {"arguments": delta.arguments}}
+
+
+def _made_id(envelope: dict[str, Any], index: int) -> str:
+    """The id of a call that has none: clients find a call's result by it, so it differs between answers."""
+    return f"call_{envelope.get('id', '')[-12:]}_{index}"
 
 
 def _chat_logprobs(items: tuple[TokenLogprob, ...]) -> dict[str, Any] | None:

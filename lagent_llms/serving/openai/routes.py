@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -72,9 +73,10 @@ def openai_routes(llm: AsyncBaseLLM, model: str, *, injection: Injection | None 
         envelope = _envelope("chatcmpl", model)
         if body.stream:
             stream = llm.stream_chat(messages, **keywords)
-            return await _stream_response(request, stream, envelope, chat_chunks, usage=body.include_usage)
+            chunks = partial(chat_chunks, calls_in_content=body.calls_in_content)
+            return await _stream_response(request, stream, envelope, chunks, usage=body.include_usage)
         completion: Completion = await cancel_on_disconnect(request, llm.complete(messages, **keywords))
-        return JSONResponse(chat_response(envelope, completion))
+        return JSONResponse(chat_response(envelope, completion, calls_in_content=body.calls_in_content))
 
     @router.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:

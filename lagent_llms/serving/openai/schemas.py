@@ -210,7 +210,10 @@ class TokenizeRequest(_TemplateRequest):
 
 
 class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
-    """The body of POST /v1/chat/completions."""
+    """The body of POST /v1/chat/completions.
+
+    ``calls_in_content`` is no field of OpenAI's: true leaves tool calls in the content as well.
+    """
 
     messages: list[_PassedObject] = Field(min_length=1)
     max_completion_tokens: int | None = None
@@ -218,6 +221,7 @@ class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
     top_logprobs: int | None = None
     tool_choice: Annotated[str | dict[str, Any], AfterValidator(_encodable)] | None = None
     response_format: _PassedObject | None = None
+    calls_in_content: bool = False
 
     def keywords(self, context_len: int | None = None) -> dict[str, Any]:
         """Convert the fields to keyword arguments of `AsyncBaseLLM.complete`.

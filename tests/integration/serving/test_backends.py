@@ -102,8 +102,14 @@ def test_the_template_formats_and_parses_tools(stream):
         status, _, answer = chat(host, tools=TOOLS, tool_choice="auto", stream=stream)
         assert status == 200
         if stream:
-            last = events(answer)[-1]["choices"][0]
-            message, reason = last["delta"], last["finish_reason"]
+            choices = [item["choices"][0] for item in events(answer)]
+            reason = choices[-1]["finish_reason"]
+            assert "".join(choice["delta"].get("content") or "" for choice in choices) == ""
+            parts = [call for choice in choices for call in choice["delta"].get("tool_calls", ())]
+            assert {part["index"] for part in parts} == {0}
+            arguments = "".join(part["function"]["arguments"] for part in parts)
+            function = {"name": parts[0]["function"]["name"], "arguments": arguments}
+            message = {"tool_calls": [{**parts[0], "function": function}]}
         else:
             choice = answer["choices"][0]
             message, reason = choice["message"], choice["finish_reason"]

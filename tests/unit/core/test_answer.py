@@ -2,7 +2,7 @@ import pytest
 
 from lagent_llms.core.answer import Answer
 from lagent_llms.errors import ModelStatusCode, SessionOutOfLimit, StreamInterrupted
-from lagent_llms.schema import Piece, StreamChunk, TokenLogprob, ToolCall, Usage
+from lagent_llms.schema import Piece, StreamChunk, TokenLogprob, ToolCall, ToolCallDelta, Usage
 
 
 def feed_all(answer, *pieces):
@@ -110,7 +110,31 @@ def test_logprobs_reasoning_and_tool_calls_are_gathered():
     assert completion.tool_calls == (call,)
 
 
-def test_tool_calls_found_in_the_text_are_the_finish_reason():
-    answer = Answer(parse_tool_calls=lambda text: ("", (ToolCall("t", {}),) if "<call>" in text else ()))
-    feed_all(answer, Piece("<call>", finish_reason="stop"))
-    assert answer.finish()[0].finish_reason == "tool_calls"
+def test_parts_of_calls_and_reasoning_of_a_server_come_in_chunks():
+    answer = Answer(["END"])
+    chunks = feed_all(
+        answer,
+        Piece(reasoning="hm"),
+        Piece("a E"),
+        Piece(tool_calls=(ToolCallDelta(0, "id1", "f", '{"x"'),)),
+        Piece(tool_calls=(ToolCallDelta(0, arguments=": 1}"),)),
+        Piece(tool_calls=(ToolCall("f", {"x": 1}, "id1"),), finish_reason="tool_calls"),
+    )
+    assert [(chunk.reasoning, chunk.delta, chunk.content) for chunk in chunks] == [
+        ("hm", "", ""), ("", "a ", "a "), ("", "", ""), ("", "", ""), ("", "E", "E"),
+    ]  # fmt: skip
+    parts = [part for chunk in chunks for part in chunk.tool_calls]
+    assert parts == [ToolCallDelta(0, "id1", "f", '{"x"'), ToolCallDelta(0, arguments=": 1}")]
+    completion, end = answer.finish()
+    assert (completion.tool_calls, completion.reasoning) == ((ToolCall("f", {"x": 1}, "id1"),), "hm")
+    assert (completion.text, completion.content, completion.raw_text) == ("a E", "a E", "a E")
+    assert (end.reasoning, end.content, end.tool_calls) == ("", "", ())
+
+
+def test_calls_that_a_server_sends_whole_come_as_parts_as_well():
+    answer = Answer()
+    calls = (ToolCall("f", {"x": "é"}, "a"), ToolCall("g", {}))
+    feed_all(answer, Piece(tool_calls=calls, finish_reason="tool_calls"))
+    completion, end = answer.finish()
+    assert completion.tool_calls == calls
+    assert end.tool_calls == (ToolCallDelta(0, "a", "f", '{"x": "é"}'), ToolCallDelta(1, "", "g", "{}"))

@@ -7,6 +7,7 @@ import pytest
 from lagent_llms import AuthenticationError, NotFound, ServerError, StreamInterrupted
 from lagent_llms.http.messages import ResponseHead
 from lagent_llms.protocols.openai import CompletionDecoder, read_error
+from lagent_llms.schema import ToolCallDelta
 
 SSE = ResponseHead(200, {"content-type": "text/event-stream; charset=utf-8"})
 
@@ -49,7 +50,11 @@ def test_a_streamed_chat_with_tool_calls_in_parts():
     ]
     first, *parts, last = read(CompletionDecoder(SSE), *parts)
     assert first.reasoning == "hm"
-    assert len(parts) == 3  # each renews the wait for the next
+    assert [part.tool_calls for part in parts] == [
+        (ToolCallDelta(0, "c1", "add", '{"a":'),),
+        (ToolCallDelta(0, arguments=" 1}"),),
+        (ToolCallDelta(1, "c2", "sub", "nonsense"),),
+    ]
     assert [(call.name, call.arguments, call.id) for call in last.tool_calls] == [
         ("add", {"a": 1}, "c1"),
         ("sub", {"arguments": "nonsense"}, "c2"),

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from lagent_llms.protocols.openai_response import ToolCallDelta
+from lagent_llms.protocols.openai_response import ToolCallFields
 from lagent_llms.protocols.tool_calls import ToolCallCollector
 
 
@@ -16,7 +16,7 @@ def part(name=None, arguments=None, **fields):
 def collect(*events):
     collector = ToolCallCollector()
     for event in events:
-        collector.add(msgspec.convert(event if isinstance(event, list) else [event], list[ToolCallDelta]))
+        collector.add(msgspec.convert(event if isinstance(event, list) else [event], list[ToolCallFields]))
     return [(name, arguments) for name, arguments, _ in collector.result()]
 
 

@@ -121,12 +121,15 @@ def test_api_roles_are_mapped_and_merged() -> None:
     dialog = [
         {"role": "user", "content": "a"},
         {"role": "environment", "content": [{"type": "text", "text": "b"}]},
-        {"role": "assistant", "content": "c", "tool_calls": []},
+        {"role": "assistant", "content": "c", "refusal": None, "tool_calls": [{"name": "f"}]},
+        {"role": "assistant", "content": "c2"},
         {"role": "critic", "content": "d"},
     ]
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
     assert parse(dialog) == [
         {"role": "user", "content": "a\nb"},
-        {"role": "assistant", "content": "c", "tool_calls": []},
+        {"role": "assistant", "content": "c", "tool_calls": [call]},
+        {"role": "assistant", "content": "c2"},
         {"role": "critic", "content": "d"},
     ]
     assert parse("hi") == [{"role": "user", "content": "hi"}]
@@ -161,8 +164,8 @@ def test_bad_meta_templates(meta: Any, message: str | None) -> None:
 
 def test_bad_dialogs() -> None:
     parse = LMTemplateParser(INTERNLM2_META)
-    with pytest.raises(TemplateError, match="the template has no role 'tool'"):
-        parse([{"role": "tool", "content": "x"}])
+    with pytest.raises(TemplateError, match="the template has no role 'critic'"):
+        parse([{"role": "critic", "content": "x"}])
     with pytest.raises(InvalidArgument, match="'content' is missing"):
         parse([{"role": "user"}])
 
