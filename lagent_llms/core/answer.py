@@ -102,7 +102,10 @@ class Answer:
                 text += scanner.flush()
         elif piece.finish_reason is not None:
             self._end(piece)
-        if self._reader is not None or piece.reasoning or piece.tool_calls:
+        reader = self._reader
+        if piece.reasoning or piece.tool_calls:
+            return self._feed_parsed(piece, text)
+        if reader is not None and (self.done or not reader.take_plain(text)):
             return self._feed_parsed(piece, text)
         if not text:
             return None
@@ -121,13 +124,9 @@ class Answer:
     def _feed_parsed(self, piece: Piece, text: str) -> StreamChunk | None:
         """Take a piece of an answer that is read, or in which a server sets reasoning and calls apart."""
         reasoning, content = piece.reasoning, text
-        deltas = tuple(call for call in piece.tool_calls if isinstance(call, ToolCallDelta))
-        if calls := tuple(call for call in piece.tool_calls if isinstance(call, ToolCall)):
-            if not self._has_deltas:
-                deltas = tuple(map(_whole_delta, count(len(self._tool_calls)), calls))
-            self._tool_calls += calls
-        elif deltas:
-            self._has_deltas = True
+        deltas: tuple[ToolCallDelta, ...] = ()
+        if piece.tool_calls:
+            deltas = self._take_calls(piece.tool_calls)
         if self._reader is not None and (text or self.done):
             read = self._reader.feed(text, final=self.done)
             text, content = read.text, read.content
@@ -147,6 +146,16 @@ class Answer:
         if self._logprobs:
             chunk.logprobs = self._new_logprobs()
         return chunk
+
+    def _take_calls(self, given: tuple[ToolCall | ToolCallDelta, ...]) -> tuple[ToolCallDelta, ...]:
+        """Take calls that a server parsed; return their parts."""
+        deltas = tuple(call for call in given if isinstance(call, ToolCallDelta))
+        self._has_deltas = self._has_deltas or bool(deltas)
+        calls = tuple(call for call in given if isinstance(call, ToolCall))
+        if not self._has_deltas:
+            deltas = tuple(map(_whole_delta, count(len(self._tool_calls)), calls))
+        self._tool_calls += calls
+        return deltas
 
     def finish(self) -> tuple[Completion, StreamChunk]:
         """The whole answer and the END chunk, after the last piece.

@@ -73,7 +73,7 @@ class TestEmbeddedModel(ConformanceTests):
             answer = llm.chat(messages, session_id=7, sequence_start=not index, sequence_end=bool(index))
             assert answer == "I am Emma."
 
-    @requirement("a tool call comes in parts as the model writes it, and adds up to that of the answer")
+    @requirement("a tool call comes in parts, as the model writes it", needs="skip_special_tokens")
     def test_tool_call_deltas(self):
         llm = self.make()
         answer = llm.complete(CALCULATE)

@@ -39,7 +39,6 @@ def checked(message):
         Model(type="function", function=Model(**CALL["function"])),
         {"type": "function", "function": Model(**CALL["function"], parsed=None)},
     ],
-    ids=str,
 )
 def test_forms_of_tool_calls(call):
     assert checked(assistant(call)) == assistant(CALL)

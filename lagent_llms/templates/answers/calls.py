@@ -52,6 +52,17 @@ class CallReader:
         self._space: list[str] = []  # white space at the end of the content so far: a call may follow
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """The marks that may follow while it is `idle`."""
+        return self._marks.marks
+
+    @property
+    def idle(self) -> bool:
+        """Whether text with no beginning of a mark and no white space at its end passes as it is."""
+        waits = self._starting or self._after_call or self._space or self._section is not None
+        return not waits and self._cursor.at == len(self._cursor.text)
+
+    @property
     def calls(self) -> tuple[ToolCall, ...]:
         """The calls so far."""
         return tuple(self._calls.done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,13 +38,24 @@ class AnswerReader:
         reasoning: Splits off reasoning, None to split off none.
     """
 
-    __slots__ = ("_calls", "_content", "_raw", "_reasoning")
+    __slots__ = ("_calls", "_content", "_find_first", "_idle", "_raw", "_reasoning")
 
     def __init__(self, calls: CallReader | None, reasoning: ReasoningSplitter | None) -> None:
         self._calls = calls
         self._reasoning = reasoning
         self._content: list[str] = []
         self._raw: list[str] = []
+        firsts = {mark[0] for reader in (calls, reasoning) if reader is not None for mark in reader.marks}
+        self._find_first = re.compile("|".join(map(re.escape, sorted(firsts))) or r"(?!)").search
+        self._idle = False
+
+    def take_plain(self, text: str) -> bool:
+        """Take the next piece if it is content and nothing else, as most pieces are; False if not taken."""
+        if not self._idle or not text or text[-1].isspace() or self._find_first(text) is not None:
+            return False
+        self._raw.append(text)
+        self._content.append(text)
+        return True
 
     def feed(self, text: str, *, final: bool = False) -> Read:
         """Take the next piece; `final` if no text follows."""
@@ -56,6 +68,7 @@ class AnswerReader:
         if self._calls is not None and (text or final):
             content, deltas = self._calls.feed(text, final=final)
         self._content.append(content)
+        self._idle = all(part is None or part.idle for part in (self._calls, self._reasoning))
         return Read(reasoning, text, content, deltas)
 
     @property

@@ -32,6 +32,16 @@ class ReasoningSplitter:
         self._strip = False  # newlines follow a mark
         self._held = ""
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The marks that may follow while it is `idle`."""
+        return (self._marks.open, *self._marks.removed) if self._marks.anywhere else ()
+
+    @property
+    def idle(self) -> bool:
+        """Whether text without the beginning of a mark passes as it is."""
+        return not (self._starting or self._inside or self._strip or self._held)
+
     def feed(self, text: str, *, final: bool = False) -> tuple[str, str]:
         """Take the next piece: the new reasoning, and the new text.
 
@@ -39,7 +49,7 @@ class ReasoningSplitter:
             text: Any number of characters.
             final: No text follows.
         """
-        if not (self._starting or self._inside or self._strip or self._outside or self._held):
+        if self._outside is None and self.idle:
             return "", text
         text, self._held = self._held + text, ""
         if self._starting:
