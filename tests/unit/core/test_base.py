@@ -419,7 +419,7 @@ def test_an_unusable_dialog_does_not_block_the_session():
         (lambda llm: llm.generate(""), "the prompt is empty"),
         (lambda llm: llm.chat(""), "the prompt is empty"),
         (lambda llm: llm.stream_chat([]), "the list of messages is empty"),
-        (lambda llm: llm.chat(USER, tools=[3]), r"tools=3: allowed is None or a list of tool descriptions"),
+        (lambda llm: llm.chat(USER, tools=[3]), r"tools\[0\]=3: allowed is a function with type hints"),
         (lambda llm: llm.generate(3), r"expected a prompt \(str\) or a list of prompts, got int"),
         (lambda llm: llm.generate([{"role": "user"}]), r"inputs\[0\]: expected a prompt \(str\), got dict"),
         (lambda llm: llm.chat(None), "expected a list of messages, got NoneType"),
