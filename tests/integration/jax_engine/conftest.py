@@ -78,7 +78,7 @@ def logits(path: Path, prompt: Sequence[int], adapter: Path | None = None) -> An
     none, length = jnp.zeros(1, jnp.int32), len(prompt)
     block = read_kv_cache(init_kv_cache(config, 1, length, jnp.dtype("float32")), none, 0, length)
     hidden, _ = forward(config, weights, jnp.array([prompt]), none, block, 0, 0)
-    return np.asarray(compute_logits(weights, hidden[0]))
+    return np.asarray(compute_logits(config, weights, hidden[0]))
 
 
 def prompt_of(length: int, salt: int = 0) -> list[int]:

@@ -134,7 +134,8 @@ def test_absent_keys_are_read_as_transformers_reads_them(copy, kind, key):
         getattr(theirs, "head_dim", 256 // 32),
     )
     assert (ours.max_positions, ours.norm_eps) == (theirs.max_position_embeddings, theirs.rms_norm_eps)
-    assert ours.rope.theta == theirs.rope_parameters["rope_theta"]
+    theta, dims = theirs.rope_parameters["rope_theta"], np.arange(0, ours.head_dim, 2) / ours.head_dim
+    assert {rope.frequencies for rope in ours.ropes} == {tuple((theta**-dims).tolist())}
     assert ours.tied == theirs.tie_word_embeddings
 
 
@@ -231,7 +232,7 @@ def test_any_json_is_a_config_or_refused(changes):
         return
     assert len(config.windows) == config.num_layers
     assert config.num_heads % config.num_kv_heads == 0
-    assert np.isfinite(config.rope.inverse_frequencies(config.head_dim)).all()
+    assert np.isfinite([rope.frequencies for rope in config.ropes]).all()
 
 
 @pytest.mark.parametrize("value", ["2", [2, None], -1, 1.5, {}])
