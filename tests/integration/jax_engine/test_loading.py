@@ -204,12 +204,20 @@ with Engine.load({str(checkpoint("llama"))!r}, max_slots=1) as engine:
     assert not (tmp_path / "third").exists()
 
 
-MESHES = [(1, 1, 1), (1, -1, 1), (1, 1, -1), (1, 2, 2), (2, 2, 2)]
+MESHES = [(1, -1, 1), (1, 1, -1), (1, 2, 2), (2, 2, 2)]
 
 
-def test_meshes_give_the_answers_of_one_device(checkpoint):
+@pytest.mark.parametrize(
+    ("kind", "meshes"),
+    [
+        ("qwen3", MESHES),
+        *((kind, MESHES[-1:]) for kind in ("gemma2", "gemma3", "phi3", "granite", "olmo2", "smollm3")),
+        ("qwen2_moe", MESHES[-2:]),
+    ],
+)
+def test_meshes_give_the_answers_of_one_device(checkpoint, kind, meshes):
     """Run on 8 virtual devices; weights and cache are sharded."""
-    path = str(checkpoint("qwen3"))
+    path = str(checkpoint(kind))
     code = f"""
 import threading
 import jax
@@ -237,7 +245,7 @@ def answers(shape):
 
 one, devices, size = answers((1, 1, 1))
 assert devices == 1
-for shape in {MESHES[1:]!r}:
+for shape in {meshes!r}:
     ids, devices, part = answers(shape)
     assert ids == one, shape
     assert devices == (4 if shape == (1, 2, 2) else 8), shape
