@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -121,3 +123,17 @@ def load(checkpoint: Callable[[str], Path]) -> Iterator[Callable[..., Engine]]:
 def engine(load: Callable[..., Engine]) -> Engine:
     """A shared Llama engine with 4 slots; every test must leave it idle."""
     return load("llama", max_slots=4)
+
+
+@pytest.fixture
+def copy(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that copies the checkpoint of a kind, changes its config.json and its tensors."""
+
+    def make(kind: str = "llama", drop: Sequence[str] = (), **changes: Any) -> Path:
+        path = shutil.copytree(checkpoint(kind), tmp_path / "copy")
+        data = json.loads((path / "config.json").read_text()) | changes
+        data = {key: value for key, value in data.items() if key not in drop}
+        (path / "config.json").write_text(json.dumps(data))
+        return path
+
+    return make
