@@ -74,7 +74,7 @@ class Engine:
         self.config, self.tokenizer = config, tokenizer
         self.max_slots, self.max_len = max_slots, max_len
         self._seeds: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
-        self._worker = Worker(runner, tokenizer.eos_ids, max_slots)
+        self._worker = Worker(runner, tokenizer.eos_ids, max_slots, config.rope_switch)
         # Also runs at interpreter exit; the worker holds no reference to this object.
         self._finalizer = weakref.finalize(self, self._worker.close)
 

@@ -23,8 +23,8 @@ class BatchInputs(NamedTuple):
     """Per-row inputs of a call; few arrays, because each one costs a transfer.
 
     Attributes:
-        numbers: (B, 5) int32: slot, number of cached tokens, number of generated tokens, largest number of
-            tokens to generate from now on, 1 if the row stops at an end token.
+        numbers: (B, 6) int32: slot, number of cached tokens, number of generated tokens, largest number of
+            tokens to generate from now on, 1 if the row stops at an end token, 1 if it is a long sequence.
         sampling: `SamplingTensors`; None if every row is greedy without a penalty.
     """
 
@@ -61,10 +61,11 @@ def prefill(
     """
     slots, starts, num_generated = inputs.numbers[:, 0], inputs.numbers[:, 1], inputs.numbers[:, 2]
     block = read_kv_cache(cache, slots, history_len, token_ids.shape[1])
-    hidden, block = forward(config, weights, token_ids, starts, block, history_len, 0)
+    is_long = inputs.numbers[:, 5] > 0
+    hidden, block = forward(config, weights, token_ids, starts, block, history_len, 0, is_long)
     cache = write_kv_cache(cache, block, slots, starts, history_len)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]
-    logits = compute_logits(weights, last)
+    logits = compute_logits(config, weights, last)
     tokens = sample_tokens(logits, inputs.sampling, num_generated)
     return cache, tokens, compute_logprobs(logits, tokens) if with_logprobs else None
 
@@ -105,7 +106,7 @@ def decode(
         The KV cache, the sampled tokens (B, C) int32, their log-probabilities (each array with C as second
         dimension), and the number of steps run.
     """
-    slots, starts, num_generated, limits, stops = inputs.numbers.T
+    slots, starts, num_generated, limits, stops, long = inputs.numbers.T
     rows = last_tokens.shape[0]
     end_tokens = jnp.array(eos, jnp.int32)
 
@@ -114,8 +115,8 @@ def decode(
 
     def step(state: Any) -> Any:
         index, tokens, done, block, seen, generated, logprobs = state
-        hidden, block = forward(config, weights, tokens[:, None], starts, block, history_len, index)
-        logits = compute_logits(weights, hidden[:, 0])
+        hidden, block = forward(config, weights, tokens[:, None], starts, block, history_len, index, long > 0)
+        logits = compute_logits(config, weights, hidden[:, 0])
         sampling = inputs.sampling and inputs.sampling._replace(seen=seen)
         tokens = sample_tokens(logits, sampling, num_generated + index).astype(jnp.int32)
         done |= (jnp.any(tokens[:, None] == end_tokens, axis=1) & (stops > 0)) | (index + 1 >= limits)

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .config import ModelConfig
+from .experts import ExpertWeights, run_experts
+from .ops import ACTIVATIONS, apply_rotary, cos_sin, linear, qk_norm, rms_norm, scale, softcap
 
 __all__ = [
     "KVCache",
@@ -34,10 +36,6 @@ __all__ = [
 #: layouts for matrix products on a CPU.
 KVCache: TypeAlias = tuple[tuple[Array, Array], ...]
 
-#: Up to this many rows, products with a small matrix run row by row: the CPU then does not pack the matrix.
-_FEW_ROWS = 4
-_SMALL_MATRIX_BYTES = 2**21
-
 
 class LayerWeights(NamedTuple):
     """Weights of one decoder layer; None for terms that the network does not have.
@@ -46,27 +44,33 @@ class LayerWeights(NamedTuple):
         attention_norm: (H,)
         qkv: (H, K, G + 2, D): for each key-value head its G query heads, then key, then value.
         qkv_bias: (K, G + 2, D)
-        qk_norm: (G + 1, D): the query heads of a group, then the key.
+        qk_norm: The query heads of a group, then the key: (G + 1, D) per head, (K, G + 1, D) for all at once.
         out: (K * G * D, H)
         out_bias: (H,)
+        post_attention_norm: (H,)
         mlp_norm: (H,)
-        gate_up: (H, 2, intermediate size)
+        gate_up: (H, 2, intermediate size); with experts that of the shared one.
         gate_up_bias: (2, intermediate size)
         down: (intermediate size, H)
         down_bias: (H,)
+        post_mlp_norm: (H,)
+        experts: The experts.
     """
 
-    attention_norm: Array
+    attention_norm: Array | None
     qkv: Array
     qkv_bias: Array | None
     qk_norm: Array | None
     out: Array
     out_bias: Array | None
-    mlp_norm: Array
-    gate_up: Array
+    post_attention_norm: Array | None
+    mlp_norm: Array | None
+    gate_up: Array | None
     gate_up_bias: Array | None
-    down: Array
+    down: Array | None
     down_bias: Array | None
+    post_mlp_norm: Array | None
+    experts: ExpertWeights | None
 
 
 class ModelWeights(NamedTuple):
@@ -141,6 +145,7 @@ def forward(
     block: KVCache,
     history_len: int,
     offset: Array | int,
+    is_long: Array | None = None,
 ) -> tuple[Array, KVCache]:
     """Run new tokens through all layers.
 
@@ -152,30 +157,36 @@ def forward(
         block: Keys and values of L + C positions.
         history_len: L.
         offset: Number of the C new positions that are filled already.
+        is_long: True for the sequences that are rotated with `Rope.long_frequencies`, (B,); None for none.
 
     Returns:
         Hidden states after the final norm, (B, T, H), and the block with the new keys and values.
     """
     step = offset + jnp.arange(token_ids.shape[1])
     positions = starts[:, None] + step
-    angles = positions[..., None] * config.rope.inverse_frequencies(config.head_dim)
-    rotary = (jnp.cos(angles)[:, :, None, None, :], jnp.sin(angles)[:, :, None, None, :])
+    rotaries = {
+        rope: None if rope is None else cos_sin(rope, positions, is_long)
+        for rope in dict.fromkeys(config.ropes)
+    }
     columns = jnp.arange(block[0][0].shape[3])
     history_distances = jnp.where(columns < starts[:, None, None], positions[..., None] - columns, -1)
     distances = jnp.where(columns < history_len, history_distances, step[:, None] - (columns - history_len))
-    hidden = weights.embed[token_ids]
+    hidden = scale(weights.embed[token_ids], config.embed_scale)
     new_block = []
-    for layer, kv, window in zip(weights.layers, block, config.windows, strict=True):
-        hidden, kv = _layer(config, layer, hidden, rotary, distances, kv, history_len + offset, window)
+    for layer, kv, rope, window in zip(weights.layers, block, config.ropes, config.windows, strict=True):
+        rotary, column = rotaries[rope], history_len + offset
+        hidden, kv = _layer(config, layer, hidden, rotary, distances, kv, column, window)
         new_block.append(kv)
-    return _rms_norm(hidden, weights.norm, config.norm_eps), tuple(new_block)
+    return rms_norm(hidden, weights.norm, config.norm_eps), tuple(new_block)
 
 
-def compute_logits(weights: ModelWeights, hidden: Array) -> Array:
+def compute_logits(config: ModelConfig, weights: ModelWeights, hidden: Array) -> Array:
     """Logits (B, vocabulary) float32 of hidden states (B, H)."""
     if weights.head is None:
-        return lax.dot_general(hidden, weights.embed, (((1,), (1,)), ((), ()))).astype(jnp.float32)
-    return _linear(hidden, weights.head).astype(jnp.float32)
+        logits = lax.dot_general(hidden, weights.embed, (((1,), (1,)), ((), ())))
+    else:
+        logits = linear(hidden, weights.head)
+    return softcap(scale(logits.astype(jnp.float32), 1 / config.logit_divisor), config.logit_softcap)
 
 
 @partial(jax.jit, static_argnames=("config", "window"))
@@ -183,7 +194,7 @@ def _layer(
     config: ModelConfig,
     layer: LayerWeights,
     hidden: Array,
-    rotary: tuple[Array, Array],
+    rotary: tuple[Array, Array] | None,
     distances: Array,
     kv: tuple[Array, Array],
     column: Array | int,
@@ -195,7 +206,7 @@ def _layer(
         config: The network.
         layer: Weights of the layer.
         hidden: (B, T, H).
-        rotary: Cosines and sines of the rotary embedding, each (B, T, 1, 1, D / 2).
+        rotary: Cosines and sines of the rotary embedding, each (B, T, 1, 1, pairs); None for none.
         distances: Number of positions from each key back to each query's, (B, T, L + C); negative is masked.
         kv: Keys (B, K, D, L + C) and values (B, K, L + C, D).
         column: Column of `kv` for the first new position.
@@ -204,27 +215,42 @@ def _layer(
     Returns:
         Hidden states (B, T, H), and `kv` with the new keys and values.
     """
-    qkv = _linear(_rms_norm(hidden, layer.attention_norm, config.norm_eps), layer.qkv, layer.qkv_bias)
+    qkv = linear(_norm(config, hidden, layer.attention_norm), layer.qkv, layer.qkv_bias)
     query_key, value = qkv[..., :-1, :], qkv[..., -1, :]
     if layer.qk_norm is not None:
-        query_key = _rms_norm(query_key, layer.qk_norm, config.norm_eps)
-    query_key = _apply_rotary(query_key, rotary)
+        query_key = qk_norm(query_key, layer.qk_norm, config.norm_eps)
+    if rotary is not None:
+        query_key = apply_rotary(query_key, rotary)
     query, key = query_key[..., :-1, :], query_key[..., -1, :]
     kv = (
         lax.dynamic_update_slice_in_dim(kv[0], jnp.moveaxis(key, 1, 3), column, axis=3),
         lax.dynamic_update_slice_in_dim(kv[1], value.swapaxes(1, 2), column, axis=2),
     )
     mask = (distances >= 0) if window is None else (distances >= 0) & (distances < window)
-    hidden = hidden + _linear(_attention(query, *kv, mask), layer.out, layer.out_bias)
-    gate_up = _linear(_rms_norm(hidden, layer.mlp_norm, config.norm_eps), layer.gate_up, layer.gate_up_bias)
-    inner = jax.nn.silu(gate_up[..., 0, :]) * gate_up[..., 1, :]
-    return hidden + _linear(inner, layer.down, layer.down_bias), kv
+    attended = linear(_attention(config, query, *kv, mask), layer.out, layer.out_bias)
+    hidden = hidden + scale(_norm(config, attended, layer.post_attention_norm), config.residual_scale)
+    x = _norm(config, hidden, layer.mlp_norm)
+    output = _mlp(config, layer, x)
+    if config.experts is not None and layer.experts is not None:
+        output = run_experts(config.experts, layer.experts, ACTIVATIONS[config.activation], x, output)
+    assert output is not None
+    return hidden + scale(_norm(config, output, layer.post_mlp_norm), config.residual_scale), kv
 
 
-def _attention(query: Array, keys: Array, values: Array, mask: Array) -> Array:
+def _mlp(config: ModelConfig, layer: LayerWeights, x: Array) -> Array | None:
+    """Output of the MLP, or of the shared expert, for `x` (B, T, H); None if the layer has neither."""
+    if layer.gate_up is None or layer.down is None:
+        return None
+    gate_up = linear(x, layer.gate_up, layer.gate_up_bias)
+    inner = ACTIVATIONS[config.activation](gate_up[..., 0, :]) * gate_up[..., 1, :]
+    return linear(inner, layer.down, layer.down_bias)
+
+
+def _attention(config: ModelConfig, query: Array, keys: Array, values: Array, mask: Array) -> Array:
     """Grouped-query attention.
 
     Args:
+        config: The network.
         query: (B, T, K, G, D).
         keys: (B, K, D, L + C).
         values: (B, K, L + C, D).
@@ -236,33 +262,14 @@ def _attention(query: Array, keys: Array, values: Array, mask: Array) -> Array:
     rows, length, kv_heads, group, dim = query.shape
     # One matrix per row and key-value head, with the operands in their memory layout.
     flat = query.transpose(0, 2, 1, 3, 4).reshape(rows, kv_heads, length * group, dim)
-    scores = jnp.einsum("bknd,bkdl->bknl", flat, keys, preferred_element_type=jnp.float32) * dim**-0.5
+    scores = jnp.einsum("bknd,bkdl->bknl", flat, keys, preferred_element_type=jnp.float32)
+    scores = softcap(scores * config.attention_scale, config.attention_softcap)
     scores = jnp.where(jnp.repeat(mask, group, axis=1)[:, None], scores, -jnp.inf)
     probs = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
     output = jnp.einsum("bknl,bkld->bknd", probs, values).reshape(rows, kv_heads, length, group, dim)
     return output.transpose(0, 2, 1, 3, 4).reshape(rows, length, -1)
 
 
-def _linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """`x` (…, n) times `weight` (n, *out), plus `bias` (*out); (…, *out)."""
-    rows, matrix = x.reshape(-1, x.shape[-1]), weight.reshape(weight.shape[0], -1)
-    if 1 < rows.shape[0] <= _FEW_ROWS and matrix.nbytes <= _SMALL_MATRIX_BYTES:
-        product = jnp.stack([row @ matrix for row in rows])
-    else:
-        product = rows @ matrix
-    product = product.reshape(*x.shape[:-1], *weight.shape[1:])
-    return product if bias is None else product + bias
-
-
-def _rms_norm(x: Array, weight: Array, eps: float) -> Array:
-    """RMSNorm over the last axis, computed in float32."""
-    x32 = x.astype(jnp.float32)
-    x32 = x32 * lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps)
-    return weight * x32.astype(x.dtype)
-
-
-def _apply_rotary(x: Array, rotary: tuple[Array, Array]) -> Array:
-    """Apply the rotary embedding to `x` (B, T, K, heads, D); dimension i is paired with D / 2 + i."""
-    cos, sin = (part.astype(x.dtype) for part in rotary)
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+def _norm(config: ModelConfig, x: Array, weight: Array | None) -> Array:
+    """RMSNorm over the last axis; `x` where the network has none."""
+    return x if weight is None else rms_norm(x, weight, config.norm_eps)

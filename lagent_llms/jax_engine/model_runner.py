@@ -36,6 +36,7 @@ class BatchRow(NamedTuple):
         tokens: Token ids to compute: a chunk of the prompt, or the last generated token.
         num_generated: Number of tokens generated so far.
         limit: Largest number of tokens to generate from now on.
+        is_long: True if the sequence is rotated with `Rope.long_frequencies`.
         seed: Seed of the sampling.
         params: Decoding parameters.
         history: Returns prompt and answer so far, for the repetition penalty.
@@ -46,6 +47,7 @@ class BatchRow(NamedTuple):
     tokens: Sequence[int]
     num_generated: int
     limit: int
+    is_long: bool
     seed: int
     params: SamplingParams
     history: Callable[[], list[int]]
@@ -218,7 +220,7 @@ class ModelRunner:
         padded = [*rows, *[rows[0]] * (_bucket(len(rows), 1, self._slots) - len(rows))]
         numbers = np.array(
             [
-                (row.slot, row.start, row.num_generated, row.limit, not row.params.ignore_eos)
+                (row.slot, row.start, row.num_generated, row.limit, not row.params.ignore_eos, row.is_long)
                 for row in padded
             ],
             np.int32,

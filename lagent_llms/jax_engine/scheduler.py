@@ -68,12 +68,14 @@ class Slot:
         tokens: Tokens whose keys and values are valid, from position 0 on.
         last_used: Logical time of the last release.
         busy: True while a request uses the slot.
+        is_long: True if the keys are rotated as those of long sequences.
     """
 
     index: int
     tokens: list[int] = field(default_factory=list)
     last_used: int = 0
     busy: bool = False
+    is_long: bool = False
 
 
 @dataclass(eq=False)
@@ -90,6 +92,7 @@ class Job(Generic[Payload]):
         slot: Slot of the request, None while it waits.
         cached: Number of prompt tokens reused from the slot.
         cancelled: True after the caller cancelled the request.
+        context: Tokens to compute in prefill: the prompt; after `Scheduler.switch_ropes` also the answer.
     """
 
     prompt: list[int]
@@ -101,11 +104,20 @@ class Job(Generic[Payload]):
     slot: Slot | None = None
     cached: int = 0
     cancelled: bool = False
+    context: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.context = self.prompt
 
     @property
     def num_uncomputed(self) -> int:
-        """Number of prompt tokens that are not computed yet."""
-        return len(self.prompt) - len(self.assigned_slot.tokens) if not self.output else 0
+        """Number of context tokens that are not computed yet."""
+        return max(len(self.context) - len(self.assigned_slot.tokens), 0)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens of prompt and answer so far."""
+        return len(self.prompt) + len(self.output)
 
     @property
     def assigned_slot(self) -> Slot:
@@ -119,15 +131,16 @@ class Scheduler(Generic[Payload]):
 
     Args:
         slots: Number of slots.
+        rope_switch: `ModelConfig.rope_switch`.
 
     Attributes:
         waiting: Jobs without a slot, oldest first.
         running: Jobs with a slot, in order of admission.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, rope_switch: int | None = None) -> None:
         self._slots = [Slot(index) for index in range(slots)]
-        self._clock = 0
+        self._clock, self._rope_switch = 0, rope_switch
         self.waiting: deque[Job[Payload]] = deque()
         self.running: list[Job[Payload]] = []
 
@@ -150,12 +163,28 @@ class Scheduler(Generic[Payload]):
         admitted = []
         while self.waiting and (free := [slot for slot in self._slots if not slot.busy]):
             job = self.waiting.popleft()
-            slot, job.cached = self._select_slot(free, job.prompt)
+            is_long = self._is_long(job)
+            slot, job.cached = self._select_slot(free, job.prompt, is_long)
             del slot.tokens[job.cached :]
-            slot.busy, job.slot = True, slot
+            slot.busy, slot.is_long, job.slot = True, is_long, slot
             self.running.append(job)
             admitted.append(job)
         return admitted
+
+    def switch_ropes(self) -> None:
+        """Return jobs to prefill that became long sequences: all their keys are rotated otherwise."""
+        for job in self.decoding:
+            if self._is_long(job) and not job.assigned_slot.is_long:
+                job.assigned_slot.is_long = True
+                job.assigned_slot.tokens.clear()
+                job.context = job.prompt + job.output
+
+    def steps_left(self, job: Job[Payload]) -> int:
+        """Number of tokens that a job may generate before it ends or becomes a long sequence."""
+        left = job.limit - len(job.output)
+        if self._rope_switch is None or job.assigned_slot.is_long:
+            return left
+        return min(left, self._rope_switch + 1 - job.length)
 
     def remove(self, predicate: Callable[[Job[Payload]], bool]) -> list[Job[Payload]]:
         """Remove all jobs, waiting or running, for which `predicate` is true, and free their slots.
@@ -182,14 +211,18 @@ class Scheduler(Generic[Payload]):
         for slot in self._slots:
             slot.tokens.clear()
 
+    def _is_long(self, job: Job[Payload]) -> bool:
+        return self._rope_switch is not None and job.length > self._rope_switch
+
     @staticmethod
-    def _select_slot(free: list[Slot], prompt: list[int]) -> tuple[Slot, int]:
+    def _select_slot(free: list[Slot], prompt: list[int], is_long: bool) -> tuple[Slot, int]:
         """Select a slot for a prompt, and the number of its tokens to reuse; at least one is left to compute.
 
         The slot with the longest common prefix wins, unless more than half of its tokens would be discarded
         and another slot is empty: two conversations that share a system prompt then both stay cached.
         """
-        shared = {slot.index: common_prefix(slot.tokens, prompt[:-1]) for slot in free}
+        alike = {slot.index: slot.tokens if slot.is_long == is_long else [] for slot in free}
+        shared = {index: common_prefix(tokens, prompt[:-1]) for index, tokens in alike.items()}
         shared = {index: length if length >= _MIN_REUSED_TOKENS else 0 for index, length in shared.items()}
         best = max(free, key=lambda slot: (shared[slot.index], -slot.last_used))
         if 2 * shared[best.index] < len(best.tokens):

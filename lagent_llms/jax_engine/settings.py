@@ -121,6 +121,32 @@ class Settings:
             self.fail(key, "a list of strings")
         return tuple(value)
 
+    def numbers(self, key: str) -> tuple[float, ...] | None:
+        """Return the numbers above 0 of a list, None if the key is absent.
+
+        Raises:
+            ModelLoadError: The value is no list of numbers above 0.
+        """
+        value = self._value(key, None)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(_is_number(item) and item > 0 for item in value):
+            self.fail(key, "a list of numbers above 0")
+        return tuple(map(float, value))
+
+    def integers(self, key: str) -> tuple[int, ...] | None:
+        """Return the integers of 0 or more of a list, None if the key is absent.
+
+        Raises:
+            ModelLoadError: The value is no list of integers of 0 or more.
+        """
+        value = self._value(key, None)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(_is_integer(item) and item >= 0 for item in value):
+            self.fail(key, "a list of integers of 0 or more")
+        return tuple(map(int, value))
+
     def table(self, key: str) -> Settings:
         """Return a JSON object, empty if the key is absent.
 

@@ -28,6 +28,8 @@ _AXES: dict[str, tuple[str | None, ...]] = {
     "gate_up": ("fsdp", None, "mp"),
     "gate_up_bias": (None, "mp"),
     "down": ("mp", "fsdp"),
+    "expert_gate_up": (None, "fsdp", None, "mp"),
+    "expert_down": (None, "mp", "fsdp"),
     KV_CACHE: ("dp", "mp", None, None),
 }
 
@@ -72,8 +74,8 @@ def shard(mesh: Mesh | None, name: str, array: Any) -> jax.Array:
 
     Args:
         mesh: The mesh; None is the default device.
-        name: Field of `LayerWeights` or `ModelWeights`, or `KV_CACHE`. A dimension that its mesh axis does
-            not divide is replicated.
+        name: Field of `LayerWeights`, `ExpertWeights` or `ModelWeights`, or `KV_CACHE`. A dimension that its
+            mesh axis does not divide is replicated.
         array: NumPy or JAX array.
     """
     if mesh is None:

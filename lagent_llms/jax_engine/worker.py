@@ -81,11 +81,14 @@ class Worker:
         runner: Runs the model.
         eos_ids: End tokens.
         slots: Number of slots of the KV cache.
+        rope_switch: `ModelConfig.rope_switch`.
     """
 
-    def __init__(self, runner: ModelRunner, eos_ids: frozenset[int], slots: int) -> None:
+    def __init__(
+        self, runner: ModelRunner, eos_ids: frozenset[int], slots: int, rope_switch: int | None = None
+    ) -> None:
         self._runner, self._eos = runner, eos_ids
-        self._scheduler: Scheduler[OnEvent] = Scheduler(slots)
+        self._scheduler: Scheduler[OnEvent] = Scheduler(slots, rope_switch)
         self._changed = threading.Condition()
         self._submitted: list[EngineJob] = []
         self._closing = False
@@ -169,6 +172,7 @@ class Worker:
         budget = _PREFILL_TOKENS
         while batch := self._next_prefill(budget):
             budget -= self._prefill(batch)
+        self._scheduler.switch_ropes()
         if jobs := self._scheduler.decoding:
             self._decode(jobs)
 
@@ -189,19 +193,21 @@ class Worker:
             Number of computed tokens, padding included.
         """
         bucket = self._runner.prefill_bucket(batch[0].num_uncomputed)
-        chunks = [job.prompt[len(job.assigned_slot.tokens) :][: self._runner.prefill_chunk] for job in batch]
+        chunks = [job.context[len(job.assigned_slot.tokens) :][: self._runner.prefill_chunk] for job in batch]
         tokens, logprobs = self._runner.prefill(
-            [_batch_row(job, chunk) for job, chunk in zip(batch, chunks, strict=True)]
+            [self._batch_row(job, chunk) for job, chunk in zip(batch, chunks, strict=True)]
         )
         for job, chunk, token, logprob in zip(batch, chunks, tokens, logprobs, strict=True):
             job.assigned_slot.tokens.extend(chunk)
-            if len(job.assigned_slot.tokens) == len(job.prompt):
+            if len(job.assigned_slot.tokens) == len(job.context):
                 self._append(job, [token], [logprob])
         return bucket << (len(batch) - 1).bit_length()
 
     def _decode(self, jobs: list[EngineJob]) -> None:
-        tokens, logprobs = self._runner.decode([_batch_row(job, job.output[-1:]) for job in jobs])
-        for job, new, new_logprobs in zip(jobs, tokens, logprobs, strict=True):
+        rows = [self._batch_row(job, job.output[-1:]) for job in jobs]
+        tokens, logprobs = self._runner.decode(rows)
+        for job, row, new, new_logprobs in zip(jobs, rows, tokens, logprobs, strict=True):
+            del new[row.limit :]
             # The inputs of the steps are in the KV cache now: the last token and all new ones but the newest.
             inputs = [job.output[-1], *new[:-1]]
             steps = self._append(job, new, new_logprobs)
@@ -223,6 +229,19 @@ class Worker:
             self._scheduler.release(job)
         self._emit(job, TokenEvent(new, requested, reason, end_token, None, job.cached))
         return len(new) + (end_token is not None)
+
+    def _batch_row(self, job: EngineJob, tokens: list[int]) -> BatchRow:
+        return BatchRow(
+            slot=job.assigned_slot.index,
+            start=len(job.assigned_slot.tokens),
+            tokens=tokens,
+            num_generated=len(job.output),
+            limit=self._scheduler.steps_left(job),
+            is_long=job.assigned_slot.is_long,
+            seed=job.seed,
+            params=job.params,
+            history=lambda: job.prompt + job.output,
+        )
 
     def _fail_all(self, message: str, cause: Exception | None = None) -> None:
         """End every request with an error event."""
@@ -261,16 +280,3 @@ def truncate(
     if end is not None:
         return new[:end], new[end], "stop"
     return new, None, "length" if len(tokens) >= limit else None
-
-
-def _batch_row(job: EngineJob, tokens: list[int]) -> BatchRow:
-    return BatchRow(
-        slot=job.assigned_slot.index,
-        start=len(job.assigned_slot.tokens),
-        tokens=tokens,
-        num_generated=len(job.output),
-        limit=job.limit - len(job.output),
-        seed=job.seed,
-        params=job.params,
-        history=lambda: job.prompt + job.output,
-    )

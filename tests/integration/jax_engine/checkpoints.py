@@ -40,6 +40,14 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.2, 2.0, 3.0],
+    "long_factor": [1.5, 3.0, 5.0, 9.0],
+}
+GEMMA3 = {"head_dim": 12, "sliding_window": 24, "sliding_window_pattern": 3, "query_pre_attn_scalar": 16}
+MOE = {"num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 20}
 
 #: Name -> transformers' config class, and differences from SIZES.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -54,6 +62,87 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral_window": ("Mistral", {"sliding_window": 24}),
     "qwen2": ("Qwen2", {"num_key_value_heads": 1}),
     "qwen3": ("Qwen3", {"head_dim": 16}),
+    "yarn": ("Qwen2", {"rope_scaling": YARN | {"rope_theta": 1000.0}}),
+    "yarn_scales": (
+        "Llama",
+        {"rope_scaling": YARN | {"mscale": 0.8, "mscale_all_dim": 0.5, "beta_fast": 8, "truncate": False}},
+    ),
+    "yarn_factor": ("Llama", {"rope_scaling": YARN | {"attention_factor": 1.3, "beta_slow": 2}}),
+    "gemma2": (
+        "Gemma2",
+        {
+            "head_dim": 12,
+            "query_pre_attn_scalar": 20,
+            "sliding_window": 24,
+            "attn_logit_softcapping": 2.0,
+            "final_logit_softcapping": 3.0,
+        },
+    ),
+    "gemma2_uncapped": (
+        "Gemma2",
+        {"head_dim": 8, "final_logit_softcapping": None, "attn_logit_softcapping": None},
+    ),
+    "gemma3": ("Gemma3", GEMMA3 | {"final_logit_softcapping": 5.0}),
+    "gemma3_linear": (
+        "Gemma3",
+        GEMMA3
+        | {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            }
+        },
+    ),
+    "phi3": ("Phi3", {"sliding_window": 24}),
+    "phi3_longrope": ("Phi3", {"rope_scaling": LONGROPE, "original_max_position_embeddings": 64}),
+    "phi4_partial": (
+        "Phi3",
+        {
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "partial_rotary_factor": 0.75,
+            "tie_word_embeddings": True,
+            "original_max_position_embeddings": 256,
+            "rope_scaling": LONGROPE | {"short_factor": [1.0, 1.1, 1.5, 2, 3, 4], "long_factor": [1.0] * 6},
+        },
+    ),
+    "granite": (
+        "Granite",
+        {
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.4,
+            "logits_scaling": 4.0,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "olmo2": ("Olmo2", {}),
+    "smollm3": ("SmolLM3", {"no_rope_layers": [1, 0, 1]}),
+    "smollm3_window": (
+        "SmolLM3",
+        {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 24},
+    ),
+    "mixtral": ("Mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": 24}),
+    "qwen2_moe": (
+        "Qwen2Moe",
+        MOE | {"shared_expert_intermediate_size": 40, "mlp_only_layers": [1], "norm_topk_prob": True},
+    ),
+    "qwen2_moe_window": (
+        "Qwen2Moe",
+        MOE | {"shared_expert_intermediate_size": 40, "use_sliding_window": True, "sliding_window": 24},
+    ),
+    "qwen3_moe": ("Qwen3Moe", MOE | {"head_dim": 16, "decoder_sparse_step": 2}),
+    "qwen3_moe_window": (
+        "Qwen3Moe",
+        MOE
+        | {
+            "head_dim": 16,
+            "use_sliding_window": True,
+            "sliding_window": 24,
+            "norm_topk_prob": True,
+            "attention_bias": True,
+        },
+    ),
 }
 
 
@@ -82,12 +171,15 @@ def make(kind: str, path: Path, **changes: Any) -> Path:
     """Write a random checkpoint of `kind` to `path`; norms and biases are randomized as well."""
     torch.manual_seed(sum(map(ord, kind)))
     family, differences = KINDS[kind]
-    config = getattr(transformers, f"{family}Config")(**(SIZES | differences | changes))
+    text = "TextConfig" if family == "Gemma3" else "Config"
+    config = getattr(transformers, f"{family}{text}")(**(SIZES | differences | changes))
     model = getattr(transformers, f"{family}ForCausalLM")(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name or name.endswith("bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.2)
+            elif "experts" in name or name.endswith("gate.weight"):  # not all of them have random values
+                parameter.copy_(torch.randn_like(parameter) * 0.3)
     model.save_pretrained(path)
     save_tokenizer(path)
     return path

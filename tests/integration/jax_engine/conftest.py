@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -78,7 +80,7 @@ def logits(path: Path, prompt: Sequence[int], adapter: Path | None = None) -> An
     none, length = jnp.zeros(1, jnp.int32), len(prompt)
     block = read_kv_cache(init_kv_cache(config, 1, length, jnp.dtype("float32")), none, 0, length)
     hidden, _ = forward(config, weights, jnp.array([prompt]), none, block, 0, 0)
-    return np.asarray(compute_logits(weights, hidden[0]))
+    return np.asarray(compute_logits(config, weights, hidden[0]))
 
 
 def prompt_of(length: int, salt: int = 0) -> list[int]:
@@ -121,3 +123,17 @@ def load(checkpoint: Callable[[str], Path]) -> Iterator[Callable[..., Engine]]:
 def engine(load: Callable[..., Engine]) -> Engine:
     """A shared Llama engine with 4 slots; every test must leave it idle."""
     return load("llama", max_slots=4)
+
+
+@pytest.fixture
+def copy(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that copies the checkpoint of a kind, changes its config.json and its tensors."""
+
+    def make(kind: str = "llama", drop: Sequence[str] = (), **changes: Any) -> Path:
+        path = shutil.copytree(checkpoint(kind), tmp_path / "copy")
+        data = json.loads((path / "config.json").read_text()) | changes
+        data = {key: value for key, value in data.items() if key not in drop}
+        (path / "config.json").write_text(json.dumps(data))
+        return path
+
+    return make

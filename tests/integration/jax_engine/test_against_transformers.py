@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from lagent_llms.jax_engine import Engine
+from lagent_llms.jax_engine import engine as engine_module
 from lagent_llms.jax_engine.config import ModelConfig
 from lagent_llms.jax_engine.model import (
     compute_logits,
@@ -52,26 +53,45 @@ def test_logits(checkpoint, kind):
         expected = reference(checkpoint, kind)(torch.tensor(rows)).logits.numpy()
 
     def scores(hidden):
-        return np.stack([compute_logits(weights, row) for row in hidden])
+        return np.stack([compute_logits(config, weights, row) for row in hidden])
 
+    is_long = jnp.full(2, config.rope_switch is not None and config.rope_switch < 70)
     none = jnp.zeros(2, jnp.int32)
     cache = init_kv_cache(config, 2, 80, jnp.dtype("float32"))
-    hidden, block = forward(config, weights, jnp.array(rows), none, read_kv_cache(cache, none, 0, 70), 0, 0)
+    block = read_kv_cache(cache, none, 0, 70)
+    hidden, block = forward(config, weights, jnp.array(rows), none, block, 0, 0, is_long)
     assert np.abs(scores(hidden) - expected).max() < 1e-4
     slots = jnp.array([1, 0])
     cache = write_kv_cache(cache, block, slots, none, 0)
     block = read_kv_cache(cache, slots, 50, 30)
-    hidden, _ = forward(config, weights, jnp.array(rows[:, 40:]), none + 40, block, 50, 0)
+    hidden, _ = forward(config, weights, jnp.array(rows[:, 40:]), none + 40, block, 50, 0, is_long)
     assert np.abs(scores(hidden) - expected[:, 40:]).max() < 1e-4
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_ids(checkpoint, load, kind):
-    model = reference(checkpoint, kind)
-    engine = load(kind, max_slots=1)
-    prompt = prompt_of(21)
-    expected = greedy(model, prompt, 40, eos_token_id=None)
-    assert run(engine, prompt, max_new_tokens=40, ignore_eos=True).ids == expected
+def test_greedy_ids(checkpoint, load, kind, monkeypatch):
+    """Two prompts of different lengths in one batch, both longer than a chunk of the prefill."""
+    monkeypatch.setattr(engine_module, "_PREFILL_CHUNK", 64)
+    model, engine = reference(checkpoint, kind), load(kind, max_slots=2)
+    prompts = [prompt_of(70), prompt_of(80, salt=2)]
+    results = [start(engine, prompt, max_new_tokens=40, ignore_eos=True) for prompt in prompts]
+    for prompt, result in zip(prompts, results, strict=True):
+        assert result.wait().ids == greedy(model, prompt, 40, eos_token_id=None)
+
+
+def test_a_sequence_that_becomes_long(checkpoint, load):
+    """With LongRoPE, sequences beyond the original context have other keys from the first token on."""
+    model, engine = reference(checkpoint, "phi3_longrope"), load("phi3_longrope", max_slots=2, decode_chunk=5)
+    assert engine.config.rope_switch == 64
+    prompts = [prompt_of(47), prompt_of(64, salt=1), prompt_of(64, salt=2)[:20]]
+    results = [start(engine, prompt, max_new_tokens=50, ignore_eos=True, logprobs=1) for prompt in prompts]
+    for prompt, result in zip(prompts, results, strict=True):
+        assert result.wait().ids == greedy(model, prompt, 50, eos_token_id=None)
+        assert [item.token_id for item in result.logprobs] == result.ids
+    # The next prompts share the keys of the slots, as far as they are rotated alike.
+    for prompt in (prompts[0], prompts[0] + results[0].ids[:40], prompts[0][:30]):
+        expected = greedy(model, prompt, 10, eos_token_id=None)
+        assert run(engine, prompt, max_new_tokens=10, ignore_eos=True).ids == expected
 
 
 def test_requests_start_and_end_while_others_decode(checkpoint, engine):

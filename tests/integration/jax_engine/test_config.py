@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -21,6 +20,17 @@ from .checkpoints import LLAMA3_ROPE, SIZES
 from .conftest import logits, prompt_of
 
 PROMPT = prompt_of(60)
+NEWER_KINDS = (
+    "gemma2_uncapped",
+    "gemma3",
+    "phi3",
+    "granite",
+    "olmo2",
+    "smollm3",
+    "mixtral",
+    "qwen2_moe_window",
+    "qwen3_moe_window",
+)
 CONFIG = {**SIZES, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
 ABSENT = (
     "head_dim",
@@ -32,20 +42,6 @@ ABSENT = (
     "sliding_window",
     "tie_word_embeddings",
 )
-
-
-@pytest.fixture
-def copy(checkpoint, tmp_path):
-    """Return a function that copies the checkpoint of a kind, changes its config.json and its tensors."""
-
-    def make(kind="llama", drop=(), **changes):
-        path = shutil.copytree(checkpoint(kind), tmp_path / "copy")
-        data = json.loads((path / "config.json").read_text()) | changes
-        data = {key: value for key, value in data.items() if key not in drop}
-        (path / "config.json").write_text(json.dumps(data))
-        return path
-
-    return make
 
 
 def change(path, remove=(), **tensors):
@@ -111,11 +107,14 @@ def test_windows(copy, kind, changes, drop):
 
 @pytest.mark.parametrize(
     ("kind", "key"),
-    [(kind, key) for kind in ("llama", "mistral", "qwen2", "qwen3") for key in ABSENT],
+    [
+        *((kind, key) for kind in ("llama", "mistral", "qwen2", "qwen3") for key in ABSENT),
+        *((kind, key) for kind in NEWER_KINDS for key in ABSENT if key != "max_window_layers"),
+    ],
 )
 def test_absent_keys_are_read_as_transformers_reads_them(copy, kind, key):
     sizes = {"num_attention_heads": 32, "hidden_size": 256, "num_hidden_layers": 32}
-    path = copy(kind, [key, "layer_types"], use_sliding_window=True, **sizes)
+    path = copy(kind, [key, "layer_types", "no_rope_layers"], use_sliding_window=True, **sizes)
     theirs = transformers.AutoConfig.from_pretrained(path)
     ours = ModelConfig.from_directory(path)
     window = getattr(theirs, "sliding_window", None)
@@ -123,10 +122,13 @@ def test_absent_keys_are_read_as_transformers_reads_them(copy, kind, key):
     assert ours.windows == tuple(window if kind == "sliding_attention" else None for kind in kinds)
     assert (ours.num_kv_heads, ours.head_dim) == (
         theirs.num_key_value_heads,
-        getattr(theirs, "head_dim", 256 // 32),
+        getattr(theirs, "head_dim", None) or 256 // 32,
     )
     assert (ours.max_positions, ours.norm_eps) == (theirs.max_position_embeddings, theirs.rms_norm_eps)
-    assert ours.rope.theta == theirs.rope_parameters["rope_theta"]
+    tables = theirs.rope_parameters
+    tables = [tables] if "rope_theta" in tables else [tables[kind] for kind in set(kinds)]
+    thetas, dims = {table["rope_theta"] for table in tables}, np.arange(0, ours.head_dim, 2) / ours.head_dim
+    assert {rope.frequencies for rope in ours.ropes if rope} == {tuple((x**-dims).tolist()) for x in thetas}
     assert ours.tied == theirs.tie_word_embeddings
 
 
@@ -223,7 +225,7 @@ def test_any_json_is_a_config_or_refused(changes):
         return
     assert len(config.windows) == config.num_layers
     assert config.num_heads % config.num_kv_heads == 0
-    assert np.isfinite(config.rope.inverse_frequencies(config.head_dim)).all()
+    assert np.isfinite([rope.frequencies for rope in config.ropes]).all()
 
 
 @pytest.mark.parametrize("value", ["2", [2, None], -1, 1.5, {}])

@@ -53,6 +53,11 @@ def train(path, folder, **options):
         ("llama_tied", {"modules_to_save": ["lm_head"]}),
         ("qwen2", {"bias": "lora_only", "target_modules": ["k_proj", "up_proj"]}),
         ("llama3_rope", {"bias": "all"}),
+        ("phi3", {"target_modules": ["qkv_proj", "gate_up_proj", "o_proj"]}),
+        ("gemma2", {"target_modules": "all-linear"}),
+        ("gemma3", {"modules_to_save": ["norm"]}),
+        ("olmo2", {"target_modules": ["embed_tokens", "k_proj"]}),
+        ("qwen2_moe", {"target_modules": ["q_proj", "o_proj", "shared_expert.up_proj"]}),
     ],
     ids=str,
 )
@@ -81,6 +86,13 @@ def test_merged_as_peft_applies_it(checkpoint, tmp_path, kind, options):
 def test_refused_by_name(checkpoint, tmp_path, word, options):
     train(checkpoint("llama"), tmp_path, **options)
     fails(checkpoint("llama"), tmp_path, word)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+@pytest.mark.filterwarnings("ignore")
+def test_updates_of_experts_are_refused(checkpoint, tmp_path, kind):
+    train(checkpoint(kind), tmp_path, target_parameters=["experts.gate_up_proj"], target_modules=["q_proj"])
+    fails(checkpoint(kind), tmp_path, "target_parameters")
 
 
 SETTINGS = {"peft_type": "LORA", "r": 2, "lora_alpha": 2}
