@@ -19,6 +19,7 @@ from ..errors import (
     UnsupportedParameter,
 )
 from ..params import CallOptions
+from ..retry import Attempts, RetryBudget
 from ..schema import check_messages
 from ..templates import History, Rendered, load_template
 from .parameters import ParameterDefaults
@@ -77,6 +78,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
 
     Attributes:
         closed: Whether it was closed: calls fail.
+        retry_budget: What the retries of all calls share.
     """
 
     #: Whether messages can be sent as they are, for the server to apply its template.
@@ -98,6 +100,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
         self.template: ChatTemplate | None = load_template(meta_template)
         super().__init__(**defaults)
         self.sessions = SessionStore()
+        self.retry_budget = RetryBudget()
         self._generation = forks.generation
 
     @property
@@ -190,6 +193,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
         Raises:
             LLMError: The request must not be sent.
         """
+
+    def attempts(self) -> Attempts:
+        """The attempts of a call that is no generation, with the constructor's policy and limits."""
+        options = self.options
+        return Attempts(options.retry, self.retry_budget, total=options.timeout.total)
 
     def explain(self, error: LLMError) -> LLMError:
         """The error to raise for one that a call failed with; for backends that know its cause."""

@@ -17,6 +17,7 @@ FLOORS = [
     {"control_sequences", "forks"},
     {"copying", "locks", "untrusted"},
     {"validators"},
+    {"retry"},
     {"config_file", "params", "schema", "child"},
     {"templates"},
     {"core", "meta_template"},

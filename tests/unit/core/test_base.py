@@ -348,7 +348,7 @@ def test_prompts_and_messages_in_one_session():
 
 def test_a_failed_turn_leaves_history_as_it_was():
     scripts = iter(["one", [StreamInterrupted("gone")], "three"])
-    llm = chatty(script=lambda request: next(scripts))
+    llm = chatty(script=lambda request: next(scripts), retry={"max_retries": 0})
     llm.chat(USER, **OPEN)
     with pytest.raises(StreamInterrupted):
         llm.chat([{"role": "user", "content": "lost"}], **GO_ON)
