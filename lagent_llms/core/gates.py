@@ -30,6 +30,7 @@ class Gate:
         self.concurrency = concurrency
         self.changed = threading.Condition()
         self._closed = False
+        self._waiting = 0
 
     def place(self) -> Place:
         """Return a place, to be entered as a context."""
@@ -47,14 +48,21 @@ class Gate:
             while not self._closed:
                 if (seconds := self.concurrency.wait()) == 0:
                     return self.concurrency.enter()
-                self.changed.wait(seconds)
+                self._waiting += 1
+                try:
+                    self.changed.wait(seconds)
+                finally:
+                    self._waiting -= 1
         return None
 
-    def leave(self) -> None:
-        """Free a place."""
+    def leave(self, answered: int | None = None) -> None:
+        """Free a place; `answered` is what `enter` returned for a prompt that was answered."""
         with self.changed:
+            if answered is not None:
+                self.concurrency.answered(answered)
             self.concurrency.leave()
-            self.changed.notify_all()
+            if self._waiting:
+                self.changed.notify_all()
 
 
 class Place:
@@ -63,6 +71,7 @@ class Place:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._cuts: int | None = None
+        self._answered = False
 
     def __enter__(self) -> Self:
         self._cuts = self._gate.enter()
@@ -71,15 +80,13 @@ class Place:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._cuts is not None:
+        if (cuts := self._cuts) is not None:
             self._cuts = None
-            self._gate.leave()
+            self._gate.leave(cuts if self._answered else None)
 
     def answered(self) -> None:
-        """See `Concurrency.answered`."""
-        if self._cuts is not None:
-            with self._gate.changed:
-                self._gate.concurrency.answered(self._cuts)
+        """Note that the prompt is answered; see `Concurrency.answered`."""
+        self._answered = True
 
     def failed(self, error: LLMError) -> bool:
         """See `Concurrency.failed`."""

@@ -265,9 +265,9 @@ class ModelRunner:
         if (kind, *shape) in self._compiled:
             yield False
             return
-        self._progress(f"compiling {kind} {size}")
         self.on_compile(True)
         try:
+            self._progress(f"compiling {kind} {size}")
             yield True
         finally:
             self.on_compile(False)
