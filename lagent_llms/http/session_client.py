@@ -103,7 +103,10 @@ class SessionServer:
 
     def has_pools(self) -> bool:
         """Whether requests' own adapter carries the requests, over urllib3's connection pools."""
-        return isinstance(self.session.get_adapter(self._root), requests.adapters.HTTPAdapter)
+        try:
+            return isinstance(self.session.get_adapter(self._root), requests.adapters.HTTPAdapter)
+        except requests.RequestException:  # none is mounted: sending tells it
+            return False
 
     def send(self, request: HTTPRequest, timeout: urllib3.Timeout, hook: Any) -> requests.Response:
         """Send `request` as `requests.Session.request` would, without following redirects.
