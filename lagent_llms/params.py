@@ -44,7 +44,10 @@ def _timeout(name: str, value: Any) -> Timeout:
                     f"{name}: unknown key {key!r}{nearest(str(key), known)}; allowed are {', '.join(known)}",
                     argument=name,
                 )
-        return Timeout(**value)
+        try:
+            return Timeout(**value)
+        except InvalidArgument as error:
+            raise InvalidArgument(str(error), argument=name) from None
     allowed = "a number of seconds above 0, a Timeout, or a mapping such as {'first_token': 300}"
     seconds = number(allowed, 0, above=True)(name, value)
     return Timeout(first_token=seconds, idle=seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -61,6 +62,19 @@ class _Waits:
             deadline.resume()
 
 
+def _waits(deadline: Deadline, put: Callable[[_Waits], None]) -> Callable[[bool], None]:
+    """The function that an engine tells what a request waits for."""
+    creator = threading.get_ident()
+
+    def on_wait(held: bool) -> None:
+        if held and threading.get_ident() == creator:  # `submit` itself: the engine does not have it yet
+            deadline.hold()
+        else:
+            put(_Waits(held))
+
+    return on_wait
+
+
 class CallbackSource(Generic[E]):
     """The pieces of one request, for a thread to wait on.
 
@@ -75,7 +89,7 @@ class CallbackSource(Generic[E]):
         self._deadline = Deadline(request.options.timeout)
         self._engine = engine
         self._handle, self._decoder = submit(
-            request, self._events.put, lambda held: self._events.put(_Waits(held))
+            request, self._events.put, _waits(self._deadline, self._events.put)
         )
 
     def __next__(self) -> Piece:
@@ -112,7 +126,7 @@ class AsyncCallbackSource(Generic[E]):
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the reader
                 loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-        self._handle, self._decoder = submit(request, on_event, lambda held: on_event(_Waits(held)))
+        self._handle, self._decoder = submit(request, on_event, _waits(self._deadline, on_event))
 
     async def __anext__(self) -> Piece:
         self._deadline.wake()

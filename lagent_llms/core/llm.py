@@ -73,7 +73,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults):
         meta_template: How messages become a prompt: a family name, the seeds' list of dicts, a path, a Jinja
             string; None leaves it to the model or its server.
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
-        max_concurrency: Most prompts of one batch in flight at once.
+        max_concurrency: Most prompts of one batch in flight at once; fewer while the server is overloaded.
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
 
     Attributes:

@@ -489,3 +489,10 @@ def test_slow_reader_does_not_expire_the_idle_timeout(make, peer):
             if len(texts) == 2:
                 time.sleep(3)
     assert "".join(texts) == "t0 t1 t2 t3 t4 "
+
+
+def test_a_batch_at_a_model_with_one_instance_loses_nothing(make, peer):
+    """All prompts in flight would wait for 8 s; the limit is that of some of them."""
+    llm = make(peer.grpc, "trtllm-whole", timeout=Timeout(first_token=2))
+    prompts = [f"[[first 0.25]] [[say {number}]]" for number in range(32)]
+    assert llm.generate(prompts) == [str(number) for number in range(32)]
