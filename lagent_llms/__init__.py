@@ -35,6 +35,7 @@ from .errors import (
     UnsupportedParameter,
 )
 from .params import CallOptions, GenerationParams, Timeout
+from .retry import RetryPolicy
 from .schema import Completion, Piece, StreamChunk, TokenLogprob, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ __all__ = [
     "NotFound",
     "Piece",
     "RateLimited",
+    "RetryPolicy",
     "ServerError",
     "ServerStartError",
     "SessionBusy",

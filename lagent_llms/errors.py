@@ -83,10 +83,12 @@ class LLMError(Exception):
     Attributes:
         status: The `ModelStatusCode` that a stream with ``on_error='status'`` ends with.
         partial: The text received before the call failed, '' when there was none.
+        attempts: How often the call was tried.
     """
 
     status: ClassVar[ModelStatusCode] = ModelStatusCode.SERVER_ERR
     partial: str = ""
+    attempts: int = 1
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -216,10 +218,10 @@ class ConnectError(TransportError):
 
 
 class TimeoutExceeded(TransportError, TimeoutError):
-    """The next piece of the answer did not come in time.
+    """A connection or the next piece of the answer did not come in time; the message names the parameter.
 
     Attributes:
-        phase: 'connect', 'first_token', 'idle' or 'total'.
+        phase: 'connect', 'first_token', 'idle' or 'total': the field of `Timeout` that holds the limit.
         seconds: The limit that was exceeded.
     """
 

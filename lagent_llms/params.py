@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from . import validators
-from .errors import InvalidArgument
+from .errors import InvalidArgument, nearest
+from .retry import RetryPolicy
 from .tools.definitions import tool_definitions
 from .validators import Check, flag, integer, number, optional
 
@@ -36,7 +37,20 @@ PlainValues: TypeAlias = Mapping[str, bool | int | float | str]
 def _timeout(name: str, value: Any) -> Timeout:
     if isinstance(value, Timeout):
         return value
-    seconds = number("a number of seconds above 0, or a Timeout", 0, above=True)(name, value)
+    if isinstance(value, Mapping):
+        known = [item.name for item in fields(Timeout)]
+        for key in value:
+            if key not in known:
+                raise InvalidArgument(
+                    f"{name}: unknown key {key!r}{nearest(str(key), known)}; allowed are {', '.join(known)}",
+                    argument=name,
+                )
+        try:
+            return Timeout(**value)
+        except InvalidArgument as error:
+            raise InvalidArgument(str(error), argument=name) from None
+    allowed = "a number of seconds above 0, a Timeout, or a mapping such as {'first_token': 300}"
+    seconds = number(allowed, 0, above=True)(name, value)
     return Timeout(first_token=seconds, idle=seconds)
 
 
@@ -55,7 +69,8 @@ class Timeout:
 
     Attributes:
         connect: For a connection to the server.
-        first_token: From the request to the first piece of the answer (long prompts, reasoning models).
+        first_token: From the moment the request is written, or an engine in this process admits it, to the
+            first piece of the answer (long prompts, reasoning models).
         idle: Between two pieces of the answer.
         total: For the whole answer.
     """
@@ -151,6 +166,7 @@ class CallOptions(_Table):
         sequence_start: This call starts a sequence. With `sequence_end` (the default) it is stateless.
         sequence_end: This call ends the sequence; False keeps the session open after the answer.
         timeout: Longest wait for the next piece of the answer in seconds, or a `Timeout`.
+        retry: Which failures are retried and how often, as a `RetryPolicy` or a mapping of its fields.
         on_error: 'raise', or 'status': a stream ends with (negative status, text so far, tokens).
         stream: False asks for the answer in one piece where a server can give it so.
         adapter_name: The LoRA adapter to answer with; None is the base model. `adapter_id`, LoRAX's word, is
@@ -180,6 +196,7 @@ class CallOptions(_Table):
     sequence_start: bool = _row(flag, True)
     sequence_end: bool = _row(flag, True)
     timeout: Timeout = _row(_timeout, Timeout())
+    retry: RetryPolicy = _row(RetryPolicy.of, RetryPolicy())
     on_error: Literal["raise", "status"] = _row(validators.on_error, "raise")
     stream: bool = _row(flag, True, no_op=True)
     adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id", per_input=True)
@@ -284,7 +301,8 @@ class CallKwargs(TypedDict, total=False):
     request_id: str
     sequence_start: bool
     sequence_end: bool
-    timeout: float | Timeout | None
+    timeout: float | Timeout | Mapping[str, float | None] | None
+    retry: RetryPolicy | Mapping[str, Any] | None
     on_error: Literal["raise", "status"]
     stream: bool
     adapter_name: str | Sequence[str | None] | None

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -23,7 +24,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from ..errors import StreamInterrupted
 from ..schema import Completion, Message
 from .batch import as_inputs, check_prompt, check_prompts, gather, split, with_sessions
+from .concurrency import Concurrency
+from .gates import AsyncGate, AsyncPlace, Gate, Place
 from .llm import LLMCore, as_dialog
+from .repeat import repeat, repeat_async
 from .request import Input, Request
 from .sources import AsyncSource, Source
 from .streams import AsyncStream, AsyncTextStream, Stream, TextStream
@@ -162,8 +166,8 @@ class BaseLLM(LLMCore):
         self.check_open()
         given = check_prompts(prompts, encodable=True)
         if isinstance(given, str):
-            return self._tokenize(given)
-        return [self._tokenize(prompt) for prompt in given]
+            return repeat(self.attempts(), lambda: self._tokenize(given))
+        return [repeat(self.attempts(), partial(self._tokenize, prompt)) for prompt in given]
 
     def close(self) -> None:
         """Free the backend's resources. Later calls fail; closing twice is no error."""
@@ -195,8 +199,8 @@ class BaseLLM(LLMCore):
         prompt = self.to_count(request)
         return None if prompt is None else len(self._tokenize(prompt))
 
-    def _whole_stream(self, inputs: Input, given: Mapping[str, Any]) -> Stream:
-        return Stream(self, self._start, self.prepare(inputs, given), raises=True)
+    def _whole_stream(self, inputs: Input, given: Mapping[str, Any], place: Place | None = None) -> Stream:
+        return Stream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
 
     def _complete(self, inputs: Input, given: Any) -> Completion:
         return _drained(self._whole_stream(inputs, given))
@@ -207,16 +211,18 @@ class BaseLLM(LLMCore):
         from concurrent.futures import ThreadPoolExecutor  # here, to keep the package's import fast
 
         calls = self.check_batch(split(inputs, given))
+        gate = Gate(Concurrency(self.max_concurrency))
         running: list[Stream] = []
         interrupted = threading.Event()
 
         def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
             try:
-                stream = self._whole_stream(*call)
-                running.append(stream)
-                if interrupted.is_set():
-                    stream.close()
-                return _drained(stream)
+                with gate.place() as place:
+                    stream = self._whole_stream(*call, place)
+                    running.append(stream)
+                    if interrupted.is_set():
+                        stream.close()
+                    return _drained(stream)
             except Exception as error:  # noqa: BLE001  (carried by BatchError, with its index)
                 return error
 
@@ -225,6 +231,7 @@ class BaseLLM(LLMCore):
                 outcomes = list(pool.map(outcome, calls))
             except BaseException:  # KeyboardInterrupt: stop every generation, then raise it
                 interrupted.set()
+                gate.close()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for stream in running:
                     stream.close()
@@ -309,8 +316,8 @@ class AsyncBaseLLM(LLMCore):
         self.check_open()
         given = check_prompts(prompts, encodable=True)
         if isinstance(given, str):
-            return await self._tokenize(given)
-        return [await self._tokenize(prompt) for prompt in given]
+            return await repeat_async(self.attempts(), lambda: self._tokenize(given))
+        return [await repeat_async(self.attempts(), partial(self._tokenize, prompt)) for prompt in given]
 
     async def aclose(self) -> None:
         """Free the backend's resources. Later calls fail; closing twice is no error."""
@@ -342,8 +349,8 @@ class AsyncBaseLLM(LLMCore):
         prompt = self.to_count(request)
         return None if prompt is None else len(await self._tokenize(prompt))
 
-    async def _complete(self, inputs: Input, given: Any) -> Completion:
-        stream = AsyncStream(self, self._start, self.prepare(inputs, given), raises=True)
+    async def _complete(self, inputs: Input, given: Any, place: AsyncPlace | None = None) -> Completion:
+        stream = AsyncStream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
         async for _ in stream:
             pass
         return _finished(stream)
@@ -354,12 +361,12 @@ class AsyncBaseLLM(LLMCore):
         import asyncio  # here, to keep the package's import fast
 
         calls = self.check_batch(split(inputs, given))
-        gate = asyncio.Semaphore(self.max_concurrency)
+        gate = AsyncGate(Concurrency(self.max_concurrency))
 
         async def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
-            async with gate:
+            async with gate.place() as place:
                 try:
-                    return await self._complete(*call)
+                    return await self._complete(*call, place)
                 except Exception as error:  # noqa: BLE001  (carried by BatchError, with its index)
                     return error
 

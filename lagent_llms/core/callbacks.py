@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
@@ -32,24 +33,75 @@ class _Decoder(Protocol[E_contra]):
         """
 
 
-#: Submits a request to an engine; the engine passes its events to the given function, from any thread.
-Submit = Callable[[Request, Callable[[E], None]], tuple[_Handle, _Decoder[E]]]
+#: Submits a request to an engine; the engine passes its events to the first function, from any thread. To the
+#: second it passes True when the request begins to wait for a place in the engine or for a compilation, and
+#: False when the engine works on it; the limits on the engine's silence are held in between.
+Submit = Callable[
+    [Request, Callable[[E], None], Callable[[bool], None]],
+    tuple[_Handle, _Decoder[E]],
+]
+
+
+class _Waits:
+    """The change of what a request waits for, among the events.
+
+    Args:
+        held: Whether it waits for something that is not the engine's answer.
+    """
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: bool) -> None:
+        self.held = held
+
+    def apply(self, deadline: Deadline) -> None:
+        """Hold or resume `deadline`."""
+        if self.held:
+            deadline.hold()
+        else:
+            deadline.resume()
+
+
+def _waits(deadline: Deadline, put: Callable[[_Waits], None]) -> Callable[[bool], None]:
+    """The function that an engine tells what a request waits for."""
+    creator = threading.get_ident()
+
+    def on_wait(held: bool) -> None:
+        if held and threading.get_ident() == creator:  # `submit` itself: the engine does not have it yet
+            deadline.hold()
+        else:
+            put(_Waits(held))
+
+    return on_wait
 
 
 class CallbackSource(Generic[E]):
-    """The pieces of one request, for a thread to wait on."""
+    """The pieces of one request, for a thread to wait on.
 
-    def __init__(self, request: Request, submit: Submit[E]) -> None:
-        self._events: queue.SimpleQueue[E] = queue.SimpleQueue()
+    Args:
+        request: The request.
+        submit: Submits it.
+        engine: Who is waited for, for messages; its `repr` is shown.
+    """
+
+    def __init__(self, request: Request, submit: Submit[E], engine: object) -> None:
+        self._events: queue.SimpleQueue[E | _Waits] = queue.SimpleQueue()
         self._deadline = Deadline(request.options.timeout)
-        self._handle, self._decoder = submit(request, self._events.put)
+        self._engine = engine
+        self._handle, self._decoder = submit(
+            request, self._events.put, _waits(self._deadline, self._events.put)
+        )
 
     def __next__(self) -> Piece:
         self._deadline.wake()
-        try:
-            event = self._events.get(timeout=self._deadline.remaining())
-        except queue.Empty:
-            raise self._deadline.exceeded() from None
+        while True:
+            try:
+                event = self._events.get(timeout=self._deadline.remaining())
+            except queue.Empty:
+                raise self._deadline.exceeded(repr(self._engine)) from None
+            if not isinstance(event, _Waits):
+                break
+            event.apply(self._deadline)
         self._deadline.piece_arrived()
         piece = self._decoder.piece(event)
         if piece is None:
@@ -62,22 +114,27 @@ class CallbackSource(Generic[E]):
 
 
 class AsyncCallbackSource(Generic[E]):
-    """The pieces of one request, for an event loop to wait on."""
+    """The pieces of one request, for an event loop to wait on. The arguments: see `CallbackSource`."""
 
-    def __init__(self, request: Request, submit: Submit[E]) -> None:
+    def __init__(self, request: Request, submit: Submit[E], engine: object) -> None:
         loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[E] = asyncio.Queue()
+        self._events: asyncio.Queue[E | _Waits] = asyncio.Queue()
         self._deadline = Deadline(request.options.timeout)
+        self._engine = engine
 
-        def on_event(event: E) -> None:
+        def on_event(event: E | _Waits) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the reader
                 loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-        self._handle, self._decoder = submit(request, on_event)
+        self._handle, self._decoder = submit(request, on_event, _waits(self._deadline, on_event))
 
     async def __anext__(self) -> Piece:
         self._deadline.wake()
-        event = await self._deadline.wait(self._events.get())
+        while True:
+            event = await self._deadline.wait(self._events.get(), self._engine)
+            if not isinstance(event, _Waits):
+                break
+            event.apply(self._deadline)
         self._deadline.piece_arrived()
         piece = self._decoder.piece(event)
         if piece is None:

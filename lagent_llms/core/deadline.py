@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import TimeoutExceeded
@@ -17,33 +18,71 @@ if sys.version_info >= (3, 11):
 else:
     from async_timeout import timeout as timeout_after
 
-__all__ = ["Deadline", "timeout_after"]
+__all__ = ["Deadline", "LaterAttempt", "timeout_after", "timeout_exceeded"]
 
 _T = TypeVar("_T")
 
+#: Shortest delay between two checks of a held deadline, in seconds.
+_SHORTEST_CHECK = 0.01
+
+
+@dataclass(frozen=True)
+class LaterAttempt(Timeout):
+    """The limits of a later attempt of a call: `total` still runs from the first.
+
+    Attributes:
+        end: When the limit for the whole answer passes, in seconds of the monotonic clock.
+    """
+
+    end: float | None = None
+
+    @classmethod
+    def of(cls, timeout: Timeout, began: float) -> Timeout:
+        """The limits of an attempt of a call that began at `began` with the limits `timeout`."""
+        if timeout.total is None:
+            return timeout
+        limits = timeout.connect, timeout.first_token, timeout.idle, timeout.total
+        return cls(*limits, began + timeout.total)
+
 
 class Deadline:
-    """The time limits of one call; they run from its construction.
+    """The time limits of one attempt of a call; they run from its construction.
 
     Args:
         timeout: The limits, in seconds.
         clock: A monotonic clock, in seconds.
     """
 
-    __slots__ = ("_clock", "_end", "_first", "_last", "_resting", "_timeout")
+    __slots__ = ("_clock", "_end", "_first", "_held", "_last", "_resting", "_timeout")
 
     def __init__(self, timeout: Timeout, clock: Callable[[], float] = time.monotonic) -> None:
         self._timeout = timeout
         self._clock = clock
         self._last = clock()
         self._end = None if timeout.total is None else self._last + timeout.total
+        if isinstance(timeout, LaterAttempt):
+            self._end = timeout.end
         self._first = True
         self._resting = False
+        self._held = False
 
     def restart(self) -> None:
         """Restart the limit for the first piece; the limit for the whole answer continues."""
-        self._first, self._resting = True, False
+        self._first, self._resting, self._held = True, False, False
         self._last = self._clock()
+
+    def hold(self) -> None:
+        """Stop the limit for the next piece until `resume`: the server or the engine does not work on it.
+
+        The prompt waits for a place on this side, or the engine compiles.
+        """
+        self._held = True
+
+    def resume(self) -> None:
+        """Start the limit for the next piece anew, after `hold`."""
+        if self._held:
+            self._held = False
+            self._last = self._clock()
 
     def piece_arrived(self) -> None:
         """Record a piece of the answer. Until `wake` only the limit for the whole answer runs.
@@ -67,7 +106,7 @@ class Deadline:
         """Seconds left for the next piece, 0 when the limit has passed; None without a limit."""
         wait = self._timeout.first_token if self._first else self._timeout.idle
         end = self._end
-        if self._resting:
+        if self._resting or self._held:
             return None if end is None else max(0.0, end - self._clock())
         if wait is not None and (end is None or self._last + wait < end):
             end = self._last + wait
@@ -76,17 +115,20 @@ class Deadline:
     def next_check(self) -> float | None:
         """Delay until the next timer check, in seconds; None without a limit.
 
-        It is at most `idle`, since the first piece may shorten `remaining` to that.
+        It is at most `idle`, since the first piece may shorten `remaining` to that; so may the end of a hold
+        with `first_token`.
         """
         waits = [wait for wait in (self.remaining(), self._timeout.idle) if wait is not None]
+        if self._held and self._timeout.first_token is not None:
+            waits.append(max(_SHORTEST_CHECK, self._timeout.first_token))
         return min(waits, default=None)
 
-    def remaining_in_total(self) -> float | None:
-        """Seconds left for the whole answer; None without a limit."""
-        return None if self._end is None else max(0.0, self._end - self._clock())
-
-    async def wait(self, awaitable: Awaitable[_T]) -> _T:
+    async def wait(self, awaitable: Awaitable[_T], server: object = "") -> _T:
         """Await `awaitable` for at most `remaining` seconds.
+
+        Args:
+            awaitable: What to wait for.
+            server: See `exceeded`; of an object, its `repr` is shown.
 
         Raises:
             TimeoutExceeded: The limit passed first; `awaitable` was cancelled.
@@ -97,21 +139,53 @@ class Deadline:
         except asyncio.TimeoutError as error:
             if type(error) is not asyncio.TimeoutError:  # raised by `awaitable` itself
                 raise
-            raise self.exceeded() from None
+            raise self.exceeded(server if isinstance(server, str) else repr(server)) from None
 
-    def exceeded(self) -> TimeoutExceeded:
-        """The error for the limit that was reached."""
+    def exceeded(self, server: str = "") -> TimeoutExceeded:
+        """The error for the limit that was reached; its message names the parameter that sets it.
+
+        Args:
+            server: The server or engine that was waited for.
+        """
         phase, seconds = "idle", self._timeout.idle
         if self._first:
             phase, seconds = "first_token", self._timeout.first_token
         # Not only when its end has passed: a timer may fire a moment early.
         if self._end is not None and (
-            self._resting or seconds is None or self._end <= max(self._clock(), self._last + seconds)
+            self._resting
+            or self._held
+            or seconds is None
+            or self._end <= max(self._clock(), self._last + seconds)
         ):
             phase, seconds = "total", self._timeout.total
-        waited = {
-            "total": "the whole answer took longer than",
-            "first_token": "no piece of the answer came within",
-            "idle": "no further piece of the answer came within",
-        }[phase]
-        return TimeoutExceeded(f"{waited} {seconds:g} s", phase=phase, seconds=seconds)
+        waited, limit = _LIMITS[phase]
+        where = " (the prompt still waited for its place or for compilation)" if self._held else ""
+        return timeout_exceeded(server, f"{waited} {seconds:g} s{where}", phase, seconds, limit)
+
+
+#: Field of `Timeout` -> what it limits, and its name in messages.
+_LIMITS = {
+    "total": ("the whole answer took longer than", "the whole answer"),
+    "first_token": ("no piece of the answer came within", "the first token"),
+    "idle": ("no further piece of the answer came within", "the time between pieces"),
+}
+
+
+def timeout_exceeded(
+    server: str, waited: str, phase: str, seconds: float | None, limit: str
+) -> TimeoutExceeded:
+    """Make the error for a limit that was reached.
+
+    Args:
+        server: The server or engine, '' if it is not known.
+        waited: What did not happen, and within how many seconds.
+        phase: The field of `Timeout` that holds the limit.
+        seconds: The limit.
+        limit: Its name in messages.
+    """
+    where = f"{server}: " if server else ""
+    return TimeoutExceeded(
+        f"{where}{waited}, the limit for {limit}; timeout=Timeout({phase}=…) changes it",
+        phase=phase,
+        seconds=seconds,
+    )

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..messages import check_messages, with_call_ids
 from ..params import CallOptions
+from ..retry import Attempts, RetryBudget
 from ..templates import History, Rendered, load_template
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
@@ -79,11 +80,12 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         meta_template: How messages become a prompt: a family name, the seeds' list of dicts, a path, a Jinja
             string; None leaves it to the model or its server.
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
-        max_concurrency: Most prompts of one batch in flight at once.
+        max_concurrency: Most prompts of one batch in flight at once; fewer while the server is overloaded.
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
 
     Attributes:
         closed: Whether it was closed: calls fail.
+        retry_budget: What the retries of all calls share.
     """
 
     #: Whether messages can be sent as they are, for the server to apply its template.
@@ -109,6 +111,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
 
             call_format(self.options.tool_parser)  # an unknown name is refused here
         self.sessions = SessionStore()
+        self.retry_budget = RetryBudget()
         self._generation = forks.generation
 
     @property
@@ -152,16 +155,18 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
             add_bos = messages is None or template is None or template.bos_by == "server"
             request = Request(prompt, messages, params, options, stop_words, add_bos, before.held)
             self.check_request(request)
-            reader = None if messages is None else self._reader(request)
+            reader = self.new_reader(request)
         except BaseException:  # KeyboardInterrupt too: the session must not stay busy
             if turn is not None:
                 turn.rollback()
             raise
         return PreparedCall(request, history, turn, reader)
 
-    def _reader(self, request: Request) -> AnswerReader | None:
+    def new_reader(self, request: Request) -> AnswerReader | None:
         """What splits off reasoning and finds tool calls in an answer; None to look for neither."""
         options, template = request.options, self.template
+        if request.messages is None:
+            return None
         if (
             template is None
             and options.tool_parser in ("auto", None)
@@ -173,7 +178,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         return answer_reader(
             None if template is None else template.answer_marks,
             request.prompt,
-            request.messages or (),
+            request.messages,
             tools=options.tools,
             tool_parser=options.tool_parser,
             reasoning=options.reasoning,
@@ -247,6 +252,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         Raises:
             LLMError: The request must not be sent.
         """
+
+    def attempts(self) -> Attempts:
+        """The attempts of a call that is no generation, with the constructor's policy and limits."""
+        options = self.options
+        return Attempts(options.retry, self.retry_budget, total=options.timeout.total)
 
     def explain(self, error: LLMError) -> LLMError:
         """The error to raise for one that a call failed with; for backends that know its cause."""

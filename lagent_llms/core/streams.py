@@ -1,140 +1,38 @@
-"""Streams a caller iterates over: `Stream` and `AsyncStream`, two drivers of one `_Run`.
-
-A run opens its source at the first step, feeds an `Answer`, and ends exactly once: with the END chunk, with
-an error, or closed. However it ends, the source is closed, which stops the generation, and the session turn
-is committed or rolled back. In a forked child a stream of the parent fails; its source is left to the parent.
-"""
+"""Streams a caller iterates over: `Stream` and `AsyncStream`, the two drivers of a `Run`."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from .. import forks
-from ..errors import LLMError, StreamInterrupted
-from ..schema import Completion, Piece, StreamChunk
-from . import telemetry
-from .answer import Answer
+from ..errors import LLMError
+from ..schema import Piece, StreamChunk
 from .llm import LLMCore, PreparedCall
 from .request import Request
-from .sources import AsyncSource, Closable, Source
+from .run import Run, as_failure
+from .sources import AsyncSource, Source
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from .gates import AsyncPlace, Place
 
 __all__ = ["AsyncStream", "AsyncTextStream", "Stream", "TextStream"]
 
 
-class _Run:
-    """One call on its way: its bookkeeping, shared by sync and async.
-
-    Args:
-        llm: The backend.
-        call: The prepared call, or the error that refused it, which the first step reports.
-        raises: Errors are raised even with ``on_error='status'``.
-    """
-
-    # Slots: with 1,000 streams at once, a dict for each costs more time than its use.
-    __slots__ = (
-        "__weakref__", "_answer", "_call", "_ended", "_generation", "_llm", "_reports", "_source", "_span",
-        "completion",
-    )  # fmt: skip
-
-    _source: Closable | None
-
-    def __init__(self, llm: LLMCore, call: PreparedCall | LLMError, *, raises: bool = False) -> None:
-        self._ended = False
-        self._source = None
-        self._span: telemetry.CallSpan | None = None
-        self._generation = 0  # of `forks`, when the source was opened
-        self._llm = llm
-        self._call = call
-        self.completion: Completion | None = None
-        if isinstance(call, LLMError):
-            self._reports, self._answer = True, Answer()
-            return
-        request = call.request
-        self._reports = not raises and request.options.on_error == "status"
-        self._answer = Answer(request.stop_words, call.reader)
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self._answer.text
-
-    def close(self) -> None:
-        """Stop the generation; the session stays as it was. Does nothing after the end."""
-        if not self._ended:
-            self._release()
-
-    def _begin(self) -> Request:
-        """The request to open.
-
-        Raises:
-            LLMError: The call was refused.
-        """
-        if isinstance(self._call, LLMError):
-            raise self._call
-        self._generation = forks.generation
-        if telemetry.MODULE in sys.modules:
-            self._span = telemetry.begin(self._llm, self._call.request)
-        return self._call.request
-
-    def _release(self, error: BaseException | None = None) -> None:
-        self._ended = True
-        ours = self._generation == forks.generation
-        try:
-            if self._source is not None and ours:
-                self._source.close()
-        finally:
-            if isinstance(self._call, PreparedCall) and self._call.turn is not None:
-                self._call.turn.rollback()
-            if self._span is not None and ours:
-                self._span.end(self.completion, error)
-
-    def _complete(self) -> StreamChunk:
-        assert isinstance(self._call, PreparedCall)
-        self.completion, chunk = self._answer.finish()
-        request, history, turn, _ = self._call
-        if turn is not None:
-            message = self._llm.message_of(self.completion)
-            turn.commit(history.answered(self.completion, message, request.held))
-        self._release()
-        return chunk
-
-    def _check_process(self) -> None:
-        forks.check(self._generation, "this stream was opened", "start a new one in this process")
-
-    def _closed_meanwhile(self, error: BaseException) -> bool:
-        """True if the error is a side effect of a concurrent `close()`."""
-        return self._ended and isinstance(error, Exception)
-
-    def _fail(self, error: BaseException) -> StreamChunk:
-        """End the stream with `error`.
-
-        Returns:
-            The chunk that reports it, with ``on_error='status'``.
-
-        Raises:
-            BaseException: `error`, or the error that explains it.
-        """
-        if isinstance(error, (StopIteration, StopAsyncIteration)):
-            error = StreamInterrupted("the stream ended without its final marker")
-        self._release(error)
-        if not isinstance(error, LLMError):
-            raise error
-        held = self._answer.release()
-        error.partial = error.partial or self._answer.text
-        error = self._llm.explain(error)
-        if not self._reports:
-            raise error
-        return self._answer.fail(error, held)
-
-    def __del__(self) -> None:
-        if not self._ended:
-            self._release()
+def _set_on(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set `event` of `loop`, from any thread."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(event.set)
 
 
-class Stream(_Run, Iterator[StreamChunk]):
+class Stream(Run, Iterator[StreamChunk]):
     """Chunks of one answer. Leaving it early stops the generation.
 
     Attributes:
@@ -144,6 +42,7 @@ class Stream(_Run, Iterator[StreamChunk]):
     __slots__ = ("_start",)
 
     _source: Source | None
+    _place: Place | None
 
     def __init__(
         self,
@@ -152,8 +51,9 @@ class Stream(_Run, Iterator[StreamChunk]):
         call: PreparedCall | LLMError,
         *,
         raises: bool = False,
+        place: Place | None = None,
     ) -> None:
-        super().__init__(llm, call, raises=raises)
+        super().__init__(llm, call, raises=raises, place=place)
         self._start = start
 
     def __next__(self) -> StreamChunk:
@@ -172,10 +72,29 @@ class Stream(_Run, Iterator[StreamChunk]):
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
                 if self._closed_meanwhile(error):
                     break
-                return self._fail(error)
+                failure = as_failure(error)
+                try:
+                    if self._tries_again(failure):
+                        continue
+                except BaseException as interrupt:  # noqa: BLE001  (Ctrl-C during the wait)
+                    failure = interrupt
+                return self._fail(failure)
+            self._begun = True
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
         raise StopIteration
+
+    def _tries_again(self, error: BaseException) -> bool:
+        """Wait for the next attempt after `error`; False if the call ends with it."""
+        if (seconds := self._backoff(error)) is None:
+            return False
+        wake = threading.Event()
+        self._wake = wake.set
+        if self._place is not None and isinstance(error, LLMError):
+            self._place.pause(seconds, error, wake)
+        elif not self._ended:
+            wake.wait(seconds)
+        return True
 
     def __enter__(self) -> Stream:
         return self
@@ -186,7 +105,7 @@ class Stream(_Run, Iterator[StreamChunk]):
         self.close()
 
 
-class AsyncStream(_Run, AsyncIterator[StreamChunk]):
+class AsyncStream(Run, AsyncIterator[StreamChunk]):
     """Chunks of one answer. Leaving it early, or cancelling the task, stops the generation.
 
     Attributes:
@@ -196,6 +115,7 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
     __slots__ = ("_ready", "_start")
 
     _source: AsyncSource | None
+    _place: AsyncPlace | None
 
     def __init__(
         self,
@@ -204,8 +124,9 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
         call: PreparedCall | LLMError,
         *,
         raises: bool = False,
+        place: AsyncPlace | None = None,
     ) -> None:
-        super().__init__(llm, call, raises=raises)
+        super().__init__(llm, call, raises=raises, place=place)
         self._start = start
         self._ready: deque[Piece] | None = None
 
@@ -226,10 +147,33 @@ class AsyncStream(_Run, AsyncIterator[StreamChunk]):
             except BaseException as error:  # noqa: BLE001  (released, then raised again)
                 if self._closed_meanwhile(error):
                     break
-                return self._fail(error)
+                failure = as_failure(error)
+                try:
+                    if await self._tries_again(failure):
+                        continue
+                except BaseException as interrupt:  # noqa: BLE001  (a cancellation during the wait)
+                    failure = interrupt
+                return self._fail(failure)
+            self._begun = True
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
         raise StopAsyncIteration
+
+    async def _tries_again(self, error: BaseException) -> bool:
+        """Wait for the next attempt after `error`; False if the call ends with it."""
+        if (seconds := self._backoff(error)) is None:
+            return False
+        import asyncio  # here, to keep the package's import fast
+
+        from .gates import wait_for_event
+
+        wake, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._wake = partial(_set_on, loop, wake)
+        if self._place is not None and isinstance(error, LLMError):
+            await self._place.pause(seconds, error, wake)
+        elif not self._ended:
+            await wait_for_event(wake, seconds)
+        return True
 
     async def aclose(self) -> None:
         """`close`, for ``contextlib.aclosing``."""

@@ -17,11 +17,10 @@ from .async_connector import Response, abort
 from .async_servers import DirectServer, Server, SessionServer
 from .async_session import LoopSession, transport_error
 from .config import direct_routes, interrupted
-from .exchange import READ, Call, Exchange, Pause, Send, Settings
+from .exchange import READ, Call, Exchange, Send, Settings
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import ResponseHead
 from .per_loop import PerLoop, call_on
-from .retry import RetryPolicy
 from .secrets import Secrets
 from .session_argument import check_session
 
@@ -46,7 +45,6 @@ class AsyncHTTPTransport:
         endpoints: The servers.
         headers: Sent with every request.
         api_key: Sent as a bearer token.
-        retry: Which errors are retried.
         verify: Whether and how certificates are checked.
         session: Carries the requests, with its own headers, auth, cookies, connector, proxies, timeouts,
             middlewares and trace hooks; `api_key`, `headers` and credentials in a URL take precedence, and
@@ -66,7 +64,6 @@ class AsyncHTTPTransport:
         *,
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
-        retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
         session: aiohttp.ClientSession | None = None,
         environment_proxy: bool = True,
@@ -74,7 +71,6 @@ class AsyncHTTPTransport:
     ) -> None:
         check_session(session, "aiohttp.ClientSession")
         self.endpoints = endpoints
-        self.retry = retry or RetryPolicy()
         self._servers: dict[str, Server] = {}
         if session is None:
             routes = direct_routes(
@@ -134,7 +130,7 @@ class AsyncHTTPSource(Generic[T]):
     )  # fmt: skip
 
     def __init__(self, transport: AsyncHTTPTransport, call: Call[T], timeout: Timeout) -> None:
-        self._exchange = Exchange(call, transport.endpoints, transport.retry, transport.settings)
+        self._exchange = Exchange(call, transport.endpoints, transport.settings)
         self._transport = transport
         self._timeout = timeout
         self._deadline = Deadline(timeout)
@@ -167,8 +163,8 @@ class AsyncHTTPSource(Generic[T]):
                 try:
                     if command is READ:
                         outcome = await self._response.content.readany()  # type: ignore[union-attr]
-                    elif isinstance(command, (Send, Pause)):
-                        outcome = await self._execute(command)
+                    elif isinstance(command, Send):
+                        outcome = await self._send(command)
                     elif not command:
                         self._deadline.renew()
                         outcome = None
@@ -205,11 +201,8 @@ class AsyncHTTPSource(Generic[T]):
         elif self._sending is not None:
             expire(self._sending)
 
-    async def _execute(self, command: Send | Pause) -> object:
+    async def _send(self, command: Send) -> ResponseHead:
         self._release_connection()
-        if isinstance(command, Pause):
-            await self._sleep(command.seconds)
-            return None
         self._deadline.restart()
         self._url, self._aborted = command.url, False
         session = self._session = await self._transport.session()
@@ -223,7 +216,7 @@ class AsyncHTTPSource(Generic[T]):
                 if session.draining[command.url]:
                     await session.wait_for_draining(command.url)
                 response = await server.send(
-                    session.connector_or_session, command.request, self._timeout.connect
+                    session.connector_or_session, command.request, self._timeout.connect, self._deadline
                 )
             finally:
                 self._sending = None
@@ -233,19 +226,12 @@ class AsyncHTTPSource(Generic[T]):
         self._response = response
         return ResponseHead(response.status, response.headers)
 
-    async def _sleep(self, seconds: float) -> None:
-        remaining = self._deadline.remaining_in_total()
-        if remaining is not None and remaining < seconds:
-            await asyncio.sleep(remaining)
-            raise self._deadline.exceeded()
-        await asyncio.sleep(seconds)
-
     def _as_llm_error(self, error: Exception) -> LLMError:
         """Convert an exception of aiohttp to an `LLMError`."""
         failure: LLMError
         address = self._transport.settings.address(self._url)
         if self._timer is not None and self._timer.expired:
-            failure = self._deadline.exceeded()
+            failure = self._deadline.exceeded(address)
         elif self._aborted or self._closed:
             failure = interrupted(address)
         else:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import select
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -142,53 +142,72 @@ class Connector(aiohttp.TCPConnector):
         """Whether the connections are closed, inherited by a fork, or their loop is closed."""
         return super().closed or self.__inherited or self.__loop.is_closed()
 
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
-        """Return an idle connection that is still open, or a new one; the arguments are aiohttp's."""
+    async def _connection(
+        self, destination: aiohttp.ClientRequest, limit: aiohttp.ClientTimeout, *, fresh: bool
+    ) -> tuple[Any, bool]:
+        """Return a connection, and whether it is an idle one that is still open; never with `fresh`."""
         while True:
-            connection = await super().connect(*args, **kwargs)
+            connection = await self.connect(destination, [], limit)
             protocol: Any = connection.protocol
             if protocol not in self.__protocols:
                 self.__protocols.add(protocol)
-                return connection
+                return connection, False
             # `should_close` is also true if an unrequested response is buffered.
-            if not protocol.should_close and _is_reusable(connection.transport):
-                return connection
+            if not fresh and not protocol.should_close and _is_reusable(connection.transport):
+                return connection, True
             connection.close()
 
     async def send(
-        self, destination: aiohttp.ClientRequest, data: bytes, connect: float | None, limits: Limits
+        self,
+        destination: aiohttp.ClientRequest,
+        data: bytes,
+        connect: float | None,
+        limits: Limits,
+        on_write: Callable[[], None],
     ) -> Response:
         """Write a request and wait for the head of its response.
+
+        A request over an idle connection that breaks before the server has sent anything is written again to
+        a new one: the server had closed it.
 
         Args:
             destination: Names the host, port, TLS context and proxy to connect to.
             data: The serialized request.
             connect: Seconds a new connection may take.
             limits: The most that the server may send.
+            on_write: Called before the request is written.
 
         Raises:
             aiohttp.ClientError, OSError: No connection could be made, or it broke.
         """
-        try:
-            connection = await self.connect(destination, [], _client_timeout(connect))
-        except asyncio.TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"no connection within {connect} s") from error
-        response = Response(connection)
-        try:
-            connection.protocol.set_response_params(
-                read_until_eof=True,
-                auto_decompress=False,
-                read_bufsize=_READ_BUFFER_SIZE,
-                max_line_size=limits.head_bytes,
-                max_field_size=limits.head_bytes,
-                max_headers=limits.headers,
-            )
-            connection.transport.write(data)
-            await response.start(limits.interim_responses)
-        except BaseException:  # a cancellation too: the connection must not stay open
-            abort(response)
-            raise
-        return response
+        fresh = False
+        while True:
+            try:
+                connection, reused = await self._connection(
+                    destination, _client_timeout(connect), fresh=fresh
+                )
+            except asyncio.TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"no connection within {connect} s") from error
+            on_write()
+            response = Response(connection)
+            try:
+                connection.protocol.set_response_params(
+                    read_until_eof=True,
+                    auto_decompress=False,
+                    read_bufsize=_READ_BUFFER_SIZE,
+                    max_line_size=limits.head_bytes,
+                    max_field_size=limits.head_bytes,
+                    max_headers=limits.headers,
+                )
+                connection.transport.write(data)
+                await response.start(limits.interim_responses)
+            except BaseException as error:  # a cancellation too: the connection must not stay open
+                abort(response)
+                if not (reused and isinstance(error, (aiohttp.ServerDisconnectedError, OSError))):
+                    raise
+                fresh = True
+            else:
+                return response
 
     async def close(self, **kwargs: Any) -> None:
         """Close all connections at once; buffered data is not sent."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
+from ..core.deadline import Deadline
 from ..errors import InvalidArgument
 from .async_connector import Connector, Response
 from .config import given_headers, headers_for, request_headers, tls_context
@@ -25,17 +26,49 @@ from .secrets import Secrets
 
 __all__ = ["DirectServer", "Server", "SessionServer"]
 
-#: Body size in bytes above which aiohttp warns unless the body is a file.
-_LARGE_BODY = 1 << 20
 #: What aiohttp decodes, the last two with further packages; without them it raises an error.
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
+
+
+class _NotedBody(aiohttp.Payload):
+    """A body that tells when it is written: then the request has a connection.
+
+    Args:
+        data: The body.
+        on_write: Called before it is written.
+    """
+
+    _value: bytes
+
+    def __init__(self, data: bytes, on_write: Callable[[], None]) -> None:
+        super().__init__(data)
+        self._size = len(data)
+        self._on_write = on_write
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text, for the session's middlewares."""
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body."""
+        self._on_write()
+        await writer.write(self._value)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write the body, as aiohttp 3.12 and later ask for it."""
+        await self.write(writer)
 
 
 class Server(Protocol):
     """Interface of `DirectServer` and `SessionServer`."""
 
     async def send(
-        self, connector_or_session: Any, /, request: HTTPRequest, connect: float | None
+        self,
+        connector_or_session: Any,
+        /,
+        request: HTTPRequest,
+        connect: float | None,
+        deadline: Deadline,
     ) -> Response | aiohttp.ClientResponse:
         """Send `request` and wait for the head of its response.
 
@@ -43,6 +76,7 @@ class Server(Protocol):
             connector_or_session: The running loop's `Connector`, or the caller's session.
             request: The request.
             connect: Seconds a new connection may take.
+            deadline: Its limit for the first piece starts when the request is written.
         """
 
 
@@ -64,7 +98,9 @@ class DirectServer:
         self._headers = headers
         self._tls = tls if tls is not None else True
 
-    async def send(self, connector: Connector, request: HTTPRequest, connect: float | None) -> Response:
+    async def send(
+        self, connector: Connector, request: HTTPRequest, connect: float | None, deadline: Deadline
+    ) -> Response:
         """See `Server`."""
         destination = connector.destinations.get(self)
         if destination is None:
@@ -72,7 +108,7 @@ class DirectServer:
             if not self._route.tunnel:  # aiohttp modifies the request of a tunnel: no reuse
                 connector.destinations[self] = destination
         data = request.encode(self._route.base, self._headers)
-        return await connector.send(destination, data, connect, self._limits)
+        return await connector.send(destination, data, connect, self._limits, deadline.restart)
 
     def _new_destination(self) -> aiohttp.ClientRequest:
         """Make the request from which aiohttp takes the host, port, TLS context and proxy."""
@@ -139,16 +175,23 @@ class SessionServer:
         ]
 
     async def send(
-        self, session: aiohttp.ClientSession, request: HTTPRequest, connect: float | None
+        self,
+        session: aiohttp.ClientSession,
+        request: HTTPRequest,
+        connect: float | None,
+        deadline: Deadline,
     ) -> aiohttp.ClientResponse:
         """See `Server`."""
         if session.closed:
             raise InvalidArgument("session: this aiohttp.ClientSession is closed", argument="session")
-        body = request.body
+        body = None
+        if request.body is not None:  # the session's connector may have no free connection yet
+            body = _NotedBody(request.body, deadline.resume)
+            deadline.hold()
         response = await session.request(
             request.method,
             URL(self._base + request.path, encoded=True),
-            data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+            data=body,
             headers={**self._headers, **request.headers},
             timeout=_client_timeout(connect, session.timeout),
             allow_redirects=False,
@@ -156,6 +199,7 @@ class SessionServer:
             auto_decompress=True,
             **self._options,
         )
+        deadline.resume()  # a double of the session may not have written the body
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in _ENCODINGS:
             response.close()
@@ -167,6 +211,7 @@ class SessionServer:
 def _client_timeout(connect: float | None, given: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout:
     """Combine the limit for connecting with the session's own limits; `Deadline` enforces the others."""
     if given == aiohttp.client.DEFAULT_TIMEOUT:  # 5 minutes for a whole response
-        return aiohttp.ClientTimeout(connect=connect)
-    shorter = min((limit for limit in (connect, given.connect) if limit), default=None)
-    return aiohttp.ClientTimeout(given.total, shorter, given.sock_read, given.sock_connect)
+        return aiohttp.ClientTimeout(sock_connect=connect)
+    shorter = min((limit for limit in (connect, given.sock_connect) if limit), default=None)
+    # Its `connect` includes the wait for a free connection.
+    return aiohttp.ClientTimeout(given.total, given.connect, given.sock_read, shorter)

@@ -115,7 +115,11 @@ def transport_error(address: str, error: Exception, connect: float | None) -> LL
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return connect_timeout(address, connect)
     if isinstance(error, asyncio.TimeoutError):
-        return TimeoutExceeded(f"a limit of the session was reached: {error}", phase="total")
+        return TimeoutExceeded(
+            f"{address}: a limit of the session was reached ({error}); the timeout of the "
+            "aiohttp.ClientSession changes it",
+            phase="total",
+        )
     if isinstance(error, aiohttp.ClientHttpProxyError):
         reason = f"the proxy refused to connect to it (HTTP {error.status})"
         return connect_error(address, ConnectionError(reason))

@@ -1,4 +1,4 @@
-"""The base of every backend over HTTP: servers, headers, retries, and the opening of calls.
+"""The base of every backend over HTTP: servers, headers, and the opening of calls.
 
 A backend defines pure functions that make the call for a request (`HTTPCore.answer_call`) and for counting
 tokens (`HTTPCore.tokenize_call`); `HTTPBackend` and `AsyncHTTPBackend` send them.
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .. import validators
 from ..core.base import AsyncBaseLLM, BaseLLM
 from ..core.llm import LLMCore
+from ..core.repeat import repeat, repeat_async
 from ..core.request import Request
 from ..errors import InvalidArgument
 from ..locks import locked_cached_property
+from ..retry import with_max_retries
 from .endpoints import Endpoints, check_url, public_url
 from .limits import Limits
-from .retry import RetryPolicy
 from .secrets import hide_credentials
 from .session_argument import check_session
 
@@ -47,8 +48,7 @@ class HTTPCore(LLMCore):
         model_name: The server's name of the model; None asks the server.
         api_key: Sent as a bearer token.
         headers: Sent with every request.
-        max_retries: Maximum number of retries after a failed connection or a response with status
-            429, 502, 503 or 504; never once the answer has begun.
+        max_retries: Short for ``retry=RetryPolicy(max_retries=…)``; see `RetryPolicy`.
         verify: False trusts any certificate; a path names a CA bundle or a directory of certificates.
         session: Sends the requests: a `requests.Session`, for an asynchronous backend an
             `aiohttp.ClientSession`. Its authentication, headers, cookies, proxies, certificates, adapters and
@@ -74,7 +74,7 @@ class HTTPCore(LLMCore):
         *,
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
-        max_retries: int = 2,
+        max_retries: int | None = None,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | aiohttp.ClientSession | None = None,
         limits: Limits | Mapping[str, int] | None = None,
@@ -84,11 +84,13 @@ class HTTPCore(LLMCore):
         **kwargs: Unpack[CallKwargs],
     ) -> None:
         super().__init__(
-            meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
+            meta_template=meta_template,
+            session_len=session_len,
+            max_concurrency=max_concurrency,
+            **with_max_retries(kwargs, max_retries),
         )
         model_name = validators.optional_name("model_name", model_name)
         check_session(session, self.session_type)
-        max_retries = validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
         urls = [url] if isinstance(url, str) else validators.listed(url)
         if not urls:
             raise InvalidArgument(
@@ -99,7 +101,6 @@ class HTTPCore(LLMCore):
         self._transport_options: dict[str, Any] = {
             "headers": headers,
             "api_key": validators.api_key("api_key", api_key),
-            "retry": RetryPolicy(max_retries, after_connect_timeout=len(urls) > 1),
             "verify": verify,
             "limits": Limits.of(limits),
             **({} if session is None else {"session": session}),
@@ -147,7 +148,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
     def models(self) -> list[str]:
         """Return the names of the models (and adapters) that the server offers."""
         self.check_open()
-        return self.transport.fetch(self.models_call(), self.options.timeout)
+        return repeat(self.attempts(), lambda: self.transport.fetch(self.models_call(), self.options.timeout))
 
     def _model(self, timeout: Timeout) -> str:
         """Return the name of the model; ask the server within `timeout` if it is not known."""
@@ -192,7 +193,9 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
     async def models(self) -> list[str]:
         """Return the names of the models (and adapters) that the server offers."""
         self.check_open()
-        return await self.transport.fetch(self.models_call(), self.options.timeout)
+        return await repeat_async(
+            self.attempts(), lambda: self.transport.fetch(self.models_call(), self.options.timeout)
+        )
 
     async def _model(self, timeout: Timeout) -> str:
         if self.model_name is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .. import validators
+from ..core.deadline import timeout_exceeded
 from ..errors import ConfigError, ConnectError, StreamInterrupted, TimeoutExceeded
 from .endpoints import USE_HTTP
 from .environment import read_environment
@@ -53,9 +54,8 @@ def connect_error(address: str, error: BaseException) -> ConnectError:
 
 def connect_timeout(address: str, seconds: float | None) -> TimeoutExceeded:
     """Make the error for a connection that took longer than `seconds`."""
-    return TimeoutExceeded(
-        f"no connection to {address} within {seconds or 0:g} s", phase="connect", seconds=seconds
-    )
+    waited = f"no connection to {address} within {seconds or 0:g} s"
+    return timeout_exceeded("", waited, "connect", seconds, "connecting")
 
 
 def interrupted(

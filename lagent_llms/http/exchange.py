@@ -1,4 +1,4 @@
-"""One request and its answer, retries included, as a series of commands. Pure: no I/O.
+"""One attempt of a request and its answer as a series of commands. Pure: no I/O.
 
 `Exchange` returns the next command and takes its outcome; the clients (`sync_client`, `async_client`) only
 execute commands, so that both behave the same.
@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import LLMError, ServerError, TransportError
+from ..errors import LLMError, ServerError
+from ..retry import is_unreachable
 from ..untrusted import DECODE_ERRORS
 from .endpoints import Endpoints, public_url
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import HTTPRequest, ResponseHead, read_refusal, server_error, wrong_answer
-from .retry import RetryPolicy, unreachable
 from .secrets import Secrets
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Command",
     "Decoder",
     "Exchange",
-    "Pause",
     "Read",
     "Send",
     "Settings",
@@ -37,7 +36,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `request` to `url`; the outcome is the `ResponseHead` of the response."""
+    """Send `request` to `url`; the outcome is the `ResponseHead` of the response.
+
+    The connection of an earlier `Send` is released first.
+    """
 
     url: str = field(repr=False)
     request: HTTPRequest
@@ -48,17 +50,10 @@ class Read:
     """Read some of the body; the outcome is bytes, empty at its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Release the connection and wait `seconds` before the next attempt."""
-
-    seconds: float
-
-
 READ = Read()
 #: What `Exchange.resume` returns: a sequence of decoded items for the caller, or a command to execute. An
 #: empty sequence renews the wait for the next item: the server generates, with nothing to show yet.
-Command = Send | Read | Pause | Sequence[T]
+Command = Send | Read | Sequence[T]
 
 
 class Decoder(Protocol[T_co]):
@@ -166,12 +161,11 @@ _DEFAULTS = Settings()
 
 
 class Exchange(Generic[T]):
-    """Sends a call, decodes the response, and repeats it after a retryable error if no item was decoded yet.
+    """Sends a call and decodes the response. Servers that cannot be reached are passed over at once.
 
     Args:
         call: The request and how to read its response.
         endpoints: The servers.
-        retry: Which errors are retryable, and the backoff.
         settings: What is known about the servers.
 
     Attributes:
@@ -181,19 +175,13 @@ class Exchange(Generic[T]):
 
     __slots__ = ("_secrets", "_send", "_settings", "_steps", "complete", "reads_next")
 
-    def __init__(
-        self,
-        call: Call[T],
-        endpoints: Endpoints,
-        retry: RetryPolicy,
-        settings: Settings = _DEFAULTS,
-    ) -> None:
+    def __init__(self, call: Call[T], endpoints: Endpoints, settings: Settings = _DEFAULTS) -> None:
         self.complete = self.reads_next = False
         self._settings = settings
         self._secrets = settings.secrets
         if call.secrets:
             self._secrets = Secrets.of(*settings.secrets.values, *call.secrets)
-        self._steps = self._run(call, endpoints, retry)
+        self._steps = self._run(call, endpoints)
         self._send = self._steps.send
 
     def resume(self, outcome: object) -> Command[T]:
@@ -218,13 +206,12 @@ class Exchange(Generic[T]):
         """End the exchange early."""
         self._steps.close()
 
-    def _run(
-        self, call: Call[T], endpoints: Endpoints, retry: RetryPolicy
-    ) -> Generator[Command[T], Any, None]:
-        attempt, limit = 0, self._settings.limits.response_bytes
+    def _run(self, call: Call[T], endpoints: Endpoints) -> Generator[Command[T], Any, None]:
+        limit = self._settings.limits.response_bytes
+        others = len(endpoints.urls) - 1
         while True:
             url = endpoints.take()
-            alive, emitted, size = True, False, 0
+            alive, size = True, 0
             try:
                 head: ResponseHead = yield Send(url, call.request)
                 head.base, head.path = url, call.request.path
@@ -244,7 +231,6 @@ class Exchange(Generic[T]):
                     except Exception as error:  # noqa: BLE001  (raised once the items before it were taken)
                         failure = error
                     self.complete = decoder.complete
-                    emitted = emitted or bool(items)
                     self.reads_next = bool(data) and failure is None and not decoder.complete
                     if not self.reads_next:
                         if items:
@@ -256,21 +242,16 @@ class Exchange(Generic[T]):
                     decoder.alive = False
                     del items  # frees the items while the stream waits
                     data = yield command.pop()
-            except (TransportError, ServerError) as error:
+            except LLMError as error:
                 self.reads_next = False
-                alive = not unreachable(error)
-                backoff = None if emitted else retry.backoff(error, attempt)
-                if backoff is None:
+                alive = not is_unreachable(error)
+                if alive or not others:
                     raise
-            except LLMError:
-                raise
             except Exception as error:  # only a decoder raises it: whatever a server sends is an LLMError
                 raise wrong_answer(head, f"it cannot be read: {str(error)[:200]!r}") from error
             finally:
                 endpoints.give_back(url, alive=alive)
-            # Another server needs no backoff.
-            yield Pause(backoff if alive or not endpoints.alive else 0.0)
-            attempt += 1
+            others -= 1  # nothing was sent: the next server gets the request at once
 
     def _too_large(self, head: ResponseHead) -> ServerError:
         return ServerError(

@@ -13,7 +13,7 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
@@ -94,21 +94,26 @@ class SessionServer:
         user, password = auth if isinstance(auth, tuple) else _login_of(auth)
         return [*found, str(password), basic_auth(str(user), str(password))] if password else found
 
-    def open(self, deadline: Deadline, limits: Timeout) -> SessionChannel:
-        """Make the channel for one request; nothing is sent yet."""
+    def open(self, deadline: Deadline, limits: Timeout, *, fresh: bool = False) -> SessionChannel:
+        """Make the channel for one request; nothing is sent yet. The session chooses the connection."""
         return SessionChannel(self, deadline, limits)
 
     def close(self) -> None:
         """Do nothing: the session belongs to the caller."""
 
-    def send(
-        self, request: HTTPRequest, timeout: tuple[float | None, float | None], hook: Any
-    ) -> requests.Response:
+    def has_pools(self) -> bool:
+        """Whether requests' own adapter carries the requests, over urllib3's connection pools."""
+        try:
+            return isinstance(self.session.get_adapter(self._root), requests.adapters.HTTPAdapter)
+        except requests.RequestException:  # none is mounted: sending tells it
+            return False
+
+    def send(self, request: HTTPRequest, timeout: urllib3.Timeout, hook: Any) -> requests.Response:
         """Send `request` as `requests.Session.request` would, without following redirects.
 
         Args:
             request: The request.
-            timeout: Limits for connecting and for each wait for bytes, in seconds.
+            timeout: Limits for connecting and for each wait for bytes.
             hook: Called with the response once its head has arrived, after the session's own hooks.
         """
         if self._generation != forks.generation:
@@ -129,7 +134,10 @@ class SessionServer:
         )
         prepared.register_hook("response", hook)  # type: ignore[no-untyped-call]
         settings = self._settings(prepared.url or "")
-        return self.session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+        limits: Any = timeout  # requests' own adapter takes urllib3's object as well as a pair
+        if not self.has_pools():
+            limits = (timeout.connect_timeout, timeout.read_timeout)
+        return self.session.send(prepared, timeout=limits, allow_redirects=False, **settings)
 
     def _settings(self, url: str) -> Any:
         settings = self.session.merge_environment_settings(url, {}, True, self._verify, None)
@@ -148,6 +156,30 @@ def _keep_authorization(prepared: requests.PreparedRequest) -> requests.Prepared
     return prepared
 
 
+class _NotedTimeout(urllib3.Timeout):
+    """urllib3 asks for the limit of reading when a connection is free and the request is written.
+
+    Args:
+        connect: Limit for connecting, in seconds.
+        read: Limit for each wait for bytes, in seconds.
+        on_written: Called when the request is written.
+    """
+
+    def __init__(self, connect: float | None, read: float | None, on_written: Callable[[], None]) -> None:
+        super().__init__(connect=connect, read=read)
+        self._on_written = on_written
+
+    def clone(self) -> _NotedTimeout:
+        """See `urllib3.Timeout.clone`; each request has its own."""
+        return type(self)(self._connect, self._read, self._on_written)  # type: ignore[arg-type]
+
+    @property
+    def read_timeout(self) -> float | None:
+        """See `urllib3.Timeout.read_timeout`."""
+        self._on_written()
+        return super().read_timeout
+
+
 class SessionChannel:
     """One request and its response; the methods are those of `lagent_llms.http.sync_pool.SocketChannel`.
 
@@ -160,29 +192,35 @@ class SessionChannel:
         self._deadline = deadline
         self._limits = limits
         self._steps: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: read; False: stop
-        self._outcomes: queue.SimpleQueue[ResponseHead | bytes | BaseException] = queue.SimpleQueue()
+        # None: the request is written.
+        self._outcomes: queue.SimpleQueue[ResponseHead | bytes | BaseException | None] = queue.SimpleQueue()
+        self._written = False
         self._head: ResponseHead | None = None
         self._response: requests.Response | None = None
         self._released = False
         self.ended = False
+        self.stale = False  # the session does not tell which connections it has kept
 
     def send(self, request: HTTPRequest) -> ResponseHead:
         """Send `request` and wait for the head of its response."""
         remaining = self._deadline.remaining()
         if remaining == 0:
-            raise self._deadline.exceeded()
+            raise self._deadline.exceeded(self._server.address)
         limits = (self._limits.connect, remaining)
         connect = min((limit for limit in limits if limit is not None), default=None)
         waits = (self._limits.first_token, self._limits.idle)
         read = None if None in waits else max(limit for limit in waits if limit is not None)
+        if self._server.has_pools():  # a pool that blocks may have no free connection yet
+            self._deadline.hold()
         context = contextvars.copy_context()
         threading.Thread(
             target=context.run,
-            args=(self._run_request, request, (connect, read)),
+            args=(self._run_request, request, _NotedTimeout(connect, read, self._on_written)),
             name="lagent_llms-session",
             daemon=True,
         ).start()
         head = self._outcome()
+        self._deadline.resume()  # a double of the adapter may not have asked for its limits
         assert isinstance(head, ResponseHead)
         return head
 
@@ -215,7 +253,7 @@ class SessionChannel:
 
     # _run_request and _on_response run in the thread of the request.
 
-    def _run_request(self, request: HTTPRequest, timeout: tuple[float | None, float | None]) -> None:
+    def _run_request(self, request: HTTPRequest, timeout: urllib3.Timeout) -> None:
         response: requests.Response | None = None
         try:
             try:
@@ -235,6 +273,11 @@ class SessionChannel:
         finally:
             if response is not None:
                 response.close()
+
+    def _on_written(self) -> None:
+        if not self._written:
+            self._written = True
+            self._outcomes.put(None)
 
     def _on_response(self, response: requests.Response, **_: Any) -> None:
         self._head = _response_head(response)
@@ -259,10 +302,13 @@ class SessionChannel:
         while True:
             remaining = self._deadline.remaining()
             if remaining == 0:
-                raise self._deadline.exceeded()
+                raise self._deadline.exceeded(self._server.address)
             try:
                 outcome = self._outcomes.get(timeout=remaining)
             except queue.Empty:
+                continue
+            if outcome is None:
+                self._deadline.resume()
                 continue
             if isinstance(outcome, BaseException):
                 raise self._as_llm_error(outcome) from outcome
@@ -276,7 +322,7 @@ class SessionChannel:
         if isinstance(error, requests.ConnectTimeout):
             return connect_timeout(address, self._limits.connect)
         if isinstance(error, (requests.ReadTimeout, ReadTimeoutError)):
-            return self._deadline.exceeded()
+            return self._deadline.exceeded(address)
         if self._head is not None:
             kinds = (requests.RequestException, HTTPError, HTTPException, OSError, ValueError)
             return interrupted(address, error) if isinstance(error, kinds) else error
@@ -284,7 +330,7 @@ class SessionChannel:
             cause = error.args[0] if error.args else None
             cause = getattr(cause, "reason", cause)  # of urllib3's MaxRetryError
             if isinstance(cause, ReadTimeoutError):
-                return self._deadline.exceeded()
+                return self._deadline.exceeded(address)
             was_sent = isinstance(cause, (ProtocolError, OSError)) and not isinstance(
                 cause, NewConnectionError
             )

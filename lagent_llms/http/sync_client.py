@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from .. import forks
 from ..core.deadline import Deadline
-from ..errors import LLMError
+from ..errors import LLMError, StreamInterrupted
 from .config import direct_routes, given_headers, interrupted
 from .endpoints import public_url
-from .exchange import READ, Call, Exchange, Pause, Read, Send, Settings
+from .exchange import READ, Call, Exchange, Read, Send, Settings
 from .limits import DEFAULT_LIMITS, Limits
 from .messages import HTTPRequest, ResponseHead
 from .proxy import find_route
-from .retry import RetryPolicy
 from .secrets import Secrets
 from .sync_pool import ConnectionPool
 
@@ -36,6 +35,8 @@ class Channel(Protocol):
 
     @property
     def ended(self) -> bool: ...
+    @property
+    def stale(self) -> bool: ...
     def send(self, request: HTTPRequest) -> ResponseHead: ...
     def read(self) -> bytes: ...
     def drain(self) -> None: ...
@@ -46,7 +47,7 @@ class Channel(Protocol):
 class Server(Protocol):
     """Interface of `ConnectionPool` and `SessionServer`."""
 
-    def open(self, deadline: Deadline, limits: Timeout) -> Channel: ...
+    def open(self, deadline: Deadline, limits: Timeout, *, fresh: bool = False) -> Channel: ...
     def close(self) -> None: ...
 
 
@@ -60,7 +61,6 @@ class HTTPTransport:
         endpoints: The servers.
         headers: Sent with every request.
         api_key: Sent as a bearer token.
-        retry: Which errors are retried.
         verify: Whether and how certificates are checked.
         session: The `requests.Session` that sends the requests. None uses a `ConnectionPool` per server.
         max_connections: Maximum number of idle connections kept for each server.
@@ -81,7 +81,6 @@ class HTTPTransport:
         *,
         headers: Mapping[str, str] | None = None,
         api_key: str | None = None,
-        retry: RetryPolicy | None = None,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | None = None,
         max_connections: int = 64,
@@ -89,7 +88,6 @@ class HTTPTransport:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.endpoints = endpoints
-        self.retry = retry or RetryPolicy()
         self.servers: dict[str, Server] = {}
         if session is not None:
             from .session_client import SessionServer
@@ -139,7 +137,7 @@ class HTTPSource(Generic[T]):
     """Iterator over the items that one exchange decodes."""
 
     def __init__(self, transport: HTTPTransport, call: Call[T], timeout: Timeout) -> None:
-        self._exchange = Exchange(call, transport.endpoints, transport.retry, transport.settings)
+        self._exchange = Exchange(call, transport.endpoints, transport.settings)
         self._transport = transport
         self._timeout = timeout
         self._deadline = Deadline(timeout)
@@ -147,7 +145,6 @@ class HTTPSource(Generic[T]):
         self._channel: Channel | None = None
         self._busy = False
         self._closed = False
-        self._wake: threading.Event | None = None  # set by `close`; made only for a pause
         self._lock = threading.Lock()
         self._generation = forks.generation
 
@@ -168,8 +165,6 @@ class HTTPSource(Generic[T]):
             self._closed = True
             busy, self._busy = self._busy, True
             if busy:  # interrupt the thread that waits; it releases the connection itself
-                if self._wake is not None:
-                    self._wake.set()
                 if self._channel is not None:
                     self._channel.interrupt()
                 return
@@ -189,7 +184,7 @@ class HTTPSource(Generic[T]):
         try:
             while True:
                 command = READ if outcome is None and exchange.reads_next else exchange.resume(outcome)
-                if not isinstance(command, (Send, Read, Pause)):
+                if not isinstance(command, (Send, Read)):
                     if not command:
                         self._deadline.renew()
                         outcome = None
@@ -198,7 +193,7 @@ class HTTPSource(Generic[T]):
                     keep = True
                     return command
                 try:
-                    outcome = self._read() if isinstance(command, Read) else self._execute(command)
+                    outcome = self._read() if isinstance(command, Read) else self._send(command)
                 except LLMError as error:
                     outcome = error
         finally:
@@ -208,36 +203,30 @@ class HTTPSource(Generic[T]):
             if ended:
                 self._release()
 
-    def _execute(self, command: Send | Pause) -> object:
-        self._release_channel()
-        if isinstance(command, Pause):
-            self._sleep(command.seconds)
-            return None
-        return self._send(command)
-
     def _send(self, command: Send) -> ResponseHead:
+        self._release_channel()
+        channel = self._open(command.url)
+        try:
+            return channel.send(command.request)
+        except StreamInterrupted:
+            if not channel.stale or self._closed:
+                raise
+        # The server had closed the idle connection: it has not read the request.
+        self._release_channel()
+        return self._open(command.url, fresh=True).send(command.request)
+
+    def _open(self, url: str, *, fresh: bool = False) -> Channel:
         self._deadline.restart()
-        channel = self._transport.servers[command.url].open(self._deadline, self._timeout)
+        channel = self._transport.servers[url].open(self._deadline, self._timeout, fresh=fresh)
         with self._lock:
             self._channel = channel
         if self._closed:
-            raise interrupted(self._transport.settings.address(command.url))
-        return channel.send(command.request)
+            raise interrupted(self._transport.settings.address(url))
+        return channel
 
     def _read(self) -> bytes:
         assert self._channel is not None
         return self._channel.read()
-
-    def _sleep(self, seconds: float) -> None:
-        with self._lock:
-            wake = self._wake = threading.Event()
-            if self._closed:
-                return
-        remaining = self._deadline.remaining_in_total()
-        if remaining is not None and remaining < seconds:
-            wake.wait(remaining)
-            raise self._deadline.exceeded()
-        wake.wait(seconds)
 
     def _release_channel(self) -> None:
         with self._lock:  # after `release`, the connection may carry another request: never interrupt it

@@ -71,20 +71,23 @@ class ConnectionPool:
         self._generation = forks.generation
         self._closed = False
 
-    def open(self, deadline: Deadline, limits: Timeout) -> SocketChannel:
+    def open(self, deadline: Deadline, limits: Timeout, *, fresh: bool = False) -> SocketChannel:
         """Make the channel for one request, over an idle connection or a new one.
 
         Args:
             deadline: Limits each wait of the request.
             limits: The time limits; only `connect` is used.
+            fresh: Use a new connection.
 
         Raises:
             ConnectError, TimeoutExceeded: No connection could be made.
         """
         remaining = deadline.remaining()
         if remaining == 0:
-            raise deadline.exceeded()
-        if (connection := self._take_idle()) is None:
+            raise deadline.exceeded(self.address)
+        connection = None if fresh else self._take_idle()
+        reused = connection is not None
+        if connection is None:
             limit = min((value for value in (limits.connect, remaining) if value is not None), default=None)
             connection = self._new(limit)
             try:
@@ -95,7 +98,7 @@ class ConnectionPool:
                     raise self._connect_failure(error, deadline, limits) from error
                 raise
             _connections.add(connection)
-        return SocketChannel(self, connection, deadline)
+        return SocketChannel(self, connection, deadline, reused=reused)
 
     def give_back(self, connection: HTTPConnection) -> None:
         """Keep `connection` for another request."""
@@ -141,7 +144,7 @@ class ConnectionPool:
 
     def _connect_failure(self, error: Exception, deadline: Deadline, limits: Timeout) -> LLMError:
         if deadline.remaining() == 0:
-            return deadline.exceeded()
+            return deadline.exceeded(self.address)
         timed_out = isinstance(error, (TimeoutError, URLTimeoutError))
         if timed_out and not isinstance(error, NewConnectionError):
             return connect_timeout(self.address, limits.connect)
@@ -155,9 +158,13 @@ class SocketChannel:
         pool: The pool that the connection belongs to.
         connection: An open connection.
         deadline: Limits each wait.
+        reused: Whether the connection has carried a request before.
     """
 
-    def __init__(self, pool: ConnectionPool, connection: HTTPConnection, deadline: Deadline) -> None:
+    def __init__(
+        self, pool: ConnectionPool, connection: HTTPConnection, deadline: Deadline, *, reused: bool = False
+    ) -> None:
+        self._stale = reused  # until something is received
         self._pool = pool
         self._connection = connection
         self._deadline = deadline
@@ -174,6 +181,11 @@ class SocketChannel:
         """Whether all of the response has been read."""
         return self._reader.ended and not self._buffered
 
+    @property
+    def stale(self) -> bool:
+        """Whether a kept connection has broken before the server sent anything: it was closed while idle."""
+        return self._stale
+
     def send(self, request: HTTPRequest) -> ResponseHead:
         """Send `request` and wait for the head of its response.
 
@@ -183,6 +195,7 @@ class SocketChannel:
             ServerError: The body cannot be decoded.
         """
         data = request.encode(self._pool.route.base, self._pool.headers)
+        self._deadline.restart()  # connecting is not part of the wait for the answer
         try:
             remaining = self._remaining()
             if abs(remaining - self._socket_timeout) > _TOLERANCE:  # of the request before, or of connecting
@@ -194,6 +207,7 @@ class SocketChannel:
                 data = self._receive()
                 if not data:
                     self._reader.finish()
+                self._stale = False
                 self._buffered = self._reader.feed(data)
         except (OSError, ValueError) as error:
             raise self._as_llm_error(error) from error
@@ -271,7 +285,7 @@ class SocketChannel:
 
     def _as_llm_error(self, error: Exception) -> LLMError:
         if isinstance(error, TimeoutError):
-            return self._deadline.exceeded()
+            return self._deadline.exceeded(self._pool.address)
         silent = self._reader.head is None and isinstance(error, OSError)
         return interrupted(self._pool.address, error, silent=silent)
 

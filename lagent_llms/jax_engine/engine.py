@@ -22,7 +22,7 @@ from .scheduler import check_prompt
 from .sharding import build_mesh, shard
 from .tokenizer import Tokenizer
 from .weights import load_weights
-from .worker import EngineJob, EngineStats, OnEvent, Worker
+from .worker import EngineJob, EngineStats, Listener, OnEvent, OnWait, Worker
 
 __all__ = ["Engine", "Handle", "check_dtype"]
 
@@ -151,7 +151,13 @@ class Engine:
         )
         return cls(directory, config, tokenizer, runner, max_slots, max_len, seed)
 
-    def submit(self, prompt_ids: Sequence[int], params: SamplingParams, on_event: OnEvent) -> Handle:
+    def submit(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        on_event: OnEvent,
+        on_wait: OnWait | None = None,
+    ) -> Handle:
         """Queue a prompt and return at once.
 
         Args:
@@ -159,6 +165,8 @@ class Engine:
             params: Decoding parameters. An answer that reaches `max_len` ends with 'length'.
             on_event: Called in the engine's thread with every event; it should return quickly. If it raises,
                 the request is cancelled.
+            on_wait: Called with True when the request begins to wait for a slot (at once, in this thread) or
+                for the compilation of a graph, and with False when the engine works on it.
 
         Raises:
             InvalidArgument: The prompt is empty or has ids outside the vocabulary.
@@ -174,7 +182,8 @@ class Engine:
             )
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
-        job = EngineJob(prompt, params, seed, on_event, limit)
+        listener = Listener(on_event) if on_wait is None else Listener(on_event, on_wait)
+        job = EngineJob(prompt, params, seed, listener, limit)
         self._worker.submit(job)
         return Handle(self._worker, job)
 

@@ -17,7 +17,7 @@ from .. import forks
 from ..errors import LLMError, UnsupportedParameter
 from .sampling import SamplingParams
 from .scheduler import check_prompt
-from .worker import EngineJob, EngineStats, OnEvent, TokenEvent, truncate
+from .worker import EngineJob, EngineStats, Listener, OnEvent, OnWait, TokenEvent, truncate
 
 __all__ = ["FunctionEngine", "Step"]
 
@@ -77,7 +77,13 @@ class FunctionEngine:
         self._thread = threading.Thread(target=self._run, name="generate-functions", daemon=True)
         self._thread.start()
 
-    def submit(self, prompt_ids: Sequence[int], params: SamplingParams, on_event: OnEvent) -> _Handle:
+    def submit(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        on_event: OnEvent,
+        on_wait: OnWait | None = None,
+    ) -> _Handle:
         """See `Engine.submit`.
 
         Raises:
@@ -97,10 +103,12 @@ class FunctionEngine:
         prompt = check_prompt(prompt_ids, self.max_len)
         seed = self._seeds.getrandbits(62) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
-        job = EngineJob(prompt, params, seed, on_event, limit)
+        listener = Listener(on_event) if on_wait is None else Listener(on_event, on_wait)
+        job = EngineJob(prompt, params, seed, listener, limit)
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
+            listener.on_wait(True)
             self._jobs.append(job)
             self._prompt += len(prompt)
             self._changed.notify()
@@ -132,6 +140,7 @@ class FunctionEngine:
         while (job := self._next()) is not None:
             if not self._run_turn(job):
                 with self._changed:
+                    job.payload.on_wait(bool(self._jobs))  # until its next turn
                     self._jobs.append(job)
         for job in self._jobs:
             self._emit(job, TokenEvent(error=LLMError("the engine was closed")))
@@ -150,6 +159,7 @@ class FunctionEngine:
             event = TokenEvent(finish_reason="cancelled")
         else:
             try:
+                job.payload.on_wait(False)
                 tokens = self._step([*job.prompt, *job.output], job.params, self._seed(job))
                 event = self._append(job, tokens)
             except LLMError as error:
@@ -166,7 +176,7 @@ class FunctionEngine:
     def _emit(job: EngineJob, event: TokenEvent) -> bool:
         """Call the request's callback; False if it raised."""
         try:
-            job.payload(event)
+            job.payload.on_event(event)
         except Exception:  # noqa: BLE001 - an error in a callback must not end the other requests
             _log.exception("on_event of a request raised; the request is dropped")
             return False

@@ -7,7 +7,8 @@ serve all batches. Row 0 is repeated to fill a bucket of rows: the copies comput
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,7 +90,10 @@ class ModelRunner:
 
     Attributes:
         prefill_chunk: The same, at most the bucket of `max_len`.
+        on_compile: Called with True before a call that compiles a graph, and with False after it.
     """
+
+    on_compile: Callable[[bool], None] = staticmethod(lambda begins: None)
 
     def __init__(
         self,
@@ -141,17 +145,17 @@ class ModelRunner:
         lengths = np.array([len(row.tokens) for row in padded], np.int32)
         with_logprobs = any(row.params.logprobs is not None for row in rows)
         shape = (len(padded), length, history_len, inputs.sampling is None, with_logprobs)
-        self._report_compilation("prefill", length, shape)
-        self._cache, tokens, logprobs = graphs.prefill(
-            self._weights,
-            self._cache,
-            token_ids,
-            lengths,
-            inputs,
-            config=self._config,
-            history_len=history_len,
-            with_logprobs=with_logprobs,
-        )
+        with self._compiling("prefill", length, shape):
+            self._cache, tokens, logprobs = graphs.prefill(
+                self._weights,
+                self._cache,
+                token_ids,
+                lengths,
+                inputs,
+                config=self._config,
+                history_len=history_len,
+                with_logprobs=with_logprobs,
+            )
         sampled: list[int] = np.asarray(tokens)[: len(rows)].tolist()
         on_host = _to_host(logprobs)
         return sampled, [
@@ -174,20 +178,20 @@ class ModelRunner:
             steps = min(steps, max(1, int(_DECODE_SECONDS / self._step_seconds)))
         with_logprobs = any(row.params.logprobs is not None for row in rows)
         shape = (len(padded), history_len, inputs.sampling is None, with_logprobs)
-        is_new = self._report_compilation("decode", len(padded), shape)
         began = time.perf_counter()
-        self._cache, tokens, logprobs, steps_run = graphs.decode(
-            self._weights,
-            self._cache,
-            last_tokens,
-            np.int32(steps),
-            inputs,
-            config=self._config,
-            eos=self._eos,
-            history_len=history_len,
-            max_steps=self._max_steps,
-            with_logprobs=with_logprobs,
-        )
+        with self._compiling("decode", len(padded), shape) as is_new:
+            self._cache, tokens, logprobs, steps_run = graphs.decode(
+                self._weights,
+                self._cache,
+                last_tokens,
+                np.int32(steps),
+                inputs,
+                config=self._config,
+                eos=self._eos,
+                history_len=history_len,
+                max_steps=self._max_steps,
+                with_logprobs=with_logprobs,
+            )
         count = int(steps_run)
         if not is_new:
             self._step_seconds = (time.perf_counter() - began) / max(count, 1)
@@ -257,12 +261,19 @@ class ModelRunner:
         start = row.start - excess
         return row._replace(start=start, tokens=row.history()[start : row.start + len(row.tokens)])
 
-    def _report_compilation(self, kind: str, size: int, shape: tuple[object, ...]) -> bool:
-        """Report the compilation of a new graph to `progress`; True if the graph is new."""
-        if new := (kind, *shape) not in self._compiled:
-            self._compiled.add((kind, *shape))
+    @contextmanager
+    def _compiling(self, kind: str, size: int, shape: tuple[object, ...]) -> Iterator[bool]:
+        """Report the compilation of a new graph by the call within; the value is whether the graph is new."""
+        if (kind, *shape) in self._compiled:
+            yield False
+            return
+        self.on_compile(True)
+        try:
             self._progress(f"compiling {kind} {size}")
-        return new
+            yield True
+        finally:
+            self.on_compile(False)
+        self._compiled.add((kind, *shape))
 
 
 def _to_host(logprobs: Logprobs | None) -> Logprobs | None:

@@ -10,14 +10,14 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from .. import forks
 from ..errors import LLMError
 from .model_runner import BatchRow, ModelRunner, TokenLogprobs
 from .scheduler import Job, Scheduler
 
-__all__ = ["EngineJob", "EngineStats", "OnEvent", "TokenEvent", "Worker", "truncate"]
+__all__ = ["EngineJob", "EngineStats", "Listener", "OnEvent", "OnWait", "TokenEvent", "Worker", "truncate"]
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,23 @@ class EngineStats:
 
 
 OnEvent: TypeAlias = Callable[[TokenEvent], None]
-EngineJob: TypeAlias = Job[OnEvent]
+OnWait: TypeAlias = Callable[[bool], None]
+
+
+class Listener(NamedTuple):
+    """What an engine tells of a request.
+
+    Attributes:
+        on_event: Called with every event.
+        on_wait: Called with True when the request begins to wait for a place or for a compilation, with False
+            when the engine works on it.
+    """
+
+    on_event: OnEvent
+    on_wait: OnWait = lambda waits: None
+
+
+EngineJob: TypeAlias = Job[Listener]
 
 
 class Worker:
@@ -88,7 +104,8 @@ class Worker:
         self, runner: ModelRunner, eos_ids: frozenset[int], slots: int, rope_switch: int | None = None
     ) -> None:
         self._runner, self._eos = runner, eos_ids
-        self._scheduler: Scheduler[OnEvent] = Scheduler(slots, rope_switch)
+        self._scheduler: Scheduler[Listener] = Scheduler(slots, rope_switch)
+        runner.on_compile = self._on_compile
         self._changed = threading.Condition()
         self._submitted: list[EngineJob] = []
         self._closing = False
@@ -107,6 +124,7 @@ class Worker:
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
+            job.payload.on_wait(True)
             self._submitted.append(job)
             self._changed.notify()
 
@@ -169,6 +187,7 @@ class Worker:
         for job in self._scheduler.admit():
             self._prompt += len(job.prompt)
             self._cached += job.cached
+            self._tell(job, waits=False)
         budget = _PREFILL_TOKENS
         while batch := self._next_prefill(budget):
             budget -= self._prefill(batch)
@@ -254,9 +273,22 @@ class Worker:
             self._served += 1
             self._emit(job, TokenEvent(error=error, cached_tokens=job.cached))
 
+    def _on_compile(self, begins: bool) -> None:
+        """Tell the admitted requests that a compilation begins or has ended; all of them wait for it."""
+        for job in self._scheduler.running:
+            self._tell(job, waits=begins)
+
+    @staticmethod
+    def _tell(job: EngineJob, *, waits: bool) -> None:
+        try:
+            job.payload.on_wait(waits)
+        except Exception:  # noqa: BLE001 - see `_emit`
+            _log.exception("on_wait of a request raised; the request is cancelled")
+            job.cancelled = True
+
     def _emit(self, job: EngineJob, event: TokenEvent) -> None:
         try:
-            job.payload(event)
+            job.payload.on_event(event)
         except Exception:  # noqa: BLE001 - an error in a callback must not end the other requests
             _log.exception("on_event of a request raised; the request is cancelled")
             job.cancelled = True

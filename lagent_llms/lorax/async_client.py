@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from ..core.repeat import repeat_async
 from ..locks import locked_cached_property
 from . import calls
 from .client_core import ClientCore
@@ -31,19 +34,29 @@ class AsyncTokenStream(AsyncIterator[StreamResponse]):
     """
 
     def __init__(self, client: AsyncClient, call: Call[StreamResponse]) -> None:
-        self._state = StreamState()
-        self._source = client.transport.open(self._state.capture_headers(call), client._timeout)
+        self._state = StreamState(client._attempts())
+        call = self._state.capture_headers(call)
+        self._open = partial(client.transport.open, call, client._timeout)
+        self._closed = False
+        self._source = self._open()
         self._ready = self._source.ready
 
     async def __anext__(self) -> StreamResponse:
-        try:
-            response = self._ready.popleft() if self._ready else await self._source.__anext__()
-        except BaseException as error:
-            self._source.close()
-            self._state.add_partial_text(error)
-            raise
-        self._state.add(response)
-        return response
+        while True:
+            try:
+                response = self._ready.popleft() if self._ready else await self._source.__anext__()
+            except BaseException as error:
+                self._source.close()
+                if self._closed or (seconds := self._state.backoff(error)) is None:
+                    raise
+            else:
+                self._state.add(response)
+                return response
+            await asyncio.sleep(seconds)
+            if self._closed:
+                raise StopAsyncIteration
+            self._source = self._open()
+            self._ready = self._source.ready
 
     async def aclose(self) -> None:
         """Stop the generation."""
@@ -51,6 +64,7 @@ class AsyncTokenStream(AsyncIterator[StreamResponse]):
 
     def close(self) -> None:
         """`aclose` for code that cannot await."""
+        self._closed = True
         self._ready.clear()
         self._source.close()
 
@@ -78,7 +92,8 @@ def _unary_method(
     """Make the client method that sends the call `build` returns and returns its result."""
 
     async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.transport.fetch(build(self, *args, **kwargs), self._timeout)
+        call = build(self, *args, **kwargs)
+        return await repeat_async(self._attempts(), lambda: self.transport.fetch(call, self._timeout))
 
     return copy_signature(method, build, returns)
 

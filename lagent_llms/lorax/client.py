@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from ..core.repeat import repeat
 from ..locks import locked_cached_property
 from . import calls
 from .async_client import AsyncClient
@@ -30,21 +33,30 @@ class TokenStream(Iterator[StreamResponse]):
     """Iterator over the tokens of one generation. Closing it or leaving the loop stops the generation."""
 
     def __init__(self, client: Client, call: Call[StreamResponse]) -> None:
-        self._state = StreamState()
-        self._source = client.transport.open(self._state.capture_headers(call), client._timeout)
+        self._state = StreamState(client._attempts())
+        call = self._state.capture_headers(call)
+        self._open = partial(client.transport.open, call, client._timeout)
+        self._closed = threading.Event()
+        self._source = self._open()
 
     def __next__(self) -> StreamResponse:
-        try:
-            response = next(self._source)
-        except BaseException as error:
-            self._source.close()
-            self._state.add_partial_text(error)
-            raise
-        self._state.add(response)
-        return response
+        while True:
+            try:
+                response = next(self._source)
+            except BaseException as error:
+                self._source.close()
+                if self._closed.is_set() or (seconds := self._state.backoff(error)) is None:
+                    raise
+            else:
+                self._state.add(response)
+                return response
+            if self._closed.wait(seconds):
+                raise StopIteration
+            self._source = self._open()
 
     def close(self) -> None:
         """Stop the generation."""
+        self._closed.set()
         self._source.close()
 
     @property
@@ -71,7 +83,8 @@ def _unary_method(
     """Make the client method that sends the call `build` returns and returns its result."""
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.transport.fetch(build(self, *args, **kwargs), self._timeout)
+        call = build(self, *args, **kwargs)
+        return repeat(self._attempts(), lambda: self.transport.fetch(call, self._timeout))
 
     return copy_signature(method, build, returns)
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..copying import CopiedByArguments
 from ..errors import InvalidArgument
 from ..http.endpoints import Endpoints, check_url, public_url
-from ..http.retry import RetryPolicy
 from ..http.session_argument import check_session
 from ..params import Timeout
+from ..retry import Attempts, RetryBudget, RetryPolicy
 from .error_types import ValidationError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ __all__ = ["ClientCore"]
 
 #: Longest connect timeout, in seconds, unless a `Timeout` object sets it.
 _CONNECT_TIMEOUT = 5.0
+#: Longest Retry-After that is honoured, in seconds.
+_MAX_WAIT = 8.0
 
 
 class ClientCore(CopiedByArguments):
@@ -79,11 +81,22 @@ class ClientCore(CopiedByArguments):
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         self._transport_options: dict[str, Any] = {
             "headers": sent,
-            "retry": RetryPolicy(retries, after_connect_timeout=False),
             "verify": verify,
             **({} if session is None else {"session": session}),
         }
         self._endpoints = Endpoints([self.base_url])
+        self._retry = RetryPolicy(
+            max_retries=retries,
+            max_wait=_MAX_WAIT,
+            statuses=(429, 502, 503, 504),
+            broken_connections=False,
+            timeouts=False,
+        )
+        self._retry_budget = RetryBudget()
+
+    def _attempts(self) -> Attempts:
+        """The attempts of one call."""
+        return Attempts(self._retry, self._retry_budget, total=self._timeout.total)
 
     def __repr__(self) -> str:
         """The server's URL and the names of headers and cookies, without their values."""

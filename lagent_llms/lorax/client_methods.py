@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ..errors import LLMError
 from ..http.exchange import Call
 from ..http.messages import ResponseHead
+from ..retry import Attempts
 from .response_types import ResponseHeaders, StreamResponse
 
 __all__ = ["StreamState", "copy_signature"]
@@ -20,13 +21,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 class StreamState:
     """Headers and text that a stream has received. Holds no reference to the stream, which can be collected.
 
+    Args:
+        attempts: The attempts of the call.
+
     Attributes:
         headers: Counts and names from the response's headers; None before the first item.
     """
 
-    __slots__ = ("_parts", "headers")
+    __slots__ = ("_attempts", "_begun", "_parts", "headers")
 
-    def __init__(self) -> None:
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._begun = False
         self.headers: ResponseHeaders | None = None
         self._parts: list[str] = []
 
@@ -41,13 +47,21 @@ class StreamState:
 
     def add(self, response: StreamResponse) -> None:
         """Add the text of the next token, unless the token is special."""
+        self._begun = True
         if not response.token.special:
             self._parts.append(response.token.text)
 
-    def add_partial_text(self, error: BaseException) -> None:
-        """Set `error.partial` to the text received so far, if it is an `LLMError` without one."""
-        if isinstance(error, LLMError) and not error.partial:
+    def backoff(self, error: BaseException) -> float | None:
+        """Return the seconds until the next attempt after `error`; None if it ends the stream.
+
+        Then `error.partial` is the text received so far, if it is an `LLMError` without one.
+        """
+        if not isinstance(error, LLMError):
+            return None
+        seconds = self._attempts.backoff(error, begun=self._begun)
+        if seconds is None and not error.partial:
             error.partial = "".join(self._parts)
+        return seconds
 
 
 def copy_signature(method: F, build: Callable[..., Any], returns: str) -> F:

@@ -28,9 +28,9 @@ from lagent_llms import (
     Timeout,
     TritonClient,
 )
-from lagent_llms.http.retry import RetryPolicy
 from lagent_llms.lorax import AsyncClient, Client
 from lagent_llms.params import CallOptions
+from lagent_llms.retry import RetryPolicy
 from lagent_llms.schema import Usage
 from lagent_llms.templates import load_template
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM

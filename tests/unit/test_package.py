@@ -17,6 +17,7 @@ FLOORS = [
     {"control_sequences", "forks"},
     {"copying", "locks", "untrusted"},
     {"validators"},
+    {"retry"},
     {"schema", "tools"},
     {"config_file", "messages", "params", "child"},
     {"templates"},

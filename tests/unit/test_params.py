@@ -25,6 +25,17 @@ def test_each_timeout_can_be_set():
         Timeout(idle=0)
 
 
+def test_a_timeout_can_be_a_mapping():
+    assert CallOptions(timeout={"first_token": 120}).timeout == Timeout(first_token=120)
+    for given, message in (
+        ({"first": 1}, "timeout: unknown key 'first', did you mean 'first_token'"),
+        ({"idle": 0}, r"Timeout\.idle=0: allowed is"),
+    ):
+        with pytest.raises(InvalidArgument, match=message) as caught:
+            CallOptions(timeout=given)
+        assert caught.value.argument == "timeout"
+
+
 def members(hint):
     """Return the alternatives of a type hint; a generic type as its origin."""
     origin = typing.get_origin(hint)

@@ -154,6 +154,7 @@ SPANNING = {
     "http/test_clients.py": ("http/sync_client.py", "http/async_client.py"),
     "http/test_connections.py": ("http/sync_client.py", "http/async_client.py"),
     "http/test_hostile_servers.py": ("http/exchange.py", "http/limits.py", "http/messages.py"),
+    "http/test_retries.py": ("core/run.py", "core/gates.py", "http/sync_client.py", "http/async_client.py"),
     "http/test_reuse.py": ("http/sync_pool.py", "http/async_connector.py", "http/session_client.py"),
     "templates/test_format.py": ("templates/schema.py", "templates/validate.py", "templates/render.py"),
     "templates/test_round_trip.py": ("templates/base.py", "templates/render.py", "templates/history.py"),

@@ -145,7 +145,11 @@ class _JAXCore(LLMCore):
         return self._encode(request.prompt, add_bos=request.add_bos)
 
     def _submit(
-        self, ids: list[int], request: Request, on_event: Callable[[TokenEvent], None]
+        self,
+        ids: list[int],
+        request: Request,
+        on_event: Callable[[TokenEvent], None],
+        on_wait: Callable[[bool], None],
     ) -> tuple[_Handle, _Decoder]:
         params = request.params
         sampling = SamplingParams(
@@ -159,7 +163,8 @@ class _JAXCore(LLMCore):
             ignore_eos=params.ignore_eos,
             logprobs=params.logprobs,
         )
-        return self.engine.submit(ids, sampling, on_event=on_event), _Decoder(self.engine, request, len(ids))
+        handle = self.engine.submit(ids, sampling, on_event=on_event, on_wait=on_wait)
+        return handle, _Decoder(self.engine, request, len(ids))
 
     def _close_engine(self) -> None:
         if self._owns_engine:
@@ -219,7 +224,7 @@ class JAXPipeline(_JAXCore, BaseLLM):
     """Run a model in this process with JAX, called synchronously. The arguments: see `_JAXCore`."""
 
     def _open(self, request: Request) -> CallbackSource[TokenEvent]:
-        return CallbackSource(request, partial(self._submit, self._prompt_ids(request)))
+        return CallbackSource(request, partial(self._submit, self._prompt_ids(request)), self)
 
     def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)
@@ -238,7 +243,7 @@ class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
             ids = self._prompt_ids(request)
         else:
             ids = await asyncio.to_thread(self._prompt_ids, request)
-        return AsyncCallbackSource(request, partial(self._submit, ids))
+        return AsyncCallbackSource(request, partial(self._submit, ids), self)
 
     async def _tokenize(self, text: str) -> list[int]:
         return self._encode(text)

@@ -90,7 +90,10 @@ class _PipelineCore(LLMCore):
         """See `ContentGuards.local_vocabulary`."""
         return self._engine.marked.special_tokens, self._engine.marked.normalize
 
-    def _submit(self, request: Request, on_event: Callable[[Event], None]) -> tuple[Future[None], _Decoder]:
+    def _submit(
+        self, request: Request, on_event: Callable[[Event], None], on_wait: Callable[[bool], None]
+    ) -> tuple[Future[None], _Decoder]:
+        # lmdeploy does not tell when it admits a request, so `on_wait` is not called.
         return self._engine.submit(request, on_event), _Decoder(self._engine, request)
 
 
@@ -163,7 +166,7 @@ class LMDeployPipeline(_PipelineCore, BaseLLM):
         self._engine.close()
 
     def _open(self, request: Request) -> CallbackSource[Event]:
-        return CallbackSource(request, self._submit)
+        return CallbackSource(request, self._submit, self)
 
     def _tokenize(self, text: str) -> list[int]:
         return self._engine.encode(text, add_bos=True)
@@ -184,7 +187,7 @@ class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
         self._engine.close()
 
     async def _open(self, request: Request) -> AsyncCallbackSource[Event]:
-        return AsyncCallbackSource(request, self._submit)
+        return AsyncCallbackSource(request, self._submit, self)
 
     async def _tokenize(self, text: str) -> list[int]:
         return self._engine.encode(text, add_bos=True)

@@ -20,7 +20,6 @@ from ...child.process import Child
 from ...child.startup import Startup
 from ...errors import ConnectError, InvalidArgument, LLMError, ServerStartError, StreamInterrupted
 from ...http.backend import AsyncHTTPBackend, HTTPBackend
-from ...http.retry import RetryPolicy
 from ...params import Timeout
 from .command import Installation, check_flags, check_path, find_installation, flag_arguments
 from .endpoints import ChildEndpoints
@@ -112,7 +111,7 @@ class _ServerCore(CopiedAsClient):
         log_file: str | os.PathLike[str] | None = None,
         progress: Callable[[str], None] | None = None,
         headers: Mapping[str, str] | None = None,
-        max_retries: int = 2,
+        max_retries: int | None = None,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | aiohttp.ClientSession | None = None,
         meta_template: TemplateSpec | None = None,
@@ -313,8 +312,7 @@ class LMDeployServer(_ServerCore, HTTPBackend):
             return False
         from ...http.sync_client import HTTPTransport
 
-        options = {**self._transport_options, "retry": RetryPolicy(0)}
-        probe = HTTPTransport(self.endpoints, **options)
+        probe = HTTPTransport(self.endpoints, **self._transport_options)
         try:
             models = probe.fetch(self.models_call(), _PROBE)
             return self._serves(models)
@@ -388,8 +386,7 @@ class AsyncLMDeployServer(_ServerCore, AsyncHTTPBackend):
             return False
         from ...http.async_client import AsyncHTTPTransport
 
-        options = {**self._transport_options, "retry": RetryPolicy(0)}
-        probe = AsyncHTTPTransport(self.endpoints, **options)
+        probe = AsyncHTTPTransport(self.endpoints, **self._transport_options)
         try:
             models = await probe.fetch(self.models_call(), _PROBE)
             return self._serves(models)

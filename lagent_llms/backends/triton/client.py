@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...core.base import AsyncBaseLLM, BaseLLM
+from ...core.repeat import repeat, repeat_async
 from ...core.request import Request
 from ...errors import LLMError
 from ...locks import locked_cached_property
@@ -37,12 +38,12 @@ class TritonClient(TritonCore, BaseLLM):
             return TritonHTTP(server.url, max_connections=self.max_concurrency, **self.http_options())
         from .grpc_sync import GRPCTransport
 
-        return GRPCTransport(self.grpc_settings(), self.retry)
+        return GRPCTransport(self.grpc_settings())
 
     def models(self) -> list[str]:
         """Return the names of the models that are ready."""
         self.check_open()
-        return self.transport.run(self.ready_models(), self.options.timeout)
+        return repeat(self.attempts(), lambda: self.transport.run(self.ready_models(), self.options.timeout))
 
     def dialect_found(self) -> str:
         """Return the name of the model's dialect; calls the server if it is not known yet.
@@ -100,12 +101,14 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
             return AsyncTritonHTTP(server.url, **self.http_options())
         from .grpc_aio import AsyncGRPCTransport
 
-        return AsyncGRPCTransport(self.grpc_settings(), self.retry)
+        return AsyncGRPCTransport(self.grpc_settings())
 
     async def models(self) -> list[str]:
         """See `TritonClient.models`."""
         self.check_open()
-        return await self.transport.run(self.ready_models(), self.options.timeout)
+        return await repeat_async(
+            self.attempts(), lambda: self.transport.run(self.ready_models(), self.options.timeout)
+        )
 
     async def dialect_found(self) -> str:
         """See `TritonClient.dialect_found`."""

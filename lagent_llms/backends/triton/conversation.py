@@ -109,7 +109,7 @@ class Conversation(Protocol):
         """See the class."""
 
     def steps(self) -> Steps:
-        """Yield the commands of the generation from its beginning; called again for each retry."""
+        """Yield the commands of the generation from its beginning."""
 
     def cancel_request(self) -> InferRequest | None:
         """Return the request that stops the generation; None if cancelling the call is enough."""

@@ -26,10 +26,10 @@ from ...errors import (
 from ...http.endpoints import check_host
 from ...http.limits import Limits
 from ...http.messages import check_headers
-from ...http.retry import RetryPolicy
 from ...http.secrets import hide_credentials
 from ...http.session_argument import check_session
 from ...params import Timeout
+from ...retry import with_max_retries
 from .dialects.registry import dialect_named
 from .discovery import Finder, LazyConversation, ModelSelector, list_models
 from .tokenizer import LocalTokenizer
@@ -117,8 +117,7 @@ class TritonCore(LLMCore):
             closes connections that are tested more often than it allows (by default every 300 s without
             data).
         channel_options: Further options of the gRPC channel ('grpc.…').
-        max_retries: How often a request is sent again if no connection could be made or the server is
-            overloaded; never after the answer has begun.
+        max_retries: Short for ``retry=RetryPolicy(max_retries=…)``; see `RetryPolicy`.
         max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
 
@@ -154,15 +153,17 @@ class TritonCore(LLMCore):
         server_name: str | None = None,
         keepalive: float | None = None,
         channel_options: Mapping[str, int | str] | None = None,
-        max_retries: int = 2,
+        max_retries: int | None = None,
         max_concurrency: int = 64,
         **kwargs: Unpack[CallKwargs],
     ) -> None:
         super().__init__(
-            meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
+            meta_template=meta_template,
+            session_len=session_len,
+            max_concurrency=max_concurrency,
+            **with_max_retries(kwargs, max_retries),
         )
         model_name = validators.optional_name("model_name", model_name)
-        max_retries = validators.integer("an integer of 0 or more", 0)("max_retries", max_retries)
         api_key = validators.api_key("api_key", api_key)
         if dialect is not None:
             dialect_named(dialect)
@@ -195,7 +196,6 @@ class TritonCore(LLMCore):
         )
         self.session: Any = session
         self.limits = Limits.of(limits)
-        self.retry = RetryPolicy(max_retries)
         local = None if tokenizer is None else LocalTokenizer(tokenizer)
         bos = self.template.bos if self.template is not None else ""
         self._tokenizer = local
@@ -222,7 +222,6 @@ class TritonCore(LLMCore):
         return {
             "headers": self.server.headers,
             "verify": self.server.verify,
-            "retry": self.retry,
             "session": self.session,
             "limits": self.limits,
         }

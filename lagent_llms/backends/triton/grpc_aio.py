@@ -15,7 +15,6 @@ import grpc.aio
 from ... import forks
 from ...core.deadline_thread import ThreadDeadlineTimer
 from ...http.per_loop import PerLoop, call_on
-from ...http.retry import RetryPolicy
 from ...params import Timeout
 from ...schema import Piece
 from .conversation import Conversation, InferRequest, OpenStream
@@ -26,7 +25,6 @@ from .grpc_commands import (
     CANCEL_TIMEOUT,
     READ_MESSAGE,
     DriverCommand,
-    Sleep,
     UnaryCall,
     WaitForCancel,
 )
@@ -47,10 +45,10 @@ class AsyncGRPCTransport:
     In a forked child it is a `ThreadedGRPCTransport`. The arguments are those of `GRPCTransport`.
     """
 
-    def __init__(self, settings: GRPCSettings, retry: RetryPolicy | None = None) -> None:
-        self.settings, self.retry = settings, retry
+    def __init__(self, settings: GRPCSettings) -> None:
+        self.settings = settings
         self._channels = PerLoop(self._open_channel, _Channel.close)
-        self._threaded = cache(lambda generation: ThreadedGRPCTransport(settings, retry))
+        self._threaded = cache(lambda generation: ThreadedGRPCTransport(settings))
 
     async def opened(
         self, conversation: Conversation, timeout: Timeout
@@ -59,7 +57,7 @@ class AsyncGRPCTransport:
         if forks.generation != _GENERATION:
             return await self._threaded(forks.generation).opened(conversation, timeout)
         channel = await self._channels.get()
-        return AsyncGRPCSource(channel, GRPCExchange(conversation, channel.state, timeout, self.retry))
+        return AsyncGRPCSource(channel, GRPCExchange(conversation, channel.state, timeout))
 
     async def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
         """Run unary commands; return their result."""
@@ -161,9 +159,6 @@ class AsyncGRPCSource:
             self._open(command)
         elif isinstance(command, WaitForCancel):
             await self._channel.cancels.wait(command)
-        elif isinstance(command, Sleep):
-            self._drop_calls()
-            await asyncio.sleep(command.seconds)
         return None
 
     async def _unary(self, command: UnaryCall) -> object:

@@ -20,7 +20,6 @@ __all__ = [
     "ReadMessage",
     "SendCancel",
     "ServerLive",
-    "Sleep",
     "UnaryCall",
     "WaitForCancel",
 ]
@@ -101,13 +100,6 @@ class WaitForCancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Sleep:
-    """Cancel the stream, if one is open, and sleep for `seconds`; return early if the exchange is closed."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class SendCancel:
     """Send `request`, which stops the generation at the server, without waiting for its completion.
 
@@ -123,4 +115,4 @@ class SendCancel:
 READ_MESSAGE = ReadMessage()
 #: The outcome of `OpenStream` is None or a `CallFailure`. While the stream is open, the driver watches the
 #: exchange's deadline and cancels the stream when it is over.
-DriverCommand = UnaryCall | OpenStream | ReadMessage | WaitForCancel | Sleep | Piece
+DriverCommand = UnaryCall | OpenStream | ReadMessage | WaitForCancel | Piece

@@ -1,22 +1,20 @@
-"""What a conversation over gRPC does and when, retries and deadlines included. Pure: no I/O.
+"""What a conversation over gRPC does and when, deadlines included. Pure: no I/O.
 
 `GRPCExchange` yields commands, and a driver (`grpc_sync`, `grpc_aio`) executes them and returns their
 outcomes. All decisions are made here, so sync and async cannot differ: the order of opening, limits, the
-meaning of a status, what is retried, when a stream is over, and what is sent to the server when the caller
+meaning of a status, when a stream is over, and what is sent to the server when the caller
 leaves.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Generator
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...core.deadline import Deadline
 from ...errors import LLMError, ServerError, StreamInterrupted
 from ...http.config import connect_timeout
-from ...http.retry import RetryPolicy, unreachable
 from ...params import Timeout
 from ...schema import Piece
 from .conversation import READ_RESPONSE, Infer, InferRequest, OpenStream, ReadResponse, UnaryCommand
@@ -28,7 +26,6 @@ from .grpc_commands import (
     DriverCommand,
     SendCancel,
     ServerLive,
-    Sleep,
     UnaryCall,
     WaitForCancel,
 )
@@ -38,8 +35,6 @@ __all__ = ["GRPCExchange", "Lookup"]
 
 #: Seconds for the server to confirm that it is live, after a status that leaves this open.
 LIVENESS_TIMEOUT = 0.5
-
-_log = logging.getLogger("lagent_llms.triton")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -84,7 +79,6 @@ class GRPCExchange(Generic[T]):
         conversation: What to run.
         channel: The state of the channel that it runs on.
         timeout: Limits, in seconds.
-        retry: What is retried before a piece of the answer has reached the caller; None retries nothing.
 
     Attributes:
         deadline: The limit for what is being waited for.
@@ -99,16 +93,14 @@ class GRPCExchange(Generic[T]):
         conversation: _Conversation[T],
         channel: ChannelState,
         timeout: Timeout,
-        retry: RetryPolicy | None = None,
     ) -> None:
         self.deadline = Deadline(timeout)
         self.closed = False
         self._conversation: _Conversation[T] | None = conversation
         self._channel, self._timeout = channel, timeout
-        self._begun = False  # a piece has reached the caller
         self._last: Any = None  # the stream's last ModelInferResponse
         self._size = 0  # bytes of the outputs so far
-        self._commands = self._run(conversation, retry or RetryPolicy(0))
+        self._commands = self._run(conversation)
 
     def resume(self, outcome: object) -> DriverCommand:
         """Take the outcome of the last command (None at first, and after a piece); return the next command.
@@ -139,22 +131,10 @@ class GRPCExchange(Generic[T]):
             return None
         return SendCancel(request, conversation.server_session)
 
-    def _run(self, conversation: _Conversation[T], retry: RetryPolicy) -> Commands[None]:
-        attempt = 0
-        while True:
-            try:
-                self.result = yield from self._attempt(conversation)
-                return
-            except LLMError as error:
-                seconds = None if self._begun or not _may_retry(error) else retry.backoff(error, attempt)
-                if seconds is None:
-                    raise
-                failure = self._channel.secrets.redact(str(error))
-            _log.info("retry in %.1f s: %s", seconds, failure)
-            yield from self._back_off(seconds)
-            attempt += 1
+    def _run(self, conversation: _Conversation[T]) -> Commands[None]:
+        self.result = yield from self._conversed(conversation)
 
-    def _attempt(self, conversation: _Conversation[T]) -> Commands[T]:
+    def _conversed(self, conversation: _Conversation[T]) -> Commands[T]:
         steps = conversation.steps()
         outcome: object = None
         while True:
@@ -180,7 +160,6 @@ class GRPCExchange(Generic[T]):
                         if isinstance(outcome, ServerError) and message.error_message:
                             yield from self._drain()
             elif isinstance(command, Piece):
-                self._begun = True
                 self.deadline.piece_arrived()
                 outcome = yield command
                 self.deadline.wake()
@@ -199,8 +178,9 @@ class GRPCExchange(Generic[T]):
         if (session := conversation.server_session) is not None:
             yield WaitForCancel(session, self.deadline.remaining())
             if self.deadline.remaining() == 0:
-                return self.deadline.exceeded()
+                return self.deadline.exceeded(self._channel.address)
         self._last = None
+        self.deadline.restart()  # finding the model and connecting are no part of the wait for the answer
         failure = yield command
         return None if failure is None else (yield from self._error(failure, begun=False))
 
@@ -229,7 +209,7 @@ class GRPCExchange(Generic[T]):
     def _call(self, command: UnaryCommand | ServerLive) -> Commands[Any]:
         remaining = self.deadline.remaining()
         if remaining == 0:
-            return self.deadline.exceeded()
+            return self.deadline.exceeded(self._channel.address)
         # Only a model may take longer than a connection.
         connect = None if isinstance(command, Infer) else self._timeout.connect
         connecting = connect is not None and (remaining is None or connect < remaining)
@@ -241,13 +221,13 @@ class GRPCExchange(Generic[T]):
             if connecting:
                 return connect_timeout(self._channel.address, connect)
             if remaining is not None:  # otherwise it is the server's own limit
-                return self.deadline.exceeded()
+                return self.deadline.exceeded(self._channel.address)
         return (yield from self._error(outcome, begun=False))
 
     def _error(self, failure: CallFailure, *, begun: bool) -> Commands[LLMError]:
         """Return the error for `failure`; an ambiguous status needs a liveness check."""
         if failure.expired:
-            return self.deadline.exceeded()
+            return self.deadline.exceeded(self._channel.address)
         if self.closed:
             return closed_error()
         if failure.code is None or self._channel.closed:
@@ -257,16 +237,3 @@ class GRPCExchange(Generic[T]):
             alive = (yield UnaryCall(ServerLive(), LIVENESS_TIMEOUT)) is True
         self._channel.connected = alive
         return call_error(failure.code, failure.details, self._channel.address, alive=alive, begun=begun)
-
-    def _back_off(self, seconds: float) -> Commands[None]:
-        remaining = self.deadline.remaining_in_total()
-        if remaining is not None and remaining < seconds:
-            yield Sleep(remaining)
-            raise self.deadline.exceeded()
-        yield Sleep(seconds)
-        self.deadline.restart()
-
-
-def _may_retry(error: LLMError) -> bool:
-    """Return whether the request cannot have been processed: no connection, or refused by the server."""
-    return unreachable(error) or isinstance(error, ServerError)

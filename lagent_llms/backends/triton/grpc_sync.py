@@ -15,7 +15,6 @@ import grpc.experimental
 
 from ...core.deadline import Deadline
 from ...core.deadline_thread import ThreadDeadlineTimer
-from ...http.retry import RetryPolicy
 from ...params import Timeout
 from ...schema import Piece
 from .conversation import Conversation, InferRequest, OpenStream
@@ -27,7 +26,6 @@ from .grpc_commands import (
     READ_MESSAGE,
     CallFailure,
     DriverCommand,
-    Sleep,
     UnaryCall,
     WaitForCancel,
 )
@@ -46,17 +44,16 @@ class GRPCTransport:
 
     Args:
         settings: How to reach the server.
-        retry: What is retried before the answer has begun.
     """
 
-    def __init__(self, settings: GRPCSettings, retry: RetryPolicy | None = None) -> None:
-        self.settings, self.retry = settings, retry
+    def __init__(self, settings: GRPCSettings) -> None:
+        self.settings = settings
         self._channels = {os.getpid(): _Channel(settings)}
 
     def open(self, conversation: Conversation, timeout: Timeout) -> GRPCSource:
         """Start a conversation; nothing is sent before its first step."""
         channel = self._channel()
-        return GRPCSource(channel, GRPCExchange(conversation, channel.state, timeout, self.retry))
+        return GRPCSource(channel, GRPCExchange(conversation, channel.state, timeout))
 
     def run(self, steps: Generator[Any, Any, T], timeout: Timeout) -> T:
         """Run unary commands; return their result."""
@@ -168,8 +165,6 @@ class GRPCSource:
             return self._open(command)
         if isinstance(command, WaitForCancel):
             self._channel.cancels.wait(command)
-        elif isinstance(command, Sleep):
-            self._sleep(command.seconds)
         return None
 
     def _unary(self, command: UnaryCall) -> object:
@@ -199,10 +194,6 @@ class GRPCSource:
             return next(self._stream, None)
         except grpc.RpcError as error:
             return call_failure(error, expired=self._timer is not None and self._timer.expired)
-
-    def _sleep(self, seconds: float) -> None:
-        self._drop_stream()
-        self._closed.wait(seconds)
 
     def _drop_stream(self) -> None:
         if self._timer is not None:

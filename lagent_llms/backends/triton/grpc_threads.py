@@ -10,7 +10,6 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from ...http.retry import RetryPolicy
 from ...params import Timeout
 from ...schema import Piece
 from .conversation import Conversation
@@ -28,8 +27,8 @@ _MOST_THREADS = 1000
 class ThreadedGRPCTransport:
     """`AsyncGRPCTransport` without grpc.aio. The arguments are those of `GRPCTransport`."""
 
-    def __init__(self, settings: GRPCSettings, retry: RetryPolicy | None) -> None:
-        self._transport = GRPCTransport(settings, retry)
+    def __init__(self, settings: GRPCSettings) -> None:
+        self._transport = GRPCTransport(settings)
         self._threads = ThreadPoolExecutor(_MOST_THREADS, "triton-grpc")
 
     async def opened(self, conversation: Conversation, timeout: Timeout) -> ThreadedGRPCSource:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from ...errors import LLMError, StreamInterrupted
+from ...errors import LLMError, StreamInterrupted, TimeoutExceeded
+from ...params import Timeout
 from .backend import user
 from .calling import Caller
 from .faulty_server import DONE, FaultyServer, chunk, delta, event, response
@@ -68,6 +69,13 @@ FATAL = {
     "not HTTP": [b"SSH-2.0-OpenSSH_9.2\r\n"],
     "nothing": [],
 }
+#: Failures that are tried again.
+TEMPORARY = {
+    "429 with Retry-After": response(b"{}", status=429, headers="Retry-After: 0"),
+    "500": response(b"{}", status=500),
+    "503": response(b"{}", status=503),
+    "a broken connection": b"",
+}
 #: What ends a stream after the text "Hello", which the error then carries.
 BREAKS = {
     "an error event": event({"error": {"message": "CUDA out of memory", "code": 500}}),
@@ -80,12 +88,12 @@ BREAKS = {
 
 
 class Faults(ConformanceTests):
-    """Tests of odd and broken answers; only for backends with `BackendUnderTest.connect`."""
+    """Tests of odd, broken and late answers; most are only for backends with `BackendUnderTest.connect`."""
 
     @contextmanager
-    def answered(self, parts: Iterable[bytes]) -> Iterator[Caller | None]:
-        """A caller whose server answers with `parts`; None if the backend has no `connect`."""
-        with FaultyServer(parts) as server:
+    def answered(self, parts: Iterable[bytes], first: Iterable[bytes] = ()) -> Iterator[Caller | None]:
+        """A caller whose server answers with `parts`, at `first` otherwise; None without a `connect`."""
+        with FaultyServer(parts, first) as server:
             llm = self.connect(server.url)
             if llm is None:
                 self.outcome = "n/a"
@@ -139,6 +147,29 @@ class Faults(ConformanceTests):
                     llm.chat(user("hi"))
                 again = pickle.loads(pickle.dumps(caught.value))
                 assert (type(again), str(again)) == (type(caught.value), str(caught.value))
+
+    @requirement("a call that the server refuses for now, or whose connection breaks, is tried again")
+    @pytest.mark.parametrize("name", TEMPORARY)
+    def test_retries(self, name: str) -> None:
+        retry = {"max_retries": 2, "base": 0.001}
+        with self.answered([STREAM, HELLO, DONE], [TEMPORARY[name]] * 2) as llm:
+            assert llm is None or llm.chat(user("hi"), retry=retry) == "Hello"
+        with self.answered([TEMPORARY[name]]) as llm:
+            if llm is not None:
+                with pytest.raises(LLMError, match=r"after 3 attempts in .*max_retries=2") as caught:
+                    llm.chat(user("hi"), retry=retry)
+                assert caught.value.attempts == 3
+
+    @requirement("the error of a timeout names the limit, how long it was and the parameter")
+    def test_timeouts(self) -> None:
+        llm = self.make()
+        llm.chat(self.subject.question, max_new_tokens=1)
+        with pytest.raises(TimeoutExceeded) as caught:
+            llm.chat(self.subject.long_question, timeout=Timeout(first_token=1e-6), retry={"max_retries": 0})
+        assert (caught.value.phase, caught.value.seconds) == ("first_token", 1e-6)
+        server, _, message = str(caught.value).partition(": no piece of the answer came within 1e-06 s, ")
+        assert server
+        assert message == "the limit for the first token; timeout=Timeout(first_token=…) changes it"
 
     @requirement("an error in the middle of a stream carries all text before it")
     @pytest.mark.parametrize("name", BREAKS)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,13 +20,15 @@ class FaultyServer:
 
     Args:
         answer: What it sends for each POST before it closes the connection, part by part.
+        first: What it sends for the first POSTs instead, one after the other.
 
     Attributes:
         url: Its base URL.
     """
 
-    def __init__(self, answer: Iterable[bytes]) -> None:
+    def __init__(self, answer: Iterable[bytes], first: Iterable[bytes] = ()) -> None:
         self._answer = list(answer)
+        self._first = deque(first)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -51,7 +54,11 @@ class FaultyServer:
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.partition(b":")[2])
             reader.read(length)
-            for part in self._answer if method == b"POST" else [response(_MODELS)]:
+            if method != b"POST":
+                parts = [response(_MODELS)]
+            else:
+                parts = [self._first.popleft()] if self._first else self._answer
+            for part in parts:
                 connection.sendall(part)
             connection.shutdown(socket.SHUT_WR)
             reader.read()  # until the client has closed it: a reset would discard what it has not read

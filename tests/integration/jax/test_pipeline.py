@@ -7,6 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import pytest
 
@@ -23,6 +27,7 @@ from lagent_llms import (
     create_llm,
 )
 from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
+from lagent_llms.jax_engine import SamplingParams
 from tests.waiting import until, wait_until
 
 LONG = {"ignore_eos": True, "max_new_tokens": 1500}
@@ -191,3 +196,72 @@ def test_the_interpreter_exits_while_a_stream_is_running():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "1", "")
+
+
+# timeouts: only the engine's own silence counts
+
+#: Long enough for a prompt that the engine works on, and for the pieces of its answer.
+LIMIT = 5
+
+
+@pytest.fixture(params=["sync", "async"])
+def one_slot(request):
+    """A warm pipeline with one slot, and functions that call it and stop it; a call is made in a thread."""
+    compiling, go_on, armed = threading.Event(), threading.Event(), threading.Event()
+
+    def progress(message):
+        if armed.is_set() and message.startswith("compiling"):
+            compiling.set()
+            go_on.wait(60)
+
+    with JAXPipeline(temperature=0, max_slots=1, progress=progress) as llm:
+        twin = AsyncJAXPipeline(engine=llm.engine, meta_template="internlm2-lagent", temperature=0)
+
+        def call(prompts, **kwargs):
+            if request.param == "sync":
+                return llm.generate(prompts, **kwargs)
+            return asyncio.run(twin.generate(prompts, **kwargs))
+
+        call("Hello", max_new_tokens=20)
+        with ThreadPoolExecutor(2) as pool:
+            yield llm, lambda *args, **kwargs: pool.submit(call, *args, **kwargs), compiling, go_on, armed
+
+
+def test_a_prompt_that_waits_for_a_slot_does_not_time_out(one_slot):
+    llm, call, *_ = one_slot
+    stopped, go_on = threading.Event(), threading.Event()
+
+    def stop_the_engine(event):
+        stopped.set()
+        go_on.wait(60)
+
+    llm.engine.submit([1, 5], SamplingParams(max_new_tokens=1), on_event=stop_the_engine)
+    assert stopped.wait(60)
+    calls = call(["Hello", "Hello again"], max_new_tokens=3, timeout=LIMIT, retry={"max_retries": 0})
+    with pytest.raises(FutureTimeoutError):
+        calls.result(1.5 * LIMIT)
+    go_on.set()
+    assert len(calls.result(60)) == 2
+
+
+def test_a_compilation_is_no_silence_of_the_engine(one_slot):
+    _, call, compiling, go_on, armed = one_slot
+    armed.set()
+    answer = call("Hello " * 300, max_new_tokens=3, timeout=LIMIT, retry={"max_retries": 0})
+    assert compiling.wait(60)
+    with pytest.raises(FutureTimeoutError):
+        answer.result(1.5 * LIMIT)
+    armed.clear()
+    go_on.set()
+    assert isinstance(answer.result(60), str)
+
+
+def test_a_batch_larger_than_the_slots_outlasts_the_limit(one_slot):
+    """24 answers one after the other, with a limit of some of them."""
+    _, call, *_ = one_slot
+    prompts = [f"Tell me a story about a lamp. {number}" for number in range(24)]
+    began = time.monotonic()
+    call(prompts[0], max_new_tokens=100, ignore_eos=True).result(60)
+    limit = max(2.0, 4 * (time.monotonic() - began))
+    texts = call(prompts, max_new_tokens=100, ignore_eos=True, timeout=limit, retry={"max_retries": 0})
+    assert len(texts.result(300)) == 24

@@ -10,7 +10,7 @@ from lagent_llms import AsyncTritonClient, StreamInterrupted, TritonClient
 from lagent_llms.backends.triton.discovery import LazyConversation
 from lagent_llms.backends.triton.grpc_aio import _Channel as AsyncChannel
 from lagent_llms.backends.triton.grpc_cancel import AsyncPendingCancels
-from lagent_llms.backends.triton.grpc_sync import GRPCSource, _Channel
+from lagent_llms.backends.triton.grpc_sync import _Channel
 
 HANGS = "[[tokens 9]] [[hang 1]]"
 
@@ -67,8 +67,7 @@ async def test_close_while_connecting_opens_no_stream(peer, monkeypatch):
 def test_close_during_backoff_stops_retries(peer, events, monkeypatch):
     """The model is busy; the caller closes while the client waits for its next attempt."""
     pausing = threading.Event()
-    sleep = GRPCSource._sleep
-    monkeypatch.setattr(GRPCSource, "_sleep", lambda self, _: (pausing.set(), sleep(self, 600))[1])
+    monkeypatch.setattr("lagent_llms.retry._uniform", lambda low, high: pausing.set() or 600.0)
     with TritonClient(peer.grpc, "trtllm-whole", max_retries=5) as llm:
         stream = llm.stream_generate("[[error 0 UNAVAILABLE]]")
         found = []

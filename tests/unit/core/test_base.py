@@ -132,7 +132,8 @@ def test_chat_with_a_list_of_dialogs():
 
 def test_one_bad_prompt_does_not_lose_the_others():
     llm = ScriptedLLM(
-        lambda request: [StreamInterrupted("gone")] if request.prompt == "bad" else request.prompt
+        lambda request: [StreamInterrupted("gone")] if request.prompt == "bad" else request.prompt,
+        retry={"max_retries": 0},
     )
     with pytest.raises(BatchError, match=r"inputs\[1\] \(and 1 more\) failed") as caught:
         llm.generate(["a", "bad", "c", ""])
@@ -348,7 +349,7 @@ def test_prompts_and_messages_in_one_session():
 
 def test_a_failed_turn_leaves_history_as_it_was():
     scripts = iter(["one", [StreamInterrupted("gone")], "three"])
-    llm = chatty(script=lambda request: next(scripts))
+    llm = chatty(script=lambda request: next(scripts), retry={"max_retries": 0})
     llm.chat(USER, **OPEN)
     with pytest.raises(StreamInterrupted):
         llm.chat([{"role": "user", "content": "lost"}], **GO_ON)
@@ -489,6 +490,7 @@ async def test_async_batches_are_complete_and_bounded():
     llm = AsyncScriptedLLM(
         lambda request: [StreamInterrupted("gone")] if request.prompt == "bad" else [0.02, request.prompt],
         max_concurrency=2,
+        retry={"max_retries": 0},
     )
     with pytest.raises(BatchError) as caught:
         await llm.generate(["a", "bad", "c"])

@@ -1,4 +1,4 @@
-"""`Exchange` with scripted outcomes: retries, several servers, whole bodies."""
+"""`Exchange` with scripted outcomes: several servers, whole bodies."""
 
 import contextlib
 import json
@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lagent_llms import ConnectError, LLMError, ServerError
+from lagent_llms import ConnectError, LLMError, ServerError, TimeoutExceeded
 from lagent_llms.backends.lmdeploy.protocol import answer_call, models_call, tokenize_call
 from lagent_llms.backends.lorax import protocol as lorax
 from lagent_llms.backends.triton.conversation import ListModels
 from lagent_llms.backends.triton.http_messages import unary_call
 from lagent_llms.http.endpoints import Endpoints
-from lagent_llms.http.exchange import READ, BodyDecoder, Call, Exchange, Pause, Read, Send
+from lagent_llms.http.exchange import READ, BodyDecoder, Call, Exchange, Send
 from lagent_llms.http.messages import HTTPRequest, ResponseHead
-from lagent_llms.http.retry import RetryPolicy
 from lagent_llms.protocols.openai import CompletionDecoder
 from lagent_llms.testing import ScriptedLLM
 
@@ -30,12 +29,12 @@ JSON = ResponseHead(200, {"content-type": "application/json"})
 class Script:
     """Executor of an exchange that takes each outcome from a list."""
 
-    def __init__(self, *outcomes, urls=("http://a",), retries=2):
+    def __init__(self, *outcomes, urls=("http://a",)):
         self.outcomes = list(outcomes)
         self.commands = []
         self.endpoints = Endpoints(urls)
         call = Call(HTTPRequest("GET", "/x"), CompletionDecoder)
-        self.exchange = Exchange(call, self.endpoints, RetryPolicy(retries, uniform=lambda low, high: high))
+        self.exchange = Exchange(call, self.endpoints)
 
     def run(self):
         outcome, text = None, ""
@@ -45,9 +44,9 @@ class Script:
                 command = READ if reads else self.exchange.resume(outcome)
             except StopIteration:
                 return text
-            if isinstance(command, (Send, Pause)) or command is READ:
+            if isinstance(command, Send) or command is READ:
                 self.commands.append(command)
-                outcome = self.outcomes.pop(0) if not isinstance(command, Pause) else None
+                outcome = self.outcomes.pop(0)
             else:
                 text += "".join(piece.text for piece in command)
                 outcome = None
@@ -60,31 +59,17 @@ def event(text, finish=None):
 DONE = b"data: [DONE]\n\n"
 
 
-def test_exchange_retries_until_success():
-    script = Script(ConnectError("no"), ResponseHead(503, {}), b"busy", b"", SSE, event("a", "stop") + DONE)
-    assert script.run() == "a"
-    assert [item.seconds for item in script.commands if isinstance(item, Pause)] == [0.5, 1.0]
-
-
-def test_a_retry_waits_and_sends_although_the_first_response_was_being_read():
-    role = b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'
-    script = Script(SSE, role, ServerError("busy", status_code=503), SSE, event("a", "stop") + DONE)
-    assert script.run() == "a"
-    assert [type(command) for command in script.commands] == [Send, Read, Read, Pause, Send, Read]
-
-
-def test_partial_answer_is_not_retried():
-    script = Script(SSE, event("a"), ServerError("x", status_code=503))
-    with pytest.raises(ServerError):
+@pytest.mark.parametrize("outcomes", [(ConnectError("no"),), (SSE, ServerError("x", status_code=503))])
+def test_a_failure_at_the_only_server_ends_the_exchange(outcomes):
+    script = Script(*outcomes)
+    with pytest.raises(type(outcomes[-1])):
         script.run()
     assert len([item for item in script.commands if isinstance(item, Send)]) == 1
 
 
 def test_a_delta_without_text_renews_the_wait_and_a_comment_does_not():
     role = b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'
-    exchange = Exchange(
-        Call(HTTPRequest("GET", "/x"), CompletionDecoder), Endpoints(["http://a"]), RetryPolicy()
-    )
+    exchange = Exchange(Call(HTTPRequest("GET", "/x"), CompletionDecoder), Endpoints(["http://a"]))
     assert isinstance(exchange.resume(None), Send)
     assert exchange.resume(SSE) is READ
     assert (exchange.resume(role), exchange.reads_next) == ((), True)
@@ -94,12 +79,20 @@ def test_a_delta_without_text_renews_the_wait_and_a_comment_does_not():
     assert exchange.resume(b": ping\n\n") is READ
 
 
-def test_another_server_is_tried_without_backoff():
-    script = Script(ConnectError("no"), SSE, event("a", "stop") + DONE, urls=("http://a", "http://b"))
+@pytest.mark.parametrize("error", [ConnectError("no"), TimeoutExceeded("x", phase="connect")])
+def test_the_next_server_gets_the_request_at_once(error):
+    script = Script(error, SSE, event("a", "stop") + DONE, urls=("http://a", "http://b"))
     assert script.run() == "a"
-    first, pause, second, _ = script.commands
-    assert pause == Pause(0.0)
+    first, second, _ = script.commands
     assert {first.url, second.url} == {"http://a", "http://b"}
+
+
+def test_each_server_is_tried_once():
+    script = Script(*[ConnectError("no")] * 4, urls=("http://a", "http://b", "http://c"))
+    with pytest.raises(ConnectError):
+        script.run()
+    assert {item.url for item in script.commands} == {"http://a", "http://b", "http://c"}
+    assert len(script.commands) == 3
 
 
 CALLS = {
@@ -149,7 +142,7 @@ BODIES = st.binary(max_size=60) | JSON_VALUES.map(lambda value: json.dumps(value
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @given(body=BODIES, events=st.booleans(), status=st.sampled_from([200, 204, 302, 422, 500]))
 def test_any_body_is_read_or_an_llm_error(call, body, events, status):
-    exchange = Exchange(call, Endpoints(["http://a"]), RetryPolicy(0))
+    exchange = Exchange(call, Endpoints(["http://a"]))
     head = ResponseHead(status, {"content-type": "text/event-stream" if events else "application/json"})
     outcomes = [None, head, b"data: " + body + b"\n\n" if events else body, b""]
     with contextlib.suppress(LLMError, StopIteration):
@@ -166,7 +159,7 @@ def test_an_error_of_a_decoder_is_a_server_error(error):
 
     call = Call(HTTPRequest("GET", "/x"), partial(BodyDecoder, parse), parse)
     for status in (200, 500):
-        exchange = Exchange(call, Endpoints(["http://a"]), RetryPolicy(0))
+        exchange = Exchange(call, Endpoints(["http://a"]))
         exchange.resume(None)
         assert exchange.resume(ResponseHead(status, {})) is READ
         with pytest.raises(ServerError, match="cannot be read"):
@@ -177,7 +170,6 @@ def test_body_decoder():
     exchange = Exchange(
         Call(HTTPRequest("GET", "/x"), partial(BodyDecoder, json.loads)),
         Endpoints(["http://a"]),
-        RetryPolicy(),
     )
     assert exchange.resume(None).request.path == "/x"
     assert exchange.resume(JSON) is READ

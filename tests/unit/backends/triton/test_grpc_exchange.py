@@ -7,7 +7,6 @@ import pytest
 from lagent_llms import (
     AuthenticationError,
     ConnectError,
-    LLMError,
     NotFound,
     RateLimited,
     ServerError,
@@ -29,15 +28,12 @@ from lagent_llms.backends.triton.grpc_commands import (
     ChannelState,
     SendCancel,
     ServerLive,
-    Sleep,
     UnaryCall,
     WaitForCancel,
 )
 from lagent_llms.backends.triton.grpc_exchange import LIVENESS_TIMEOUT, GRPCExchange, Lookup
 from lagent_llms.backends.triton.model_config import TritonModelConfig
 from lagent_llms.core import deadline
-from lagent_llms.http.retry import RetryPolicy
-from lagent_llms.http.secrets import Secrets
 from lagent_llms.schema import Piece
 from tests.unit.backends.triton.models import CONFIG, request
 
@@ -86,11 +82,10 @@ def now(monkeypatch):
     return time
 
 
-def make(*commands, timeout=NO_LIMITS, retries=0, connected=True, **given):
-    """A conversation and its exchange, whose backoffs take the shortest time allowed."""
+def make(*commands, timeout=NO_LIMITS, connected=True, **given):
+    """A conversation and its exchange."""
     conversation = Conversation(*commands, **given)
-    retry = RetryPolicy(retries, uniform=lambda low, high: low)
-    return conversation, GRPCExchange(conversation, ChannelState("host:1", connected), timeout, retry)
+    return conversation, GRPCExchange(conversation, ChannelState("host:1", connected), timeout)
 
 
 def opened(**given):
@@ -301,10 +296,15 @@ def test_an_ambiguous_status_is_resolved_by_a_liveness_check(code, begun, live):
 
 def test_lost_server_is_reconnected():
     timeout = Timeout(connect=3)
-    _, exchange = opened(timeout=timeout, retries=1)
+    channel = ChannelState("host:1", connected=True)
+    exchange = GRPCExchange(Conversation(OpenStream(REQUEST), READ_RESPONSE), channel, timeout)
+    exchange.resume(None)
+    exchange.resume(None)
     exchange.resume(UNAVAILABLE)
-    assert isinstance(exchange.resume(False), Sleep)
-    assert exchange.resume(None) == UnaryCall(ServerLive(), 3)
+    with pytest.raises(ConnectError):
+        exchange.resume(False)
+    again = GRPCExchange(Conversation(OpenStream(REQUEST)), channel, timeout)
+    assert again.resume(None) == UnaryCall(ServerLive(), 3)
 
 
 def test_closed_channel_raises_stream_interrupted():
@@ -344,57 +344,29 @@ def test_an_expired_stream_is_a_timeout_of_its_phase(now):
     assert caught.value.phase == "idle"
 
 
-# retries
-
-
-def test_retry_after_backoff_until_the_first_piece():
-    conversation, exchange = opened(retries=2)
-    exchange.resume(UNAVAILABLE)
-    assert exchange.resume(False) == Sleep(0.25)
-    assert exchange.resume(None) == OpenStream(REQUEST)
-    assert exchange.resume(None) is READ_MESSAGE
-    assert exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "busy")) == Sleep(0.5)
-    exchange.resume(None)
-    exchange.resume(None)
-    assert conversation.attempts == 3
-    with pytest.raises(RateLimited):
-        exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "busy"))
-
-
-def test_no_retry_after_the_first_piece():
-    conversation, exchange = opened(retries=5)
-    exchange.resume(response("hi"))
-    exchange.resume(None)
-    with pytest.raises(RateLimited):
-        exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "busy"))
-    assert conversation.attempts == 1
-
-
-@pytest.mark.parametrize("failure", [CallFailure("INVALID_ARGUMENT", ""), CallFailure(None, ""), None])
-def test_requests_that_may_have_run_are_not_retried(failure):
-    conversation, exchange = opened(retries=5)
-    with pytest.raises(LLMError):
+@pytest.mark.parametrize(
+    ("failure", "kind"), [(CallFailure("RESOURCE_EXHAUSTED", "busy"), RateLimited), (None, StreamInterrupted)]
+)
+def test_a_failure_ends_the_exchange(failure, kind):
+    conversation, exchange = opened()
+    with pytest.raises(kind):
         exchange.resume(failure)
     assert conversation.attempts == 1
 
 
-def test_backoff_is_limited_by_the_total_timeout(now):
-    timeout = Timeout(connect=None, first_token=30, total=0.1)
-    _, exchange = opened(timeout=timeout, retries=1)
-    assert exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "")) == Sleep(pytest.approx(0.1))
-    now[0] += 0.1
-    with pytest.raises(TimeoutExceeded) as caught:
-        exchange.resume(None)
-    assert caught.value.phase == "total"
-
-
-def test_a_backoff_restarts_the_limit_of_the_first_token(now):
-    _, exchange = opened(timeout=Timeout(connect=None, first_token=5), retries=1)
-    now[0] += 4
-    assert exchange.resume(CallFailure("RESOURCE_EXHAUSTED", "")) == Sleep(0.25)
+def test_the_limit_of_the_first_token_starts_when_the_request_is_sent(now):
+    timeout = Timeout(connect=3, first_token=5, idle=5)
+    _, exchange = make(OpenStream(REQUEST), READ_RESPONSE, timeout=timeout, connected=False)
+    assert exchange.resume(None) == UnaryCall(ServerLive(), 3)
     now[0] += 2
-    exchange.resume(None)
+    assert exchange.resume(True) == OpenStream(REQUEST)
     assert exchange.deadline.remaining() == 5
+    assert exchange.resume(None) is READ_MESSAGE
+    now[0] += 5
+    with pytest.raises(
+        TimeoutExceeded, match=r"host:1: no piece .* within 5 s.*timeout=Timeout\(first_token=…\)"
+    ):
+        exchange.resume(CallFailure(None, "", expired=True))
 
 
 # closing and cancelling
@@ -450,19 +422,14 @@ def test_a_release_from_within_a_step_ends_it():
 # with a dialect
 
 
-def dialect_exchange(retries):
+def dialect_exchange():
     model = Model(TritonModelConfig.from_json(CONFIG), decoupled=True)
     conversation = find_dialect(model).conversation(request(), model)
-    retry = RetryPolicy(retries, uniform=lambda low, high: low)
-    return GRPCExchange(conversation, ChannelState("host:1", connected=True), NO_LIMITS, retry)
+    return GRPCExchange(conversation, ChannelState("host:1", connected=True), NO_LIMITS)
 
 
-def test_dialect_answer_is_retried_before_the_first_piece():
-    exchange = dialect_exchange(1)
-    assert isinstance(exchange.resume(None), OpenStream)
-    exchange.resume(None)
-    exchange.resume(UNAVAILABLE)
-    assert isinstance(exchange.resume(False), Sleep)
+def test_dialect_answer_that_breaks():
+    exchange = dialect_exchange()
     assert isinstance(exchange.resume(None), OpenStream)
     assert exchange.resume(None) is READ_MESSAGE
     assert exchange.resume(response("a")) == Piece("a")
@@ -470,66 +437,3 @@ def test_dialect_answer_is_retried_before_the_first_piece():
     assert exchange.resume(UNAVAILABLE) == CHECK
     with pytest.raises(StreamInterrupted):
         exchange.resume(False)
-
-
-def test_broken_answer_is_not_retried():
-    exchange = dialect_exchange(5)
-    exchange.resume(None)
-    exchange.resume(None)
-    with pytest.raises(StreamInterrupted):
-        exchange.resume(None)
-
-
-# hostile servers
-
-
-class Reading:
-    """Reads a stream with `read`, and raises what it yields as an error."""
-
-    server_session = None
-
-    def __init__(self, read):
-        self._read = read
-
-    def steps(self):
-        yield OpenStream(REQUEST)
-        while (answer := (yield READ_RESPONSE)) is not None:
-            yield Piece(self._read(answer))
-
-    def cancel_request(self):
-        return None
-
-
-def reading(read, **state):
-    channel = ChannelState("host:1", connected=True, **state)
-    exchange = GRPCExchange(Reading(read), channel, NO_LIMITS)
-    exchange.resume(None)
-    assert exchange.resume(None) is READ_MESSAGE
-    return exchange
-
-
-def test_outputs_over_the_limit_are_an_error():
-    exchange = reading(lambda answer: answer.text("text_output"), max_response_bytes=20)
-    assert exchange.resume(response("0123456")) == Piece("0123456")
-    assert exchange.resume(None) is READ_MESSAGE
-    with pytest.raises(ServerError, match="limits.response_bytes"):
-        exchange.resume(response("0123456789"))
-
-
-@pytest.mark.parametrize(
-    "error", [TypeError("x"), RecursionError(), KeyError("y"), MemoryError(), ValueError()]
-)
-def test_an_answer_that_cannot_be_read_is_a_server_error(error):
-    def read(answer):
-        raise error
-
-    with pytest.raises(ServerError, match="cannot be read") as caught:
-        reading(read).resume(response("a"))
-    assert caught.value.__cause__ is error
-
-
-def test_errors_show_no_secret():
-    exchange = reading(str, secrets=Secrets.of("Bearer sk-very-secret"))
-    assert exchange.resume(response(error="bad key sk-very-secret")) is READ_MESSAGE  # to its end
-    with pytest.raises(ServerError, match=r"bad key \*\*\*$"):
-        exchange.resume(None)
