@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from .backends.lmdeploy.server import AsyncLMDeployServer, LMDeployServer
     from .backends.lorax.backend import AsyncLoRAX, LoRAX
     from .backends.triton.client import AsyncTritonClient, TritonClient
+    from .batch.drivers import AsyncBatchRun, BatchRun
+    from .batch.results import BatchResult, BatchSummary
+    from .batch.run import run_batch
     from .config import create_llm
     from .core.base import AsyncBaseLLM, BaseLLM
     from .serving.jax_server.server import JAXServer
@@ -62,6 +65,9 @@ _HOMES = {
     "backends.lmdeploy.server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.lorax.backend": ("AsyncLoRAX", "LoRAX"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
+    "batch.drivers": ("AsyncBatchRun", "BatchRun"),
+    "batch.results": ("BatchResult", "BatchSummary"),
+    "batch.run": ("run_batch",),
     "config": ("create_llm",),
     "core.base": ("AsyncBaseLLM", "BaseLLM"),
     "serving.jax_server.server": ("JAXServer",),
@@ -73,6 +79,7 @@ __all__ = [
     "INTERNLM2_META",
     "APITemplateParser",
     "AsyncBaseLLM",
+    "AsyncBatchRun",
     "AsyncJAXClient",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
@@ -83,6 +90,9 @@ __all__ = [
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
+    "BatchResult",
+    "BatchRun",
+    "BatchSummary",
     "CallOptions",
     "Completion",
     "ConfigError",
@@ -125,6 +135,7 @@ __all__ = [
     "UnsupportedParameter",
     "Usage",
     "create_llm",
+    "run_batch",
 ]
 
 

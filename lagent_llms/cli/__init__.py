@@ -1,4 +1,4 @@
-"""The command `lagent-llms`: chat, serve, render, doctor."""
+"""The command `lagent-llms`: chat, batch, serve, render, doctor."""
 
 from __future__ import annotations
 
@@ -39,18 +39,20 @@ def _app() -> None:
     except ModuleNotFoundError as error:
         raise MissingDependency.of(str(error.name), "cli") from error
 
+    from .batch import batch
     from .chat import chat
     from .doctor import doctor
     from .render import render
     from .serve import serve
 
     app = typer.Typer(
-        help="Chat with a model, serve it, render prompts, check the installation.",
+        help="Chat with a model, run batches, serve it, render prompts, check the installation.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
     app.command()(chat)
+    app.command()(batch)
     app.command()(serve)
     app.command()(render)
     app.command()(doctor)

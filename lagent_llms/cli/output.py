@@ -14,7 +14,7 @@ __all__ = ["OutputError", "discard", "emit", "emitting", "visible"]
 
 
 class OutputError(Exception):
-    """Standard output is closed, full, or cannot encode a text; the message is one sentence."""
+    """An output is closed, full, or cannot encode a text; the message is one sentence."""
 
 
 def visible(text: str, stream: TextIO | None) -> str:

@@ -25,7 +25,7 @@ FLOORS = [
     {"http", "registry"},
     {"protocols"},
     {"config", "testing", "jax_engine", "lorax"},
-    {"backends"},
+    {"backends", "batch"},
     {"serving", "wire"},
     {"cli"},
 ]

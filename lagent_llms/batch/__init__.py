@@ -1,0 +1,1 @@
+"""Batch jobs: many rows through one backend into one file, continued after any interruption."""

@@ -1,0 +1,150 @@
+"""`lagent-llms batch`: run the rows of a file through a backend, into a file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ..batch.drivers import AsyncBatchRun
+from ..batch.output import OutputFailed
+from ..batch.records import count_records
+from ..batch.results import BatchSummary
+from ..batch.run import PreparedBatch
+from ..config import create_llm
+from .batch_progress import Progress, figures, showing_progress
+from .output import OutputError, emit, visible
+from .terminal import named_by_option, parse_settings, progress
+
+__all__ = ["batch"]
+
+#: Exit statuses besides 0 (every row has an answer) and 1 (an error).
+_ROWS_FAILED, _INTERRUPTED = 3, 130
+#: What a signal ends a job with.
+_BY_SIGNAL = "interrupted"
+#: Seconds between two updates of the display.
+_SHOWING_INTERVAL = 0.5
+
+
+def batch(
+    rows: Annotated[str, typer.Argument(help="JSON lines (also .gz, .zst), Parquet or CSV; - is stdin.")],
+    output: Annotated[str, typer.Argument(help="The file of the results. If it exists, the job continues.")],
+    config: Annotated[
+        str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    prompt_template: Annotated[
+        str | None, typer.Option(help="The prompt, with {columns} of a row; @FILE; or messages as JSON.")
+    ] = None,
+    ordered: Annotated[bool, typer.Option(help="Write the results in the order of the input.")] = False,
+    openai: Annotated[bool, typer.Option(help="Write the results in the form of OpenAI's batches.")] = False,
+    retry_errors: Annotated[bool, typer.Option(help="Run the rows again that failed before.")] = False,
+    max_failures: Annotated[
+        str | None, typer.Option(help="End when more rows than this fail: a number, or 1%.")
+    ] = None,
+    max_concurrency: Annotated[int | None, typer.Option(min=1, help="Most calls at once.")] = None,
+    strict: Annotated[bool, typer.Option(help="End at the first line that is broken.")] = False,
+    summary: Annotated[bool, typer.Option(help="Print the figures of the job as JSON at the end.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
+    ] = None,
+) -> None:
+    """Run each row of a file through the configured model (by default the embedded one).
+
+    Killed or interrupted, the same command continues. Ctrl-C finishes the rows that run; a second one stops
+    at once. The status is 0 if every row has an answer, 3 if rows failed.
+    """
+    overrides = parse_settings(settings or ())
+    with named_by_option({"max_failures": "--max-failures", "prompt_template": "--prompt-template"}):
+        prepared = PreparedBatch(
+            rows,
+            output,
+            prompt_template=prompt_template,
+            ordered=ordered,
+            output_format="openai" if openai else "lagent_llms",
+            retry_errors=retry_errors,
+            max_failures=max_failures,
+            max_concurrency=max_concurrency,
+            strict=strict,
+        )
+    with progress("starting the model"), named_by_option({name: f"--set {name}" for name in overrides}):
+        llm: Any = create_llm(config, profile=profile, asynchronous=True, **overrides)
+    run = prepared.on(llm)
+    try:
+        with showing_progress() as show:
+            asyncio.run(_run(llm, run, rows, show))
+    except OutputFailed as error:
+        raise OutputError(f"{error.strerror}; the same command continues") from error
+    found = run.summary
+    if summary:
+        emit(json.dumps(found.as_dict()) + "\n")
+    _tell_summary(found, output)
+    if found.stopped:
+        raise typer.Exit(_INTERRUPTED if found.stopped == _BY_SIGNAL else 1)
+    if found.failed:
+        raise typer.Exit(_ROWS_FAILED)
+
+
+async def _run(llm: Any, run: AsyncBatchRun, rows: str, show: Progress) -> None:
+    job = asyncio.ensure_future(_all_results(run))
+    showing = asyncio.ensure_future(_show(run, rows, show))
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if run.summary.stopped:
+            job.cancel()
+            return
+        _tell(f"finishing {run.running} rows; once more stops at once")
+        run.stop(_BY_SIGNAL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, interrupt)
+        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt
+            break
+    try:
+        await job
+    except asyncio.CancelledError:
+        pass
+    finally:
+        showing.cancel()
+        show(run.summary, run.running, None)
+        await llm.aclose()
+
+
+async def _all_results(run: AsyncBatchRun) -> None:
+    async for _ in run:
+        pass
+
+
+async def _show(run: AsyncBatchRun, rows: str, show: Progress) -> None:
+    """Show the progress until it is cancelled; the rows of a long file are counted meanwhile."""
+    counting = asyncio.ensure_future(asyncio.to_thread(count_records, rows))
+    while True:
+        show(run.summary, run.running, counting.result() if counting.done() else None)
+        await asyncio.sleep(_SHOWING_INTERVAL)
+
+
+def _tell_summary(found: BatchSummary, output: str) -> None:
+    _tell(f"{found.rows} rows in {output}, {figures(found)}")
+    if found.earlier:
+        _tell(f"{found.earlier} of them are from earlier runs")
+    if found.repaired:
+        _tell(
+            f"{found.repaired} bytes of broken rows were removed from the output; their rows were run again"
+        )
+    if found.repeated:
+        _tell(f"{found.repeated} rows have the id of an earlier row and were left out")
+    if found.stopped:
+        _tell(f"ended early: {found.stopped}; the same command continues")
+    if found.failed:
+        _tell("--retry-errors runs the failed rows again")
+
+
+def _tell(message: str) -> None:
+    if sys.stderr is not None:
+        print(visible(message, sys.stderr), file=sys.stderr, flush=True)
