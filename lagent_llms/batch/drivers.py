@@ -12,7 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import forks
+from ..core.concurrency import Concurrency
 from ..core.deadline import timeout_after
+from ..core.gates import AsyncGate, Gate
 from ..core.streams import Stream
 from ..errors import LLMError, StreamInterrupted
 from ..schema import Completion
@@ -65,7 +67,7 @@ class _Run:
 
     @property
     def running(self) -> int:
-        """Number of calls that run."""
+        """Number of rows that have begun: in flight, or waiting for a place at the server or for a retry."""
         return self._job.running
 
     def stop(self, why: str = "stopped") -> None:
@@ -112,6 +114,7 @@ class BatchRun(_Run, Iterable[BatchResult]):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._gate = Gate(Concurrency(self._concurrency))
         self._changed, self._enough = threading.Event(), threading.Event()
         self._streams: set[Stream] = set()
         self._interrupted = False
@@ -158,6 +161,7 @@ class BatchRun(_Run, Iterable[BatchResult]):
         finally:
             job.stop("interrupted")
             self._interrupted = True
+            self._gate.close()
             for stream in [*self._streams]:
                 stream.close()
             for worker in workers:
@@ -184,16 +188,17 @@ class BatchRun(_Run, Iterable[BatchResult]):
 
     def _outcome(self, row: Row) -> Completion | BaseException:
         try:
-            stream = _stream(self._llm, row)
-            self._streams.add(stream)
-            try:
-                if self._interrupted:
-                    stream.close()
-                for _ in stream:
-                    pass
-                return stream.completion or StreamInterrupted("the batch was interrupted")
-            finally:
-                self._streams.discard(stream)
+            with self._gate.place() as place:
+                stream = self._llm.raising_stream(row.inputs, row.parameters, place)
+                self._streams.add(stream)
+                try:
+                    if self._interrupted:
+                        stream.close()
+                    for _ in stream:
+                        pass
+                    return stream.completion or StreamInterrupted("the batch was interrupted")
+                finally:
+                    self._streams.discard(stream)
         except BaseException as error:  # noqa: BLE001  (of the row, or of the job, which raises it)
             return error
 
@@ -206,6 +211,7 @@ class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._gate = AsyncGate(Concurrency(self._concurrency))
         self._changed, self._enough, self._space = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -287,16 +293,10 @@ class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
 
     async def _outcome(self, row: Row) -> Completion | BaseException:
         try:
-            stream = _stream(self._llm, row)
-            async for _ in stream:
-                pass
-            return stream.completion or StreamInterrupted("the batch was interrupted")
+            async with self._gate.place() as place:
+                stream = self._llm.raising_stream(row.inputs, row.parameters, place)
+                async for _ in stream:
+                    pass
+                return stream.completion or StreamInterrupted("the batch was interrupted")
         except BaseException as error:  # noqa: BLE001  (of the row, or of the job, which raises it)
             return error
-
-
-def _stream(llm: Any, row: Row) -> Any:
-    start = llm.stream_generate if isinstance(row.inputs, str) else llm.stream_chat
-    if row.parameters or llm.options.on_error != "raise":
-        return start(row.inputs, **{**row.parameters, "on_error": "raise"})
-    return start(row.inputs)  # parameters that are as by default cost time

@@ -199,11 +199,12 @@ class BaseLLM(LLMCore):
         prompt = self.to_count(request)
         return None if prompt is None else len(self._tokenize(prompt))
 
-    def _whole_stream(self, inputs: Input, given: Mapping[str, Any], place: Place | None = None) -> Stream:
+    def raising_stream(self, inputs: Input, given: Mapping[str, Any], place: Place | None = None) -> Stream:
+        """The stream of one call, which raises every error; `place` is that of the prompt in its batch."""
         return Stream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
 
     def _complete(self, inputs: Input, given: Any) -> Completion:
-        return _drained(self._whole_stream(inputs, given))
+        return _drained(self.raising_stream(inputs, given))
 
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
@@ -218,7 +219,7 @@ class BaseLLM(LLMCore):
         def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
             try:
                 with gate.place() as place:
-                    stream = self._whole_stream(*call, place)
+                    stream = self.raising_stream(*call, place)
                     running.append(stream)
                     if interrupted.is_set():
                         stream.close()
@@ -349,8 +350,14 @@ class AsyncBaseLLM(LLMCore):
         prompt = self.to_count(request)
         return None if prompt is None else len(await self._tokenize(prompt))
 
+    def raising_stream(
+        self, inputs: Input, given: Mapping[str, Any], place: AsyncPlace | None = None
+    ) -> AsyncStream:
+        """See `BaseLLM.raising_stream`."""
+        return AsyncStream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
+
     async def _complete(self, inputs: Input, given: Any, place: AsyncPlace | None = None) -> Completion:
-        stream = AsyncStream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
+        stream = self.raising_stream(inputs, given, place)
         async for _ in stream:
             pass
         return _finished(stream)
