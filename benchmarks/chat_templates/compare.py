@@ -129,10 +129,19 @@ def _render_theirs(
 
 
 def decoded(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Copy messages, with tool-call arguments that are a JSON object in a string as that object."""
+    """Copy messages as `check_messages` returns them, for a side that does not decode.
+
+    An empty list of tool calls is left out, a call has its type, and arguments that are a JSON object in a
+    string are that object.
+    """
     copied: list[dict[str, Any]] = json.loads(json.dumps(messages))
     for message in copied:
+        if message.get("tool_calls") == []:
+            del message["tool_calls"]
         for call in message.get("tool_calls") or ():
+            if "type" not in call:  # in the order of OpenAI's dumps
+                function = call.pop("function")
+                call |= {"type": "function", "function": function}
             try:
                 arguments = json.loads(call["function"]["arguments"])
             except (TypeError, ValueError):
