@@ -183,6 +183,15 @@ def test_close_from_another_thread_ends_the_wait(scripted):
     assert len(llm.llm.requests) == 1
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt: a process started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_wait_and_frees_the_session():
     scripts = iter([[LATER], ["x"]])
     llm = ScriptedLLM(lambda _: next(scripts), meta_template="chatml", retry=SLOW)
@@ -202,6 +211,7 @@ def test_ctrl_c_ends_the_wait_and_frees_the_session():
     assert llm.chat(USER, **OPEN) == "x"
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_waits_of_a_batch():
     llm = ScriptedLLM([LATER], retry=SLOW)
     main = threading.main_thread().ident
