@@ -224,8 +224,9 @@ def read_tool_call(raw: object, where: str, marks: CallFormat | None) -> ToolCal
     call = parse_placeholders(
         reader.location("call"), reader.text("call"), fixed={}, names=("arguments", "id")
     )
-    if isinstance(call, str) and call:
-        raise TemplateError(f"{reader.location('call')}: {{name}} and {{arguments}} are missing")
+    held = call.pieces[1::2] if isinstance(call, PlaceholderText) else ()
+    if call and not {"name", "arguments"}.issubset(held):
+        raise TemplateError(f"{reader.location('call')}: the text must hold {{name}} and {{arguments}}")
     return ToolCallFormat(
         begin,
         end,
