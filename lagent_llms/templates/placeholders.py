@@ -29,7 +29,7 @@ Values: TypeAlias = Mapping[str, Any]
 Operation: TypeAlias = Callable[[str], str]
 
 #: Placeholders that every text may use, besides the family's options.
-PLACEHOLDERS = ("bos", "eos", "role", "Role", "name", "reasoning", "date:FORMAT")
+PLACEHOLDERS = ("bos", "eos", "role", "Role", "name", "reasoning", "call_id", "date:FORMAT")
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -88,7 +88,7 @@ def parse_placeholders(
     Raises:
         TemplateError: An unknown placeholder, or a single brace.
     """
-    known = {"role", "Role", "name", "reasoning", *names}
+    known = {"role", "Role", "name", "reasoning", "call_id", *names}
     pieces = [""]
     end = 0
     for match in _PIECE.finditer(text):

@@ -19,7 +19,7 @@ from .schema import NONE, OTHERS, Begin, Family, Role
 from .special_tokens import special_tokens
 from .system_message import START, check_alternation, system_position, system_text, turns_of
 from .tool_results import result_roles, with_tool_role
-from .tools import ToolsMessage
+from .tools import ToolsMessage, with_ids
 
 __all__ = ["MetaTemplate"]
 
@@ -233,6 +233,8 @@ class MetaTemplate(ChatTemplate):
         open_end: bool,
     ) -> None:
         """Append the system text and the turns to `parts`, on the fast path where possible."""
+        if self.tool_call is not None and self.tool_call.writes_ids:
+            messages = with_ids(messages)
         system = system_text(self.family, messages, roles, values, tools)
         if open_end and (not turns or turns[-1] != len(messages) - 1):
             raise TemplateError(
@@ -241,7 +243,7 @@ class MetaTemplate(ChatTemplate):
         if len(turns) != len(messages):
             messages, roles = [messages[index] for index in turns], [roles[index] for index in turns]
         if self.family.alternation is not None:
-            check_alternation(self.family, roles, turns)
+            check_alternation(self.family, messages, roles, turns)
         target = system_position(self.family, roles) if system is not None else START
         if system is not None and target == START:
             parts.append(system)
@@ -338,13 +340,20 @@ class MetaTemplate(ChatTemplate):
                 operation = case.content if case.has_content else operation
         if drop:
             return
+        calls = turn.message.get("tool_calls")
+        replaces = self.tool_call.replaces if calls and self.tool_call is not None else ""
+        if replaces == "turn":
+            parts.append(self._tool_calls(calls, turn, after_content=False))
+            return
         values = {**turn.values, "role": turn.role, "reasoning": turn.reasoning}
+        if _holds_call_id(begin, end):
+            values["call_id"] = self._call_id(turn)
         if isinstance(begin, Begin):
             begin = begin_for_name(begin, turn.message.get("name"), values)
-        content = turn.content if operation is None else operation(turn.content)
+        content = "" if replaces else turn.content if operation is None else operation(turn.content)
         before, inside = (system or "", "") if self._system_at == "before" else ("", system or "")
         parts += (before, fill(begin, values), inside, content)
-        if calls := turn.message.get("tool_calls"):
+        if calls:
             parts.append(self._tool_calls(calls, turn, after_content=bool(content)))
         if not open_end and not (role.generate and turn.last):
             parts.append(fill(end, values))
@@ -354,6 +363,13 @@ class MetaTemplate(ChatTemplate):
             raise TemplateError(f"{self._location(turn)}: {NO_CALLS}")
         return self.tool_call.write(calls, self._location(turn), after_content=after_content)
 
+    def _call_id(self, turn: TurnContext) -> str:
+        if not isinstance(found := turn.message.get("tool_call_id"), str):
+            raise TemplateError(
+                f"{self._location(turn)}: a result needs 'tool_call_id', the id of a call before it"
+            )
+        return found
+
     def _location(self, turn: TurnContext) -> str:
         return f"{self.name}: messages[{turn.index}] (role {turn.role!r})"
 
@@ -362,6 +378,10 @@ class MetaTemplate(ChatTemplate):
             f"{self.name}: messages[{turn.index}]: the template has no role {turn.role!r}"
             f"{nearest(turn.role, self.roles)} (allowed: {', '.join(self.roles)})"
         )
+
+
+def _holds_call_id(*texts: object) -> bool:
+    return any(isinstance(text, PlaceholderText) and "call_id" in text.pieces for text in texts)
 
 
 def _all_roles(family: Family) -> dict[str, Role]:

@@ -27,8 +27,8 @@ def special_tokens(family: Family) -> tuple[str, ...]:
         found += [family.tools.begin, family.tools.item, family.tools.end]
     if family.system is not None:
         found += [family.system.begin, family.system.end]
-    if family.tool_call is not None:
-        found += [family.tool_call.begin, family.tool_call.end]
+    if (calls := family.tool_call) is not None:
+        found += [calls.begin, calls.end, calls.open, calls.close, calls.call]
     texts = [
         text.fill({**family.options, "role": name, "now": datetime.min})
         if isinstance(text, PlaceholderText)

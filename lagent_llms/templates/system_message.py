@@ -100,8 +100,12 @@ def system_position(family: Family, roles: Sequence[str]) -> int:
     return NOWHERE if not users else users[0] if put == "first_user" else users[-1]
 
 
-def check_alternation(family: Family, roles: Sequence[str], turns: Sequence[int]) -> None:
+def check_alternation(
+    family: Family, messages: Sequence[Message], roles: Sequence[str], turns: Sequence[int]
+) -> None:
     """Check that turns of the user and of other roles alternate, beginning with the user's.
+
+    Where results of tools do not count, messages with calls do not count either.
 
     Raises:
         TemplateError: Names the first message out of order.
@@ -111,7 +115,7 @@ def check_alternation(family: Family, roles: Sequence[str], turns: Sequence[int]
         return
     counted = 0
     for position, role in enumerate(roles):
-        if role in skip:
+        if role in skip or ("tool" in skip and messages[position].get("tool_calls")):
             continue
         if (role == "user") != (counted % 2 == 0):
             expected = "a message of the user" if role != "user" else "an answer"

@@ -14,10 +14,10 @@ __all__ = ["result_roles", "with_tool_role"]
 
 def result_roles(family: Family) -> tuple[str, ...]:
     """The roles of results that have an entry of their own in the family, the usual one first."""
+    own = family.tool_call.answer_role if family.tool_call is not None else ""
+    names = (own, *RESULT_ROLES) if own else RESULT_ROLES
     return tuple(
-        name
-        for name in RESULT_ROLES
-        if (role := family.roles.get(name)) is not None and role.word != "refuse"
+        name for name in names if (role := family.roles.get(name)) is not None and role.word != "refuse"
     )
 
 

@@ -6,44 +6,66 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import countOf
 from typing import Any
 
 from ..errors import TemplateError
+from ..messages import with_call_ids
 from ..schema import Message, ToolCall
 from .answers.formats import CallFormat
+from .placeholders import PlaceholderText, parse_placeholders
 from .reader import Reader
 
 __all__ = [
     "ToolCallFormat",
     "ToolsInSystemText",
     "ToolsMessage",
+    "call_writer",
     "decoded_arguments",
     "read_tool_call",
     "read_tools",
     "with_decoded_arguments",
+    "with_ids",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCallFormat:
-    """Format of a tool call in the text of an answer: JSON between two marks.
+    """Format of the tool calls of a message: each is JSON between two marks, unless `call` is given.
 
     Attributes:
-        begin: Mark before the JSON.
-        end: Mark after the JSON; at the end of an answer it may be missing.
-        separator: Text between the content and a call, and between calls, in a prompt.
+        begin: Text before each call.
+        end: Text after each call; at the end of an answer it may be missing.
+        separator: Text between calls in a prompt; without `open` also between the content and the first.
         arguments: Keys that may hold the arguments; a prompt uses the first.
+        open: Text before all calls of a message.
+        close: Text after all calls of a message.
+        call: Text of a call, with {name}, {arguments} and {id}.
+        python: Write the arguments as those of a call in Python, not as JSON.
+        replaces: What the calls stand in place of: the 'content' of the message, its whole 'turn', or ''.
+        answer_role: The family's role for a tool's result, if it is not one of the usual ones.
     """
 
-    begin: str
-    end: str
+    begin: str = ""
+    end: str = ""
     separator: str = ""
     arguments: tuple[str, ...] = ("arguments", "parameters")
+    open: str = ""
+    close: str = ""
+    call: str | PlaceholderText = ""
+    python: bool = False
+    replaces: str = ""
+    answer_role: str = ""
 
     @property
     def marks(self) -> CallFormat:
         """What an answer is read with."""
         return CallFormat((self.begin.strip(),), self.end.strip(), arguments=self.arguments)
+
+    @property
+    def writes_ids(self) -> bool:
+        """Whether the text of a call holds its id."""
+        return isinstance(self.call, PlaceholderText) and "id" in self.call.pieces[1::2]
 
     def write(self, calls: Sequence[Any], where: str, *, after_content: bool) -> str:
         """Write the tool calls of a message in the model's format.
@@ -66,12 +88,42 @@ class ToolCallFormat:
                     f"{where}: a tool call needs {{'function': {{'name', 'arguments'}}}}: {call!r}"
                 )
             arguments = decoded_arguments(function.get("arguments", {}))
-            if not isinstance(arguments, str):
+            if self.python and isinstance(arguments, dict):
+                arguments = ", ".join(f"{key}={_python(value)}" for key, value in arguments.items())
+            elif not isinstance(arguments, str):
                 arguments = json.dumps(arguments, ensure_ascii=False)
             name = json.dumps(function["name"], ensure_ascii=False)
-            texts.append(f'{self.begin}{{"name": {name}, "{self.arguments[0]}": {arguments}}}{self.end}')
-        text = self.separator.join(texts)
-        return self.separator + text if after_content else text
+            if isinstance(self.call, PlaceholderText):
+                values = {"name": name[1:-1], "arguments": arguments, "id": call.get("id")}
+                text = self.call.fill(values)
+            else:
+                text = f'{{"name": {name}, "{self.arguments[0]}": {arguments}}}'
+            texts.append(self.begin + text + self.end)
+        text = self.open + self.separator.join(texts) + self.close
+        return self.separator + text if after_content and not self.open else text
+
+
+def _python(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def call_writer(marks: CallFormat | None) -> ToolCallFormat | None:
+    """The format in which a prompt repeats the calls that are read with `marks`.
+
+    Returns:
+        None where calls are more than JSON or Python between marks: then the family file must have it.
+    """
+    if marks is None or marks.head:
+        return None
+    begin = marks.begin[0] if marks.begin else ""
+    if marks.python:
+        call = PlaceholderText(("", "name", "(", "arguments", ")"))
+        return ToolCallFormat(separator=", ", open=f"{begin}[", close=f"]{marks.end}", call=call, python=True)
+    if "[" in marks.opens:
+        return ToolCallFormat(
+            separator=", ", arguments=marks.arguments, open=f"{begin}[", close=f"]{marks.end}"
+        )
+    return ToolCallFormat(begin, marks.end, arguments=marks.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +171,18 @@ class ToolsMessage:
         return [*messages[:first], description, *messages[first:]]
 
 
+def with_ids(messages: Sequence[Message]) -> Sequence[Message]:
+    """Messages whose tool calls and results all have ids, for a format that writes them."""
+    if countOf(map(len, messages), 2) == len(messages):  # no message has tool calls
+        return messages
+    return with_call_ids([
+        {**message, "tool_calls": [one.to_openai() if isinstance(one, ToolCall) else one for one in calls]}
+        if (calls := message.get("tool_calls"))
+        else message
+        for message in messages
+    ])  # fmt: skip
+
+
 def with_decoded_arguments(message: Message) -> Message:
     """A message whose tool calls have decoded arguments, as chat templates take them."""
     calls = message.get("tool_calls")
@@ -144,13 +208,36 @@ def decoded_arguments(arguments: object) -> object:
     return arguments
 
 
-def read_tool_call(raw: object, where: str) -> ToolCallFormat:
-    """Read the `tool_call` section of a family file."""
-    reader = Reader(raw, where, ("begin", "end", "separator", "arguments"))
+def read_tool_call(raw: object, where: str, marks: CallFormat | None) -> ToolCallFormat:
+    """Read the `tool_call` section of a family file.
+
+    Args:
+        raw: The section.
+        where: Location of the section, for errors.
+        marks: Format of the family's `tool_parser`; without one, 'begin' and 'end' are what is read.
+    """
+    keys = ("begin", "end", "separator", "arguments", "open", "close", "call", "replaces", "answer_role")
+    reader = Reader(raw, where, keys)
     begin, end = reader.text("begin"), reader.text("end")
-    if not begin.strip() or not end.strip():
+    if marks is None and not (begin.strip() and end.strip()):
         raise TemplateError(f"{where}: 'begin' and 'end' must both hold a mark")
-    return ToolCallFormat(begin, end, reader.text("separator"), reader.texts("arguments") or ("arguments",))
+    call = parse_placeholders(
+        reader.location("call"), reader.text("call"), fixed={}, names=("arguments", "id")
+    )
+    held = call.pieces[1::2] if isinstance(call, PlaceholderText) else ()
+    if call and not {"name", "arguments"}.issubset(held):
+        raise TemplateError(f"{reader.location('call')}: the text must hold {{name}} and {{arguments}}")
+    return ToolCallFormat(
+        begin,
+        end,
+        reader.text("separator"),
+        reader.texts("arguments") or ("arguments",),
+        reader.text("open"),
+        reader.text("close"),
+        call,
+        replaces=reader.choice("replaces", ("", "content", "turn"), ""),
+        answer_role=reader.text("answer_role"),
+    )
 
 
 def read_tools(raw: object, where: str) -> ToolsInSystemText | ToolsMessage:

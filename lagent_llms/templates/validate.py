@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidArgument, TemplateError, nearest
-from .answers.formats import AnswerMarks, ReasoningFormat, call_format, reasoning_in
+from .answers.formats import AnswerMarks, CallFormat, ReasoningFormat, call_format, reasoning_in
 from .placeholders import PlaceholderText, content_operation, parse_placeholders
 from .reader import Reader
 from .schema import (
@@ -22,7 +22,7 @@ from .schema import (
     Thinking,
     When,
 )
-from .tools import ToolCallFormat, read_tool_call, read_tools
+from .tools import call_writer, read_tool_call, read_tools
 
 __all__ = ["read_family"]
 
@@ -88,8 +88,11 @@ def read_family(raw: object, where: str) -> Family:
         for name, value in options.items()
     }
     roles = _roles(reader, texts, options)
+    marks = _call_marks(reader)
     calls = reader.raw("tool_call") if "tool_call" in reader else None
-    tool_call = None if calls is None else read_tool_call(calls, f"{where}: tool_call")
+    tool_call = call_writer(marks) if calls is None else read_tool_call(calls, f"{where}: tool_call", marks)
+    if marks is None and tool_call is not None:
+        marks = tool_call.marks
     family = Family(
         name=reader.text("family") or where,
         where=where,
@@ -107,19 +110,23 @@ def read_family(raw: object, where: str) -> Family:
         others=roles.get(OTHERS, Role(word="refuse")),
         tools=read_tools(reader.raw("tools"), f"{where}: tools") if "tools" in reader else None,
         tool_call=tool_call,
-        answers=_answers(reader, roles.get("assistant", Role()), tool_call),
+        answers=_answers(reader, roles.get("assistant", Role()), marks),
         bos_by=reader.choice("bos_by", ("text", "server", "none"), "text" if texts.writes_bos else "none"),
     )
     _check_bos(family, writes_bos=texts.writes_bos)
     return family
 
 
-def _answers(reader: Reader, assistant: Role, tool_call: ToolCallFormat | None) -> AnswerMarks:
-    name, tags = reader.text("tool_parser"), _think(reader, "reasoning") or assistant.think
+def _call_marks(reader: Reader) -> CallFormat | None:
+    name = reader.text("tool_parser")
     try:
-        calls = call_format(name) if name else tool_call.marks if tool_call is not None else None
+        return call_format(name) if name else None
     except InvalidArgument as error:
         raise TemplateError(f"{reader.where}: {error}") from None
+
+
+def _answers(reader: Reader, assistant: Role, calls: CallFormat | None) -> AnswerMarks:
+    tags = _think(reader, "reasoning") or assistant.think
     if tags is None:
         return AnswerMarks(calls)
     return AnswerMarks(calls, reasoning_in(tags.open + tags.close) or ReasoningFormat(tags.open, tags.close))

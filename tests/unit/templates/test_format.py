@@ -89,6 +89,11 @@ MISTAKES = [
     ({"bos_by": "me"}, "mine.bos_by: unknown value 'me'"),
     ({"bos": ""}, "mine: bos is missing"),
     ({"tool_call": {"begin": "<t>"}}, "mine: tool_call: 'begin' and 'end' must both hold a mark"),
+    (
+        {"tool_parser": "mistral", "tool_call": {"call": "{name}"}},
+        "tool_call.call: the text must hold {name}",
+    ),
+    ({"tool_parser": "mistral", "tool_call": {"replaces": "all"}}, "tool_call.replaces: unknown value 'all'"),
 ]
 
 

@@ -14,8 +14,10 @@ from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 ASKED = {"role": "user", "content": "What is 231 * 17?"}
 ARGUMENTS = {"expression": "231 * 17", "unit": "é"}
 RESULT = {"role": "tool", "content": "3927"}
+RESULT_WITH_ID = {**RESULT, "tool_call_id": "call00000"}
 TOOLS = [{"type": "function", "function": {"name": "calculator", "parameters": {"type": "object"}}}]
 WITH_CALLS = [name for name in available_templates() if load_template(name).tool_call is not None]
+WITH_TEXT_AND_CALLS = [name for name in WITH_CALLS if not load_template(name).tool_call.replaces]
 WITH_RESULTS = [name for name in available_templates() if load_template(name).result_roles]
 OPEN = {"session_id": 1, "sequence_start": True, "sequence_end": False}
 CONTINUE = {"session_id": 1, "sequence_start": False, "sequence_end": False}
@@ -23,12 +25,17 @@ CONTINUE = {"session_id": 1, "sequence_start": False, "sequence_end": False}
 
 def called(family, text=""):
     """Return an answer with a tool call, as a model of the family writes it."""
-    call = ToolCall("calculator", ARGUMENTS).to_openai()
+    call = ToolCall("calculator", ARGUMENTS, id="call00000").to_openai()
     return text + load_template(family).tool_call.write([call], "", after_content=bool(text))
 
 
 def dialog_with(*calls):
     return [ASKED, {"role": "assistant", "content": None, "tool_calls": [*calls]}, RESULT]
+
+
+def test_every_family_whose_calls_are_read_can_write_them():
+    parsed = {name for name in available_templates() if load_template(name).answer_marks().calls is not None}
+    assert parsed == {*WITH_CALLS}
 
 
 def test_every_family_with_tools_is_tested():
@@ -37,23 +44,26 @@ def test_every_family_with_tools_is_tested():
     assert len(WITH_RESULTS) > 10
 
 
-@pytest.mark.parametrize("answer", ["", "Let me see."])
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize("family", WITH_CALLS)
+@pytest.mark.parametrize(
+    ("family", "answer"),
+    [(name, "") for name in WITH_CALLS] + [(name, "Let me see.") for name in WITH_TEXT_AND_CALLS],
+)
 def test_a_session_and_the_callers_own_dialog_have_the_same_prompts(family, asynchronous, answer):
     script = called(family, answer)
-    llm = (AsyncScriptedLLM if asynchronous else ScriptedLLM)(script, meta_template=family)
+    llm = (AsyncScriptedLLM if asynchronous else ScriptedLLM)(script, meta_template=family, reasoning=None)
 
     def complete(*args, **options):
         completion = llm.complete(*args, **options)
         return asyncio.run(completion) if asynchronous else completion
 
     dialog = [ASKED]
-    for turn in ([ASKED], [RESULT], [ASKED], [RESULT]):
+    turns = ([ASKED], [RESULT], [ASKED], [RESULT])
+    for turn in turns[:2] if llm.template.family.alternation else turns:
         complete(turn, **(OPEN if turn is not RESULT and len(dialog) == 1 else CONTINUE))
         completion = complete(dialog)
         in_session, own = (request.prompt for request in llm.requests[-2:])
-        assert in_session == own == llm.template.render(dialog)
+        assert in_session == own == llm.template.render(llm.template.adapted(dialog))
         assert script in own or len(dialog) == 1
         assert completion.tool_calls[0].arguments == ARGUMENTS
         assert completion.content == answer
@@ -77,18 +87,18 @@ def test_all_forms_of_a_call_give_one_prompt(family):
     llm = ScriptedLLM("fine", meta_template=family)
     for form in forms:
         llm.chat(dialog_with(form))
-        assert llm.requests[-1].prompt == template.render(dialog_with(forms[0]))
+        assert llm.requests[-1].prompt == template.render(template.adapted(dialog_with(forms[0])))
 
 
 @pytest.mark.parametrize("family", available_templates())
 def test_results_of_tools_need_no_tools_in_this_call(family):
     template = load_template(family)
-    dialog = [ASKED, {"role": "assistant", "content": "a call"}, RESULT]
+    dialog = [ASKED, {"role": "assistant", "content": "a call"}, RESULT_WITH_ID]
     if family not in WITH_RESULTS:  # without a role of their own they are turns as others, or refused
         with contextlib.suppress(TemplateError):
             assert "3927" in template.render(dialog) or template.family.others.word in ("drop", "remove")
         return
-    prompt = template.render(dialog)
+    prompt = template.render(template.adapted(dialog))
     assert "3927" in prompt
     if template.family.tools is not None:
         with_tools = template.render(dialog, tools=TOOLS)
@@ -99,10 +109,10 @@ def test_results_of_tools_need_no_tools_in_this_call(family):
 @pytest.mark.parametrize("family", WITH_RESULTS)
 def test_the_roles_of_results_mean_the_same(family, role):
     llm = ScriptedLLM("fine", meta_template=family)
-    dialog = [ASKED, {"role": "assistant", "content": "a call"}, {"role": role, "content": "3927"}]
+    dialog = [ASKED, {"role": "assistant", "content": "a call"}, {**RESULT_WITH_ID, "role": role}]
     llm.chat(dialog)
     known = role if role in llm.template.result_roles else llm.template.result_roles[0]
-    assert llm.requests[0].prompt == llm.template.render([*dialog[:2], {"role": known, "content": "3927"}])
+    assert llm.requests[0].prompt == llm.template.render([*dialog[:2], {**RESULT_WITH_ID, "role": known}])
     assert "3927" in llm.requests[0].prompt
 
 
@@ -151,20 +161,82 @@ def test_a_session_of_messages_without_a_template_keeps_tool_calls():
     ]
 
 
-@pytest.mark.parametrize(
-    ("family", "text"),
-    [
-        ("llama-3.1", '{"name": "calculator", "parameters": {"x": 1}}'),
-        ("phi-4-mini", '<|tool_call|>[{"name": "calculator", "arguments": {"x": 1}}]<|/tool_call|>'),
-        (
-            "deepseek-v3",
-            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>calculator\n```json\n"
-            '{"x": 1}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
-        ),
-    ],
+CALCULATE = '{"name": "calculator", "arguments": {"expression": "231 * 17", "unit": "é"}}'
+MISTRAL = CALCULATE[:-1] + ', "id": "call00000"}'
+DEEPSEEK = (
+    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>calculator\n```json\n"
+    '{"expression": "231 * 17", "unit": "é"}\n```<｜tool▁call▁end｜>'
 )
-def test_families_without_a_form_for_calls_keep_the_text_of_an_answer(family, text):
-    llm = ScriptedLLM(text, meta_template=family)
+LLAMA = "<|end_header_id|>\n\n" + CALCULATE.replace("arguments", "parameters")
+IPYTHON = "<|start_header_id|>ipython<|end_header_id|>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("llama-3.1", f'{LLAMA}<|eot_id|>{IPYTHON}"3927"<|eot_id|>'),
+        ("llama-3.2", f'{LLAMA}<|eot_id|>{IPYTHON}"3927"<|eot_id|>'),
+        ("mistral-nemo", f'[/INST][TOOL_CALLS][{MISTRAL}]</s>[TOOL_RESULTS]{{"content": 3927, '
+         '"call_id": "call00000"}[/TOOL_RESULTS]'),
+        ("mistral-v0.3", f'[/INST][TOOL_CALLS] [{MISTRAL}]</s>[TOOL_RESULTS] {{"content": 3927, '
+         '"call_id": "call00000"}[/TOOL_RESULTS]'),
+        ("mistral-large-2411", f"[/INST][TOOL_CALLS] [{MISTRAL}]</s>"
+         "[TOOL_RESULTS] call00000[TOOL_CONTENT] 3927[/TOOL_RESULTS]"),
+        ("mistral-small-2501", f"[/INST][TOOL_CALLS][{MISTRAL}]</s>"
+         "[TOOL_RESULTS]call00000[TOOL_CONTENT]3927[/TOOL_RESULTS]"),
+        *((name, f"<｜Assistant｜><｜tool▁calls▁begin｜>{DEEPSEEK}<｜tool▁calls▁end｜><｜end▁of▁sentence｜>"
+           "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>3927<｜tool▁output▁end｜><｜tool▁outputs▁end｜>")
+          for name in ("deepseek-r1", "deepseek-r1-distill", "deepseek-v3")),
+        ("granite-3.0", f"<|tool_call|>[{CALCULATE}]<|end_of_text|>\n"
+         "<|start_of_role|>tool_response<|end_of_role|>3927<|end_of_text|>"),
+        ("granite-3.3", f"<|tool_call|>[{CALCULATE}]<|end_of_text|>\n"
+         "<|start_of_role|>tool<|end_of_role|>3927<|end_of_text|>"),
+        ("phi-4-mini", f"<|tool_call|>[{CALCULATE}]<|/tool_call|><|end|><|tool|>3927<|end|>"),
+        ("lfm2", '<|tool_call_start|>[calculator(expression="231 * 17", unit="é")]<|tool_call_end|>'
+         "<|im_end|>\n<|im_start|>tool\n<|tool_response_start|>3927<|tool_response_end|><|im_end|>"),
+    ],
+)  # fmt: skip
+def test_calls_and_results_have_the_form_of_the_family(family, expected):
+    llm = ScriptedLLM("fine", meta_template=family)
+    llm.chat(dialog_with(ToolCall("calculator", ARGUMENTS)))
+    assert expected in llm.requests[0].prompt
+
+
+@pytest.mark.parametrize("family", WITH_CALLS)
+def test_several_calls_are_read_as_they_were_written(family):
+    calls = [ToolCall("calculator", ARGUMENTS), ToolCall("clock", {"zone": None, "at": [1, True]})]
+    template = load_template(family)
+    written = template.tool_call.write([call.to_openai() for call in calls], "", after_content=False)
+    text, found = template.parse_tool_calls(written)
+    assert [(call.name, call.arguments) for call in found] == [(call.name, call.arguments) for call in calls]
+    assert text in ("", "</s>")
+
+
+def test_calls_and_results_of_mistral_do_not_count_as_turns():
+    template = load_template("mistral-nemo")
+    dialog = [
+        *dialog_with(ToolCall("calculator", ARGUMENTS)),
+        {"role": "assistant", "content": "fine"},
+        ASKED,
+    ]
+    assert template.render(dialog).endswith("[/TOOL_RESULTS]fine</s>[INST]What is 231 * 17?[/INST]")
+    with pytest.raises(TemplateError, match=r"messages\[1\] .*a result needs 'tool_call_id'"):
+        template.render([ASKED, RESULT])
+
+
+@pytest.mark.parametrize("tool_parser", ["hermes", "xlam", "pythonic"])
+def test_a_family_that_names_only_its_parser_writes_what_that_reads(tool_parser, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f'tool_parser: {tool_parser}\nroles: {{"*": {{begin: "{{role}}: ", end: "\\n"}}}}')
+    template = load_template(path)
+    text = template.render(dialog_with(ToolCall("calculator", ARGUMENTS)), add_generation_prompt=False)
+    (call,) = template.parse_tool_calls(text.partition("assistant: ")[2])[1]
+    assert (call.name, call.arguments) == ("calculator", ARGUMENTS)
+
+
+def test_families_without_a_form_for_calls_keep_the_text_of_an_answer():
+    text = '{"name": "calculator", "parameters": {"x": 1}}'
+    llm = ScriptedLLM(text, meta_template="llama-3", tool_parser="llama-3")
     answer = llm.complete([ASKED], **OPEN)
     assert answer.tool_calls == (ToolCall("calculator", {"x": 1}),)
     llm.chat([RESULT], **CONTINUE)
