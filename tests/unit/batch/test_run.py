@@ -7,8 +7,18 @@ import time
 
 import pytest
 
-from lagent_llms import AuthenticationError, ConfigError, InvalidArgument, LLMError, ServerError, run_batch
+from lagent_llms import (
+    AuthenticationError,
+    ConfigError,
+    InvalidArgument,
+    LLMError,
+    RetryPolicy,
+    ServerError,
+    run_batch,
+)
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
+
+MODEL = {"meta_template": "chatml", "retry": RetryPolicy(max_retries=0)}
 
 
 def echo(request):
@@ -20,7 +30,7 @@ def results_of(request):
     """Run a batch to its end and return its results and its summary; `each` is called with every result."""
 
     def sync(script, rows, output=None, each=lambda run, result: None, **options):
-        run = run_batch(ScriptedLLM(script, meta_template="chatml"), rows, output, **options)
+        run = run_batch(ScriptedLLM(script, **MODEL), rows, output, **options)
         found = []
         for result in run:
             found.append(result)
@@ -29,7 +39,7 @@ def results_of(request):
 
     def asynchronous(script, rows, output=None, each=lambda run, result: None, **options):
         async def main():
-            run = run_batch(AsyncScriptedLLM(script, meta_template="chatml"), rows, output, **options)
+            run = run_batch(AsyncScriptedLLM(script, **MODEL), rows, output, **options)
             found = []
             async for result in run:
                 found.append(result)

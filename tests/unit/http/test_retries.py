@@ -167,7 +167,7 @@ class OnePlace:
 
 def test_a_batch_at_a_server_with_one_place_loses_nothing(connect):
     """64 prompts in flight would wait for 64 answers; the limit is that of about 10."""
-    client, server = connect(OnePlace(0.1), max_retries=None, timeout=Timeout(first_token=1, idle=60))
+    client, server = connect(OnePlace(0.05), max_retries=None, timeout=Timeout(first_token=0.5, idle=60))
     prompts = [str(number) for number in range(100)]
     assert client.generate(prompts) == prompts
     assert len(server.requests) > 100
@@ -205,19 +205,19 @@ def slow_answer(connection):
 def test_the_limit_does_not_run_while_a_session_of_requests_has_no_free_connection():
     session = requests.Session()
     session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=1, pool_block=True))
-    limits = Timeout(connect=5, first_token=5, idle=5)
+    limits = Timeout(connect=2, first_token=2, idle=2)
     with ScriptedServer(slow_answer) as server:
         llm = LMDeployClient(server.url, "m", session=session, max_retries=0, timeout=limits)
-        assert llm.generate(["x"] * 24) == ["a"] * 24  # the last waits for longer than the limit
+        assert llm.generate(["x"] * 9) == ["a"] * 9  # the last waits for longer than the limit
         assert server.connections == 1
 
 
 async def test_the_limit_does_not_run_while_a_session_of_aiohttp_has_no_free_connection():
-    limits = Timeout(connect=5, first_token=5, idle=5)
+    limits = Timeout(connect=2, first_token=2, idle=2)
     with ScriptedServer(slow_answer) as server:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
             llm = AsyncLMDeployClient(server.url, "m", session=session, max_retries=0, timeout=limits)
-            assert await llm.generate(["x"] * 24) == ["a"] * 24
+            assert await llm.generate(["x"] * 9) == ["a"] * 9
     assert server.connections == 1
 
 
