@@ -29,7 +29,10 @@ class FinalTextModel(OpenAIModel):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(
-            custom_role_conversions={MessageRole.TOOL_RESPONSE: "tool"}, tool_choice="auto", **kwargs
+            custom_role_conversions={MessageRole.TOOL_RESPONSE: "tool"},
+            tool_choice="auto",
+            extra_body={"calls_in_content": True},  # smolagents sends contents back, not tool calls
+            **kwargs,
         )
 
     def generate(
