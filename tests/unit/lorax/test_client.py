@@ -446,7 +446,7 @@ async def test_1000_concurrent_streams():
         connection.chunk()
 
     with ScriptedServer(script) as server:
-        async with AsyncClient(server.url) as client:
+        async with AsyncClient(server.url, timeout=Timeout(connect=60)) as client:
 
             async def read(number):
                 return "".join([one.token.text async for one in client.generate_stream(str(number))])
