@@ -59,8 +59,8 @@ def call_failure(error: Any, *, expired: bool = False) -> CallFailure:
     if isinstance(error, grpc.RpcError):
         code, details = error.code().name, error.details() or ""
         if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
-            # gRPC's own limit for messages, which has the code of an overloaded server.
-            return CallFailure("DATA_LOSS", f"{details}; limits.response_bytes allows more", expired)
+            # gRPC's own limit for messages has the code of an overloaded server: it is not tried again.
+            return CallFailure("OUT_OF_RANGE", f"{details}; limits.response_bytes allows more", expired)
         return CallFailure(code, details, expired)
     return CallFailure(None, str(error) or "the call was cancelled", expired)
 
