@@ -63,11 +63,10 @@ class BatchOutput:
         self._file = self._open()
         _opened.add(self)
         self._known = Known()
-        try:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.close)
             self._size = self._recover(retry_errors=retry_errors)
-        except BaseException:
-            self.close()
-            raise
+            on_failure.pop_all()
 
     def claim(self, row: Identity) -> bool:
         """Whether a row of the input must be run: it is not stored, and was not claimed before.
@@ -174,7 +173,7 @@ class BatchOutput:
                 yield _Found(line, row)
 
     def _check_broken(self, number: int, line: bytes) -> None:
-        """Refuse a line that no interruption of a job leaves: the file is somebody's."""
+        """Refuse a line that an interrupted job cannot have written: the file is not the output of a job."""
         whole = line.endswith(b"\n") and b"\0" not in line
         if whole or not (number > 1 or line.startswith((_START, b"\0")) or _START.startswith(line)):
             raise ConfigError(
@@ -200,7 +199,7 @@ class BatchOutput:
             os.fsync(new.fileno())
             os.replace(temporary, self._target)
             _sync_folder(self._target)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no half-written copy stays; the error is raised again
             new.close()
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -104,7 +104,7 @@ async def _run(llm: Any, run: AsyncBatchRun, rows: str, show: Progress) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         try:
             loop.add_signal_handler(number, interrupt)
-        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt
+        except NotImplementedError:  # asyncio on Windows has no signal handlers: Ctrl-C ends the job at once
             break
     try:
         await job

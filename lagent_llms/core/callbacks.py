@@ -81,7 +81,7 @@ class CallbackSource(Generic[E]):
     Args:
         request: The request.
         submit: Submits it.
-        engine: Who is waited for, for messages; its `repr` is shown.
+        engine: The engine that makes the answer; error messages show its `repr`.
     """
 
     def __init__(self, request: Request, submit: Submit[E], engine: object) -> None:

@@ -1,4 +1,4 @@
-"""Tool descriptions of functions: what a model is told about a function, and which functions are refused."""
+"""Tool descriptions of functions: the schema of a function, and which functions are refused."""
 
 import enum
 import functools
