@@ -53,6 +53,9 @@ class Endpoints:
         Every `take` must be followed by one `give_back`.
         """
         with self._lock:
+            if len(self.urls) == 1:
+                self._busy[self.urls[0]] += 1
+                return self.urls[0]
             now = self._clock()
             alive = [url for url in self.urls if self._avoided_until[url] <= now] or list(self.urls)
             self._turn += 1

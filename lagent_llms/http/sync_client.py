@@ -184,16 +184,18 @@ class HTTPSource(Generic[T]):
         try:
             while True:
                 command = READ if outcome is None and exchange.reads_next else exchange.resume(outcome)
-                if not isinstance(command, (Send, Read)):
-                    if not command:
+                try:
+                    if isinstance(command, Read):
+                        outcome = self._read()
+                    elif isinstance(command, Send):
+                        outcome = self._send(command)
+                    elif command:
+                        self._deadline.piece_arrived()
+                        keep = True
+                        return command
+                    else:
                         self._deadline.renew()
                         outcome = None
-                        continue
-                    self._deadline.piece_arrived()
-                    keep = True
-                    return command
-                try:
-                    outcome = self._read() if isinstance(command, Read) else self._send(command)
                 except LLMError as error:
                     outcome = error
         finally:
