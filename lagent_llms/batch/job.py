@@ -174,7 +174,9 @@ class Job:
             summary.rows += len(results)
             summary.failed += failed
             for result in results:
-                if result.completion is not None and (usage := result.completion.usage) is not None:
+                if result.completion is not None and result.completion.cached:
+                    summary.cached += 1
+                elif result.completion is not None and (usage := result.completion.usage) is not None:
                     summary.prompt_tokens += usage.prompt_tokens
                     summary.completion_tokens += usage.completion_tokens
             summary.seconds = time.monotonic() - self._began

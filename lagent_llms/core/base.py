@@ -21,7 +21,6 @@ from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..errors import StreamInterrupted
 from ..schema import Completion, Message
 from .batch import as_inputs, check_prompt, check_prompts, gather, split, with_sessions
 from .concurrency import Concurrency
@@ -30,7 +29,7 @@ from .llm import LLMCore, as_dialog
 from .repeat import repeat, repeat_async
 from .request import Input, Request
 from .sources import AsyncSource, Source
-from .streams import AsyncStream, AsyncTextStream, Stream, TextStream
+from .streams import AsyncStream, AsyncTextStream, Stream, TextStream, drained
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -174,6 +173,7 @@ class BaseLLM(LLMCore):
         self.closed = True
         if not self._runs_in_parent:
             self._free()
+        self.close_stores()
 
     def _free(self) -> None:
         """Free the backend's resources; may be called more than once."""
@@ -204,7 +204,7 @@ class BaseLLM(LLMCore):
         return Stream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
 
     def _complete(self, inputs: Input, given: Any) -> Completion:
-        return _drained(self.raising_stream(inputs, given))
+        return drained(self.raising_stream(inputs, given))
 
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
@@ -223,7 +223,7 @@ class BaseLLM(LLMCore):
                     running.append(stream)
                     if interrupted.is_set():
                         stream.close()
-                    return _drained(stream)
+                    return drained(stream)
             except Exception as error:  # noqa: BLE001  (carried by BatchError, with its index)
                 return error
 
@@ -325,6 +325,10 @@ class AsyncBaseLLM(LLMCore):
         self.closed = True
         if not self._runs_in_parent:
             await self._free()
+        if self.recorder is not None:
+            import asyncio  # here, to keep the package's import fast
+
+            await asyncio.to_thread(self.close_stores)
 
     async def _free(self) -> None:
         """Free the backend's resources; may be called more than once."""
@@ -360,7 +364,7 @@ class AsyncBaseLLM(LLMCore):
         stream = self.raising_stream(inputs, given, place)
         async for _ in stream:
             pass
-        return _finished(stream)
+        return stream.whole()
 
     async def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
@@ -382,15 +386,3 @@ class AsyncBaseLLM(LLMCore):
 
 def _whole(completion: Completion) -> Completion:
     return completion
-
-
-def _drained(stream: Stream) -> Completion:
-    for _ in stream:
-        pass
-    return _finished(stream)
-
-
-def _finished(stream: Stream | AsyncStream) -> Completion:
-    if stream.completion is None:  # closed from outside before its end
-        raise StreamInterrupted("the call was closed before its answer was complete", partial=stream.text)
-    return stream.completion

@@ -25,12 +25,17 @@ from ..templates import History, Rendered, load_template
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
 from .injection import ContentGuards
+from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
 from .request import Input, Request
 from .sessions import SessionStore, Turn
 
 if TYPE_CHECKING:
+    import os
+
     from ..schema import Completion, Message
+    from ..store.cache import AnswerCache
+    from ..store.journal import Journal
     from ..templates import TemplateSpec
     from ..templates.answers.reader import AnswerReader
 
@@ -71,7 +76,7 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -81,6 +86,9 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
             string; None leaves it to the model or its server.
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
         max_concurrency: Most prompts of one batch in flight at once; fewer while the server is overloaded.
+        cache: A folder where answers of deterministic calls are kept and used again: a path, a dict with
+            the arguments of `AnswerCache`, or one that other backends use as well.
+        journal: A file where every call is kept: a path, a dict with the arguments of `Journal`, or one.
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
 
     Attributes:
@@ -100,6 +108,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int = 64,
+        cache: str | os.PathLike[str] | Mapping[str, Any] | AnswerCache | None = None,
+        journal: str | os.PathLike[str] | Mapping[str, Any] | Journal | None = None,
         **defaults: Any,
     ) -> None:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
@@ -113,6 +123,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         self.sessions = SessionStore()
         self.retry_budget = RetryBudget()
         self._generation = forks.generation
+        self._keep(cache, journal)
 
     @property
     def context_len(self) -> int | None:
