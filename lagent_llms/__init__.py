@@ -52,7 +52,10 @@ if TYPE_CHECKING:
     from .config import create_llm
     from .core.base import AsyncBaseLLM, BaseLLM
     from .serving.jax_server.server import JAXServer
+    from .store.cache import AnswerCache
+    from .store.journal import Journal
     from .templates import INTERNLM2_META, APITemplateParser, LMTemplateParser
+    from .testing.replay import AsyncReplayLLM, ReplayLLM
 
 __version__ = "0.1.0"
 
@@ -71,13 +74,17 @@ _HOMES = {
     "config": ("create_llm",),
     "core.base": ("AsyncBaseLLM", "BaseLLM"),
     "serving.jax_server.server": ("JAXServer",),
+    "store.cache": ("AnswerCache",),
+    "store.journal": ("Journal",),
     "templates": ("INTERNLM2_META", "APITemplateParser", "LMTemplateParser"),
+    "testing.replay": ("AsyncReplayLLM", "ReplayLLM"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "INTERNLM2_META",
     "APITemplateParser",
+    "AnswerCache",
     "AsyncBaseLLM",
     "AsyncBatchRun",
     "AsyncJAXClient",
@@ -86,6 +93,7 @@ __all__ = [
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
     "AsyncLoRAX",
+    "AsyncReplayLLM",
     "AsyncTritonClient",
     "AuthenticationError",
     "BaseLLM",
@@ -103,6 +111,7 @@ __all__ = [
     "JAXClient",
     "JAXPipeline",
     "JAXServer",
+    "Journal",
     "LLMError",
     "LMDeployClient",
     "LMDeployPipeline",
@@ -115,6 +124,7 @@ __all__ = [
     "NotFound",
     "Piece",
     "RateLimited",
+    "ReplayLLM",
     "RetryPolicy",
     "ServerError",
     "ServerStartError",

@@ -18,11 +18,17 @@ from .tools.definitions import tool_definitions
 from .validators import Check, flag, integer, number, optional
 
 if TYPE_CHECKING:
+    import os
+
     from typing_extensions import Self
+
+    from .store.cache import AnswerCache
+    from .store.journal import Journal
 
 __all__ = [
     "ALIASES",
     "PARAMETERS",
+    "BackendKwargs",
     "CallKwargs",
     "CallOptions",
     "GenerationParams",
@@ -193,17 +199,19 @@ class CallOptions(_Table):
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
     """
 
-    session_id: int = _row(validators.session_id, 2967, per_input=True)
-    request_id: str = _row(validators.request_id, "")
-    sequence_start: bool = _row(flag, True)
-    sequence_end: bool = _row(flag, True)
-    timeout: Timeout = _row(_timeout, Timeout())
-    retry: RetryPolicy = _row(RetryPolicy.of, RetryPolicy())
+    session_id: int = _row(validators.session_id, 2967, per_input=True, changes_answer=False)
+    request_id: str = _row(validators.request_id, "", changes_answer=False)
+    sequence_start: bool = _row(flag, True, changes_answer=False)
+    sequence_end: bool = _row(flag, True, changes_answer=False)
+    timeout: Timeout = _row(_timeout, Timeout(), changes_answer=False)
+    retry: RetryPolicy = _row(RetryPolicy.of, RetryPolicy(), changes_answer=False)
     max_per_second: float | None = _row(
-        optional(number("None or a number above 0 (requests per second)", 0, above=True)), None
+        optional(number("None or a number above 0 (requests per second)", 0, above=True)),
+        None,
+        changes_answer=False,
     )
-    on_error: Literal["raise", "status"] = _row(validators.on_error, "raise")
-    stream: bool = _row(flag, True, no_op=True)
+    on_error: Literal["raise", "status"] = _row(validators.on_error, "raise", changes_answer=False)
+    stream: bool = _row(flag, True, no_op=True, changes_answer=False)
     adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id", per_input=True)
     adapter_source: str | None = _row(validators.optional_name, None, opt_in=True, per_input=True)
     merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
@@ -211,13 +219,13 @@ class CallOptions(_Table):
     tool_choice: Any = _row(validators.plain, None)
     tool_parser: str | None = _row(validators.tool_parser, "auto")
     reasoning: str | tuple[str, str] | None = _row(validators.reasoning, "auto")
-    do_preprocess: bool = _row(flag, False, no_op=False)
+    do_preprocess: bool = _row(flag, False, no_op=False, changes_answer=False)
     injection: Literal["allow", "escape", "refuse"] = _row(validators.injection, "allow", no_op="allow")
     chat_template_kwargs: Mapping[str, Any] | None = _row(
         validators.chat_template_kwargs, None, no_op={}, merged=True
     )
     continue_final_message: bool = _row(flag, False, no_op=False)
-    priority: int | None = _row(validators.priority, None, opt_in=True)
+    priority: int | None = _row(validators.priority, None, opt_in=True, changes_answer=False)
     parameters: Mapping[str, bool | int | float | str] | None = _row(
         validators.wire_parameters, None, opt_in=True
     )
@@ -250,6 +258,7 @@ class Parameter(NamedTuple):
         alias: A second keyword for it, '' where there is none.
         per_input: A batch may have a list of values, one for each input.
         merged: A dict whose keys are added to those of the default.
+        changes_answer: False for a parameter with which the answer is the same as without.
     """
 
     name: str
@@ -263,6 +272,7 @@ class Parameter(NamedTuple):
     alias: str = ""
     per_input: bool = False
     merged: bool = False
+    changes_answer: bool = True
 
     def is_no_op(self, value: object) -> bool:
         """Whether `value` changes nothing."""
@@ -325,3 +335,10 @@ class CallKwargs(TypedDict, total=False):
     continue_final_message: bool
     priority: int | None
     parameters: PlainValues | None
+
+
+class BackendKwargs(CallKwargs, total=False):
+    """The keywords of every constructor beside those it names, for type checkers; see `LLMCore`."""
+
+    cache: str | os.PathLike[str] | Mapping[str, Any] | AnswerCache | None
+    journal: str | os.PathLike[str] | Mapping[str, Any] | Journal | None

@@ -65,6 +65,7 @@ BACKENDS: dict[str, Backend] = {
         "jax",
         ("jax", "numpy", "safetensors", "tokenizers", "jinja2"),
     ),
+    "ReplayLLM": Backend("lagent_llms.testing.replay", "the recorded calls of a journal, for tests"),
 }
 
 ENTRY_POINT_GROUP = "lagent_llms.backends"

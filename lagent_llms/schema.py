@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, overload
 
 from .errors import ModelStatusCode
@@ -158,6 +158,7 @@ class Completion:
         content: `text` without the tool calls that were parsed; equal to `text` unless given.
         raw_text: All text of the model, reasoning and its marks included, without the stop word; equal to
             `text` unless given.
+        cached: Whether it is an earlier answer, from the backend's `cache`. Not compared.
     """
 
     text: str
@@ -171,6 +172,7 @@ class Completion:
     native_finish_reason: str = ""
     content: str = _AS_TEXT
     raw_text: str = _AS_TEXT
+    cached: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("content", "raw_text"):

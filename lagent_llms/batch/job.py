@@ -179,7 +179,9 @@ class Job:
                 summary.retried += result.attempts > 1
                 if result.error is not None and not summary.first_failure:
                     summary.first_failure = f"row {result.row.position}: {result.error}"
-                if result.completion is not None and (usage := result.completion.usage) is not None:
+                if result.completion is not None and result.completion.cached:
+                    summary.cached += 1
+                elif result.completion is not None and (usage := result.completion.usage) is not None:
                     summary.prompt_tokens += usage.prompt_tokens
                     summary.completion_tokens += usage.completion_tokens
             summary.seconds = time.monotonic() - self._began

@@ -83,6 +83,8 @@ class JobRun:
 
     def _store(self, results: list[BatchResult]) -> None:
         if self._output is not None:
+            if self._llm.journal is not None:  # a stored row is in the journal as well
+                self._llm.journal.flush()
             self._output.append([self._encode(result, self._model) for result in results])
             self._written = time.monotonic()
         self._job.stored(results)

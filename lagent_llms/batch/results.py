@@ -48,6 +48,7 @@ class BatchSummary:
         repaired: Bytes of broken rows that were removed from the output at the start; those rows run again.
         prompt_tokens: Of this run, as far as the backend says.
         completion_tokens: Of this run, as far as the backend says.
+        cached: Rows of this run that were answered from the cache; their tokens are not counted.
         seconds: Duration of this run.
         stopped: Why it ended before the end of the input, '' if it did not.
         first_failure: Number and error of the first row that failed in this run, '' if none did.
@@ -61,6 +62,7 @@ class BatchSummary:
     repaired: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached: int = 0
     seconds: float = 0.0
     stopped: str = field(default="")
     first_failure: str = ""

@@ -1,4 +1,4 @@
-"""The command `lagent-llms`: chat, batch, serve, render, doctor."""
+"""The command `lagent-llms`: chat, batch, serve, render, doctor, journal."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def _app() -> None:
     from .batch import batch
     from .chat import chat
     from .doctor import doctor
+    from .journal import journal
     from .render import render
     from .serve import serve
 
@@ -56,4 +57,5 @@ def _app() -> None:
     app.command()(serve)
     app.command()(render)
     app.command()(doctor)
+    app.command()(journal)
     app(standalone_mode=True)

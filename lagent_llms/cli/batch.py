@@ -18,7 +18,7 @@ from ..batch.run import PreparedBatch
 from ..config import create_llm
 from .batch_progress import Progress, counted, figures, showing_progress
 from .output import OutputError, emit, visible
-from .terminal import named_by_option, parse_settings, progress
+from .terminal import kept, named_by_option, parse_settings, progress
 
 __all__ = ["batch"]
 
@@ -56,6 +56,13 @@ def batch(
     ] = None,
     strict: Annotated[bool, typer.Option(help="End at the first line that is broken.")] = False,
     summary: Annotated[bool, typer.Option(help="Print the figures of the job as JSON at the end.")] = False,
+    cache: Annotated[
+        str | None, typer.Option(help="A folder: answers of deterministic calls are kept and used again.")
+    ] = None,
+    journal: Annotated[str | None, typer.Option(help="A file where every call is kept.")] = None,
+    no_content: Annotated[
+        bool, typer.Option("--no-content", help="Keep only the figures of calls in the journal.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
     ] = None,
@@ -65,7 +72,7 @@ def batch(
     Killed or interrupted, the same command continues. Ctrl-C finishes the rows that run; a second one stops
     at once. The status is 0 if every row has an answer, 3 if rows failed.
     """
-    overrides = parse_settings(settings or ())
+    overrides = {**kept(cache, journal, content=not no_content), **parse_settings(settings or ())}
     with named_by_option({name: f"--{name.replace('_', '-')}" for name in _CHECKED}):
         prepared = PreparedBatch(
             rows,
@@ -91,6 +98,8 @@ def batch(
     if summary:
         emit(json.dumps(found.as_dict()) + "\n")
     _tell_summary(found, output)
+    if llm.journal is not None and llm.journal.lost:
+        _tell(f"{llm.journal.lost} calls could not be written to the journal {llm.journal.path}")
     if found.stopped:
         raise typer.Exit(_INTERRUPTED if found.stopped == _BY_SIGNAL else 1)
     if found.failed:
@@ -149,6 +158,8 @@ def _tell_summary(found: BatchSummary, output: str) -> None:
     _tell(f"{counted(found.rows, 'row')} in {output}, {figures(found)}")
     if found.earlier:
         _tell(f"{found.earlier} of them {'is' if found.earlier == 1 else 'are'} from earlier runs")
+    if found.cached:
+        _tell(f"{found.cached} of them {'was' if found.cached == 1 else 'were'} answered from the cache")
     if found.repaired:
         _tell(f"{counted(found.repaired, 'byte')} of broken rows removed from the output; the rows ran again")
     if found.repeated:

@@ -14,7 +14,7 @@ from ..errors import InvalidArgument, LLMError
 from ..registry import find_backend
 from ..schema import Message
 from .output import emit, visible
-from .terminal import named_by_option, parse_settings, print_stream, progress, read_input
+from .terminal import kept, named_by_option, parse_settings, print_stream, progress, read_input
 
 __all__ = ["chat"]
 
@@ -47,6 +47,10 @@ def chat(
     timeout: Annotated[
         float | None, typer.Option(help="Longest wait for the next token, in seconds.")
     ] = None,
+    journal: Annotated[str | None, typer.Option(help="A file where every call is kept.")] = None,
+    no_content: Annotated[
+        bool, typer.Option("--no-content", help="Keep only the figures of calls in the journal.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
     ] = None,
@@ -73,7 +77,7 @@ def chat(
         raise InvalidArgument("the prompt is empty", argument="prompt")
     with progress("loading the model") as show_step:
         extra = parse_settings(settings or ())
-        overrides = {**sampling, **extra}
+        overrides = {**sampling, **kept(None, journal, content=not no_content), **extra}
         kind = load_config(config, profile=profile)[0].get("type")
         if kind is not None and "progress" in find_backend(kind).constructor_names():
             overrides["progress"] = show_step

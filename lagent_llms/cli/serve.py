@@ -14,7 +14,7 @@ import typer
 
 from ..config import create_llm, load_config
 from .output import emit
-from .terminal import named_by_option, parse_settings, progress
+from .terminal import kept, named_by_option, parse_settings, progress
 
 __all__ = ["serve"]
 
@@ -53,6 +53,13 @@ def serve(
             "configuration's, else escape."
         ),
     ] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="A folder: answers of deterministic calls are kept and used again.")
+    ] = None,
+    journal: Annotated[str | None, typer.Option(help="A file where every call is kept.")] = None,
+    no_content: Annotated[
+        bool, typer.Option("--no-content", help="Keep only the figures of calls in the journal.")
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
     ] = None,
@@ -66,7 +73,7 @@ def serve(
 
     loaded, _ = load_config(config, profile=profile)
     backend = loaded.get("type", "")
-    overrides = parse_settings(settings or ())
+    overrides = {**kept(cache, journal, content=not no_content), **parse_settings(settings or ())}
     named = {name: f"--set {name}" for name in overrides}
     if injection is not None:
         overrides["injection"] = injection.value

@@ -12,7 +12,7 @@ from ..control_sequences import ControlFilter
 from ..errors import InvalidArgument
 from .output import emit, visible
 
-__all__ = ["named_by_option", "parse_settings", "print_stream", "progress", "read_input"]
+__all__ = ["kept", "named_by_option", "parse_settings", "print_stream", "progress", "read_input"]
 
 
 @contextmanager
@@ -76,6 +76,18 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         except ValueError as error:
             raise InvalidArgument(f"--set {pair}: the value is not YAML", argument="--set") from error
     return settings
+
+
+def kept(cache: str | None, journal: str | None, *, content: bool) -> dict[str, Any]:
+    """The parameters of a backend for ``--cache``, ``--journal`` and ``--no-content``.
+
+    Raises:
+        InvalidArgument: ``--no-content`` is given without ``--journal``.
+    """
+    if journal is None and not content:
+        raise InvalidArgument("--no-content needs --journal FILE", argument="--no-content")
+    given = {"cache": cache, "journal": None if journal is None else {"path": journal, "content": content}}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @contextmanager

@@ -173,6 +173,7 @@ class BaseLLM(LLMCore):
         self.closed = True
         if not self._runs_in_parent:
             self._free()
+        self.close_stores()
 
     def _free(self) -> None:
         """Free the backend's resources; may be called more than once."""
@@ -297,6 +298,10 @@ class AsyncBaseLLM(LLMCore):
         self.closed = True
         if not self._runs_in_parent:
             await self._free()
+        if self.recorder is not None:
+            import asyncio  # here, to keep the package's import fast
+
+            await asyncio.to_thread(self.close_stores)
 
     async def _free(self) -> None:
         """Free the backend's resources; may be called more than once."""

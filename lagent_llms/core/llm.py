@@ -26,12 +26,17 @@ from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
 from .adaptive import MOST_IN_FLIGHT, Found
 from .injection import ContentGuards
+from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
 from .request import Input, Request
 from .sessions import SessionStore, Turn
 
 if TYPE_CHECKING:
+    import os
+
     from ..schema import Completion, Message
+    from ..store.cache import AnswerCache
+    from ..store.journal import Journal
     from ..templates import TemplateSpec
     from ..templates.answers.reader import AnswerReader
 
@@ -72,7 +77,7 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -84,6 +89,9 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         max_concurrency: Most prompts of one batch in flight at once; fewer while the server is overloaded.
             'auto' finds the number for each server while a batch runs, from 1 to 512, and keeps an engine in
             this process full.
+        cache: A folder where answers of deterministic calls are kept and used again: a path, a dict with
+            the arguments of `AnswerCache`, or one that other backends use as well.
+        journal: A file where every call is kept: a path, a dict with the arguments of `Journal`, or one.
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
 
     Attributes:
@@ -104,6 +112,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
+        cache: str | os.PathLike[str] | Mapping[str, Any] | AnswerCache | None = None,
+        journal: str | os.PathLike[str] | Mapping[str, Any] | Journal | None = None,
         **defaults: Any,
     ) -> None:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
@@ -118,6 +128,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         self.retry_budget = RetryBudget()
         self.found_concurrency: dict[int, Found] = {}
         self._generation = forks.generation
+        self._keep(cache, journal)
 
     @property
     def slots(self) -> int | None:

@@ -21,12 +21,14 @@ from ..schema import Completion, StreamChunk
 from . import telemetry
 from .answer import Answer
 from .llm import LLMCore, PreparedCall
+from .replay import RecordedAnswer, ReplayedAnswer
 from .request import Request
 from .sources import Closable
 
 if TYPE_CHECKING:
     from ..templates.history import Held
     from .gates import AsyncPlace, Place
+    from .recording import Recording
 
 __all__ = ["Run", "as_failure"]
 
@@ -53,7 +55,7 @@ class Run:
     # Slots: with 1,000 streams at once, a dict for each costs more time than its use.
     __slots__ = (
         "__weakref__", "_answer", "_attempts", "_began", "_begun", "_call", "_ended", "_generation", "_held",
-        "_llm", "_place", "_reports", "_source", "_span", "_wake", "completion",
+        "_llm", "_place", "_recording", "_reports", "_source", "_span", "_wake", "completion",
     )  # fmt: skip
 
     _source: Closable | None
@@ -70,6 +72,7 @@ class Run:
         self._ended = False
         self._source = None
         self._span: telemetry.CallSpan | None = None
+        self._recording: Recording | None = None
         self._generation = 0  # of `forks`, when the source was opened
         self._attempts: Attempts | None = None  # once the first has failed
         self._wake: Callable[[], object] | None = None  # ends the wait for the next attempt
@@ -82,7 +85,7 @@ class Run:
             self._reports, self._answer = True, Answer()
             return
         self._reports = not raises and call.request.options.on_error == "status"
-        self._answer = Answer(call.request.stop_words, call.reader)
+        self._answer = llm.answer_type(call.request.stop_words, call.reader)
 
     @property
     def attempts(self) -> int:
@@ -125,7 +128,14 @@ class Run:
         self._generation = forks.generation
         if telemetry.MODULE in sys.modules:
             self._span = telemetry.begin(self._llm, request)
+        if self._llm.recorder is not None:
+            self._recording = self._llm.recorder.begin(self._llm, request)
         return request
+
+    def _replay(self, source: object) -> None:
+        """Show the steps of an answer that `source` has stored."""
+        if isinstance(source, ReplayedAnswer):
+            self._answer = source
 
     def _backoff(self, error: BaseException) -> float | None:
         """Seconds until the next attempt after `error`, the source closed; None if the call ends with it."""
@@ -154,7 +164,7 @@ class Run:
                 source.close()
             if self._begun:
                 request, self._begun = call.request, False
-                self._answer = Answer(request.stop_words, llm.new_reader(request))
+                self._answer = llm.answer_type(request.stop_words, llm.new_reader(request))
         return seconds
 
     def _release(self, error: BaseException | None = None) -> None:
@@ -170,6 +180,9 @@ class Run:
                 self._call.turn.rollback()
             if self._span is not None and ours:
                 self._span.end(self.completion, error)
+            if self._recording is not None and ours:
+                assert isinstance(self._answer, RecordedAnswer)
+                self._recording.end(self._answer, self.completion, error, self.attempts)
 
     def _complete(self) -> StreamChunk:
         assert isinstance(self._call, PreparedCall)
@@ -178,9 +191,10 @@ class Run:
         if turn is not None:
             message = self._llm.message_of(self.completion)
             turn.commit(history.answered(self.completion, message, request.held))
-        self._llm.retry_budget.answered()
-        if self._place is not None:
-            self._place.answered()
+        if not self.completion.cached:  # says nothing of the server
+            self._llm.retry_budget.answered()
+            if self._place is not None:
+                self._place.answered()
         self._release()
         return chunk
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import forks
 from ..errors import LLMError
@@ -62,7 +62,7 @@ class Stream(Run, Iterator[StreamChunk]):
                 if self._answer.done:
                     return self._complete()
                 if self._source is None:
-                    self._source = self._start(self._begin())
+                    self._source = self._opened(self._begin())
                     if self._ended:  # closed while it opened: `close` had no source to close yet
                         self._source.close()
                         break
@@ -83,6 +83,17 @@ class Stream(Run, Iterator[StreamChunk]):
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
         raise StopIteration
+
+    def _opened(self, request: Request) -> Source:
+        """The cached answer, else a new source."""
+        if (recording := self._recording) is not None and recording.looks_up:
+            model: Any = self._llm.served_model(request.options.timeout)
+            if (cached := recording.look_up(model)) is not None:
+                self._replay(cached)
+                return cached
+        source = self._start(request)
+        self._replay(source)
+        return source
 
     def _tries_again(self, error: BaseException) -> bool:
         """Wait for the next attempt after `error`; False if the call ends with it."""
@@ -146,7 +157,7 @@ class AsyncStream(Run, AsyncIterator[StreamChunk]):
                 if self._answer.done:
                     return self._complete()
                 if self._source is None:
-                    self._source = await self._start(self._begin())
+                    self._source = await self._opened(self._begin())
                     if self._ended:  # closed while it opened: `close` had no source to close yet
                         self._source.close()
                         break
@@ -168,6 +179,21 @@ class AsyncStream(Run, AsyncIterator[StreamChunk]):
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
         raise StopAsyncIteration
+
+    async def _opened(self, request: Request) -> AsyncSource:
+        """See `Stream._opened`."""
+        if (recording := self._recording) is not None and recording.looks_up:
+            import asyncio  # here, to keep the package's import fast
+
+            model = self._llm.served_model(request.options.timeout)
+            if not isinstance(model, str):
+                model = await model
+            if (cached := await asyncio.to_thread(recording.look_up, model)) is not None:
+                self._replay(cached)
+                return cached
+        source = await self._start(request)
+        self._replay(source)
+        return source
 
     async def _tries_again(self, error: BaseException) -> bool:
         """Wait for the next attempt after `error`; False if the call ends with it."""

@@ -39,6 +39,8 @@ class CallSpan:
         """End the span: with the answer, with the error, or with neither when the call was left early."""
         if completion is not None:
             self._span.set_attribute("gen_ai.response.finish_reasons", [completion.finish_reason])
+            if completion.cached:
+                self._span.set_attribute("lagent_llms.cached", True)
             if completion.usage is not None:
                 self._span.set_attribute("gen_ai.usage.input_tokens", completion.usage.prompt_tokens)
                 self._span.set_attribute("gen_ai.usage.output_tokens", completion.usage.completion_tokens)

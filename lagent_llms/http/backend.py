@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,7 +22,7 @@ from ..locks import locked_cached_property
 from ..retry import with_max_retries
 from .endpoints import Endpoints, check_url, public_url
 from .limits import Limits
-from .secrets import hide_credentials
+from .secrets import Secrets, hide_credentials
 from .session_argument import check_session
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import requests
     from typing_extensions import Unpack
 
-    from ..params import CallKwargs, Timeout
+    from ..params import BackendKwargs, Timeout
     from ..schema import Piece
     from ..templates import TemplateSpec
     from .async_client import AsyncHTTPSource, AsyncHTTPTransport
@@ -67,6 +67,9 @@ class HTTPCore(LLMCore):
 
     #: The type of `session` that is allowed.
     session_type: ClassVar[str] = "requests.Session"
+    neutral_arguments = LLMCore.neutral_arguments | {
+        "url", "model_name", "api_key", "headers", "max_retries", "verify", "session", "limits"
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -82,7 +85,7 @@ class HTTPCore(LLMCore):
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
-        **kwargs: Unpack[CallKwargs],
+        **kwargs: Unpack[BackendKwargs],
     ) -> None:
         super().__init__(
             meta_template=meta_template,
@@ -111,6 +114,11 @@ class HTTPCore(LLMCore):
         urls = [public_url(url) for url in self.endpoints.urls]
         named = f", model_name={self.model_name!r}" if self.model_name else ""
         return f"{type(self).__name__}({urls[0] if len(urls) == 1 else urls!r}{named})"
+
+    def secrets(self) -> tuple[str, ...]:
+        """See `KeepsCalls.secrets`."""
+        options = self._transport_options
+        return Secrets.of(options["api_key"], *Secrets.in_headers(options["headers"])).values
 
     def import_protocol(self) -> None:
         """Import the modules that the calls below need, for the first call; a fork waits for it."""
@@ -168,6 +176,10 @@ class HTTPBackend(HTTPCore, BaseLLM):
         models = self.transport.fetch(self.models_call(), timeout)
         return self._set_model_name(models)
 
+    def served_model(self, timeout: Timeout) -> str:
+        """See `KeepsCalls.served_model`."""
+        return self._model(timeout)
+
     def _open(self, request: Request) -> HTTPSource[Piece]:
         timeout = request.options.timeout
         return self.transport.open(self._call(request, self._model(timeout)), timeout)
@@ -213,6 +225,10 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
             return self.model_name
         models = await self.transport.fetch(self.models_call(), timeout)
         return self._set_model_name(models)
+
+    def served_model(self, timeout: Timeout) -> Awaitable[str]:
+        """See `KeepsCalls.served_model`."""
+        return self._model(timeout)
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         timeout = request.options.timeout

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from ..errors import LLMError
+from ..redaction import redact
 
 __all__ = ["Secrets", "hide_credentials"]
 
@@ -15,7 +16,6 @@ _SECRET_HEADER = re.compile("auth|cookie|key|password|secret|token", re.IGNORECA
 #: Words in the values of such headers that are no secrets.
 _PLAIN_WORD = re.compile(r".{0,3}|\d{0,7}|basic|bearer|false|none|null|token|true", re.IGNORECASE | re.DOTALL)
 _QUERY = re.compile(r"""\?[^'"]+""")
-_CREDENTIALS_IN_URL = re.compile(r"""(?<=://)[^\s/"'<>]*@""")
 
 
 def hide_credentials(address: object) -> str:
@@ -61,9 +61,7 @@ class Secrets:
 
     def redact(self, text: str) -> str:
         """Replace every secret in `text`, and the credentials of every URL, by ``***``."""
-        for value in self.values:
-            text = text.replace(value, "***")
-        return _CREDENTIALS_IN_URL.sub("***@", text)
+        return redact(text, self.values)
 
     def redact_error(self, error: LLMError) -> None:
         """Redact the texts of `error`, but not the partial answer; drop causes whose texts hold a secret."""

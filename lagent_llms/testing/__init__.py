@@ -1,4 +1,4 @@
-"""Test tools: a model with scripted answers, and (in `.conformance`) the conformance tests for backends."""
+"""Test tools: models with scripted and with recorded answers, and (in `.conformance`) tests for backends."""
 
 from .scripted import AsyncScriptedLLM, Script, ScriptedLLM
 

@@ -14,11 +14,12 @@ ROOT = Path(lagent_llms.__file__).parent
 # Bottom up: a module imports only from floors below its own (or from its own room), types included.
 FLOORS = [
     {"errors"},
-    {"control_sequences", "forks"},
+    {"control_sequences", "forks", "redaction"},
     {"copying", "locks", "untrusted"},
     {"validators"},
     {"retry"},
     {"schema", "tools"},
+    {"store"},
     {"config_file", "messages", "params", "child"},
     {"templates"},
     {"core", "meta_template"},

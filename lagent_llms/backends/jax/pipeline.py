@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ...jax_engine import TokenLogprobs
-    from ...params import CallKwargs
+    from ...params import BackendKwargs
     from ...templates import TemplateSpec
 
 __all__ = ["EMBEDDED_MODEL", "AsyncJAXPipeline", "JAXPipeline"]
@@ -78,6 +78,7 @@ class _JAXCore(LLMCore):
 
     in_process: ClassVar[bool] = True
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
+    neutral_arguments = LLMCore.neutral_arguments | {"cache_dir", "progress"}
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class _JAXCore(LLMCore):
         progress: Callable[[str], None] | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
-        **kwargs: Unpack[CallKwargs],
+        **kwargs: Unpack[BackendKwargs],
     ) -> None:
         if not isinstance(path, (str, os.PathLike, type(None))):
             raise InvalidArgument(f"path={path!r}: allowed is None or a model directory", argument="path")

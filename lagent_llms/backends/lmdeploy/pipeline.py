@@ -18,7 +18,7 @@ from .engine import BackendName, Event, LMDeployEngine
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ...params import CallKwargs
+    from ...params import BackendKwargs, CallKwargs
     from ...templates import TemplateSpec
 
 __all__ = ["AsyncLMDeployPipeline", "LMDeployPipeline"]
@@ -67,7 +67,7 @@ class _PipelineCore(LLMCore):
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
-        **kwargs: Unpack[CallKwargs],
+        **kwargs: Unpack[BackendKwargs],
     ) -> None:
         super().__init__(
             meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ...core.request import Request
     from ...http.async_client import AsyncHTTPSource
     from ...http.sync_client import HTTPSource
-    from ...params import CallKwargs
+    from ...params import BackendKwargs
     from ...schema import Piece
     from ...templates import TemplateSpec
 
@@ -117,7 +117,7 @@ class _ServerCore(CopiedAsClient):
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
-        **kwargs: Unpack[CallKwargs],
+        **kwargs: Unpack[BackendKwargs],
     ) -> None:
         flags = check_flags(serve_cfg or {})
         self.path = os.fspath(path)

@@ -22,6 +22,10 @@ class CopiedAsClient(LMDeployCore):
         api_key: The server's key; a pickle includes it only if it was given as an argument.
     """
 
+    neutral_arguments = LMDeployCore.neutral_arguments | {
+        "server_name", "server_port", "log_level", "command", "env", "start_timeout", "stop_timeout",
+        "restart", "log_file", "progress",
+    }  # fmt: skip
     api_key: str | None
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InvalidArgument, ServerError
 from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
+from ...http.secrets import Secrets
 from ...locks import DeferredLock
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class LoRAXCore(HTTPCore):
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"min_p"})
     opt_in_parameters = frozenset({"adapter_source", "merged_adapters"})
+    neutral_arguments = HTTPCore.neutral_arguments | {"api_token"}
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class LoRAXCore(HTTPCore):
             raise InvalidArgument("api_token: allowed is None or a token (str)", argument="api_token")
         self._api_token = api_token
         self._max_stop_words: int | None = None
+        self._served_model = self.model_name
 
     def prepare(self, inputs: Input, given: Mapping[str, Any]) -> PreparedCall:
         """See `LLMCore.prepare`; validates adapters too: an unknown merge strategy would abort the server."""
@@ -84,6 +87,10 @@ class LoRAXCore(HTTPCore):
         return super().check_batch([(item, _check_adapters(given)) for item, given in calls])
 
     # Imported by the first call, so that importing or constructing a backend stays fast.
+
+    def secrets(self) -> tuple[str, ...]:
+        """See `KeepsCalls.secrets`."""
+        return (*Secrets.of(self._api_token).values, *super().secrets())
 
     def import_protocol(self) -> None:
         """See `HTTPCore.import_protocol`."""
@@ -144,6 +151,15 @@ class LoRAX(LoRAXCore, HTTPBackend):
     def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
+    def served_model(self, timeout: Timeout) -> str:
+        """See `KeepsCalls.served_model`."""
+        if self._served_model is None:
+            try:
+                (self._served_model,) = self.transport.fetch(self.models_call(), timeout)
+            except ServerError:
+                self._served_model = _unknown_model()
+        return self._served_model
+
     def _open(self, request: Request) -> HTTPSource[Piece]:
         if self._needs_max_stop_words(request):
             with self._limit_lock:
@@ -169,6 +185,15 @@ class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
     async def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
 
+    async def served_model(self, timeout: Timeout) -> str:
+        """See `KeepsCalls.served_model`."""
+        if self._served_model is None:
+            try:
+                (self._served_model,) = await self.transport.fetch(self.models_call(), timeout)
+            except ServerError:
+                self._served_model = _unknown_model()
+        return self._served_model
+
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         if self._needs_max_stop_words(request):
             async with await self._limit_lock.get():
@@ -181,6 +206,13 @@ class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
                         limit = None
                     self._set_max_stop_words(limit)
         return await super()._open(request)
+
+
+def _unknown_model() -> str:
+    """A name for the model of a gateway that does not forward /info: no other client shares its answers."""
+    from uuid import uuid4
+
+    return uuid4().hex
 
 
 async def _new_lock() -> asyncio.Lock:

@@ -18,6 +18,7 @@ from .core import TritonCore
 
 if TYPE_CHECKING:
     from ...core.sources import AsyncSource, Source
+    from ...params import Timeout
     from .grpc_aio import AsyncGRPCTransport
     from .grpc_sync import GRPCTransport
     from .http_transport import AsyncTritonHTTP, TritonHTTP
@@ -74,6 +75,10 @@ class TritonClient(TritonCore, BaseLLM):
             except LLMError as error:
                 time.sleep(self.poll_delay(error, end, timeout))
 
+    def served_model(self, timeout: Timeout) -> str:
+        """See `KeepsCalls.served_model`."""
+        return self.transport.run(self.finder.identity(), timeout)
+
     def _open(self, request: Request) -> Source:
         return self.transport.open(self.conversation(request), request.options.timeout)
 
@@ -127,6 +132,10 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
                 return
             except LLMError as error:
                 await asyncio.sleep(self.poll_delay(error, end, timeout))
+
+    async def served_model(self, timeout: Timeout) -> str:
+        """See `KeepsCalls.served_model`."""
+        return await self.transport.run(self.finder.identity(), timeout)
 
     async def _open(self, request: Request) -> AsyncSource:
         return await self.transport.opened(self.conversation(request), request.options.timeout)

@@ -26,7 +26,7 @@ from ...errors import (
 from ...http.endpoints import check_host
 from ...http.limits import Limits
 from ...http.messages import check_headers
-from ...http.secrets import hide_credentials
+from ...http.secrets import Secrets, hide_credentials
 from ...http.session_argument import check_session
 from ...params import Timeout
 from ...retry import with_max_retries
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import requests
     from typing_extensions import Unpack
 
-    from ...params import CallKwargs
+    from ...params import BackendKwargs
     from ...templates import TemplateSpec
     from .grpc_channel import GRPCSettings
 
@@ -131,6 +131,10 @@ class TritonCore(LLMCore):
     opt_in_parameters: ClassVar[frozenset[str]] = frozenset({"priority", "parameters"})
     #: The type of `session` that is allowed.
     session_type: ClassVar[str] = "requests.Session"
+    neutral_arguments = LLMCore.neutral_arguments | {
+        "tritonserver_addr", "model_name", "log_level", "tokenizer", "api_key", "headers", "verify",
+        "session", "limits", "certificate", "server_name", "keepalive", "channel_options", "max_retries",
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -155,7 +159,7 @@ class TritonCore(LLMCore):
         channel_options: Mapping[str, int | str] | None = None,
         max_retries: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
-        **kwargs: Unpack[CallKwargs],
+        **kwargs: Unpack[BackendKwargs],
     ) -> None:
         super().__init__(
             meta_template=meta_template,
@@ -216,6 +220,10 @@ class TritonCore(LLMCore):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.server.url!r}, {self.model_name!r})"
+
+    def secrets(self) -> tuple[str, ...]:
+        """See `KeepsCalls.secrets`."""
+        return Secrets.of(*Secrets.in_headers(self.server.headers)).values
 
     def http_options(self) -> dict[str, Any]:
         """Return the options of the HTTP transport."""

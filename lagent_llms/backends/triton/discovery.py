@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 from ...core.request import Request
@@ -185,6 +186,11 @@ class Finder:
             resolved = self._resolved = yield from find_model(self.selector)
             _log.info("model %r has the dialect %s", resolved.model.config.name, resolved.dialect.name)
         return self._resolved
+
+    def identity(self) -> Generator[Any, Any, str]:
+        """Return the model's name, with a hash of its config: many servers call their model 'ensemble'."""
+        config = (yield from self.find()).model.config
+        return f"{config.name} {blake2b(repr(config).encode(), digest_size=8).hexdigest()}"
 
     def tokenize(self, text: str) -> Generator[Any, Any, list[int] | None]:
         """Return the token ids of a prompt; None if neither client nor server can tokenize."""

@@ -21,7 +21,7 @@ Subclass `BackendUnderTest` to make the backend, return it from a fixture named 
 
 import pytest
 
-for _name in ("answers", "faults", "injection", "processes", "requirement", "sessions", "streams"):
+for _name in ("answers", "faults", "injection", "keeping", "processes", "requirement", "sessions", "streams"):
     pytest.register_assert_rewrite(f"{__name__}.{_name}")
 
 from .answers import Answers, Batches, Parameters  # noqa: E402  (after the registration above)
@@ -29,6 +29,7 @@ from .backend import BackendUnderTest  # noqa: E402
 from .calling import Caller  # noqa: E402
 from .faults import Faults  # noqa: E402
 from .injection import Injection  # noqa: E402
+from .keeping import Keeping  # noqa: E402
 from .processes import Processes  # noqa: E402
 from .requirement import ConformanceTests, requirement  # noqa: E402
 from .sessions import Sessions  # noqa: E402
@@ -43,6 +44,7 @@ __all__ = [
     "ConformanceTests",
     "Faults",
     "Injection",
+    "Keeping",
     "Parameters",
     "Processes",
     "Sessions",
@@ -52,7 +54,9 @@ __all__ = [
 ]
 
 
-class Conformance(Answers, Parameters, Batches, Streams, StopWords, Sessions, Injection, Faults, Processes):
+class Conformance(
+    Answers, Parameters, Batches, Streams, StopWords, Sessions, Injection, Keeping, Faults, Processes
+):
     """All conformance tests. Subclass it in a test file that has a fixture `subject`."""
 
 

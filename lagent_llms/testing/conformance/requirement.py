@@ -89,7 +89,7 @@ class ConformanceTests:
 
     subject: BackendUnderTest
     make: Make
-    make_twin: Callable[[], Caller]
+    make_twin: Make
     connect: Callable[[str], Caller | None]
     outcome = "kept"
 

@@ -1,0 +1,42 @@
+"""Conformance tests: cached answers, and recorded calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..replay import ReplayLLM
+from .requirement import ConformanceTests, requirement
+
+__all__ = ["Keeping"]
+
+
+class Keeping(ConformanceTests):
+    """What a backend keeps of its calls."""
+
+    @requirement("a cached answer equals the first one, as a stream and from the other class too")
+    def test_cached_answers(self, tmp_path: Path) -> None:
+        llm, question = self.make(cache=tmp_path), self.subject.question
+        chunks = llm.chunks("stream_chat", question)
+        llm.llm.cache.flush()
+        assert llm.chunks("stream_chat", question) == chunks
+        first = chunks[-1].completion
+        again = self.make_twin(cache=tmp_path).complete(question)
+        assert again == first
+        assert first is not None
+        assert (first.cached, again.cached) == (False, True)
+        assert (llm.llm.cache.hits, llm.llm.cache.misses) == (1, 1)
+
+    @requirement("a sampled answer is not cached")
+    def test_sampled_answers(self, tmp_path: Path) -> None:
+        llm = self.make(cache=tmp_path, temperature=0.8, top_k=40, max_new_tokens=4)
+        for _ in range(2):
+            assert not llm.complete(self.subject.question).cached
+
+    @requirement("a journal has every call; played back, the answer is the same")
+    def test_recorded_calls(self, tmp_path: Path) -> None:
+        file = tmp_path / "calls.sqlite"
+        llm, question = self.make(journal=file), self.subject.question
+        answer = llm.complete(question)
+        llm.shut()
+        with ReplayLLM(file) as replay:
+            assert replay.complete(question) == answer
