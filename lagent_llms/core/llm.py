@@ -85,6 +85,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
 
     Attributes:
         closed: Whether it was closed: calls fail.
+        warned_of_limit: Whether a warning was logged that the server's default limit has cut an answer.
         retry_budget: What the retries of all calls share.
     """
 
@@ -93,6 +94,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
     #: Whether the model runs in this process: a forked child cannot use it, and it cannot be copied.
     in_process: ClassVar[bool] = False
     closed: bool = False
+    warned_of_limit: bool = False
 
     def __init__(
         self,
