@@ -49,9 +49,11 @@ def test_structured_output(peer):
 
 
 def test_what_was_not_given_is_the_servers(peer):
+    hot = {"temperature": 2, "top_p": 1, "top_k": None, "max_new_tokens": 40}
     with OpenAIClient(peer.url) as llm:
-        samples = {llm.chat("Count from 1 to 60.", seed=seed, temperature=2, top_p=1) for seed in range(4)}
-        assert len(samples) > 1
+        for given, varied in (({}, False), ({"min_p": 0}, True)):  # llama.cpp's own min_p is 0.05
+            samples = {llm.chat("Count from 1 to 60.", seed=seed, **hot, **given) for seed in range(4)}
+            assert (len(samples) > 1) is varied
         with pytest.raises(UnsupportedParameter, match="skip_special_tokens=True for flavour='llama.cpp'"):
             llm.chat(FRANCE, skip_special_tokens=True)
 
