@@ -1,5 +1,5 @@
 # Shorthands; every line is a command of the README or of docs/.
-.PHONY: chat test check benchmarks promises screenshots peer-lmdeploy peer-triton peer-lorax
+.PHONY: chat test check benchmarks promises screenshots peer-lmdeploy peer-triton peer-lorax peer-llamacpp
 
 PROMISES = -p lagent_llms.testing.conformance.table --promises docs/promises.md
 
@@ -33,3 +33,6 @@ peer-triton:  ## NVIDIA's tritonserver with models of every dialect; for example
 
 peer-lorax:  ## a server that speaks LoRAX's protocol with the embedded model; for example: make peer-lorax ARGS="--port 8080"
 	sh scripts/run-peer lorax $(ARGS)
+
+peer-llamacpp:  ## llama.cpp's own server with the embedded model; for example: make peer-llamacpp ARGS="--port 8080"
+	sh scripts/run-peer llamacpp $(ARGS)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy.pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy.server import AsyncLMDeployServer, LMDeployServer
     from .backends.lorax.backend import AsyncLoRAX, LoRAX
+    from .backends.openai.client import AsyncOpenAIClient, OpenAIClient
     from .backends.triton.client import AsyncTritonClient, TritonClient
     from .batch.drivers import AsyncBatchRun, BatchRun
     from .batch.results import BatchResult, BatchSummary
@@ -67,6 +68,7 @@ _HOMES = {
     "backends.lmdeploy.pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy.server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.lorax.backend": ("AsyncLoRAX", "LoRAX"),
+    "backends.openai.client": ("AsyncOpenAIClient", "OpenAIClient"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
     "batch.drivers": ("AsyncBatchRun", "BatchRun"),
     "batch.results": ("BatchResult", "BatchSummary"),
@@ -93,6 +95,7 @@ __all__ = [
     "AsyncLMDeployPipeline",
     "AsyncLMDeployServer",
     "AsyncLoRAX",
+    "AsyncOpenAIClient",
     "AsyncReplayLLM",
     "AsyncTritonClient",
     "AuthenticationError",
@@ -122,6 +125,7 @@ __all__ = [
     "ModelLoadError",
     "ModelStatusCode",
     "NotFound",
+    "OpenAIClient",
     "Piece",
     "RateLimited",
     "ReplayLLM",

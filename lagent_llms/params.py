@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, TypedDict
 
 from . import validators
 from .errors import InvalidArgument, nearest
@@ -94,7 +94,13 @@ class Timeout:
 
 @dataclass(frozen=True)
 class _Table:
-    """Validated, immutable fields; the base of both tables below."""
+    """Validated, immutable fields; the base of both tables below.
+
+    Attributes:
+        given: The fields that `changed` has set; the others hold their defaults.
+    """
+
+    given: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -112,7 +118,7 @@ class _Table:
         new = object.__new__(type(self))
         checks = type(self).__dataclass_fields__
         checked = {name: checks[name].metadata["check"](name, value) for name, value in values.items()}
-        vars(new).update(vars(self), **checked)
+        vars(new).update(vars(self), **checked, given=self.given.union(checked))
         new._check_together()
         return new
 
@@ -177,6 +183,8 @@ class CallOptions(_Table):
             call of one prompt is not limited.
         on_error: 'raise', or 'status': a stream ends with (negative status, text so far, tokens).
         stream: False asks for the answer in one piece where a server can give it so.
+        sampling: Whose defaults hold for a parameter of `GenerationParams` that was not given: 'client' sends
+            those of this table, 'server' sends none, so that the server's or the model's own apply.
         adapter_name: The LoRA adapter to answer with; None is the base model. `adapter_id`, LoRAX's word, is
             the same.
         adapter_source: Where the server gets the adapter from; None is its default (LoRAX).
@@ -212,6 +220,7 @@ class CallOptions(_Table):
     )
     on_error: Literal["raise", "status"] = _row(validators.on_error, "raise", changes_answer=False)
     stream: bool = _row(flag, True, no_op=True, changes_answer=False)
+    sampling: Literal["client", "server"] = _row(validators.sampling, "client", no_op="client", opt_in=True)
     adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id", per_input=True)
     adapter_source: str | None = _row(validators.optional_name, None, opt_in=True, per_input=True)
     merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
@@ -321,6 +330,7 @@ class CallKwargs(TypedDict, total=False):
     max_per_second: float | None
     on_error: Literal["raise", "status"]
     stream: bool
+    sampling: Literal["client", "server"] | None
     adapter_name: str | Sequence[str | None] | None
     adapter_id: str | Sequence[str | None] | None
     adapter_source: str | Sequence[str | None] | None

@@ -58,6 +58,11 @@ BACKENDS: dict[str, Backend] = {
         remote=True,
     ),
     "LoRAX": Backend("lagent_llms.backends.lorax.backend", "a LoRAX server over HTTP"),
+    "OpenAIClient": Backend(
+        "lagent_llms.backends.openai.client",
+        "any server with OpenAI's routes (OpenAI, vLLM, SGLang, llama.cpp, Ollama, TGI)",
+        remote=True,
+    ),
     "JAXClient": Backend("lagent_llms.backends.jax.client", "a JAXServer over HTTP"),
     "JAXPipeline": Backend(
         "lagent_llms.backends.jax.pipeline",

@@ -37,6 +37,7 @@ __all__ = [
     "refusal",
     "request_id",
     "response_format",
+    "sampling",
     "session_id",
     "shown",
     "stop_words",
@@ -343,18 +344,21 @@ def request_id(name: str, value: Any) -> str:
     return encodable_text(name, known) if isinstance(known, str) else str(known)
 
 
-def injection(name: str, value: Any) -> str:
-    """'allow', 'escape' or 'refuse'."""
-    if not isinstance(value, str) or value not in ("allow", "escape", "refuse"):
-        raise refusal(name, value, "'allow', 'escape' or 'refuse'")
-    return encodable_text(name, value)
+def _one_of(*words: str) -> Check:
+    """Make a check for one of `words`."""
+    allowed = " or ".join((", ".join(map(repr, words[:-1])), repr(words[-1])))
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise refusal(name, value, allowed)
+        return encodable_text(name, value)
+
+    return check
 
 
-def on_error(name: str, value: Any) -> str:
-    """'raise' or 'status'."""
-    if not isinstance(value, str) or value not in ("raise", "status"):
-        raise refusal(name, value, "'raise' or 'status'")
-    return encodable_text(name, value)
+injection = _one_of("allow", "escape", "refuse")
+on_error = _one_of("raise", "status")
+sampling = _one_of("client", "server")
 
 
 def tool_parser(name: str, value: Any) -> str | None:

@@ -17,7 +17,7 @@ else:  # a busy machine must not fail a test
 
 
 BACKEND = re.compile(
-    r"^tests/conformance/.*\[.*?\b(JAX\w+|LMDeployPipeline-\w+|LMDeploy\w+|LoRAX|TritonClient-\w+)"
+    r"^tests/conformance/.*\[.*?\b(JAX\w+|LMDeployPipeline-\w+|LMDeploy\w+|LoRAX|TritonClient-\w+|OpenAIClient-[\w.]+)"
 )
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "xla"
 

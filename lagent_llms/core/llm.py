@@ -96,6 +96,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
 
     Attributes:
         closed: Whether it was closed: calls fail.
+        warned_of_limit: Whether a warning was logged that the server's default limit has cut an answer.
         retry_budget: What the retries of all calls share.
         found_concurrency: What batches have found, by the index of the server.
     """
@@ -105,6 +106,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     #: Whether the model runs in this process: a forked child cannot use it, and it cannot be copied.
     in_process: ClassVar[bool] = False
     closed: bool = False
+    warned_of_limit: bool = False
 
     def __init__(
         self,

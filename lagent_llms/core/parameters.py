@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from .. import validators
@@ -207,14 +207,19 @@ class ParameterDefaults:
         """The keywords this backend does not support."""
         return unsupported_names(cls.unsupported_parameters, cls.opt_in_parameters)
 
-    def refuse(self, request: Request, names: Sequence[str], why: str) -> None:
-        """Refuse those of the parameters `names` that `request` gives: its route would drop them.
+    @property
+    def unsupported(self) -> frozenset[str]:
+        """The keywords that this object does not support: those of its class, and of its server if known."""
+        return self._parameters.unsupported
+
+    def refuse(self, call: Request | ParameterDefaults, names: Iterable[str], why: str) -> None:
+        """Refuse those of the parameters `names` that `call` gives: its route would drop them.
 
         Raises:
             UnsupportedParameter: One is given; the message ends with `why`.
         """
         for name in names:
-            table = request.params if PARAMETERS[name].table is GenerationParams else request.options
+            table = call.params if PARAMETERS[name].table is GenerationParams else call.options
             if not PARAMETERS[name].is_no_op(value := getattr(table, name)):
                 raise UnsupportedParameter(
                     f"{type(self).__name__} cannot honour {name}={validators.shown(value)} {why}",

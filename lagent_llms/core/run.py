@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Run", "as_failure"]
 
 _log = logging.getLogger("lagent_llms.retry")
+_limit_log = logging.getLogger("lagent_llms.limit")
 
 
 def as_failure(error: BaseException) -> BaseException:
@@ -191,12 +192,26 @@ class Run:
         if turn is not None:
             message = self._llm.message_of(self.completion)
             turn.commit(history.answered(self.completion, message, request.held))
+        if self.completion.finish_reason == "length":
+            self._warn_of_limit(request)
         if not self.completion.cached:  # says nothing of the server
             self._llm.retry_budget.answered()
             if self._place is not None:
                 self._place.answered()
         self._release()
         return chunk
+
+    def _warn_of_limit(self, request: Request) -> None:
+        """Log, once for each backend, that a limit has cut the answer which the caller has not set."""
+        if (
+            request.options.sampling == "server"
+            and "max_new_tokens" not in request.params.given
+            and not self._llm.warned_of_limit
+        ):
+            self._llm.warned_of_limit = True
+            _limit_log.warning(
+                "%r: the server's default limit has cut an answer; max_new_tokens= sets one", self._llm
+            )
 
     def _check_process(self) -> None:
         forks.check(self._generation, "this stream was opened", "start a new one in this process")

@@ -20,7 +20,7 @@ from ..core.request import Request
 from ..errors import InvalidArgument
 from ..locks import locked_cached_property
 from ..retry import with_max_retries
-from .endpoints import Endpoints, check_url, public_url
+from .endpoints import Endpoints, check_url, public_url, split_api
 from .limits import Limits
 from .secrets import Secrets, hide_credentials
 from .session_argument import check_session
@@ -44,8 +44,9 @@ class HTTPCore(LLMCore):
     """A model behind HTTP.
 
     Args:
-        url: Base URL of the server (a missing scheme is http), or a list of the URLs of equal servers:
-            requests are balanced over them, and one that cannot be reached is avoided for 10 s.
+        url: Base URL of the server (a missing scheme is http; it may end with /v1 or one of its routes), or a
+            list of the URLs of equal servers: requests are balanced over them, and one that cannot be
+            reached is avoided for 10 s.
         model_name: The server's name of the model; None asks the server.
         api_key: Sent as a bearer token.
         headers: Sent with every request.
@@ -101,7 +102,7 @@ class HTTPCore(LLMCore):
                 f"url={hide_credentials(url)}: allowed is a URL or a list of URLs", argument="url"
             )
         self.model_name = model_name
-        self.endpoints = Endpoints([check_url("url", one) for one in urls])
+        self.endpoints = Endpoints([self.base_url(check_url("url", one)) for one in urls])
         self._transport_options: dict[str, Any] = {
             "headers": headers,
             "api_key": validators.api_key("api_key", api_key),
@@ -119,6 +120,11 @@ class HTTPCore(LLMCore):
         """See `KeepsCalls.secrets`."""
         options = self._transport_options
         return Secrets.of(options["api_key"], *Secrets.in_headers(options["headers"])).values
+
+    def base_url(self, url: str) -> str:
+        """The URL before the paths of the requests, of one that may end with /v1 or a route."""
+        base, api = split_api(url)
+        return base if api == "/v1" else url
 
     def import_protocol(self) -> None:
         """Import the modules that the calls below need, for the first call; a fork waits for it."""

@@ -11,13 +11,16 @@ from ..errors import InvalidArgument
 from ..locks import DeferredLock
 from .secrets import hide_credentials
 
-__all__ = ["USE_HTTP", "USE_HTTPS", "Endpoints", "check_host", "check_url", "public_url"]
+__all__ = ["USE_HTTP", "USE_HTTPS", "Endpoints", "check_host", "check_url", "public_url", "split_api"]
 
 #: Advice for a URL with the wrong scheme.
 USE_HTTP = "the port does not speak TLS: use http in its URL"
 USE_HTTPS = "the port speaks TLS: use https in its URL"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+#: The end of a URL that names a route of OpenAI's API, and the part of a path that begins with its version.
+_ROUTE = re.compile(r"/(?:(?:chat/)?completions|models)$")
+_VERSION = re.compile(r"(?<=[^/])/v\d\w*(?:/.*)?$")
 _NOT_IN_A_HOST = re.compile(r"""[\x00-\x1f\x7f\s<>"%'\\^`{|}]""")
 
 
@@ -106,6 +109,22 @@ def check_url(name: str, value: object) -> str:
         f"{name}={given}: allowed is an http or https URL such as 'http://127.0.0.1:23333'{hint}",
         argument=name,
     )
+
+
+def split_api(url: str) -> tuple[str, str]:
+    """Split the URL of a server, of an OpenAI-style API or of one of its routes.
+
+    Args:
+        url: As `check_url` returns it.
+
+    Returns:
+        The URL of the server, and the path of its API: from its version on (``/v1``, ``/v4``), '/v1' if the
+        URL names none, '' for a route without one (``http://host/chat/completions``).
+    """
+    root = _ROUTE.sub("", url)
+    if found := _VERSION.search(root):
+        return root[: found.start()], found[0]
+    return root, "/v1" if root == url else ""
 
 
 def check_host(parts: SplitResult) -> None:

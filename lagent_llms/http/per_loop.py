@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar
 
-__all__ = ["PerLoop", "call_on"]
+__all__ = ["LoopLocks", "PerLoop", "call_on"]
 
 T = TypeVar("T")
 
@@ -81,3 +81,18 @@ class _Entry(Generic[T]):
             yield
         finally:
             await close(self.value)
+
+
+class LoopLocks(PerLoop[asyncio.Lock]):
+    """One lock for each event loop."""
+
+    def __init__(self) -> None:
+        super().__init__(_new_lock, _close_lock)
+
+
+async def _new_lock() -> asyncio.Lock:
+    return asyncio.Lock()
+
+
+async def _close_lock(lock: asyncio.Lock) -> None:
+    """Do nothing: a lock holds no resources."""

@@ -6,7 +6,7 @@ lmdeploy's api_server, `JAXServer` and LoRAX speak it at /v1/completions (a prom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,20 +38,33 @@ __all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error", 
 _FIELDS = [(row.name, row.wire) for row in PARAMETERS.values() if row.wire]
 
 
-def completion_body(request: Request, model: str, *, stop: Sequence[str]) -> dict[str, Any]:
+def completion_body(
+    request: Request,
+    model: str,
+    *,
+    stop: Sequence[str],
+    fields: Iterable[tuple[str, str]] = _FIELDS,
+    no_top_k: int | None = None,
+) -> dict[str, Any]:
     """Build the body of /v1/completions for a prompt, of /v1/chat/completions for messages.
 
     Args:
         request: The generation.
         model: The server's name of the model or adapter.
         stop: Stop words to send to the server.
+        fields: Parameters that a field carries unchanged: (name, field).
+        no_top_k: The value of top_k for no filter.
     """
     params, options = request.params, request.options
+    if options.sampling == "server":
+        fields = [item for item in fields if item[0] in params.given]
     body: dict[str, Any] = {
         "model": model,
-        **{wire: value for name, wire in _FIELDS if (value := getattr(params, name)) is not None},
+        **{wire: value for name, wire in fields if (value := getattr(params, name)) is not None},
         "stream": options.stream,
     }
+    if params.top_k is None and ("top_k" in params.given or options.sampling == "client"):
+        body["top_k"] = no_top_k
     if options.stream:
         body["stream_options"] = {"include_usage": True}
     if stop:

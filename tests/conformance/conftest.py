@@ -23,8 +23,10 @@ WITHOUT_LMDEPLOY = {
     "TritonClient-vllm": _from("triton", "client"),
     "LMDeployClient": _from("lmdeploy", "client"),
     "JAXClient": _from("jax_server", "client"),
+    "OpenAIClient-llama.cpp": _from("openai", "llamacpp"),
     "LMDeployServer": _from("lmdeploy", "server"),
     "TritonClient-trtllm": _from("triton", "client", "trtllm"),
+    "OpenAIClient-serve": _from("openai", "serve"),
     "TritonClient-turbomind": _from("triton", "client", "turbomind", "preprocessing", "postprocessing"),
 }
 WITH_LMDEPLOY = {

@@ -23,6 +23,7 @@ class JAXClientCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
+    opt_in_parameters = frozenset({"sampling"})
 
     # Imported by the first call, so that importing or constructing a client stays fast.
 

@@ -25,7 +25,6 @@ def answer_call(request: Request, model: str) -> Call[Piece]:
     body = completion_body(request, model, stop=request.stop_words)
     if request.prompt is None:
         body["calls_in_content"] = True  # the text of an answer keeps them, on every backend
-    body.setdefault("top_k", None)  # no filter; without it the server's default applies
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
     return Call(HTTPRequest.json(path, body, headers), CompletionDecoder, read_error)
 

@@ -25,6 +25,7 @@ class LMDeployCore(HTTPCore):
     """
 
     takes_messages: ClassVar[bool] = True
+    opt_in_parameters = frozenset({"sampling"})
 
     def check_request(self, request: Request) -> None:
         """See `LLMCore.check_request`; /v1/completions ignores these parameters, or fails for logprobs."""

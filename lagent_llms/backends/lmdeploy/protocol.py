@@ -34,8 +34,7 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
         bos: The template's BOS, removed from the prompt because /v1/completions adds the tokenizer's.
     """
     path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
-    body = completion_body(request, model, stop=_server_stops(request))
-    body.setdefault("top_k", 0)  # no filter; the server's default is 50
+    body = completion_body(request, model, stop=_server_stops(request), no_top_k=0)
     if request.prompt is not None and bos:
         body["prompt"] = request.prompt.removeprefix(bos)
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None

@@ -15,13 +15,11 @@ from ...http.secrets import Secrets
 from ...locks import DeferredLock
 
 if TYPE_CHECKING:
-    import asyncio
-
     from ...core.llm import PreparedCall
     from ...core.request import Input, Request
     from ...http.async_client import AsyncHTTPSource
     from ...http.exchange import Call
-    from ...http.per_loop import PerLoop
+    from ...http.per_loop import LoopLocks
     from ...http.sync_client import HTTPSource
     from ...params import Timeout
     from ...schema import Piece
@@ -176,11 +174,11 @@ class AsyncLoRAX(LoRAXCore, AsyncHTTPBackend):
     """Asynchronous `LoRAX`."""
 
     @cached_property
-    def _limit_lock(self) -> PerLoop[asyncio.Lock]:
+    def _limit_lock(self) -> LoopLocks:
         """One lock per event loop, held while the server's limit is fetched."""
-        from ...http.per_loop import PerLoop
+        from ...http.per_loop import LoopLocks
 
-        return PerLoop(_new_lock, _close_lock)
+        return LoopLocks()
 
     async def _model(self, timeout: Timeout) -> str:
         return self.model_name or ""
@@ -213,16 +211,6 @@ def _unknown_model() -> str:
     from uuid import uuid4
 
     return uuid4().hex
-
-
-async def _new_lock() -> asyncio.Lock:
-    import asyncio  # here, so that the import stays light
-
-    return asyncio.Lock()
-
-
-async def _close_lock(lock: asyncio.Lock) -> None:
-    """Do nothing: a lock holds no resources."""
 
 
 def _check_adapters(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class ConformanceTests:
 
     def honours(self, parameter: str) -> bool:
         """True unless the backend declares `parameter` unsupported."""
-        return parameter not in type(self.make().llm).unsupported_names()
+        return parameter not in self.make().llm.unsupported
 
     def make_for(self, parameter: str, **kwargs: Any) -> Caller:
         """Make a caller of an object that supports `parameter`; see `BackendUnderTest.arguments_for`."""

@@ -80,7 +80,7 @@ class Sessions(ConformanceTests):
             with pytest.raises(SessionBusy):
                 llm.chat(self.subject.question, session_id=9, **CONTINUE)
 
-    @requirement("session_len is checked before anything is sent")
+    @requirement("session_len is checked before anything is sent", needs="session_len")
     def test_session_len(self) -> None:
         tokens = self.make().complete(self.subject.question).usage.prompt_tokens
         limit = 3 * tokens + 40

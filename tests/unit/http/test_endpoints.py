@@ -2,8 +2,8 @@
 
 import pytest
 
-from lagent_llms import InvalidArgument
-from lagent_llms.http.endpoints import Endpoints, check_url
+from lagent_llms import InvalidArgument, JAXClient, LMDeployClient, LoRAX
+from lagent_llms.http.endpoints import Endpoints, check_url, split_api
 
 
 def test_take_returns_the_least_busy_reachable_server():
@@ -35,6 +35,31 @@ def test_check_url_rejects_an_invalid_url(value):
 def test_check_url_normalizes():
     assert check_url("url", "localhost:23333") == "http://localhost:23333"
     assert check_url("url", "https://x/prefix/") == "https://x/prefix"
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("http://host:1", ("http://host:1", "/v1")),
+        ("http://host/proxy/v1", ("http://host/proxy", "/v1")),
+        ("http://host/v1/chat/completions", ("http://host", "/v1")),
+        ("http://host/v1/completions", ("http://host", "/v1")),
+        ("http://host/api/paas/v4", ("http://host/api/paas", "/v4")),
+        ("http://host/v1beta/openai", ("http://host", "/v1beta/openai")),
+        ("http://host/chat/completions", ("http://host", "")),
+        ("http://v1.host/models", ("http://v1.host", "")),
+        ("http://v1", ("http://v1", "/v1")),
+    ],
+)
+def test_split_api(url, parts):
+    assert split_api(url) == parts
+
+
+@pytest.mark.parametrize("backend", [LMDeployClient, JAXClient, LoRAX])
+def test_backends_take_the_url_of_a_server_of_its_api_and_of_a_route(backend):
+    for end in ("", "/", "/v1", "/v1/", "/v1/chat/completions", "/v1/completions"):
+        assert backend(f"http://host/proxy{end}").endpoints.urls == ("http://host/proxy",)
+    assert backend("http://host/v4").endpoints.urls == ("http://host/v4",)
 
 
 def test_give_back_does_not_block_while_the_lock_is_held():

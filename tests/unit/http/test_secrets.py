@@ -11,6 +11,7 @@ from lagent_llms import (
     AsyncJAXClient,
     AsyncLMDeployClient,
     AsyncLoRAX,
+    AsyncOpenAIClient,
     AsyncTritonClient,
     ConfigError,
     ConnectError,
@@ -19,6 +20,7 @@ from lagent_llms import (
     LLMError,
     LMDeployClient,
     LoRAX,
+    OpenAIClient,
     ServerError,
     TritonClient,
 )
@@ -34,7 +36,7 @@ from tests.unit.http.connect_proxy import ConnectProxy
 
 KEY, OTHER, TOKEN = "sk-very-secret", "my-header-key", "tok-adapter"  # named: a traceback shows the source
 BACKENDS = [LMDeployClient, JAXClient, LoRAX, TritonClient, AsyncLMDeployClient, AsyncJAXClient, AsyncLoRAX]
-BACKENDS.append(AsyncTritonClient)
+BACKENDS += [AsyncTritonClient, OpenAIClient, AsyncOpenAIClient]
 
 
 def shown(error):
