@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy.pipeline import AsyncLMDeployPipeline, LMDeployPipeline
     from .backends.lmdeploy.server import AsyncLMDeployServer, LMDeployServer
     from .backends.lorax.backend import AsyncLoRAX, LoRAX
+    from .backends.transformers.pipeline import AsyncHFTransformers, HFTransformers
     from .backends.triton.client import AsyncTritonClient, TritonClient
     from .batch.drivers import AsyncBatchRun, BatchRun
     from .batch.results import BatchResult, BatchSummary
@@ -64,6 +65,7 @@ _HOMES = {
     "backends.lmdeploy.pipeline": ("AsyncLMDeployPipeline", "LMDeployPipeline"),
     "backends.lmdeploy.server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.lorax.backend": ("AsyncLoRAX", "LoRAX"),
+    "backends.transformers.pipeline": ("AsyncHFTransformers", "HFTransformers"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
     "batch.drivers": ("AsyncBatchRun", "BatchRun"),
     "batch.results": ("BatchResult", "BatchSummary"),
@@ -80,6 +82,7 @@ __all__ = [
     "APITemplateParser",
     "AsyncBaseLLM",
     "AsyncBatchRun",
+    "AsyncHFTransformers",
     "AsyncJAXClient",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
@@ -99,6 +102,7 @@ __all__ = [
     "ConnectError",
     "ContextLengthExceeded",
     "GenerationParams",
+    "HFTransformers",
     "InvalidArgument",
     "JAXClient",
     "JAXPipeline",
