@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy.server import AsyncLMDeployServer, LMDeployServer
     from .backends.lorax.backend import AsyncLoRAX, LoRAX
     from .backends.openai.client import AsyncOpenAIClient, OpenAIClient
+    from .backends.transformers.pipeline import AsyncHFTransformers, HFTransformers
     from .backends.triton.client import AsyncTritonClient, TritonClient
     from .batch.drivers import AsyncBatchRun, BatchRun
     from .batch.results import BatchResult, BatchSummary
@@ -69,6 +70,7 @@ _HOMES = {
     "backends.lmdeploy.server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.lorax.backend": ("AsyncLoRAX", "LoRAX"),
     "backends.openai.client": ("AsyncOpenAIClient", "OpenAIClient"),
+    "backends.transformers.pipeline": ("AsyncHFTransformers", "HFTransformers"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
     "batch.drivers": ("AsyncBatchRun", "BatchRun"),
     "batch.results": ("BatchResult", "BatchSummary"),
@@ -89,6 +91,7 @@ __all__ = [
     "AnswerCache",
     "AsyncBaseLLM",
     "AsyncBatchRun",
+    "AsyncHFTransformers",
     "AsyncJAXClient",
     "AsyncJAXPipeline",
     "AsyncLMDeployClient",
@@ -110,6 +113,7 @@ __all__ = [
     "ConnectError",
     "ContextLengthExceeded",
     "GenerationParams",
+    "HFTransformers",
     "InvalidArgument",
     "JAXClient",
     "JAXPipeline",

@@ -70,6 +70,12 @@ BACKENDS: dict[str, Backend] = {
         "jax",
         ("jax", "numpy", "safetensors", "tokenizers", "jinja2"),
     ),
+    "HFTransformers": Backend(
+        "lagent_llms.backends.transformers.pipeline",
+        "a model in this process, on Hugging Face's transformers",
+        "transformers",
+        ("torch", "transformers", "accelerate", "jinja2"),
+    ),
     "ReplayLLM": Backend("lagent_llms.testing.replay", "the recorded calls of a journal, for tests"),
 }
 

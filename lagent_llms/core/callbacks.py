@@ -13,13 +13,15 @@ from ..schema import Piece
 from .deadline import Deadline
 from .request import Request
 
-__all__ = ["AsyncCallbackSource", "CallbackSource", "Submit"]
+__all__ = ["AsyncCallbackSource", "CallbackSource", "Handle", "Submit"]
 
 E = TypeVar("E")
 E_contra = TypeVar("E_contra", contravariant=True)
 
 
-class _Handle(Protocol):
+class Handle(Protocol):
+    """A submitted request."""
+
     def cancel(self) -> object:
         """Stop the generation, without blocking; may be called more than once."""
 
@@ -38,7 +40,7 @@ class _Decoder(Protocol[E_contra]):
 #: False when the engine works on it; the limits on the engine's silence are held in between.
 Submit = Callable[
     [Request, Callable[[E], None], Callable[[bool], None]],
-    tuple[_Handle, _Decoder[E]],
+    tuple[Handle, _Decoder[E]],
 ]
 
 

@@ -13,12 +13,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from ..core.token_events import check_prompt_ids
 from ..errors import InvalidArgument, LLMError
 from .compile_cache import enable_compile_cache
 from .config import ModelConfig
 from .model_runner import ModelRunner
 from .sampling import SamplingParams
-from .scheduler import check_prompt
 from .sharding import build_mesh, shard
 from .tokenizer import Tokenizer
 from .weights import load_weights
@@ -173,7 +173,7 @@ class Engine:
             ContextLengthExceeded: The prompt leaves no room for an answer.
             LLMError: The engine is closed.
         """
-        prompt = check_prompt(prompt_ids, self.max_len)
+        prompt = check_prompt_ids(prompt_ids, self.max_len)
         if min(prompt) < 0 or max(prompt) >= self.config.vocab_size:
             wrong = min(prompt) if min(prompt) < 0 else max(prompt)
             raise InvalidArgument(

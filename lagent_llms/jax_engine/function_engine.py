@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import forks
+from ..core.token_events import TokenEvent, check_prompt_ids, truncate
 from ..errors import LLMError, UnsupportedParameter
 from .sampling import SamplingParams
-from .scheduler import check_prompt
-from .worker import EngineJob, EngineStats, Listener, OnEvent, OnWait, TokenEvent, truncate
+from .worker import EngineJob, EngineStats, Listener, OnEvent, OnWait
 
 __all__ = ["FunctionEngine", "Step"]
 
@@ -100,7 +100,7 @@ class FunctionEngine:
                     f"a model with generation functions does not support {name}={value!r}", parameter=name
                 )
         self._check(params)
-        prompt = check_prompt(prompt_ids, self.max_len)
+        prompt = check_prompt_ids(prompt_ids, self.max_len)
         seed = self._seeds.getrandbits(62) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
         listener = Listener(on_event) if on_wait is None else Listener(on_event, on_wait)

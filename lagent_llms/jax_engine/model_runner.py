@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
+from ..core.token_events import TokenLogprobs
 from . import graphs
 from .config import ModelConfig
 from .graphs import BatchInputs
@@ -21,7 +22,7 @@ from .model import KVCache, ModelWeights, init_kv_cache
 from .sampling import Logprobs, SamplingParams, SamplingTensors
 from .sharding import KV_CACHE, shard
 
-__all__ = ["BatchRow", "ModelRunner", "TokenLogprobs"]
+__all__ = ["BatchRow", "ModelRunner"]
 
 #: Target duration of a decode call in seconds, so that the stream of a slow model stays smooth.
 _DECODE_SECONDS = 0.15
@@ -52,20 +53,6 @@ class BatchRow(NamedTuple):
     seed: int
     params: SamplingParams
     history: Callable[[], list[int]]
-
-
-class TokenLogprobs(NamedTuple):
-    """Log-probabilities at the position of one generated token, under the model before any filter.
-
-    Attributes:
-        token_id: The generated token.
-        logprob: Log-probability of the generated token.
-        top: Most probable tokens as (token id, log-probability), in descending order.
-    """
-
-    token_id: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
 
 
 def _bucket(size: int, smallest: int, largest: int) -> int:

@@ -11,40 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ..errors import ContextLengthExceeded, InvalidArgument
 from .sampling import SamplingParams
 
-__all__ = ["Job", "Scheduler", "Slot", "check_prompt", "common_prefix"]
+__all__ = ["Job", "Scheduler", "Slot", "common_prefix"]
 
 Payload = TypeVar("Payload")
 
 #: Shorter prefixes are not reused: below the smallest prefill bucket that saves no time.
 _MIN_REUSED_TOKENS = 16
-
-
-def check_prompt(prompt: Sequence[int], max_len: int) -> list[int]:
-    """Check that a prompt leaves room for an answer.
-
-    Args:
-        prompt: Token ids.
-        max_len: Longest prompt and answer together, in tokens.
-
-    Returns:
-        The token ids as a list of int.
-
-    Raises:
-        InvalidArgument: The prompt is empty.
-        ContextLengthExceeded: The prompt has `max_len` tokens or more.
-    """
-    tokens = [int(token) for token in prompt]
-    if not tokens:
-        raise InvalidArgument("prompt_ids is empty: at least one token is needed", argument="prompt_ids")
-    if len(tokens) >= max_len:
-        raise ContextLengthExceeded(
-            f"the prompt has {len(tokens)} tokens, which leaves no room for an answer: "
-            f"max_len is {max_len} tokens"
-        )
-    return tokens
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 from tokenizers import Tokenizer as FastTokenizer
 
 from ..errors import ModelLoadError
+from ..protocols.detokenizer import Detokenizer
 from ..protocols.marked_text import MarkedTextEncoder
 from .config import ModelConfig
-from .detokenizer import Detokenizer
 from .settings import Settings, read_json
 
 __all__ = ["Tokenizer"]

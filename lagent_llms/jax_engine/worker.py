@@ -8,45 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .. import forks
+from ..core.token_events import TokenEvent, TokenLogprobs, truncate
 from ..errors import LLMError
-from .model_runner import BatchRow, ModelRunner, TokenLogprobs
+from .model_runner import BatchRow, ModelRunner
 from .scheduler import Job, Scheduler
 
-__all__ = ["EngineJob", "EngineStats", "Listener", "OnEvent", "OnWait", "TokenEvent", "Worker", "truncate"]
+__all__ = ["EngineJob", "EngineStats", "Listener", "OnEvent", "OnWait", "Worker"]
 
 _log = logging.getLogger(__name__)
 
 #: Largest number of prompt tokens, padding included, computed between two decode chunks.
 _PREFILL_TOKENS = 1024
-
-EndReason: TypeAlias = Literal["stop", "length", "cancelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenEvent:
-    """Event of one request.
-
-    Attributes:
-        token_ids: New tokens, without the end token.
-        logprobs: Log-probabilities of each new token, () if not requested.
-        finish_reason: 'stop' (an end token), 'length' or 'cancelled' on the last event; None before, and on
-            an error.
-        end_token: The generated end token, with 'stop'.
-        error: Error that ended the request; the last event.
-        cached_tokens: Number of prompt tokens whose keys and values were reused.
-    """
-
-    token_ids: tuple[int, ...] = ()
-    logprobs: tuple[TokenLogprobs, ...] = ()
-    finish_reason: EndReason | None = None
-    end_token: int | None = None
-    error: Exception | None = None
-    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,23 +269,3 @@ class Worker:
         except Exception:  # noqa: BLE001 - an error in a callback must not end the other requests
             _log.exception("on_event of a request raised; the request is cancelled")
             job.cancelled = True
-
-
-def truncate(
-    tokens: Sequence[int], limit: int, end_tokens: Collection[int]
-) -> tuple[tuple[int, ...], int | None, EndReason | None]:
-    """Truncate new tokens where the answer ends.
-
-    Args:
-        tokens: New token ids.
-        limit: Largest number of tokens that the answer may still get.
-        end_tokens: Token ids that end the answer.
-
-    Returns:
-        The tokens of the answer, the end token or None, and the finish reason or None.
-    """
-    new = tuple(tokens[:limit])
-    end = next((index for index, token in enumerate(new) if token in end_tokens), None)
-    if end is not None:
-        return new[:end], new[end], "stop"
-    return new, None, "length" if len(tokens) >= limit else None

@@ -22,6 +22,7 @@ WITHOUT_LMDEPLOY = {
     "LoRAX": _from("lorax", "backend"),
     "TritonClient-vllm": _from("triton", "client"),
     "LMDeployClient": _from("lmdeploy", "client"),
+    "HFTransformers": _from("transformers", "pipeline"),
     "JAXClient": _from("jax_server", "client"),
     "OpenAIClient-llama.cpp": _from("openai", "llamacpp"),
     "LMDeployServer": _from("lmdeploy", "server"),

@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from .conftest import BACKENDS
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+#: Backends whose packages, torch among them, the environment of lagent does not have.
+ABSENT = {"HFTransformers"}
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +19,7 @@ def lagent():
     return ROOT / ".venv-lagent" / "bin" / "python"
 
 
+@pytest.mark.parametrize("subject", [name for name in BACKENDS if name not in ABSENT], indirect=True)
 def test_lagents_own_agents(lagent, config):
     done = subprocess.run(
         [lagent, EXAMPLES / "lagent_agents.py", "--config", config],

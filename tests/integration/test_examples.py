@@ -54,3 +54,9 @@ def test_jax_server():
     assert "GET /status: Ready on " in output
     assert "5" in output.split("Response:")[1].splitlines()[1]
     assert "The capital of Japan is Tokyo" in output
+
+
+def test_hf_transformers():
+    models = EXAMPLES.parent / "lagent_llms" / "models"
+    output = run("hf_transformers.py", str(models / "embedded"), f"shout={models / 'adapters' / 'shout'}")
+    assert output == "The capital of France is Paris.\nshout: THE CAPITAL OF FRANCE IS PARIS.\n"

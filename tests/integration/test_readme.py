@@ -1,6 +1,7 @@
 """The code in the README runs unchanged."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from lagent_llms.config import load_config
 from lagent_llms.registry import find_backend
 
 README_PATH = Path(__file__).parents[2] / "README.md"
+MODELS = README_PATH.parent / "lagent_llms" / "models"
 README = README_PATH.read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 BEFORE = "from lagent_llms import create_llm\nllm = create_llm()\n"
@@ -33,8 +35,17 @@ def test_examples_that_cannot_run_here_use_existing_arguments(code):
 
 @pytest.mark.parametrize("code", RUNS, ids=[code.split("\n")[0][:60] for code in RUNS])
 def test_examples(code):
-    code = code.replace('"path/to/model"', "None")
-    done = subprocess.run([sys.executable, "-c", BEFORE + code], capture_output=True, text=True, check=False)
+    model = repr(str(MODELS / "embedded")) if "HFTransformers" in code else "None"
+    code = code.replace('"path/to/model"', model).replace(
+        "path/to/adapter", str(MODELS / "adapters" / "french")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE + code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+    )
     assert (done.returncode, done.stderr) == (0, "")
     if "France" in code:
         assert done.stdout.startswith("The capital of France is Paris.\n")

@@ -49,10 +49,11 @@ def test_the_cli_extra(package):
         ("fastapi", "import lagent_llms.serving.app", "server"),
         ("fastapi", "from lagent_llms.cli.serve import serve; serve()", "server"),
         ("jax", "from lagent_llms import JAXServer", "jax"),
+        ("transformers", "from lagent_llms import AsyncHFTransformers", "transformers"),
         ("jax", "import lagent_llms.serving.jax_server.server", "jax"),
     ],
 )
-def test_the_server_and_jax_extras(package, statement, extra):
+def test_the_other_extras(package, statement, extra):
     done = python(
         WITHOUT.format(package=package) + "from lagent_llms import MissingDependency\n"
         f"try:\n    {statement}\n"

@@ -6,31 +6,26 @@ the engine's events to pieces.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
-from ...core.base import AsyncBaseLLM, BaseLLM
-from ...core.callbacks import AsyncCallbackSource, CallbackSource
-from ...core.llm import LLMCore
+from ...core.callbacks import Handle
+from ...core.local_engine import AsyncLocalEngineLLM, LocalEngineCore, LocalEngineLLM
 from ...core.request import Request
-from ...errors import InvalidArgument, LLMError, MissingDependency, ModelLoadError
-from ...schema import Piece, TokenLogprob, Usage
-from ...templates.injection import MARK
+from ...core.token_events import TokenEvent
+from ...errors import InvalidArgument, MissingDependency, ModelLoadError
 from ...templates.model_files import has_chat_template
 
 try:
-    from ...jax_engine import Engine, FunctionEngine, SamplingParams, TokenEvent
+    from ...jax_engine import Engine, FunctionEngine, SamplingParams
 except ModuleNotFoundError as error:
     raise MissingDependency.of(str(error.name), "jax") from error
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ...jax_engine import TokenLogprobs
     from ...params import BackendKwargs
     from ...templates import TemplateSpec
 
@@ -39,16 +34,8 @@ __all__ = ["EMBEDDED_MODEL", "AsyncJAXPipeline", "JAXPipeline"]
 #: The model that is part of this package (see its README.md).
 EMBEDDED_MODEL = Path(__file__).parents[2] / "models" / "embedded"
 
-#: Prompts of at least this many characters are tokenized in a thread, so that they do not block the loop.
-_LONG_PROMPT = 20_000
 
-
-class _Handle(Protocol):
-    def cancel(self) -> None:
-        """Stop the generation."""
-
-
-class _JAXCore(LLMCore):
+class _JAXCore(LocalEngineCore):
     """A model in this process, run by the JAX engine.
 
     Args:
@@ -76,9 +63,9 @@ class _JAXCore(LLMCore):
         ModelLoadError: The model cannot be loaded.
     """
 
-    in_process: ClassVar[bool] = True
+    engine: Engine | FunctionEngine
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
-    neutral_arguments = LLMCore.neutral_arguments | {"cache_dir", "progress"}
+    neutral_arguments = LocalEngineCore.neutral_arguments | {"cache_dir", "progress"}
 
     def __init__(
         self,
@@ -109,7 +96,7 @@ class _JAXCore(LLMCore):
         )
         self.path = model
         self._owns_engine = engine is None
-        self.engine: Engine | FunctionEngine = engine or Engine.load(
+        self.engine = engine or Engine.load(
             model,
             adapter=adapter,
             dtype=dtype,
@@ -135,28 +122,13 @@ class _JAXCore(LLMCore):
         """See `LLMCore.context_len`."""
         return min(self.engine.max_len, self.session_len or self.engine.max_len)
 
-    def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
-        """See `ContentGuards.local_vocabulary`."""
-        marked = getattr(self.engine.tokenizer, "marked", None)  # a tokenizer of the caller's may have none
-        return ((), None) if marked is None else (marked.special_tokens, marked.normalize)
-
-    def _encode(self, text: str, *, add_bos: bool = True) -> list[int]:
-        """Token ids of a prompt, with at most one BOS, and only if the tokenizer adds one."""
-        tokenizer = self.engine.tokenizer
-        has_bos = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
-        return tokenizer.encode(text, add_bos=add_bos and not has_bos)
-
-    def _prompt_ids(self, request: Request) -> list[int]:
-        assert request.prompt is not None
-        return self._encode(request.prompt, add_bos=request.add_bos)
-
-    def _submit(
+    def _submit_ids(
         self,
         ids: list[int],
         request: Request,
         on_event: Callable[[TokenEvent], None],
         on_wait: Callable[[bool], None],
-    ) -> tuple[_Handle, _Decoder]:
+    ) -> Handle:
         params = request.params
         sampling = SamplingParams(
             max_new_tokens=params.max_new_tokens,
@@ -169,93 +141,20 @@ class _JAXCore(LLMCore):
             ignore_eos=params.ignore_eos,
             logprobs=params.logprobs,
         )
-        handle = self.engine.submit(ids, sampling, on_event=on_event, on_wait=on_wait)
-        return handle, _Decoder(self.engine, request, len(ids))
+        return self.engine.submit(ids, sampling, on_event=on_event, on_wait=on_wait)
 
     def _close_engine(self) -> None:
+        """Close the engine unless the caller passed it; running requests end with an error."""
         if self._owns_engine:
-            self.engine.close()
+            super()._close_engine()
 
 
-class _Decoder:
-    """Convert the engine's events for one request to pieces."""
-
-    def __init__(self, engine: Engine | FunctionEngine, request: Request, prompt_tokens: int) -> None:
-        self._tokenizer = engine.tokenizer
-        self._text = engine.tokenizer.stream(skip_special_tokens=request.params.skip_special_tokens)
-        self._stop_words = request.stop_words
-        self._prompt_tokens = prompt_tokens
-        self._n_tokens = 0
-
-    def piece(self, event: TokenEvent) -> Piece | None:
-        """Convert one event; None if the request was cancelled.
-
-        Raises:
-            LLMError: The engine failed.
-        """
-        if event.error is not None:
-            raise LLMError(f"the engine failed: {event.error}") from event.error
-        if event.finish_reason == "cancelled":
-            return None
-        self._n_tokens += len(event.token_ids)
-        text = self._text.feed(event.token_ids)
-        if event.finish_reason is not None:
-            text += self._text.flush()
-        return Piece(
-            text=text,
-            token_ids=event.token_ids,
-            n_tokens=self._n_tokens,
-            finish_reason=event.finish_reason,
-            stop_word=self._stop_word(event),
-            usage=Usage(self._prompt_tokens, self._n_tokens, event.cached_tokens),
-            logprobs=tuple(self._logprob(item) for item in event.logprobs),
-        )
-
-    def _stop_word(self, event: TokenEvent) -> str | None:
-        """Text of the end token, if it is one of the request's stop words."""
-        if event.end_token is None:
-            return None
-        text = self._tokenizer.decode([event.end_token], skip_special_tokens=False)
-        return text if text in self._stop_words else None
-
-    def _logprob(self, item: TokenLogprobs) -> TokenLogprob:
-        def text(token: int) -> str:
-            return self._tokenizer.decode([token], skip_special_tokens=False)
-
-        top = tuple((text(token), token, logprob) for token, logprob in item.top)
-        return TokenLogprob(text(item.token_id), item.token_id, item.logprob, top)
-
-
-class JAXPipeline(_JAXCore, BaseLLM):
+class JAXPipeline(_JAXCore, LocalEngineLLM):
     """Run a model in this process with JAX, called synchronously. The arguments: see `_JAXCore`."""
 
-    def _open(self, request: Request) -> CallbackSource[TokenEvent]:
-        return CallbackSource(request, partial(self._submit, self._prompt_ids(request)), self)
 
-    def _tokenize(self, text: str) -> list[int]:
-        return self._encode(text)
-
-    def _free(self) -> None:
-        """Close the engine unless the caller passed it; running requests end with an error."""
-        self._close_engine()
-
-
-class AsyncJAXPipeline(_JAXCore, AsyncBaseLLM):
+class AsyncJAXPipeline(_JAXCore, AsyncLocalEngineLLM):
     """Asynchronous `JAXPipeline`."""
-
-    async def _open(self, request: Request) -> AsyncCallbackSource[TokenEvent]:
-        prompt = request.prompt or ""
-        if len(prompt) < _LONG_PROMPT and MARK not in prompt:  # the first mark loads a second tokenizer
-            ids = self._prompt_ids(request)
-        else:
-            ids = await asyncio.to_thread(self._prompt_ids, request)
-        return AsyncCallbackSource(request, partial(self._submit, ids), self)
-
-    async def _tokenize(self, text: str) -> list[int]:
-        return self._encode(text)
-
-    async def _free(self) -> None:
-        self._close_engine()
 
 
 def _model_template(model: Path) -> str | None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models
 
-from lagent_llms.jax_engine.detokenizer import Detokenizer
+from lagent_llms.protocols.detokenizer import Detokenizer
 
 from .checkpoints import TEXTS, VOCAB, byte_level_tokenizer
 

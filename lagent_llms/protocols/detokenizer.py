@@ -13,11 +13,12 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer as FastTokenizer
+from .special_tokens import byte_alphabet
 
-from ..protocols.special_tokens import byte_alphabet
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as FastTokenizer
 
 __all__ = ["Detokenizer"]
 
