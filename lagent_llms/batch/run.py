@@ -85,6 +85,14 @@ class PreparedBatch:
     Args:
         rows, output, options: See `run_batch`.
 
+    Attributes:
+        rows: The rows of the input, read one by one.
+        output: Where results are stored, None for nowhere.
+        encode: Makes the line of a result.
+        concurrency: Most calls at once, None for that of the backend.
+        limit: The `most_failures`.
+        ordered: Whether results come in the order of the input.
+
     Raises:
         LLMError: See `run_batch`.
     """
@@ -107,14 +115,14 @@ class PreparedBatch:
                 f"output_format={output_format!r}: allowed is {' or '.join(map(repr, ENCODERS))}",
                 argument="output_format",
             )
-        self._encode = ENCODERS[output_format]
-        self._concurrency = _concurrency("max_concurrency", max_concurrency)
-        self._limit = most_failures(max_failures)
-        self._ordered = ordered
+        self.encode = ENCODERS[output_format]
+        self.concurrency = _concurrency("max_concurrency", max_concurrency)
+        self.limit = most_failures(max_failures)
+        self.ordered = ordered
         template = None if prompt_template is None else PromptTemplate(prompt_template)
         records = read_records(rows) if isinstance(rows, (str, os.PathLike)) else rows
-        self._rows = RowReader(records, template=template, strict=strict)
-        self._output = None if output is None else BatchOutput(output, retry_errors=retry_errors)
+        self.rows = RowReader(records, template=template, strict=strict)
+        self.output = None if output is None else BatchOutput(output, retry_errors=retry_errors)
 
     @overload
     def on(self, llm: BaseLLM) -> BatchRun: ...
@@ -122,7 +130,7 @@ class PreparedBatch:
     def on(self, llm: AsyncBaseLLM) -> AsyncBatchRun: ...
     def on(self, llm: BaseLLM | AsyncBaseLLM) -> BatchRun | AsyncBatchRun:
         """The batch on a backend."""
-        concurrency = self._concurrency or llm.max_concurrency
-        job = Job(self._rows, self._output, concurrency=concurrency, ordered=self._ordered, limit=self._limit)
+        concurrency = self.concurrency or llm.max_concurrency
+        job = Job(self.rows, self.output, concurrency=concurrency, ordered=self.ordered, limit=self.limit)
         run = AsyncBatchRun if isinstance(llm, AsyncBaseLLM) else BatchRun
-        return run(llm, job, self._output, self._encode, concurrency)
+        return run(llm, job, self.output, self.encode, concurrency)
