@@ -272,11 +272,9 @@ class ClusterRun(Iterable[BatchSummary]):
 
 
 def _of_actor(error: BaseException) -> BaseException:
-    """The error that an actor has raised, or `error` if it is Ray's."""
-    found: BaseException | None = error
-    while found is not None:
-        for one in (getattr(found, "cause", None), found):
-            if isinstance(one, LLMError) and not hasattr(one, "cause"):
-                return one
-        found = found.__cause__
+    """The LLMError that an actor has raised, without what Ray adds to its text; else `error`."""
+    found = getattr(error, "cause", error)
+    if isinstance(found, LLMError) and found.args:
+        found.args = (str(found.args[0]).partition("\nFailed to apply UDF transform")[0], *found.args[1:])
+        return found
     return error
