@@ -28,7 +28,7 @@ from .registry import find_backend
 if TYPE_CHECKING:
     from .core.base import AsyncBaseLLM, BaseLLM
 
-__all__ = ["EMBEDDED", "create_llm", "load_config"]
+__all__ = ["EMBEDDED", "check_config", "create_llm", "load_config"]
 
 #: The configuration used when nothing is configured: the embedded model, greedy.
 EMBEDDED: Mapping[str, Any] = {"type": "JAXPipeline", "temperature": 0}
@@ -70,6 +70,25 @@ def create_llm(
         InvalidArgument: A value cannot be used; the message names the file, the key and what is allowed.
         MissingDependency: The backend needs an extra that is not installed.
     """
+    cls, settings, where = check_config(config, profile=profile, asynchronous=asynchronous, **overrides)
+    try:
+        return cls(**settings)
+    except InvalidArgument as error:
+        if error.argument not in settings or error.argument in overrides:  # the value is not the file's
+            raise
+        raise InvalidArgument(f"{where}: {error}", argument=error.argument) from error
+
+
+def check_config(
+    config: Source | None = None, *, profile: str | None = None, asynchronous: bool = False, **overrides: Any
+) -> tuple[type[LLMCore], dict[str, Any], str]:
+    """The class that `create_llm` would make an object of, its arguments, and a description of their source.
+
+    References to the environment are replaced. Values are checked when the object is made.
+
+    Raises:
+        ConfigError: The file or a key cannot be used; the message names both.
+    """
     settings, where = load_config(config, profile=profile)
     settings.update(overrides)
     if "type" not in settings:
@@ -87,12 +106,7 @@ def create_llm(
                 f"known are {', '.join(sorted(known))}"
             )
         settings[key] = _expanded(value, f"{where}: {key}", _takes_strings(cls, key))
-    try:
-        return cls(**settings)
-    except InvalidArgument as error:
-        if error.argument not in settings or error.argument in overrides:  # the value is not the file's
-            raise
-        raise InvalidArgument(f"{where}: {error}", argument=error.argument) from error
+    return cls, settings, where
 
 
 def load_config(config: Source | None = None, *, profile: str | None = None) -> tuple[dict[str, Any], str]:

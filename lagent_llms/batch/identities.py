@@ -12,6 +12,8 @@ __all__ = ["Identity", "Known", "content_hash", "identity"]
 
 #: KiB of the table that are kept in memory; the rest is in a temporary file.
 _CACHE = 1 << 16
+#: States of a row: stored; claimed and not stored; claimed and stored.
+_STORED, _RUNNING, _CLAIMED = 0, 1, 2
 
 
 class Identity(NamedTuple):
@@ -72,7 +74,7 @@ class Known:
 
     def add(self, row: Identity) -> None:
         """Add a stored row; the later one of two with the same key counts."""
-        self._execute("INSERT OR REPLACE INTO rows VALUES (?, ?, 0)", row[:2])
+        self._execute("INSERT OR REPLACE INTO rows VALUES (?, ?, ?)", (*row[:2], _STORED))
 
     def claim(self, row: Identity) -> bool:
         """Add a row that begins; return False if it is there already.
@@ -80,7 +82,7 @@ class Known:
         Raises:
             ConfigError: It is there with another content.
         """
-        if self._execute("INSERT OR IGNORE INTO rows VALUES (?, ?, 1)", row[:2]).rowcount:
+        if self._execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", (*row[:2], _RUNNING)).rowcount:
             return True
         ((content, claimed),) = self._execute("SELECT content, claimed FROM rows WHERE key = ?", row[:1])
         if claimed:
@@ -91,8 +93,17 @@ class Known:
                 "restore the row"
             )
         else:
-            self._execute("UPDATE rows SET claimed = 1 WHERE key = ?", row[:1])
+            self._execute("UPDATE rows SET claimed = ? WHERE key = ?", (_CLAIMED, row.key))
         return False
+
+    def store(self, row: Identity) -> bool:
+        """Note that a row is stored now; return False if it was stored before."""
+        found = self._execute("SELECT claimed FROM rows WHERE key = ?", row[:1]).fetchone()
+        if found is None:
+            self._execute("INSERT INTO rows VALUES (?, ?, ?)", (*row[:2], _STORED))
+        elif found[0] == _RUNNING:
+            self._execute("UPDATE rows SET claimed = ? WHERE key = ?", (_CLAIMED, row.key))
+        return found is None or found[0] == _RUNNING
 
     def close(self) -> None:
         """Delete the database."""

@@ -17,7 +17,7 @@ from .output import BatchOutput
 from .results import BatchResult, BatchSummary
 from .rows import Row
 
-__all__ = ["Job", "most_failures"]
+__all__ = ["Job", "ends_job", "exceeds", "most_failures"]
 
 #: Least number of rows that may be on their way.
 _WINDOW = 1000
@@ -45,6 +45,20 @@ def most_failures(given: int | float | str | None) -> tuple[float, bool] | None:
             argument="max_failures",
         )
     return (value / 100, True) if text.endswith("%") else (value, False)
+
+
+def exceeds(limit: tuple[float, bool] | None, failed: int, rows: int) -> bool:
+    """Whether more rows have failed than the `most_failures` allow; a percentage counts from 100 rows on."""
+    if limit is None:
+        return False
+    most, is_part = limit
+    return (rows >= 100 and failed > most * rows) if is_part else failed > most
+
+
+def ends_job(error: BaseException) -> bool:
+    """Whether an error is not the row's own. Refused credentials: every further row would fail as well."""
+    refused = isinstance(error, AuthenticationError) and error.status_code == _UNAUTHORIZED
+    return refused or not isinstance(error, LLMError)
 
 
 class Job:
@@ -136,8 +150,8 @@ class Job:
             self._room.wait_for(lambda: self._at_end or self.has_room)
 
     def finish(self, row: Row, outcome: Completion | LLMError, seconds: float, attempts: int = 1) -> None:
-        """Note the result of a row. Refused credentials end the job: every further row would fail as well."""
-        if isinstance(outcome, AuthenticationError) and outcome.status_code == _UNAUTHORIZED:
+        """Note the result of a row; an error that `ends_job` does that."""
+        if isinstance(outcome, LLMError) and ends_job(outcome):
             self.fail(row, outcome)
             return
         completion, error = (None, outcome) if isinstance(outcome, LLMError) else (outcome, None)
@@ -188,7 +202,7 @@ class Job:
             if self._output is not None:
                 summary.repeated = self._output.repeated
             self._room.notify_all()
-        if self._limit is not None and self._exceeds(*self._limit):
+        if exceeds(self._limit, self._failed, self._stored):
             self._end(f"{self._failed} of {self._stored} rows failed, more than max_failures allows")
 
     def stop(self, why: str) -> None:
@@ -224,8 +238,3 @@ class Job:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-
-    def _exceeds(self, limit: float, is_part: bool) -> bool:
-        if not is_part:
-            return self._failed > limit
-        return self._stored >= 100 and self._failed > limit * self._stored

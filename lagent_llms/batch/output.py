@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 from .. import forks
 from ..errors import ConfigError
+from .files import lock, open_to_append, sync_folder, write_all
 from .identities import Identity, Known
 from .lines import StoredRow, has_checksum, read_line
+from .shards import read_shards, remove_shards, shards_folder
 
 __all__ = ["BatchOutput", "OutputFailed"]
 
@@ -66,6 +68,9 @@ class BatchOutput:
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
             self._size = self._recover(retry_errors=retry_errors)
+            for row in self._merge_shards(retry_errors=retry_errors):
+                self.done += 1
+                self.failed += row.failed
             on_failure.pop_all()
 
     def claim(self, row: Identity) -> bool:
@@ -91,13 +96,40 @@ class BatchOutput:
         with self._writing:
             file = self._file.fileno()
             try:
-                _write(file, data)
+                write_all(file, data)
                 os.fsync(file)
             except OSError as error:
                 with contextlib.suppress(OSError):
                     os.ftruncate(file, self._size)
                 raise self._failed(error) from error
             self._size += len(data)
+
+    def merge_shards(self) -> None:
+        """Store the rows that the writers of this run have left in shards; see `lagent_llms.batch.shards`.
+
+        Raises:
+            OutputFailed: They cannot be written; the shards stay.
+        """
+        for _ in self._merge_shards():
+            pass
+
+    def _merge_shards(self, *, retry_errors: bool = False) -> Iterator[StoredRow]:
+        """Append each row of a shard that is not stored yet, then remove the shards; yield these rows."""
+        folder = shards_folder(self._target)
+        lines: list[bytes] = []
+        size = 0
+        for line, row in read_shards(folder):
+            if (retry_errors and row.failed) or not self._known.store(row.identity):
+                continue
+            lines.append(line)
+            size += len(line)
+            if size > _MOST_READ:
+                self.append(lines)
+                lines, size = [], 0
+            yield row
+        if lines:
+            self.append(lines)
+        remove_shards(folder)
 
     def close(self) -> None:
         """Close the file, which unlocks it, once a write that runs has ended."""
@@ -113,17 +145,17 @@ class BatchOutput:
             with contextlib.ExitStack() as unless_ours:
                 try:
                     file = unless_ours.enter_context(
-                        _opened_file(self._target, os.O_CREAT | _NONBLOCK, 0o666)
+                        open_to_append(self._target, os.O_CREAT | _NONBLOCK, 0o666)
                     )
                     found = os.fstat(file.fileno())
                     if not stat.S_ISREG(found.st_mode):
                         raise ConfigError(
                             f"the output {self.path} is no regular file: no job could continue it"
                         )
-                    _lock(file.fileno())
+                    lock(file.fileno())
                     # Another process may have replaced the file meanwhile.
                     if os.path.exists(self._target) and os.path.samestat(found, os.stat(self._target)):
-                        _sync_folder(self._target)
+                        sync_folder(self._target)
                         unless_ours.pop_all()
                         return file
                 except BlockingIOError as error:
@@ -184,21 +216,21 @@ class BatchOutput:
     def _rewrite(self, *, retry_errors: bool) -> None:
         """Replace the file by one with the rows to keep, at once."""
         temporary = self._target + ".tmp"
-        new = _opened_file(temporary, os.O_CREAT | os.O_TRUNC, 0o600)
+        new = open_to_append(temporary, os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            _lock(new.fileno())
+            lock(new.fileno())
             kept = bytearray()
             for line, row in self._read():
                 if row is not None and not (retry_errors and row.failed):
                     kept += line
                     if len(kept) > _MOST_READ:
-                        _write(new.fileno(), kept)
+                        write_all(new.fileno(), kept)
                         kept = bytearray()
-            _write(new.fileno(), kept)
+            write_all(new.fileno(), kept)
             os.chmod(temporary, stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
             os.fsync(new.fileno())
             os.replace(temporary, self._target)
-            _sync_folder(self._target)
+            sync_folder(self._target)
         except BaseException:  # Ctrl-C too: no half-written copy stays; the error is raised again
             new.close()
             with contextlib.suppress(OSError):
@@ -206,42 +238,6 @@ class BatchOutput:
             raise
         self._file.close()
         self._file = new
-
-
-def _write(file: int, data: bytes | bytearray) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
-
-
-def _opened_file(path: str, flags: int, mode: int) -> FileIO:
-    flags |= os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
-    return FileIO(path, "r+", opener=lambda path, _: os.open(path, flags, mode))
-
-
-def _sync_folder(path: str) -> None:
-    """Store the name of a file as well: a new file without it is lost in a power cut."""
-    try:
-        folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    except PermissionError:  # Windows, or a folder that cannot be listed
-        return
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _lock(file: int) -> None:
-    """Lock a file for this process, until it is closed.
-
-    Raises:
-        BlockingIOError: Another process has locked it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows: a file that is open twice is not noticed
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _opened: weakref.WeakSet[BatchOutput] = weakref.WeakSet()

@@ -13,7 +13,7 @@ from ..schema import Completion
 from .lines import with_checksum
 from .rows import Row
 
-__all__ = ["ENCODERS", "BatchResult", "BatchSummary", "Encoder"]
+__all__ = ["ENCODERS", "BatchResult", "BatchSummary", "Encoder", "answer_fields", "label_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +76,28 @@ class BatchSummary:
 Encoder = Callable[[BatchResult, str], bytes]
 
 
+def label_of(llm: Any) -> str:
+    """The name of a backend's model, for the lines of its results."""
+    return str(getattr(llm, "model_name", None) or getattr(llm, "path", None) or type(llm).__name__)
+
+
+def answer_fields(completion: Completion) -> dict[str, Any]:
+    """The fields of a line that tell an answer."""
+    message = completion.message()
+    return {
+        "text": completion.text,
+        "message": message,
+        "tool_calls": message.get("tool_calls"),
+        "finish_reason": completion.finish_reason,
+        "usage": _usage(completion),
+    }
+
+
 def _encode(result: BatchResult, model: str) -> bytes:
     row, completion, error = result.row, result.completion, result.error
     line: dict[str, Any] = {"id": row.id, "row": row.position}
     if completion is not None:
-        message = completion.message()
-        line |= {
-            "text": completion.text,
-            "message": message,
-            "tool_calls": message.get("tool_calls"),
-            "finish_reason": completion.finish_reason,
-            "usage": _usage(completion),
-        }
+        line |= answer_fields(completion)
     line |= {
         "ms": round(result.seconds * 1000, 1),
         "model": model,

@@ -15,7 +15,7 @@ from ..params import ALIASES, PARAMETERS
 from .identities import Identity, content_hash, identity
 from .prompt_template import PromptTemplate
 
-__all__ = ["BadRecord", "Row", "RowReader"]
+__all__ = ["BadRecord", "Row", "RowReader", "read_call"]
 
 #: Keys of a record that are not parameters of its call.
 _OWN = frozenset({"id", "prompt", "messages"})
@@ -157,7 +157,7 @@ def _plain(record: Mapping[str, Any], position: int) -> tuple[Input, dict[str, A
         raise InvalidArgument(f"row {position}: it has {what}", argument="inputs")
     parameters = {key: value for key, value in record.items() if key not in _OWN}
     for key in parameters:
-        _check_known(key, position)
+        _check_known(key, f"row {position}: ")
     return record[found[0]], parameters
 
 
@@ -174,6 +174,10 @@ def _openai(record: Mapping[str, Any], position: int) -> tuple[Input, dict[str, 
     key = "messages" if route == _ROUTES[0] else "prompt"
     if body.get(key) is None:
         raise InvalidArgument(f"row {position}: body: {key!r} is missing", argument="body")
+    return body[key], _openai_parameters(body, key, f"row {position}: ")
+
+
+def _openai_parameters(body: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         _OPENAI.get(name, name): value
         for name, value in dict[str, Any](body).items()
@@ -182,12 +186,36 @@ def _openai(record: Mapping[str, Any], position: int) -> tuple[Input, dict[str, 
     if "top_logprobs" in parameters:
         parameters["logprobs"] = parameters.pop("top_logprobs")
     for name in parameters:
-        _check_known(name, position)
-    return body[key], parameters
+        _check_known(name, where)
+    return parameters
 
 
-def _check_known(name: str, position: int) -> None:
+def read_call(value: Any, parameters: Mapping[str, Any] | None = None) -> tuple[Input, dict[str, Any]]:
+    """The input and the parameters of a call that one value describes.
+
+    Args:
+        value: A prompt, messages, or a body in OpenAI's form: ``prompt`` or ``messages`` with parameters.
+        parameters: Further parameters, by the names here or OpenAI's.
+
+    Raises:
+        InvalidArgument, UnknownParameter: The value is none of these, or names an unknown parameter.
+    """
+    given = _openai_parameters(parameters or {}, "", "")
+    if isinstance(value, Mapping):
+        found = [key for key in ("prompt", "messages") if value.get(key) is not None]
+        if len(found) != 1:
+            what = "both 'prompt' and 'messages'" if found else "neither 'prompt' nor 'messages'"
+            raise InvalidArgument(f"the body has {what}", argument="inputs")
+        return value[found[0]], {**_openai_parameters(value, found[0], ""), **given}
+    if not isinstance(value, (str, list)):
+        raise InvalidArgument(
+            f"expected a prompt, messages or a body, got {type(value).__name__}", argument="inputs"
+        )
+    return value, given
+
+
+def _check_known(name: str, where: str) -> None:
     if name not in PARAMETERS and name not in ALIASES:
         raise UnknownParameter(
-            f"row {position}: unknown parameter {name!r}{suggestion(name, [*PARAMETERS, *ALIASES, *_OWN])}"
+            f"{where}unknown parameter {name!r}{suggestion(name, [*PARAMETERS, *ALIASES, *_OWN])}"
         )

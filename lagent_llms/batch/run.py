@@ -89,6 +89,14 @@ class PreparedBatch:
     Args:
         rows, output, options: See `run_batch`.
 
+    Attributes:
+        rows: The rows of the input, read one by one.
+        output: Where results are stored, None for nowhere.
+        encode: Makes the line of a result.
+        concurrency: Most calls at once, None for that of the backend.
+        limit: The `most_failures`.
+        ordered: Whether results come in the order of the input.
+
     Raises:
         LLMError: See `run_batch`.
     """
@@ -112,17 +120,17 @@ class PreparedBatch:
                 f"output_format={output_format!r}: allowed is {' or '.join(map(repr, ENCODERS))}",
                 argument="output_format",
             )
-        self._encode = ENCODERS[output_format]
-        self._concurrency = _concurrency("max_concurrency", max_concurrency)
+        self.encode = ENCODERS[output_format]
+        self.concurrency = _concurrency("max_concurrency", max_concurrency)
         # Checked as a parameter of calls is.
         given = {} if max_per_second is None else {"max_per_second": max_per_second}
-        self._given = {name: PARAMETERS[name].check(name, value) for name, value in given.items()}
-        self._limit = most_failures(max_failures)
-        self._ordered = ordered
+        self.given = {name: PARAMETERS[name].check(name, value) for name, value in given.items()}
+        self.limit = most_failures(max_failures)
+        self.ordered = ordered
         template = None if prompt_template is None else PromptTemplate(prompt_template)
         records = read_records(rows) if isinstance(rows, (str, os.PathLike)) else rows
-        self._rows = RowReader(records, template=template, strict=strict)
-        self._output = None if output is None else BatchOutput(output, retry_errors=retry_errors)
+        self.rows = RowReader(records, template=template, strict=strict)
+        self.output = None if output is None else BatchOutput(output, retry_errors=retry_errors)
 
     @overload
     def on(self, llm: BaseLLM) -> BatchRun: ...
@@ -130,9 +138,7 @@ class PreparedBatch:
     def on(self, llm: AsyncBaseLLM) -> AsyncBatchRun: ...
     def on(self, llm: BaseLLM | AsyncBaseLLM) -> BatchRun | AsyncBatchRun:
         """The batch on a backend."""
-        admission = admission_of(llm, self._given, self._concurrency)
-        job = Job(
-            self._rows, self._output, concurrency=admission.most, ordered=self._ordered, limit=self._limit
-        )
+        admission = admission_of(llm, self.given, self.concurrency)
+        job = Job(self.rows, self.output, concurrency=admission.most, ordered=self.ordered, limit=self.limit)
         run = AsyncBatchRun if isinstance(llm, AsyncBaseLLM) else BatchRun
-        return run(llm, job, self._output, self._encode, admission)
+        return run(llm, job, self.output, self.encode, admission)

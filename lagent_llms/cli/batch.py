@@ -16,6 +16,7 @@ from ..batch.records import count_records
 from ..batch.results import BatchSummary
 from ..batch.run import PreparedBatch
 from ..config import create_llm
+from ..errors import InvalidArgument
 from .batch_progress import Progress, counted, figures, showing_progress
 from .output import OutputError, emit, visible
 from .terminal import kept, named_by_option, parse_settings, progress
@@ -63,6 +64,15 @@ def batch(
     no_content: Annotated[
         bool, typer.Option("--no-content", help="Keep only the figures of calls in the journal.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on the Ray cluster there: HOST:PORT, auto, or local."),
+    ] = None,
+    actors: Annotated[int | None, typer.Option(min=1, help="With --ray: processes with a backend.")] = None,
+    actor_cpus: Annotated[
+        float | None, typer.Option(min=0, help="With --ray: CPUs of each of them, by default 1.")
+    ] = None,
+    actor_gpus: Annotated[float | None, typer.Option(min=0, help="With --ray: GPUs of each of them.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A parameter of the backend: key=value; repeatable.")
     ] = None,
@@ -73,6 +83,9 @@ def batch(
     at once. The status is 0 if every row has an answer, 3 if rows failed.
     """
     overrides = {**kept(cache, journal, content=not no_content), **parse_settings(settings or ())}
+    actor = {"--actors": actors, "--actor-cpus": actor_cpus, "--actor-gpus": actor_gpus}
+    if ray is None and (given := [name for name, value in actor.items() if value is not None]):
+        raise InvalidArgument(f"{given[0]}: only with --ray", argument=given[0])
     with named_by_option({name: f"--{name.replace('_', '-')}" for name in _CHECKED}):
         prepared = PreparedBatch(
             rows,
@@ -86,24 +99,36 @@ def batch(
             max_per_second=max_per_second,
             strict=strict,
         )
-    with progress("starting the model"), named_by_option({name: f"--set {name}" for name in overrides}):
-        llm: Any = create_llm(config, profile=profile, asynchronous=True, **overrides)
-    run = prepared.on(llm)
     try:
-        with showing_progress() as show:
-            asyncio.run(_run(llm, run, rows, show))
+        if ray is not None:
+            from .batch_cluster import run_on_cluster
+
+            cluster = (ray, actors, 1.0 if actor_cpus is None else actor_cpus, actor_gpus or 0.0)
+            found = run_on_cluster(prepared, rows, (config, profile), overrides, cluster)
+        else:
+            found = _run_here(prepared, rows, (config, profile), overrides)
     except OutputFailed as error:
         raise OutputError(f"{error.strerror}; the same command continues") from error
-    found = run.summary
     if summary:
         emit(json.dumps(found.as_dict()) + "\n")
     _tell_summary(found, output)
-    if llm.journal is not None and llm.journal.lost:
-        _tell(f"{llm.journal.lost} calls could not be written to the journal {llm.journal.path}")
     if found.stopped:
         raise typer.Exit(_INTERRUPTED if found.stopped == _BY_SIGNAL else 1)
     if found.failed:
         raise typer.Exit(_ROWS_FAILED)
+
+
+def _run_here(
+    prepared: PreparedBatch, rows: str, config: tuple[str | None, str | None], overrides: dict[str, Any]
+) -> BatchSummary:
+    with progress("starting the model"), named_by_option({name: f"--set {name}" for name in overrides}):
+        llm: Any = create_llm(config[0], profile=config[1], asynchronous=True, **overrides)
+    run: AsyncBatchRun = prepared.on(llm)
+    with showing_progress() as show:
+        asyncio.run(_run(llm, run, rows, show))
+    if llm.journal is not None and llm.journal.lost:
+        _tell(f"{llm.journal.lost} calls could not be written to the journal {llm.journal.path}")
+    return run.summary
 
 
 async def _run(llm: Any, run: AsyncBatchRun, rows: str, show: Progress) -> None:

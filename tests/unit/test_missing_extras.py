@@ -64,6 +64,19 @@ def test_the_other_extras(package, statement, extra):
     assert done.stdout.endswith(f" is not installed; run: pip install 'lagent_llms[{extra}]'\n")
 
 
+@pytest.mark.parametrize("call", ["generate(None)", "run_batch(LLM, ['Hi'], OUTPUT)"])
+def test_the_ray_extra(call, tmp_path):
+    done = python(
+        WITHOUT.format(package="ray") + "from lagent_llms import MissingDependency\n"
+        "from lagent_llms.ray import generate, run_batch\n"
+        "LLM = {'type': 'LMDeployClient', 'url': 'http://127.0.0.1:1', 'model_name': 'm'}\n"
+        f"OUTPUT = {str(tmp_path / 'out')!r}\n"
+        f"try:\n    {call}\nexcept MissingDependency as error:\n    print(error.extra, error)\n"
+    )
+    assert done.stderr == ""
+    assert done.stdout == "ray ray[data] is not installed; run: pip install 'lagent_llms[ray]'\n"
+
+
 def test_importing_works_without_any():
     names = ("jax", "numpy", "safetensors", "tokenizers", "jinja2", "typer", "rich", "opentelemetry")
     blocked = "".join(WITHOUT.format(package=name) for name in names)

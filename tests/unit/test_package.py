@@ -27,7 +27,7 @@ FLOORS = [
     {"protocols"},
     {"config", "testing", "jax_engine", "lorax"},
     {"backends", "batch"},
-    {"serving", "wire"},
+    {"ray", "serving", "wire"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
