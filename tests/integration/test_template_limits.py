@@ -12,6 +12,11 @@ from lagent_llms.templates import load_template
 
 USER = [{"role": "user", "content": "hi"}]
 SECONDS = 0.5
+#: Other limits of an attack on one limit: so high that no machine reaches them first.
+ROOM: dict[str, dict[str, float]] = {
+    "seconds": {"memory": 10**12},
+    **{limit: {"seconds": 60} for limit in ("output", "memory", "depth", "source")},
+}
 BIG = "{% set b = 'a' * 10000000 %}"
 LOOP = "{% for i in range(60) %}"
 
@@ -136,19 +141,20 @@ NESTED = [
 ]
 
 
-def outcome(source: str) -> str:
+def outcome(source: str, **limits: float) -> str:
     """The error of a template that is loaded and rendered in a thread of its own."""
     found = []
+    limits = {"seconds": SECONDS, **limits}
 
     def render() -> None:
         before = time.thread_time()
         try:
-            template = load_template({"path": source, "limits": {"seconds": SECONDS}})
+            template = load_template({"path": source, "limits": limits})
             assert template is not None
             found.append(template.render(USER)[:50])
         except TemplateError as error:
             found.append(str(error))
-        assert time.thread_time() - before < 20 * SECONDS
+        assert time.thread_time() - before < 20 * limits["seconds"]
 
     thread = threading.Thread(target=render)
     thread.start()
@@ -162,9 +168,15 @@ def outcome(source: str) -> str:
     ids=lambda text: text[:60],
 )
 def test_limits(limit: str, source: str) -> None:
-    error = outcome(source)
+    error = outcome(source, **ROOM.get(limit, {}))
     assert any(f"the limit {name}=" in error for name in limit.split("|")), error
     assert "'limits': {" in error
+
+
+def test_default_limits() -> None:
+    for sources in ATTACKS.values():
+        with pytest.raises(TemplateError, match="the limit .* is exceeded"):
+            load_template(sources[0]).render(USER)
 
 
 @pytest.mark.parametrize("source", NESTED, ids=lambda text: text[:30])
@@ -186,5 +198,5 @@ def test_limits_can_be_raised() -> None:
 
 
 def test_a_render_after_one_that_failed() -> None:
-    assert "the limit memory" in outcome(ATTACKS["memory"][0])
+    assert "the limit memory" in outcome(ATTACKS["memory"][0], **ROOM["memory"])
     assert load_template("{{ messages[0].content }}").render(USER) == "hi"
