@@ -6,8 +6,10 @@ Every FOLDER is searched for Jinja files, model directories (tokenizer_config.js
 <unk> and <pad> by argument.
 
 transformers is the reference. It receives tool-call arguments decoded where they are a JSON object in a
-string, because lagent_llms decodes them and transformers does not. It receives text parts joined where a
-template does not read parts: transformers would omit them, write Python's notation of the list, or refuse.
+string, because lagent_llms decodes them and transformers does not. Where a template refuses or prints these,
+it receives calls as a server does: arguments as a string, and null or an empty string where a content is
+missing. It receives text parts joined where a template does not read parts: transformers would omit them,
+write Python's notation of the list, or refuse.
 
 The exit status is 1 if a dialog is rendered differently, or a template is loaded by transformers only.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,28 @@ def _render_ours(template: ChatTemplate, dialog: Dialog, options: Mapping[str, A
 def _render_theirs(
     tokenizer: Any, chat_template: str | None, dialog: Dialog, options: Mapping[str, Any]
 ) -> str | Exception:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
     def render(messages: list[dict[str, Any]]) -> str | Exception:
         arguments = {"tokenize": False, "tools": dialog.tools, "chat_template": chat_template, **options}
+        null = any("content" in message and message["content"] is None for message in messages)
         try:
-            return str(tokenizer.apply_chat_template(messages, **arguments))
+            if not null:
+                return str(tokenizer.apply_chat_template(messages, **arguments))
+            source = tokenizer.get_chat_template(chat_template, dialog.tools)
+            texts, _ = render_jinja_template(  # which keeps null, and `apply_chat_template` does not
+                [messages], dialog.tools, chat_template=source, **{**tokenizer.special_tokens_map, **options}
+            )
+            return str(texts[0])
         except Exception as error:  # noqa: BLE001 - a template raises what it likes
             return error
 
     messages = decoded(dialog.messages)
     text = render(messages)
+    for other in wire_forms(dialog.messages) if not is_written(text, messages) else ():
+        if is_written(written := render(other), messages):
+            text = written
+            break
     contents = [message["content"] for message in messages if isinstance(message.get("content"), list)]
     parts = [part for content in contents for part in content]
     if parts and not (isinstance(text, str) and reads_parts(text, parts)):
@@ -149,6 +162,41 @@ def decoded(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if isinstance(arguments, dict):
                 call["function"]["arguments"] = arguments
     return copied
+
+
+def calls_in(messages: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The functions of all tool calls."""
+    return [call["function"] for message in messages for call in message.get("tool_calls") or ()]
+
+
+def is_written(text: str | Exception, messages: Sequence[Mapping[str, Any]]) -> bool:
+    """True if `text` is a rendering without arguments of calls in Python's notation."""
+    arguments = [call["arguments"] for call in calls_in(messages)]
+    return isinstance(text, str) and not any(given and str(given) in text for given in arguments)
+
+
+def wire_forms(messages: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Dialogs with calls as a server gets them, for a template that needs that.
+
+    Arguments are JSON in a string, and calls without a content have null, or an empty one.
+    """
+    for content in ("missing", None, ""):
+        for encode in (False, True):
+            copied = decoded(messages)
+            for message, given in zip(copied, messages, strict=True):
+                if not message.get("tool_calls"):
+                    continue
+                if message.get("content") is None:
+                    message.pop("content", None)
+                    message |= {} if content == "missing" else {"content": content}
+                for call, former in zip(calls_in([message]), calls_in([given]), strict=True):
+                    if encode and isinstance(call["arguments"], dict):
+                        wire = former["arguments"]
+                        call["arguments"] = (
+                            wire if isinstance(wire, str) else json.dumps(wire, ensure_ascii=False)
+                        )
+            if any(message.get("tool_calls") for message in copied):
+                yield copied
 
 
 def reads_parts(text: str, parts: Sequence[Mapping[str, str]]) -> bool:

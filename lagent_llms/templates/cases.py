@@ -26,6 +26,7 @@ class TurnContext:
         content: Text of the message; rendering removes the reasoning from it.
         generation: True if the prompt ends with a generation prompt.
         last_query: Position of the last question; the number of turns if there is none.
+        after_calls: True if the turn before has tool calls.
         reasoning: Reasoning of an answer.
     """
 
@@ -37,6 +38,7 @@ class TurnContext:
     content: str
     generation: bool
     last_query: int
+    after_calls: bool = False
     reasoning: str = ""
 
     @property
@@ -123,6 +125,8 @@ _PREDICATES: dict[str, Callable[[Any], Predicate]] = {
     "empty": lambda wanted: lambda turn: (not turn.content) is wanted,
     "generation": lambda wanted: lambda context: context.generation is wanted,
     "reasoning": lambda wanted: lambda turn: bool(turn.reasoning) is wanted,
+    "calls": lambda wanted: lambda turn: bool(turn.message.get("tool_calls")) is wanted,
+    "after_calls": lambda wanted: lambda turn: turn.after_calls is wanted,
     "after_query": lambda wanted: lambda turn: (turn.position > turn.last_query) is wanted,
     "seen": lambda roles: lambda turn: not roles.isdisjoint(turn.roles[: turn.position]),
     "contains": lambda mark: lambda turn: mark in turn.content,
@@ -143,6 +147,8 @@ def compile_case(case: Case) -> CompiledCase:
     for name, wanted in conditions:
         if name in ("previous", "next", "seen") and NONE not in wanted:
             neighbours = wanted
+        elif name == "calls" and wanted is True:
+            neighbours = _NO_ROLE  # a message with calls is never written on the fast path
     return CompiledCase(
         holds=predicates[0] if len(predicates) == 1 else lambda context: all(p(context) for p in predicates),
         texts=case.texts,
@@ -155,4 +161,5 @@ def compile_case(case: Case) -> CompiledCase:
     )
 
 
+_NO_ROLE = frozenset({""})
 _EDGES = frozenset({("first", True), ("last", True), ("after_query", True)})

@@ -13,7 +13,7 @@ from ..messages import RESULT_ROLES
 from ..schema import Message
 from .answers.formats import AnswerMarks, reasoning_in
 from .base import NO_CALLS, ChatTemplate
-from .jinja_messages import holds, plain, plain_message, with_text
+from .jinja_messages import holds, plain, plain_message, with_contents, with_text
 from .limits import LimitExceeded, TemplateLimits
 from .marks import marks_in
 from .placeholders import local_time
@@ -211,7 +211,12 @@ class JinjaTemplate(ChatTemplate):
         try:
             text = self._rendered(template, {**variables, "messages": chat})
         except Exception as error:
-            raise TemplateError(f"{self.name}: {_reason(error, self._limits)}") from error
+            found = (
+                None if isinstance(error, LimitExceeded) else self._written_calls(template, variables, chat)
+            )
+            if found is None:
+                raise TemplateError(f"{self.name}: {_reason(error, self._limits)}") from error
+            text = found
         if not continued:
             return text
         at = text.rfind(CONTINUE.strip())
@@ -220,6 +225,16 @@ class JinjaTemplate(ChatTemplate):
                 f"{self.name}: the template changes the last message, so it cannot be continued"
             )
         return text[:at] if text[at : at + len(CONTINUE)] == CONTINUE else text[:at].rstrip()
+
+    def _written_calls(
+        self, template: Template, variables: Mapping[str, Any], chat: list[dict[str, Any]]
+    ) -> str | None:
+        """The text of a dialog whose calls have a content, for a template that needs one, or None."""
+        for content in (None, ""):
+            if (messages := with_contents(chat, content)) is not None:
+                with suppress(Exception):
+                    return self._rendered(template, {**variables, "messages": messages})
+        return None
 
     def _mark_end(self, chat: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
         """Last text of a dialog, and the dialog with `CONTINUE` after it."""

@@ -8,9 +8,9 @@ from typing import Any
 from ..schema import Message, ToolCall
 from .base import text_of
 from .reasoning import reasoning_of
-from .tools import with_decoded_arguments
+from .tool_arguments import with_decoded_arguments
 
-__all__ = ["holds", "plain", "plain_message", "with_text"]
+__all__ = ["holds", "plain", "plain_message", "with_contents", "with_text"]
 
 #: What a template that does not read parts writes in their place: Python's notation, or JSON.
 NOTATIONS = ("'type': 'text'", '"type": "text"')
@@ -43,6 +43,15 @@ def with_text(message: dict[str, Any], index: int, where: str) -> dict[str, Any]
     """`message` with text as its content, for a template that does not read parts."""
     parts = isinstance(message.get("content"), list)
     return {**message, "content": text_of(message, index, where)} if parts else message
+
+
+def with_contents(chat: Sequence[dict[str, Any]], content: str | None) -> list[dict[str, Any]] | None:
+    """The dialog with `content` in calls without one; None if it has none of these."""
+    made = [
+        {**message, "content": content} if message.get("tool_calls") and "content" not in message else message
+        for message in chat
+    ]
+    return None if made == [*chat] else made
 
 
 def holds(text: str, parts: Sequence[Mapping[str, Any]]) -> bool:

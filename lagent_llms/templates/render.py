@@ -19,7 +19,7 @@ from .schema import NONE, OTHERS, Begin, Family, Role
 from .special_tokens import special_tokens
 from .system_message import START, check_alternation, system_position, system_text, turns_of
 from .tool_results import result_roles, with_tool_role
-from .tools import ToolsMessage, with_ids
+from .tools import SEVERAL_SPELLINGS, ToolsMessage, with_ids
 
 __all__ = ["MetaTemplate"]
 
@@ -252,7 +252,10 @@ class MetaTemplate(ChatTemplate):
         def write_one(position: int) -> None:
             message, index = messages[position], turns[position]
             text = text_of(message, index, self.name)
-            turn = TurnContext(values, roles, position, index, message, text, generation, last_query)
+            after_calls = position > 0 and bool(messages[position - 1].get("tool_calls"))
+            turn = TurnContext(
+                values, roles, position, index, message, text, generation, last_query, after_calls
+            )
             self._write_turn(turn, parts, system if position == target else None, open_end and turn.last)
 
         kinds, unusual = kinds_of(messages, roles, self.family.roles, self.family.others)
@@ -360,7 +363,8 @@ class MetaTemplate(ChatTemplate):
 
     def _tool_calls(self, calls: Any, turn: TurnContext, *, after_content: bool) -> str:
         if self.tool_call is None:
-            raise TemplateError(f"{self._location(turn)}: {NO_CALLS}")
+            reason = NO_CALLS if self.family.answers.calls is None else SEVERAL_SPELLINGS
+            raise TemplateError(f"{self._location(turn)}: {reason}")
         return self.tool_call.write(calls, self._location(turn), after_content=after_content)
 
     def _call_id(self, turn: TurnContext) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +14,29 @@ from ..schema import Message, ToolCall
 from .answers.formats import CallFormat
 from .placeholders import PlaceholderText, parse_placeholders
 from .reader import Reader
+from .tool_arguments import decoded_arguments
 
 __all__ = [
+    "SEVERAL_SPELLINGS",
     "ToolCallFormat",
     "ToolsInSystemText",
     "ToolsMessage",
     "call_writer",
-    "decoded_arguments",
     "read_tool_call",
     "read_tools",
-    "with_decoded_arguments",
     "with_ids",
 ]
+
+
+#: The error for tool calls in a message of a family with a parser and without a section `tool_call`.
+SEVERAL_SPELLINGS = (
+    "tool_calls cannot be written: the family's tool_parser reads several spellings of a call; say in a "
+    "section 'tool_call' which one this model writes, or give the text of the answer as content instead"
+)
+#: Keys of the section `tool_call` of a family file.
+KEYS = (
+    "begin", "end", "separator", "arguments", "open", "close", "call", "argument", "replaces", "answer_role",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ class ToolCallFormat:
         open: Text before all calls of a message.
         close: Text after all calls of a message.
         call: Text of a call, with {name}, {arguments} and {id}.
+        argument: Text of an argument, with {key} and {value}, where {arguments} are not a JSON object.
         python: Write the arguments as those of a call in Python, not as JSON.
         replaces: What the calls stand in place of: the 'content' of the message, its whole 'turn', or ''.
         answer_role: The family's role for a tool's result, if it is not one of the usual ones.
@@ -53,6 +64,7 @@ class ToolCallFormat:
     open: str = ""
     close: str = ""
     call: str | PlaceholderText = ""
+    argument: str | PlaceholderText = ""
     python: bool = False
     replaces: str = ""
     answer_role: str = ""
@@ -90,6 +102,9 @@ class ToolCallFormat:
             arguments = decoded_arguments(function.get("arguments", {}))
             if self.python and isinstance(arguments, dict):
                 arguments = ", ".join(f"{key}={_python(value)}" for key, value in arguments.items())
+            elif isinstance(self.argument, PlaceholderText) and isinstance(arguments, dict):
+                pairs = ({"key": key, "value": _text(value)} for key, value in arguments.items())
+                arguments = "".join(map(self.argument.fill, pairs))
             elif not isinstance(arguments, str):
                 arguments = json.dumps(arguments, ensure_ascii=False)
             name = json.dumps(function["name"], ensure_ascii=False)
@@ -107,11 +122,16 @@ def _python(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def call_writer(marks: CallFormat | None) -> ToolCallFormat | None:
     """The format in which a prompt repeats the calls that are read with `marks`.
 
     Returns:
-        None where calls are more than JSON or Python between marks: then the family file must have it.
+        None where calls are more than JSON or Python between marks: such a parser reads several spellings,
+        of which a model was trained on one, so the family file must have it.
     """
     if marks is None or marks.head:
         return None
@@ -183,31 +203,6 @@ def with_ids(messages: Sequence[Message]) -> Sequence[Message]:
     ])  # fmt: skip
 
 
-def with_decoded_arguments(message: Message) -> Message:
-    """A message whose tool calls have decoded arguments, as chat templates take them."""
-    calls = message.get("tool_calls")
-    return {**message, "tool_calls": [*map(_decoded, calls)]} if isinstance(calls, (list, tuple)) else message
-
-
-def _decoded(call: Any) -> Any:
-    function = call.get("function", call) if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or "arguments" not in function:
-        return call
-    function = {**function, "arguments": decoded_arguments(function["arguments"])}
-    return {**call, "function": function} if "function" in call else function
-
-
-def decoded_arguments(arguments: object) -> object:
-    """Decode the arguments of a tool call if they are a JSON object as a string: templates encode them."""
-    if isinstance(arguments, str):
-        from ..untrusted import DECODE_ERRORS, read_json  # here: slow to import, and rarely needed
-
-        with contextlib.suppress(*DECODE_ERRORS):
-            decoded = read_json(arguments)
-            return decoded if isinstance(decoded, dict) else arguments
-    return arguments
-
-
 def read_tool_call(raw: object, where: str, marks: CallFormat | None) -> ToolCallFormat:
     """Read the `tool_call` section of a family file.
 
@@ -216,17 +211,14 @@ def read_tool_call(raw: object, where: str, marks: CallFormat | None) -> ToolCal
         where: Location of the section, for errors.
         marks: Format of the family's `tool_parser`; without one, 'begin' and 'end' are what is read.
     """
-    keys = ("begin", "end", "separator", "arguments", "open", "close", "call", "replaces", "answer_role")
-    reader = Reader(raw, where, keys)
+    reader = Reader(raw, where, KEYS)
     begin, end = reader.text("begin"), reader.text("end")
     if marks is None and not (begin.strip() and end.strip()):
         raise TemplateError(f"{where}: 'begin' and 'end' must both hold a mark")
-    call = parse_placeholders(
-        reader.location("call"), reader.text("call"), fixed={}, names=("arguments", "id")
-    )
-    held = call.pieces[1::2] if isinstance(call, PlaceholderText) else ()
-    if call and not {"name", "arguments"}.issubset(held):
-        raise TemplateError(f"{reader.location('call')}: the text must hold {{name}} and {{arguments}}")
+    call = _text_with(reader, "call", ("name", "arguments"), ("id",))
+    argument = _text_with(reader, "argument", ("key", "value"))
+    if argument and not call:
+        raise TemplateError(f"{where}: 'argument' needs a 'call', whose {{arguments}} it writes")
     return ToolCallFormat(
         begin,
         end,
@@ -235,9 +227,22 @@ def read_tool_call(raw: object, where: str, marks: CallFormat | None) -> ToolCal
         reader.text("open"),
         reader.text("close"),
         call,
+        argument,
         replaces=reader.choice("replaces", ("", "content", "turn"), ""),
         answer_role=reader.text("answer_role"),
     )
+
+
+def _text_with(
+    reader: Reader, key: str, required: tuple[str, ...], allowed: tuple[str, ...] = ()
+) -> str | PlaceholderText:
+    """Read the text of `key`, which has these placeholders if there is one."""
+    text = parse_placeholders(reader.location(key), reader.text(key), fixed={}, names=(*required, *allowed))
+    held = text.pieces[1::2] if isinstance(text, PlaceholderText) else ()
+    if text and not {*required}.issubset(held):
+        names = " and ".join(f"{{{name}}}" for name in required)
+        raise TemplateError(f"{reader.location(key)}: the text must hold {names}")
+    return text
 
 
 def read_tools(raw: object, where: str) -> ToolsInSystemText | ToolsMessage:

@@ -41,11 +41,11 @@ SYSTEM_KEYS = (
 CASE_KEYS = ("when", "begin", "end", "content", "drop", "refuse")
 PROMPT_CASE_KEYS = ("when", "begin", "end", "generation", "refuse")
 TURN_CONDITIONS = (
-    "first", "last", "empty", "generation", "reasoning", "after_query", "previous", "next", "seen",
-    "contains", "parity", "option",
+    "first", "last", "empty", "generation", "reasoning", "calls", "after_calls", "after_query", "previous",
+    "next", "seen", "contains", "parity", "option",
 )  # fmt: skip
 PROMPT_CONDITIONS = ("generation", "opens_with", "ends_with", "first_turn", "last_turn", "option")
-FLAGS = ("first", "last", "empty", "generation", "reasoning", "after_query")
+FLAGS = ("first", "last", "empty", "generation", "reasoning", "calls", "after_calls", "after_query")
 
 
 class _TextParser:

@@ -30,7 +30,7 @@ from ...errors import (
     ServerError,
 )
 from ...protocols.marked_text import MarkedTextEncoder
-from ...templates.tools import with_decoded_arguments
+from ...templates.tool_arguments import with_decoded_arguments
 from .versions import OLDEST_PIPELINE, check_version
 
 __all__ = ["BackendName", "Event", "LMDeployEngine"]

@@ -93,6 +93,11 @@ MISTAKES = [
         {"tool_parser": "mistral", "tool_call": {"call": "{name}"}},
         "tool_call.call: the text must hold {name}",
     ),
+    (
+        {"tool_parser": "glm-4.5", "tool_call": {"call": "{name}{arguments}", "argument": "{key}"}},
+        "tool_call.argument: the text must hold {key} and {value}",
+    ),
+    ({"tool_parser": "glm-4.5", "tool_call": {"argument": "{key}{value}"}}, "'argument' needs a 'call'"),
     ({"tool_parser": "mistral", "tool_call": {"replaces": "all"}}, "tool_call.replaces: unknown value 'all'"),
 ]
 

@@ -151,6 +151,39 @@ def test_arguments_of_tool_calls_are_decoded_once() -> None:
     )
 
 
+def calling(arguments: object, content: str | None = None) -> list[dict[str, Any]]:
+    """A dialog with a call."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return [*USER, {"role": "assistant", "content": content, "tool_calls": [call]}]
+
+
+@pytest.mark.parametrize(
+    "write", ["{{ 'f ' + A + '!' }}", "{{ 'f ' ~ A ~ '!' }}", "f {{ A }}!", "f {{ A | string }}!"]
+)
+def test_arguments_that_a_template_writes_as_text_are_json(write: str) -> None:
+    source = (
+        "{% for c in messages[1].tool_calls %}" + write.replace("A", "c.function.arguments") + "{% endfor %}"
+    )
+    assert render(source, calling({"x": "é", "y": None})) == 'f {"x": "é", "y": null}!'
+    assert render(source, calling('{"x":"é"}')) == 'f {"x":"é"}!'  # as the model wrote it
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% if m.content is none %}call{% else %}{{ m.content + '' }}{% endif %}",
+        "{% if '</think>' in m.content %}!{% endif %}{{ m.content + 'call' }}",
+    ],
+)
+def test_a_call_without_content_for_a_template_that_needs_one(template: str) -> None:
+    source = "{% set m = messages[1] %}" + template + "{{ m.tool_calls | length }}"
+    assert render(source, calling({})) == "call1"
+    with pytest.raises(TemplateError, match="has no attribute 'content'"):
+        render(source, [*USER, {"role": "assistant", "content": None}])
+    with pytest.raises(TemplateError, match="no calls!"):
+        render("{{ raise_exception('no calls!') }}", calling({}))
+
+
 def test_broken_jinja_names_the_line() -> None:
     with pytest.raises(TemplateError, match="line 2: no valid Jinja"):
         load_template("a\n{% if %}")

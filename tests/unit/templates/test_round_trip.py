@@ -202,6 +202,68 @@ def test_calls_and_results_have_the_form_of_the_family(family, expected):
     assert expected in llm.requests[0].prompt
 
 
+def rounds(*messages):
+    """Return a dialog of a question and answers; a number is that many calls, followed by their results."""
+    dialog = []
+    for message in messages:
+        if isinstance(message, int):
+            calls = [ToolCall("f", {"x": place}, id=f"call0000{place}") for place in range(message)]
+            dialog.append({"role": "assistant", "content": None, "tool_calls": calls})
+            dialog += [
+                {"role": "tool", "content": f"R{call.id[-1]}", "tool_call_id": call.id} for call in calls
+            ]
+        else:
+            dialog.append({"role": "assistant" if dialog else "user", "content": message})
+    return dialog
+
+
+@pytest.mark.parametrize(
+    ("family", "between"), [("deepseek-r1", ""), ("deepseek-v3", ""), ("deepseek-r1-distill", "\n")]
+)
+def test_every_round_of_deepseek_has_its_marks(family, between):
+    def call(place):
+        return (
+            f'<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{{"x": {place}}}\n```<｜tool▁call▁end｜>'
+        )
+
+    one, two = f"<｜tool▁calls▁begin｜>{call(0)}", f"\n{call(1)}"
+    end = "<｜tool▁calls▁end｜><｜end▁of▁sentence｜>"
+    first, second = (f"<｜tool▁output▁begin｜>R{place}<｜tool▁output▁end｜>" for place in (0, 1))
+    results, done = "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>"
+    text = load_template(family).render(rounds("Q", 1, 2, "A", 1), add_generation_prompt=False)
+    assert text == (
+        f"<｜begin▁of▁sentence｜><｜User｜>Q<｜Assistant｜>{one}{end}{results}{first}{done}"
+        f"{one}{two}{end}{results}{first}{between}{second}{done}"
+        f"A<｜end▁of▁sentence｜><｜Assistant｜>{one}{end}{results}{first}{done}"
+    )
+
+
+def test_deepseek_keeps_the_text_before_a_call():
+    dialog = dialog_with(ToolCall("calculator", ARGUMENTS))
+    dialog[1]["content"] = "<think>\nsum\n</think>\n\nLet me see."
+    for family in ("deepseek-r1", "deepseek-v3"):
+        assert f"<｜Assistant｜>{dialog[1]['content']}<｜tool▁calls▁begin｜>" in load_template(family).render(
+            dialog
+        )
+
+
+@pytest.mark.parametrize(("family", "space"), [("mistral-large-2411", " "), ("mistral-small-2501", "")])
+def test_mistral_writes_calls_after_the_content(family, space):
+    dialog = rounds("Q", 2, "A", 1)
+    dialog[1]["content"] = "Let me see."
+    calls = [f'{{"name": "f", "arguments": {{"x": {place}}}, "id": "call0000{place}"}}' for place in (0, 1)]
+    results = [
+        f"[TOOL_RESULTS]{space}call0000{place}[TOOL_CONTENT]{space}R{place}[/TOOL_RESULTS]"
+        for place in (0, 1)
+    ]
+    text = load_template(family).render(dialog)
+    assert text[text.index("[INST]") :] == (
+        f"[INST]{space}Q[/INST]{space}Let me see.[TOOL_CALLS]{space}[{', '.join(calls)}]</s>"
+        f"{''.join(results)}"
+        f"{space}A</s>[TOOL_CALLS]{space}[{calls[0]}]</s>{results[0]}"
+    )
+
+
 @pytest.mark.parametrize("family", WITH_CALLS)
 def test_several_calls_are_read_as_they_were_written(family):
     calls = [ToolCall("calculator", ARGUMENTS), ToolCall("clock", {"zone": None, "at": [1, True]})]
@@ -232,6 +294,38 @@ def test_a_family_that_names_only_its_parser_writes_what_that_reads(tool_parser,
     text = template.render(dialog_with(ToolCall("calculator", ARGUMENTS)), add_generation_prompt=False)
     (call,) = template.parse_tool_calls(text.partition("assistant: ")[2])[1]
     assert (call.name, call.arguments) == ("calculator", ARGUMENTS)
+
+
+def test_a_family_writes_arguments_one_by_one(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(r"""
+tool_parser: qwen3-coder
+tool_call:
+  begin: "<tool_call>\n"
+  call: "<function={name}>\n{arguments}</function>"
+  argument: "<parameter={key}>\n{value}\n</parameter>\n"
+  end: "\n</tool_call>"
+  separator: "\n"
+roles: {"*": {begin: "{role}: ", end: "\n"}}
+""")
+    template = load_template(path)
+    call = ToolCall("clock", {"zone": 'é "x"', "at": [1, True], "day": None})
+    text = template.render(dialog_with(call, call), add_generation_prompt=False).partition("assistant: ")[2]
+    one = (
+        '<tool_call>\n<function=clock>\n<parameter=zone>\né "x"\n</parameter>\n<parameter=at>\n[1, true]\n'
+        "</parameter>\n<parameter=day>\nnull\n</parameter>\n</function>\n</tool_call>"
+    )
+    assert text.startswith(f"{one}\n{one}\ntool: ")
+    assert [*template.parse_tool_calls(f"{one}\n{one}")[1]] == [call, call]
+
+
+@pytest.mark.parametrize("tool_parser", ["mistral", "kimi-k2", "glm-4.5", "deepseek-v3"])
+def test_a_family_whose_parser_reads_several_spellings_must_have_one(tool_parser, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f'tool_parser: {tool_parser}\nroles: {{"*": {{begin: "{{role}}: ", end: "\\n"}}}}')
+    template = load_template(path)
+    with pytest.raises(TemplateError, match=r"messages\[1\] .*say in a section 'tool_call'"):
+        template.render(dialog_with(ToolCall("calculator", ARGUMENTS)))
 
 
 def test_families_without_a_form_for_calls_keep_the_text_of_an_answer():
