@@ -114,30 +114,32 @@ def _render_theirs(
 ) -> str | Exception:
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    def render(messages: list[dict[str, Any]]) -> str | Exception:
+    def render(messages: list[dict[str, Any]], *, keep_null: bool = False) -> str | Exception:
         arguments = {"tokenize": False, "tools": dialog.tools, "chat_template": chat_template, **options}
-        null = any("content" in message and message["content"] is None for message in messages)
         try:
-            if not null:
+            if not keep_null:
                 return str(tokenizer.apply_chat_template(messages, **arguments))
             source = tokenizer.get_chat_template(chat_template, dialog.tools)
-            texts, _ = render_jinja_template(  # which keeps null, and `apply_chat_template` does not
-                [messages], dialog.tools, chat_template=source, **{**tokenizer.special_tokens_map, **options}
-            )
+            variables = {**tokenizer.special_tokens_map, **options}
+            texts, _ = render_jinja_template([messages], dialog.tools, chat_template=source, **variables)
             return str(texts[0])
         except Exception as error:  # noqa: BLE001 - a template raises what it likes
             return error
 
+    def render_calls(messages: list[dict[str, Any]]) -> str | Exception:
+        text = render(messages)
+        if not is_written(text, messages):
+            for form, keep_null in wire_forms(messages, dialog.messages):
+                if is_written(written := render(form, keep_null=keep_null), messages):
+                    return written
+        return text
+
     messages = decoded(dialog.messages)
-    text = render(messages)
-    for other in wire_forms(dialog.messages) if not is_written(text, messages) else ():
-        if is_written(written := render(other), messages):
-            text = written
-            break
+    text = render_calls(messages)
     contents = [message["content"] for message in messages if isinstance(message.get("content"), list)]
     parts = [part for content in contents for part in content]
     if parts and not (isinstance(text, str) and reads_parts(text, parts)):
-        return render([joined(message) for message in messages])
+        return render_calls([joined(message) for message in messages])
     return text
 
 
@@ -171,32 +173,39 @@ def calls_in(messages: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 def is_written(text: str | Exception, messages: Sequence[Mapping[str, Any]]) -> bool:
     """True if `text` is a rendering without arguments of calls in Python's notation."""
-    arguments = [call["arguments"] for call in calls_in(messages)]
-    return isinstance(text, str) and not any(given and str(given) in text for given in arguments)
+    objects = [call["arguments"] for call in calls_in(messages) if isinstance(call["arguments"], dict)]
+    return isinstance(text, str) and not any(given and str(given) in text for given in objects)
 
 
-def wire_forms(messages: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Dialogs with calls as a server gets them, for a template that needs that.
+def wire_forms(
+    messages: Sequence[dict[str, Any]], given: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+    """Dialogs with calls as a server gets them, for a template that needs that, and whether to keep null.
 
     Arguments are JSON in a string, and calls without a content have null, or an empty one.
+
+    Args:
+        messages: The dialog as `decoded` returns it.
+        given: The same dialog before.
     """
-    for content in ("missing", None, ""):
+    wire = [
+        call["arguments"]
+        if isinstance(call["arguments"], str)
+        else json.dumps(call["arguments"], ensure_ascii=False)
+        for call in calls_in(given)
+    ]
+    for content in ("missing", None, "") if wire else ():
         for encode in (False, True):
-            copied = decoded(messages)
-            for message, given in zip(copied, messages, strict=True):
-                if not message.get("tool_calls"):
-                    continue
-                if message.get("content") is None:
-                    message.pop("content", None)
-                    message |= {} if content == "missing" else {"content": content}
-                for call, former in zip(calls_in([message]), calls_in([given]), strict=True):
-                    if encode and isinstance(call["arguments"], dict):
-                        wire = former["arguments"]
-                        call["arguments"] = (
-                            wire if isinstance(wire, str) else json.dumps(wire, ensure_ascii=False)
-                        )
-            if any(message.get("tool_calls") for message in copied):
-                yield copied
+            copied: list[dict[str, Any]] = json.loads(json.dumps(messages))
+            for message in copied:
+                if message.get("tool_calls") and message.get("content") is None and content != "missing":
+                    message["content"] = content
+                elif message.get("content", "") is None:
+                    del message["content"]
+            for call, text in zip(calls_in(copied), wire, strict=True):
+                if encode and isinstance(call["arguments"], dict):
+                    call["arguments"] = text
+            yield copied, content is None
 
 
 def reads_parts(text: str, parts: Sequence[Mapping[str, str]]) -> bool:
