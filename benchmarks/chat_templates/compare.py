@@ -130,7 +130,8 @@ def _render_theirs(
         text = render(messages)
         if not is_written(text, messages):
             for form, keep_null in wire_forms(messages, dialog.messages):
-                if is_written(written := render(form, keep_null=keep_null), messages):
+                written = render(form, keep_null=keep_null)
+                if is_written(written, messages) and has_calls(written, messages):
                     return written
         return text
 
@@ -175,6 +176,11 @@ def is_written(text: str | Exception, messages: Sequence[Mapping[str, Any]]) -> 
     """True if `text` is a rendering without arguments of calls in Python's notation."""
     objects = [call["arguments"] for call in calls_in(messages) if isinstance(call["arguments"], dict)]
     return isinstance(text, str) and not any(given and str(given) in text for given in objects)
+
+
+def has_calls(text: str | Exception, messages: Sequence[Mapping[str, Any]]) -> bool:
+    """True if `text` is a rendering with the names of all calls."""
+    return isinstance(text, str) and all(call["name"] in text for call in calls_in(messages))
 
 
 def wire_forms(

@@ -13,7 +13,7 @@ from ..messages import RESULT_ROLES
 from ..schema import Message
 from .answers.formats import AnswerMarks, reasoning_in
 from .base import NO_CALLS, ChatTemplate
-from .jinja_messages import holds, plain, plain_message, with_contents, with_text
+from .jinja_messages import call_names, holds, plain, plain_message, with_contents, with_text
 from .limits import LimitExceeded, TemplateLimits
 from .marks import marks_in
 from .placeholders import local_time
@@ -233,7 +233,9 @@ class JinjaTemplate(ChatTemplate):
         for content in (None, ""):
             if (messages := with_contents(chat, content)) is not None:
                 with suppress(Exception):
-                    return self._rendered(template, {**variables, "messages": messages})
+                    text = self._rendered(template, {**variables, "messages": messages})
+                    if all(name in text for name in call_names(messages)):
+                        return text
         return None
 
     def _mark_end(self, chat: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:

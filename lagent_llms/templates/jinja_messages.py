@@ -10,7 +10,7 @@ from .base import text_of
 from .reasoning import reasoning_of
 from .tool_arguments import with_decoded_arguments
 
-__all__ = ["holds", "plain", "plain_message", "with_contents", "with_text"]
+__all__ = ["call_names", "holds", "plain", "plain_message", "with_contents", "with_text"]
 
 #: What a template that does not read parts writes in their place: Python's notation, or JSON.
 NOTATIONS = ("'type': 'text'", '"type": "text"')
@@ -43,6 +43,12 @@ def with_text(message: dict[str, Any], index: int, where: str) -> dict[str, Any]
     """`message` with text as its content, for a template that does not read parts."""
     parts = isinstance(message.get("content"), list)
     return {**message, "content": text_of(message, index, where)} if parts else message
+
+
+def call_names(chat: Sequence[dict[str, Any]]) -> list[str]:
+    """The names of all functions that are called."""
+    calls = [call for message in chat for call in message.get("tool_calls") or ()]
+    return [str(call.get("function", call)["name"]) for call in calls]
 
 
 def with_contents(chat: Sequence[dict[str, Any]], content: str | None) -> list[dict[str, Any]] | None:

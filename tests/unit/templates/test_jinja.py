@@ -171,15 +171,18 @@ def test_arguments_that_a_template_writes_as_text_are_json(write: str) -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        "{% if m.content is none %}call{% else %}{{ m.content + '' }}{% endif %}",
-        "{% if '</think>' in m.content %}!{% endif %}{{ m.content + 'call' }}",
+        "{% if m.content is none %}call {% else %}{{ m.content + '' }}{% endif %}",
+        "{% if '</think>' in m.content %}!{% endif %}{{ m.content + 'call ' }}",
     ],
 )
 def test_a_call_without_content_for_a_template_that_needs_one(template: str) -> None:
-    source = "{% set m = messages[1] %}" + template + "{{ m.tool_calls | length }}"
-    assert render(source, calling({})) == "call1"
+    source = "{% set m = messages[1] %}" + template + "{{ m.tool_calls[0].function.name }}"
+    assert render(source, calling({})) == "call f"
     with pytest.raises(TemplateError, match="has no attribute 'content'"):
         render(source, [*USER, {"role": "assistant", "content": None}])
+    for loses_calls in ("{{ m.content + '' }}", "{% if m.tool_calls %}{{ m.content + '' }}{% endif %}"):
+        with pytest.raises(TemplateError, match="has no attribute 'content'"):
+            render("{% set m = messages[1] %}" + loses_calls, calling({}))
     with pytest.raises(TemplateError, match="no calls!"):
         render("{{ raise_exception('no calls!') }}", calling({}))
 
