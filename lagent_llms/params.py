@@ -167,6 +167,8 @@ class CallOptions(_Table):
         sequence_end: This call ends the sequence; False keeps the session open after the answer.
         timeout: Longest wait for the next piece of the answer in seconds, or a `Timeout`.
         retry: Which failures are retried and how often, as a `RetryPolicy` or a mapping of its fields.
+        max_per_second: Most requests that a batch sends in a second, retries included; None sets no limit. A
+            call of one prompt is not limited.
         on_error: 'raise', or 'status': a stream ends with (negative status, text so far, tokens).
         stream: False asks for the answer in one piece where a server can give it so.
         adapter_name: The LoRA adapter to answer with; None is the base model. `adapter_id`, LoRAX's word, is
@@ -197,6 +199,9 @@ class CallOptions(_Table):
     sequence_end: bool = _row(flag, True)
     timeout: Timeout = _row(_timeout, Timeout())
     retry: RetryPolicy = _row(RetryPolicy.of, RetryPolicy())
+    max_per_second: float | None = _row(
+        optional(number("None or a number above 0 (requests per second)", 0, above=True)), None
+    )
     on_error: Literal["raise", "status"] = _row(validators.on_error, "raise")
     stream: bool = _row(flag, True, no_op=True)
     adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id", per_input=True)
@@ -303,6 +308,7 @@ class CallKwargs(TypedDict, total=False):
     sequence_end: bool
     timeout: float | Timeout | Mapping[str, float | None] | None
     retry: RetryPolicy | Mapping[str, Any] | None
+    max_per_second: float | None
     on_error: Literal["raise", "status"]
     stream: bool
     adapter_name: str | Sequence[str | None] | None

@@ -19,6 +19,7 @@ __all__ = [
     "Check",
     "api_key",
     "chat_template_kwargs",
+    "concurrency",
     "encodable_text",
     "flag",
     "injection",
@@ -180,6 +181,13 @@ def integer(allowed: str, low: int, high: int | None = None) -> Check:
         return int(known)
 
     return check
+
+
+def concurrency(name: str, value: Any) -> Any:
+    """A number of calls at once, or 'auto'."""
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    return integer("an integer of 1 or more, or 'auto'", 1)(name, value)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -11,16 +11,12 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Genera
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .. import forks
-from ..core.concurrency import Concurrency
+from ..core.crew import Crew, start_thread
 from ..core.deadline import timeout_after
 from ..core.gates import AsyncGate, Gate
-from ..core.streams import Stream
-from ..errors import LLMError, StreamInterrupted
-from ..schema import Completion
-from .job import Job
-from .output import BatchOutput
-from .results import BatchResult, BatchSummary, Encoder
+from ..core.streams import AsyncStream, Stream
+from .job_run import MANY, JobRun, Outcome
+from .results import BatchResult
 from .rows import Row
 
 if TYPE_CHECKING:
@@ -28,84 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncBatchRun", "BatchRun"]
 
-#: Seconds between two writes of the output: each waits for the disk.
-_WRITE_INTERVAL = 0.5
-#: Number of results that are written without waiting for that.
-_MANY = 500
 
-
-class _Run:
-    """A job with its output; the base of both drivers.
-
-    Args:
-        llm: The backend.
-        job: The job.
-        output: Where results are stored, None for nowhere.
-        encode: Makes the line of a result.
-        concurrency: Most calls at once.
-    """
-
-    def __init__(
-        self, llm: Any, job: Job, output: BatchOutput | None, encode: Encoder, concurrency: int
-    ) -> None:
-        self._llm = llm
-        self._job = job
-        self._output = output
-        self._encode = encode
-        self._model = str(
-            getattr(llm, "model_name", None) or getattr(llm, "path", None) or type(llm).__name__
-        )
-        self._concurrency = concurrency
-        self._written = float("-inf")  # time of the last write
-        self._generation = forks.generation
-        self._results: Any = None  # a weak reference to the iterator
-
-    @property
-    def summary(self) -> BatchSummary:
-        """The figures so far."""
-        return self._job.summary
-
-    @property
-    def running(self) -> int:
-        """Number of rows that have begun: in flight, or waiting for a place at the server or for a retry."""
-        return self._job.running
-
-    def stop(self, why: str = "stopped") -> None:
-        """Begin no further rows; those that run are finished and stored. Any thread may call this."""
-        self._job.stop(why)
-
-    def _begin(self) -> None:
-        forks.check(self._generation, "this batch was made", "make one in this process, on another output")
-        if self._results is not None:
-            raise LLMError("a batch can be iterated only once; run_batch makes another, which continues it")
-
-    def _pause(self) -> float:
-        """Seconds to collect more results before the next write."""
-        if self._output is None:
-            return 0.0
-        return max(0.0, self._written + _WRITE_INTERVAL - time.monotonic())
-
-    def _store(self, results: list[BatchResult]) -> None:
-        if self._output is not None:
-            self._output.append([self._encode(result, self._model) for result in results])
-            self._written = time.monotonic()
-        self._job.stored(results)
-
-    def _note(self, row: Row, outcome: Completion | BaseException, began: float) -> None:
-        """Note what a call ended with. An error that is not the row's ends the job."""
-        if isinstance(outcome, (Completion, LLMError)) and not (
-            isinstance(outcome, LLMError) and self._llm.closed
-        ):
-            self._job.finish(row, outcome, time.monotonic() - began)
-        else:
-            self._job.fail(row, outcome)
-
-    def _close_output(self) -> None:
-        if self._output is not None and self._generation == forks.generation:
-            self._output.close()
-
-
-class BatchRun(_Run, Iterable[BatchResult]):
+class BatchRun(JobRun, Iterable[BatchResult]):
     """A batch on a synchronous backend: iterate once over its results.
 
     Leaving the loop stops the calls. After an exception in the loop, Python keeps its iterator as long as the
@@ -114,7 +34,7 @@ class BatchRun(_Run, Iterable[BatchResult]):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._gate = Gate(Concurrency(self._concurrency))
+        self._gate = Gate(self._admission)
         self._changed, self._enough = threading.Event(), threading.Event()
         self._streams: set[Stream] = set()
         self._interrupted = False
@@ -142,13 +62,9 @@ class BatchRun(_Run, Iterable[BatchResult]):
 
     def _all_results(self) -> Generator[BatchResult, None, None]:
         job = self._job
-        workers = [
-            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True)
-            for number in range(self._concurrency)
-        ]
+        crew = self._crew = Crew(self._gate, lambda: start_thread(self._work, "batch"), self._admission.most)
         try:
-            for worker in workers:
-                worker.start()
+            crew.grow()
             while not job.complete:
                 self._changed.wait()
                 self._enough.wait(self._pause())
@@ -164,9 +80,9 @@ class BatchRun(_Run, Iterable[BatchResult]):
             self._gate.close()
             for stream in [*self._streams]:
                 stream.close()
-            for worker in workers:
-                if worker.ident is not None:
-                    worker.join()
+            crew.close()
+            for worker in crew.workers:
+                worker.join()
             self._close_output()
 
     def _work(self) -> None:
@@ -178,7 +94,7 @@ class BatchRun(_Run, Iterable[BatchResult]):
             if row is not None:
                 began = time.monotonic()
                 self._note(row, self._outcome(row), began)
-            if job.running == 0 or job.waiting >= _MANY:
+            if job.running == 0 or job.waiting >= MANY:
                 self._enough.set()
             self._changed.set()
             if row is None:
@@ -186,24 +102,24 @@ class BatchRun(_Run, Iterable[BatchResult]):
                     return
                 job.wait_for_room()
 
-    def _outcome(self, row: Row) -> Completion | BaseException:
+    def _outcome(self, row: Row) -> Outcome:
+        stream: Stream | None = None
         try:
             with self._gate.place() as place:
+                self._crew.grow()
                 stream = self._llm.raising_stream(row.inputs, row.parameters, place)
                 self._streams.add(stream)
                 try:
                     if self._interrupted:
                         stream.close()
-                    for _ in stream:
-                        pass
-                    return stream.completion or StreamInterrupted("the batch was interrupted")
+                    return stream.drain(), stream.attempts
                 finally:
                     self._streams.discard(stream)
         except BaseException as error:  # noqa: BLE001  (of the row, or of the job, which raises it)
-            return error
+            return error, 1 if stream is None else stream.attempts
 
 
-class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
+class AsyncBatchRun(JobRun, AsyncIterable[BatchResult]):
     """A batch on an asynchronous backend: iterate once over its results.
 
     Leaving the loop stops the calls soon; ``async with run_batch(...) as run`` waits until they have stopped.
@@ -211,7 +127,7 @@ class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._gate = AsyncGate(Concurrency(self._concurrency))
+        self._gate = AsyncGate(self._admission)
         self._changed, self._enough, self._space = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -240,8 +156,10 @@ class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
 
     async def _all_results(self) -> AsyncGenerator[BatchResult, None]:
         job = self._job
-        workers = [asyncio.ensure_future(self._work()) for _ in range(self._concurrency)]
         storing: asyncio.Future[None] | None = None
+        most = self._admission.most
+        crew = self._crew = Crew(self._gate, lambda: asyncio.ensure_future(self._work()), most)
+        crew.grow()
         try:
             while not job.complete:
                 await self._changed.wait()
@@ -263,10 +181,11 @@ class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
             job.check()
         finally:
             job.stop("interrupted")
-            for worker in workers:
+            crew.close()
+            for worker in crew.workers:
                 worker.cancel()
             try:
-                await asyncio.gather(*workers, return_exceptions=True)
+                await asyncio.gather(*crew.workers, return_exceptions=True)
                 if storing is not None and not storing.done():  # what is being stored is counted
                     await asyncio.wait([storing])
             finally:
@@ -283,7 +202,7 @@ class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
             if row is not None:
                 began = time.monotonic()
                 self._note(row, await self._outcome(row), began)
-            if job.running == 0 or job.waiting >= _MANY:
+            if job.running == 0 or job.waiting >= MANY:
                 self._enough.set()
             self._changed.set()
             if row is None:
@@ -291,12 +210,12 @@ class AsyncBatchRun(_Run, AsyncIterable[BatchResult]):
                     return
                 await (asyncio.sleep(0) if job.has_room else self._space.wait())
 
-    async def _outcome(self, row: Row) -> Completion | BaseException:
+    async def _outcome(self, row: Row) -> Outcome:
+        stream: AsyncStream | None = None
         try:
             async with self._gate.place() as place:
+                self._crew.grow()
                 stream = self._llm.raising_stream(row.inputs, row.parameters, place)
-                async for _ in stream:
-                    pass
-                return stream.completion or StreamInterrupted("the batch was interrupted")
+                return await stream.drain(), stream.attempts
         except BaseException as error:  # noqa: BLE001  (of the row, or of the job, which raises it)
-            return error
+            return error, 1 if stream is None else stream.attempts

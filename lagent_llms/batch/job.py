@@ -135,14 +135,16 @@ class Job:
         with self._room:
             self._room.wait_for(lambda: self._at_end or self.has_room)
 
-    def finish(self, row: Row, outcome: Completion | LLMError, seconds: float) -> None:
+    def finish(self, row: Row, outcome: Completion | LLMError, seconds: float, attempts: int = 1) -> None:
         """Note the result of a row. Refused credentials end the job: every further row would fail as well."""
         if isinstance(outcome, AuthenticationError) and outcome.status_code == _UNAUTHORIZED:
             self.fail(row, outcome)
             return
         completion, error = (None, outcome) if isinstance(outcome, LLMError) else (outcome, None)
         with self._lock:
-            self._finished[self._numbers.pop(row.position)] = BatchResult(row, completion, error, seconds)
+            self._finished[self._numbers.pop(row.position)] = BatchResult(
+                row, completion, error, seconds, attempts
+            )
 
     def fail(self, row: Row, error: BaseException) -> None:
         """End the job with an error that is not the row's: it gets no result, and runs again another time."""
@@ -174,6 +176,9 @@ class Job:
             summary.rows += len(results)
             summary.failed += failed
             for result in results:
+                summary.retried += result.attempts > 1
+                if result.error is not None and not summary.first_failure:
+                    summary.first_failure = f"row {result.row.position}: {result.error}"
                 if result.completion is not None and (usage := result.completion.usage) is not None:
                     summary.prompt_tokens += usage.prompt_tokens
                     summary.completion_tokens += usage.completion_tokens

@@ -25,12 +25,14 @@ class BatchResult:
         completion: Its answer, None if it failed.
         error: Why it failed, None if it did not.
         seconds: How long its call took, retries included.
+        attempts: Number of attempts of its call.
     """
 
     row: Row
     completion: Completion | None = None
     error: LLMError | None = None
     seconds: float = 0.0
+    attempts: int = 1
 
 
 @dataclass
@@ -40,6 +42,7 @@ class BatchSummary:
     Attributes:
         rows: Rows of the output, those of earlier runs included.
         failed: Number of them that are errors.
+        retried: Rows of this run that took more than one attempt.
         earlier: Rows that were stored by earlier runs.
         repeated: Rows of the input that were left out: their id was there before.
         repaired: Bytes of broken rows that were removed from the output at the start; those rows run again.
@@ -47,10 +50,12 @@ class BatchSummary:
         completion_tokens: Of this run, as far as the backend says.
         seconds: Duration of this run.
         stopped: Why it ended before the end of the input, '' if it did not.
+        first_failure: Number and error of the first row that failed in this run, '' if none did.
     """
 
     rows: int = 0
     failed: int = 0
+    retried: int = 0
     earlier: int = 0
     repeated: int = 0
     repaired: int = 0
@@ -58,6 +63,7 @@ class BatchSummary:
     completion_tokens: int = 0
     seconds: float = 0.0
     stopped: str = field(default="")
+    first_failure: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as values of JSON."""

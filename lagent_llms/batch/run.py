@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypedDict, Union, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Union, overload
 
 from .. import validators
+from ..core.admission import admission_of
 from ..core.base import AsyncBaseLLM, BaseLLM
 from ..errors import InvalidArgument
+from ..params import PARAMETERS
 from .drivers import AsyncBatchRun, BatchRun
 from .job import Job, most_failures
 from .output import BatchOutput
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PreparedBatch", "run_batch"]
 
-_concurrency = validators.optional(validators.integer("None or an integer of 1 or more", 1))
+_concurrency = validators.optional(validators.concurrency)
 
 Records = Union[str, "os.PathLike[str]", Iterable[Any]]
 Output = Union[str, "os.PathLike[str]", None]
@@ -36,7 +38,8 @@ class BatchOptions(TypedDict, total=False):
     output_format: str
     retry_errors: bool
     max_failures: int | float | str | None
-    max_concurrency: int | None
+    max_concurrency: int | Literal["auto"] | None
+    max_per_second: float | None
     strict: bool
 
 
@@ -69,7 +72,8 @@ def run_batch(
         output_format: 'lagent_llms', or 'openai' for OpenAI's batch form.
         retry_errors: Run the rows again that failed in an earlier run.
         max_failures: End the job when more rows than this fail: a number, or a percentage ('1%').
-        max_concurrency: Most calls at once; None is that of `llm`.
+        max_concurrency: Most calls at once, or 'auto'; None is that of `llm` (by default 'auto').
+        max_per_second: Most calls that are sent in a second, retries included; None is that of `llm`.
         strict: Raise the error of a broken record; by default it becomes a row with an error.
 
     Raises:
@@ -99,7 +103,8 @@ class PreparedBatch:
         output_format: str = "lagent_llms",
         retry_errors: bool = False,
         max_failures: int | float | str | None = None,
-        max_concurrency: int | None = None,
+        max_concurrency: int | Literal["auto"] | None = None,
+        max_per_second: float | None = None,
         strict: bool = False,
     ) -> None:
         if output_format not in ENCODERS:
@@ -109,6 +114,9 @@ class PreparedBatch:
             )
         self._encode = ENCODERS[output_format]
         self._concurrency = _concurrency("max_concurrency", max_concurrency)
+        # Checked as a parameter of calls is.
+        given = {} if max_per_second is None else {"max_per_second": max_per_second}
+        self._given = {name: PARAMETERS[name].check(name, value) for name, value in given.items()}
         self._limit = most_failures(max_failures)
         self._ordered = ordered
         template = None if prompt_template is None else PromptTemplate(prompt_template)
@@ -122,7 +130,9 @@ class PreparedBatch:
     def on(self, llm: AsyncBaseLLM) -> AsyncBatchRun: ...
     def on(self, llm: BaseLLM | AsyncBaseLLM) -> BatchRun | AsyncBatchRun:
         """The batch on a backend."""
-        concurrency = self._concurrency or llm.max_concurrency
-        job = Job(self._rows, self._output, concurrency=concurrency, ordered=self._ordered, limit=self._limit)
+        admission = admission_of(llm, self._given, self._concurrency)
+        job = Job(
+            self._rows, self._output, concurrency=admission.most, ordered=self._ordered, limit=self._limit
+        )
         run = AsyncBatchRun if isinstance(llm, AsyncBaseLLM) else BatchRun
-        return run(llm, job, self._output, self._encode, concurrency)
+        return run(llm, job, self._output, self._encode, admission)

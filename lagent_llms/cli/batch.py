@@ -16,7 +16,7 @@ from ..batch.records import count_records
 from ..batch.results import BatchSummary
 from ..batch.run import PreparedBatch
 from ..config import create_llm
-from .batch_progress import Progress, figures, showing_progress
+from .batch_progress import Progress, counted, figures, showing_progress
 from .output import OutputError, emit, visible
 from .terminal import named_by_option, parse_settings, progress
 
@@ -28,6 +28,8 @@ _ROWS_FAILED, _INTERRUPTED = 3, 130
 _BY_SIGNAL = "interrupted"
 #: Seconds between two updates of the display.
 _SHOWING_INTERVAL = 0.5
+#: Options that are checked before the backend is made.
+_CHECKED = ("max_concurrency", "max_failures", "max_per_second", "prompt_template")
 
 
 def batch(
@@ -46,7 +48,12 @@ def batch(
     max_failures: Annotated[
         str | None, typer.Option(help="End when more rows than this fail: a number, or 1%.")
     ] = None,
-    max_concurrency: Annotated[int | None, typer.Option(min=1, help="Most calls at once.")] = None,
+    max_concurrency: Annotated[
+        str | None, typer.Option(help="Most calls at once, or auto (the default), which finds the number.")
+    ] = None,
+    max_per_second: Annotated[
+        float | None, typer.Option(help="Most calls that are sent in a second, retries included.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="End at the first line that is broken.")] = False,
     summary: Annotated[bool, typer.Option(help="Print the figures of the job as JSON at the end.")] = False,
     settings: Annotated[
@@ -59,7 +66,7 @@ def batch(
     at once. The status is 0 if every row has an answer, 3 if rows failed.
     """
     overrides = parse_settings(settings or ())
-    with named_by_option({"max_failures": "--max-failures", "prompt_template": "--prompt-template"}):
+    with named_by_option({name: f"--{name.replace('_', '-')}" for name in _CHECKED}):
         prepared = PreparedBatch(
             rows,
             output,
@@ -68,7 +75,8 @@ def batch(
             output_format="openai" if openai else "lagent_llms",
             retry_errors=retry_errors,
             max_failures=max_failures,
-            max_concurrency=max_concurrency,
+            max_concurrency=_number(max_concurrency),
+            max_per_second=max_per_second,
             strict=strict,
         )
     with progress("starting the model"), named_by_option({name: f"--set {name}" for name in overrides}):
@@ -98,7 +106,7 @@ async def _run(llm: Any, run: AsyncBatchRun, rows: str, show: Progress) -> None:
         if run.summary.stopped:
             job.cancel()
             return
-        _tell(f"finishing {run.running} rows; once more stops at once")
+        _tell(f"finishing {counted(run.running, 'row')}; once more stops at once")
         run.stop(_BY_SIGNAL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,7 +120,7 @@ async def _run(llm: Any, run: AsyncBatchRun, rows: str, show: Progress) -> None:
         pass
     finally:
         showing.cancel()
-        show(run.summary, run.running, None)
+        show(run.summary, run.in_flight, None)
         await llm.aclose()
 
 
@@ -125,20 +133,28 @@ async def _show(run: AsyncBatchRun, rows: str, show: Progress) -> None:
     """Show the progress until it is cancelled; the rows of a long file are counted meanwhile."""
     counting = asyncio.ensure_future(asyncio.to_thread(count_records, rows))
     while True:
-        show(run.summary, run.running, counting.result() if counting.done() else None)
+        show(run.summary, run.in_flight, counting.result() if counting.done() else None)
         await asyncio.sleep(_SHOWING_INTERVAL)
 
 
+def _number(given: str | None) -> Any:
+    """`given` as an integer where it is one."""
+    try:
+        return None if given is None else int(given)
+    except ValueError:
+        return given
+
+
 def _tell_summary(found: BatchSummary, output: str) -> None:
-    _tell(f"{found.rows} rows in {output}, {figures(found)}")
+    _tell(f"{counted(found.rows, 'row')} in {output}, {figures(found)}")
     if found.earlier:
-        _tell(f"{found.earlier} of them are from earlier runs")
+        _tell(f"{found.earlier} of them {'is' if found.earlier == 1 else 'are'} from earlier runs")
     if found.repaired:
-        _tell(
-            f"{found.repaired} bytes of broken rows were removed from the output; their rows were run again"
-        )
+        _tell(f"{counted(found.repaired, 'byte')} of broken rows removed from the output; the rows ran again")
     if found.repeated:
-        _tell(f"{found.repeated} rows have the id of an earlier row and were left out")
+        _tell(f"{counted(found.repeated, 'row')} left out: their id is that of an earlier row")
+    if found.first_failure:
+        _tell(f"the first failure: {found.first_failure}")
     if found.stopped:
         _tell(f"ended early: {found.stopped}; the same command continues")
     if found.failed:

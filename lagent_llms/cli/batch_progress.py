@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..batch.results import BatchSummary
 
-__all__ = ["Progress", "RecentRates", "figures", "showing_progress"]
+__all__ = ["Progress", "RecentRates", "counted", "figures", "showing_progress"]
 
 #: Seconds between two lines, and of the time that rates are of.
 _INTERVAL = 30.0
@@ -20,15 +20,15 @@ _INTERVAL = 30.0
 class Progress(Protocol):
     """Shows the state of a batch."""
 
-    def __call__(self, summary: BatchSummary, running: int, total: int | None) -> None:
-        """Show `summary`, the number of calls that run, and the number of rows if it is known."""
+    def __call__(self, summary: BatchSummary, in_flight: int, total: int | None) -> None:
+        """Show `summary`, the number of calls in flight, and the number of rows if it is known."""
 
 
 @contextlib.contextmanager
 def showing_progress() -> Iterator[Progress]:
     """Show the progress of a batch while the block runs."""
     if sys.stderr is None:
-        yield lambda summary, running, total: None
+        yield lambda summary, in_flight, total: None
     elif sys.stderr.isatty():
         with _bar() as progress:
             yield progress
@@ -66,11 +66,11 @@ class RecentRates:
         seconds = round(max(0, total - summary.rows) / self.rows)
         return f", about {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
-    def line(self, summary: BatchSummary, running: int, total: int | None) -> str:
+    def line(self, summary: BatchSummary, in_flight: int, total: int | None) -> str:
         """The figures of now in one line."""
         return (
-            f"{summary.failed} failed, {running} running, {self.rows:.1f} rows/s, "
-            f"{self.tokens:.0f} tokens/s{self.left(summary, total)}"
+            f"{summary.failed} failed, {summary.retried} retried, {in_flight} in flight, "
+            f"{self.rows:.1f} rows/s, {self.tokens:.0f} tokens/s{self.left(summary, total)}"
         )
 
 
@@ -79,12 +79,12 @@ class _Lines:
         self._next = time.monotonic() + _INTERVAL
         self._rates = RecentRates()
 
-    def __call__(self, summary: BatchSummary, running: int, total: int | None) -> None:
+    def __call__(self, summary: BatchSummary, in_flight: int, total: int | None) -> None:
         self._rates.update(summary)
         if (now := time.monotonic()) >= self._next:
             self._next = now + _INTERVAL
             of = "" if total is None else f" of {total}"
-            line = f"{summary.rows}{of} rows, {self._rates.line(summary, running, total)}"
+            line = f"{summary.rows}{of} rows, {self._rates.line(summary, in_flight, total)}"
             print(line, file=sys.stderr, flush=True)
 
 
@@ -99,15 +99,22 @@ def _bar() -> Iterator[Progress]:
     with RichProgress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("rows", total=None, figures="")
 
-        def show(summary: BatchSummary, running: int, total: int | None) -> None:
+        def show(summary: BatchSummary, in_flight: int, total: int | None) -> None:
             rates.update(summary)
-            bar.update(task, total=total, completed=summary.rows, figures=rates.line(summary, running, total))
+            line = rates.line(summary, in_flight, total)
+            bar.update(task, total=total, completed=summary.rows, figures=line)
 
         yield show
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: '1 row', '2 rows'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def figures(summary: BatchSummary) -> str:
     """The figures of a whole run in one line."""
     seconds = max(summary.seconds, 1e-3)
     rows, tokens = (summary.rows - summary.earlier) / seconds, summary.completion_tokens / seconds
-    return f"{summary.failed} failed, {rows:.1f} rows/s, {tokens:.0f} tokens/s"
+    failed, retried = counted(summary.failed, "row"), counted(summary.retried, "row")
+    return f"{failed} failed, {retried} retried, {rows:.1f} rows/s, {tokens:.0f} tokens/s"

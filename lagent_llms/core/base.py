@@ -13,7 +13,6 @@ Everything else (parameters, template, sessions, stop words, batches, errors) is
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,11 +20,11 @@ from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..errors import StreamInterrupted
 from ..schema import Completion, Message
+from .admission import admission_of
 from .batch import as_inputs, check_prompt, check_prompts, gather, split, with_sessions
-from .concurrency import Concurrency
-from .gates import AsyncGate, AsyncPlace, Gate, Place
+from .crew import complete_all
+from .gates import AsyncGate, AsyncPlace, Place
 from .llm import LLMCore, as_dialog
 from .repeat import repeat, repeat_async
 from .request import Input, Request
@@ -204,40 +203,13 @@ class BaseLLM(LLMCore):
         return Stream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
 
     def _complete(self, inputs: Input, given: Any) -> Completion:
-        return _drained(self.raising_stream(inputs, given))
+        return self.raising_stream(inputs, given).drain()
 
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
-        from concurrent.futures import ThreadPoolExecutor  # here, to keep the package's import fast
-
         calls = self.check_batch(split(inputs, given))
-        gate = Gate(Concurrency(self.max_concurrency))
-        running: list[Stream] = []
-        interrupted = threading.Event()
-
-        def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
-            try:
-                with gate.place() as place:
-                    stream = self.raising_stream(*call, place)
-                    running.append(stream)
-                    if interrupted.is_set():
-                        stream.close()
-                    return _drained(stream)
-            except Exception as error:  # noqa: BLE001  (carried by BatchError, with its index)
-                return error
-
-        with ThreadPoolExecutor(min(self.max_concurrency, len(calls) or 1)) as pool:
-            try:
-                outcomes = list(pool.map(outcome, calls))
-            except BaseException:  # KeyboardInterrupt: stop every generation, then raise it
-                interrupted.set()
-                gate.close()
-                pool.shutdown(wait=False, cancel_futures=True)
-                for stream in running:
-                    stream.close()
-                raise
-        return gather(outcomes, pick)
+        return gather(complete_all(admission_of(self, given), calls, self.raising_stream), pick)
 
 
 class AsyncBaseLLM(LLMCore):
@@ -357,10 +329,7 @@ class AsyncBaseLLM(LLMCore):
         return AsyncStream(self, self._start, self.prepare(inputs, given), raises=True, place=place)
 
     async def _complete(self, inputs: Input, given: Any, place: AsyncPlace | None = None) -> Completion:
-        stream = self.raising_stream(inputs, given, place)
-        async for _ in stream:
-            pass
-        return _finished(stream)
+        return await self.raising_stream(inputs, given, place).drain()
 
     async def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
@@ -368,7 +337,7 @@ class AsyncBaseLLM(LLMCore):
         import asyncio  # here, to keep the package's import fast
 
         calls = self.check_batch(split(inputs, given))
-        gate = AsyncGate(Concurrency(self.max_concurrency))
+        gate = AsyncGate(admission_of(self, given))
 
         async def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
             async with gate.place() as place:
@@ -382,15 +351,3 @@ class AsyncBaseLLM(LLMCore):
 
 def _whole(completion: Completion) -> Completion:
     return completion
-
-
-def _drained(stream: Stream) -> Completion:
-    for _ in stream:
-        pass
-    return _finished(stream)
-
-
-def _finished(stream: Stream | AsyncStream) -> Completion:
-    if stream.completion is None:  # closed from outside before its end
-        raise StreamInterrupted("the call was closed before its answer was complete", partial=stream.text)
-    return stream.completion

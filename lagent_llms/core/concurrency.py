@@ -23,6 +23,7 @@ class Concurrency:
         clock: A monotonic clock, in seconds.
 
     Attributes:
+        most: Most prompts in flight.
         limit: Prompts that may be in flight now; the fraction is what answers have regained of the next one.
         in_flight: Prompts in flight.
     """
@@ -30,7 +31,7 @@ class Concurrency:
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = float(most)
         self.in_flight = 0
-        self._most, self._clock = most, clock
+        self.most, self._clock = most, clock
         self._cuts = 0
         self._held_until = float("-inf")
 
@@ -49,10 +50,15 @@ class Concurrency:
         """Note that a prompt is no longer in flight."""
         self.in_flight -= 1
 
-    def answered(self, cuts: int) -> None:
-        """Regain a part of a place, for a prompt that was answered; `cuts` is what `enter` returned."""
-        if cuts == self._cuts and self.limit < self._most:
-            self.limit = min(float(self._most), self.limit + 1 / self.limit)
+    def answered(self, cuts: int, seconds: float) -> None:
+        """Regain a part of a place, for a prompt that was answered.
+
+        Args:
+            cuts: What `enter` returned for it.
+            seconds: How long its attempt took.
+        """
+        if cuts == self._cuts and self.limit < self.most:
+            self.limit = min(float(self.most), self.limit + 1 / self.limit)
 
     def failed(self, error: LLMError, cuts: int) -> bool:
         """Halve the number in flight if `error` is an overload at the present number.

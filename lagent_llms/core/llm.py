@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from .. import forks, validators
 from ..copying import CopiedByArguments
@@ -24,6 +24,7 @@ from ..retry import Attempts, RetryBudget
 from ..templates import History, Rendered, load_template
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
+from .adaptive import MOST_IN_FLIGHT, Found
 from .injection import ContentGuards
 from .parameters import ParameterDefaults
 from .request import Input, Request
@@ -81,11 +82,14 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
             string; None leaves it to the model or its server.
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
         max_concurrency: Most prompts of one batch in flight at once; fewer while the server is overloaded.
+            'auto' finds the number for each server while a batch runs, from 1 to 512, and keeps an engine in
+            this process full.
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
 
     Attributes:
         closed: Whether it was closed: calls fail.
         retry_budget: What the retries of all calls share.
+        found_concurrency: What batches have found, by the index of the server.
     """
 
     #: Whether messages can be sent as they are, for the server to apply its template.
@@ -99,11 +103,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
         *,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
-        max_concurrency: int = 64,
+        max_concurrency: int | Literal["auto"] = "auto",
         **defaults: Any,
     ) -> None:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
-        self.max_concurrency = _positive("max_concurrency", max_concurrency)
+        self.max_concurrency = validators.concurrency("max_concurrency", max_concurrency)
         self.template = load_template(meta_template)
         super().__init__(**defaults)
         if self.options.tool_parser not in ("auto", None):
@@ -112,7 +116,23 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards):
             call_format(self.options.tool_parser)  # an unknown name is refused here
         self.sessions = SessionStore()
         self.retry_budget = RetryBudget()
+        self.found_concurrency: dict[int, Found] = {}
         self._generation = forks.generation
+
+    @property
+    def slots(self) -> int | None:
+        """Number of requests that an engine in this process runs at once; None if that is not known."""
+        return None
+
+    @property
+    def most_in_flight(self) -> int:
+        """Most prompts of a batch that may be in flight at one server."""
+        return MOST_IN_FLIGHT if self.max_concurrency == "auto" else self.max_concurrency
+
+    @property
+    def server_count(self) -> int:
+        """Number of equal servers that answer."""
+        return 1
 
     @property
     def context_len(self) -> int | None:

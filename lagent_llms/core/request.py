@@ -29,6 +29,7 @@ class Request:
             prompt does not begin with one).
         held: What a server that stores sessions has of this one. Its backend replaces it while the answer
             arrives; the session keeps the last value if the call succeeds.
+        server: The index of the server that a batch has chosen, None for any.
     """
 
     prompt: str | None
@@ -38,3 +39,4 @@ class Request:
     stop_words: tuple[str, ...]
     add_bos: bool
     held: Held | None = None
+    server: int | None = None

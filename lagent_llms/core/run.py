@@ -85,9 +85,19 @@ class Run:
         self._answer = Answer(call.request.stop_words, call.reader)
 
     @property
+    def attempts(self) -> int:
+        """Number of attempts so far, the running one included."""
+        return 1 if self._attempts is None else self._attempts.count
+
+    @property
     def text(self) -> str:
         """The text so far."""
         return self._answer.text
+
+    def _whole(self) -> Completion:
+        if self.completion is None:
+            raise StreamInterrupted("the call was closed before its answer was complete", partial=self.text)
+        return self.completion
 
     def close(self) -> None:
         """Stop the generation; the session stays as it was. Does nothing after the end."""
@@ -103,6 +113,7 @@ class Run:
         if isinstance(self._call, LLMError):
             raise self._call
         request = self._call.request
+        request.server = None if self._place is None else self._place.server
         if self._attempts is not None:
             from .deadline import LaterAttempt  # here: rarely needed
 

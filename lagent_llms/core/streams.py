@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import forks
 from ..errors import LLMError
-from ..schema import Piece, StreamChunk
+from ..schema import Completion, Piece, StreamChunk
 from .llm import LLMCore, PreparedCall
 from .request import Request
 from .run import Run, as_failure
@@ -96,6 +96,16 @@ class Stream(Run, Iterator[StreamChunk]):
             wake.wait(seconds)
         return True
 
+    def drain(self) -> Completion:
+        """Run to the end and return the whole answer.
+
+        Raises:
+            StreamInterrupted: The stream was closed before its end.
+        """
+        for _ in self:
+            pass
+        return self._whole()
+
     def __enter__(self) -> Stream:
         return self
 
@@ -174,6 +184,12 @@ class AsyncStream(Run, AsyncIterator[StreamChunk]):
         elif not self._ended:
             await wait_for_event(wake, seconds)
         return True
+
+    async def drain(self) -> Completion:
+        """See `Stream.drain`."""
+        async for _ in self:
+            pass
+        return self._whole()
 
     async def aclose(self) -> None:
         """`close`, for ``contextlib.aclosing``."""

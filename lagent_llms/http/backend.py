@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from .. import validators
 from ..core.base import AsyncBaseLLM, BaseLLM
@@ -80,7 +81,7 @@ class HTTPCore(LLMCore):
         limits: Limits | Mapping[str, int] | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
-        max_concurrency: int = 64,
+        max_concurrency: int | Literal["auto"] = "auto",
         **kwargs: Unpack[CallKwargs],
     ) -> None:
         super().__init__(
@@ -126,6 +127,16 @@ class HTTPCore(LLMCore):
     def models_call(self) -> Call[list[str]]:
         """Make the call for the names of the server's models."""
 
+    @property
+    def server_count(self) -> int:
+        """See `LLMCore.server_count`."""
+        return len(self.endpoints.urls)
+
+    def _call(self, request: Request, model: str) -> Call[Piece]:
+        """`answer_call`, for the server that a batch has chosen."""
+        call = self.answer_call(request, model)
+        return call if request.server is None else replace(call, server=request.server)
+
     def _set_model_name(self, models: Sequence[str]) -> str:
         """Store and return the server's first model as `model_name`."""
         if not models:
@@ -143,7 +154,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
         from .sync_client import HTTPTransport
 
         self.import_protocol()
-        return HTTPTransport(self.endpoints, max_connections=self.max_concurrency, **self._transport_options)
+        return HTTPTransport(self.endpoints, max_connections=self.most_in_flight, **self._transport_options)
 
     def models(self) -> list[str]:
         """Return the names of the models (and adapters) that the server offers."""
@@ -159,7 +170,7 @@ class HTTPBackend(HTTPCore, BaseLLM):
 
     def _open(self, request: Request) -> HTTPSource[Piece]:
         timeout = request.options.timeout
-        return self.transport.open(self.answer_call(request, self._model(timeout)), timeout)
+        return self.transport.open(self._call(request, self._model(timeout)), timeout)
 
     def _prompt_tokens(self, request: Request) -> int | None:
         prompt = self.to_count(request)
@@ -205,7 +216,7 @@ class AsyncHTTPBackend(HTTPCore, AsyncBaseLLM):
 
     async def _open(self, request: Request) -> AsyncHTTPSource[Piece]:
         timeout = request.options.timeout
-        return self.transport.open(self.answer_call(request, await self._model(timeout)), timeout)
+        return self.transport.open(self._call(request, await self._model(timeout)), timeout)
 
     async def _prompt_tokens(self, request: Request) -> int | None:
         prompt = self.to_count(request)

@@ -47,10 +47,13 @@ class Endpoints:
         with self._lock:
             return any(until <= self._clock() for until in self._avoided_until.values())
 
-    def take(self) -> str:
+    def take(self, preferred: int | None = None) -> str:
         """Return the least busy server, in turn among equally busy ones; avoided ones only if all are.
 
         Every `take` must be followed by one `give_back`.
+
+        Args:
+            preferred: The index of the server to return unless it is avoided.
         """
         with self._lock:
             if len(self.urls) == 1:
@@ -58,9 +61,12 @@ class Endpoints:
                 return self.urls[0]
             now = self._clock()
             alive = [url for url in self.urls if self._avoided_until[url] <= now] or list(self.urls)
-            self._turn += 1
-            start = self._turn % len(alive)
-            url = min(alive[start:] + alive[:start], key=self._busy.__getitem__)
+            if preferred is not None and self.urls[preferred] in alive:
+                url = self.urls[preferred]
+            else:
+                self._turn += 1
+                start = self._turn % len(alive)
+                url = min(alive[start:] + alive[:start], key=self._busy.__getitem__)
             self._busy[url] += 1
             return url
 

@@ -128,12 +128,14 @@ class Call(Generic[T]):
         decoder: Makes the decoder for the body of a successful response.
         read_error: Makes the error for any other response, from its head, its body and its URL.
         secrets: Values of this request that no error may show, besides those of the transport.
+        server: The index of the server to prefer, None for any.
     """
 
     request: HTTPRequest
     decoder: Callable[[ResponseHead], Decoder[T]]
     read_error: Callable[[ResponseHead, bytes, str], LLMError] = field(default=_read_error)
     secrets: Sequence[str] = field(default=(), repr=False)
+    server: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,9 @@ class Exchange(Generic[T]):
     def _run(self, call: Call[T], endpoints: Endpoints) -> Generator[Command[T], Any, None]:
         limit = self._settings.limits.response_bytes
         others = len(endpoints.urls) - 1
+        preferred = call.server
         while True:
-            url = endpoints.take()
+            url = endpoints.take(preferred)
             alive, size = True, 0
             try:
                 head: ResponseHead = yield Send(url, call.request)
@@ -252,6 +255,7 @@ class Exchange(Generic[T]):
             finally:
                 endpoints.give_back(url, alive=alive)
             others -= 1  # nothing was sent: the next server gets the request at once
+            preferred = None
 
     def _too_large(self, head: ResponseHead) -> ServerError:
         return ServerError(

@@ -95,7 +95,7 @@ class _JAXCore(LLMCore):
         cache_dir: str | os.PathLike[str] | Literal[False] | None = None,
         progress: Callable[[str], None] | None = None,
         session_len: int | None = None,
-        max_concurrency: int = 64,
+        max_concurrency: int | Literal["auto"] = "auto",
         **kwargs: Unpack[CallKwargs],
     ) -> None:
         if not isinstance(path, (str, os.PathLike, type(None))):
@@ -123,6 +123,11 @@ class _JAXCore(LLMCore):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
+
+    @property
+    def slots(self) -> int:
+        """See `LLMCore.slots`."""
+        return self.engine.max_slots
 
     @property
     def context_len(self) -> int | None:

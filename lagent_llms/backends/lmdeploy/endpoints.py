@@ -26,7 +26,7 @@ class ChildEndpoints(Endpoints):
         """True if the server listens; see `Listener.belongs_to`."""
         return self._listener.belongs_to(self.child)
 
-    def take(self) -> str:
+    def take(self, preferred: int | None = None) -> str:
         """See `Endpoints.take`; checked before every attempt to send a request.
 
         Raises:
@@ -35,4 +35,4 @@ class ChildEndpoints(Endpoints):
         if not self.reach_child():
             how = self.child.ended() or f"no longer listens at {self.urls[0]}"
             raise self.child.failure(f"lmdeploy's api_server {how}")
-        return super().take()
+        return super().take(preferred)

@@ -58,6 +58,7 @@ class LMDeployEngine:
     Attributes:
         backend: Name of the engine in use.
         adapters: Names of the loaded LoRA adapters.
+        slots: Number of requests that the engine runs at once, None if lmdeploy does not tell.
         tokenizer: lmdeploy's tokenizer.
         session_len: Context length in tokens.
         marked: Encodes prompts with escaped special tokens.
@@ -97,6 +98,7 @@ class LMDeployEngine:
         self._lock = threading.Lock()
         self.backend: str = self._engine.backend
         self.adapters = frozenset(getattr(self._engine.backend_config, "adapters", None) or ())
+        self.slots: int | None = getattr(self._engine.backend_config, "max_batch_size", None)
         self.tokenizer: Any = self._engine.tokenizer
         self.session_len: int = self._engine.session_len
         self.marked = MarkedTextEncoder(self.tokenizer.model.model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...core.base import AsyncBaseLLM, BaseLLM, Prompts
 from ...core.callbacks import AsyncCallbackSource, CallbackSource
@@ -66,7 +66,7 @@ class _PipelineCore(LLMCore):
         backend: BackendName | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
-        max_concurrency: int = 64,
+        max_concurrency: int | Literal["auto"] = "auto",
         **kwargs: Unpack[CallKwargs],
     ) -> None:
         super().__init__(
@@ -85,6 +85,11 @@ class _PipelineCore(LLMCore):
         self, backend: BackendName | None, options: Mapping[str, Any], defaults: Mapping[str, Any]
     ) -> LMDeployEngine:
         return LMDeployEngine(self.path, self.model_name, backend, options, defaults)
+
+    @property
+    def slots(self) -> int | None:
+        """See `LLMCore.slots`."""
+        return self._engine.slots
 
     def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
         """See `ContentGuards.local_vocabulary`."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ... import validators
 from ...child.ports import check_free, check_port, connect_host
@@ -116,7 +116,7 @@ class _ServerCore(CopiedAsClient):
         session: requests.Session | aiohttp.ClientSession | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
-        max_concurrency: int = 64,
+        max_concurrency: int | Literal["auto"] = "auto",
         **kwargs: Unpack[CallKwargs],
     ) -> None:
         flags = check_flags(serve_cfg or {})

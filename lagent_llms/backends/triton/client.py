@@ -35,7 +35,7 @@ class TritonClient(TritonCore, BaseLLM):
         if server.is_http:
             from .http_transport import TritonHTTP
 
-            return TritonHTTP(server.url, max_connections=self.max_concurrency, **self.http_options())
+            return TritonHTTP(server.url, max_connections=self.most_in_flight, **self.http_options())
         from .grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings())

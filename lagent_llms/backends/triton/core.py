@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from ... import validators
@@ -154,7 +154,7 @@ class TritonCore(LLMCore):
         keepalive: float | None = None,
         channel_options: Mapping[str, int | str] | None = None,
         max_retries: int | None = None,
-        max_concurrency: int = 64,
+        max_concurrency: int | Literal["auto"] = "auto",
         **kwargs: Unpack[CallKwargs],
     ) -> None:
         super().__init__(

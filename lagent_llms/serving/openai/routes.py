@@ -26,6 +26,8 @@ from .schemas import ChatCompletionRequest, CompletionRequest, TokenizeRequest
 
 __all__ = ["openai_routes"]
 
+#: Prompts of one request that are completed at once if the backend itself sets no number.
+_CONCURRENCY = 64
 #: `chat_chunks` or `completion_chunks`.
 _MakeChunks = Callable[..., list[dict[str, Any]]]
 
@@ -89,7 +91,8 @@ def openai_routes(llm: AsyncBaseLLM, model: str, *, injection: Injection | None 
 
 async def _complete_all(llm: AsyncBaseLLM, prompts: list[str], keywords: dict[str, Any]) -> list[Completion]:
     """Complete `prompts`, at most ``llm.max_concurrency`` at once; the first failure cancels the others."""
-    semaphore = asyncio.Semaphore(llm.max_concurrency)
+    most = llm.max_concurrency
+    semaphore = asyncio.Semaphore(_CONCURRENCY if most == "auto" else most)
 
     async def complete(prompt: str) -> Completion:
         async with semaphore:

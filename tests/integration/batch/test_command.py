@@ -59,7 +59,7 @@ def test_the_embedded_model_answers_and_the_same_command_continues(tmp_path):
     done = run(rows, output, "--set", "temperature=0", "--retry-errors")
     assert done.returncode == 0, done.stderr
     assert {row["id"] for row in stored(output)} == {"fr", "again"}
-    assert "1 of them are from earlier runs" in done.stderr
+    assert "1 of them is from earlier runs" in done.stderr
 
 
 def test_standard_input(scripted, tmp_path):
@@ -169,7 +169,7 @@ def test_progress_at_a_terminal(rows, scripted, tmp_path):
                 shown += more
     os.close(ours)
     assert process.returncode == 0
-    assert re.search(r"/20.*0 failed, 2 running, \d+\.\d rows/s, \d+ tokens/s, about 0:00:", shown.decode())
+    assert re.search(r"/20.*0 failed, 0 retried, 2 in flight, \d+\.\d rows/s, \d+ tokens/s, about 0:00:", shown.decode())
 
 
 def test_an_output_that_is_no_output(rows, scripted):

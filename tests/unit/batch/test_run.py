@@ -328,7 +328,7 @@ def test_openai_form(results_of, tmp_path):
         ({"max_failures": "many"}, "max_failures='many': allowed is a number of rows, or a percentage"),
         ({"max_failures": -1}, "max_failures=-1"),
         ({"max_failures": 0.5}, "max_failures=0.5"),
-        ({"max_concurrency": 0}, "max_concurrency=0: allowed is None or an integer of 1 or more"),
+        ({"max_concurrency": 0}, "max_concurrency=0: allowed is an integer of 1 or more, or 'auto'"),
     ],
 )
 def test_bad_options_are_refused_before_anything_runs(tmp_path, options, message):

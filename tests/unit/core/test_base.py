@@ -514,7 +514,7 @@ async def test_cancelling_a_task_stops_the_generation():
 
 
 async def test_cancelling_a_batch_stops_all_of_it():
-    llm = AsyncScriptedLLM(SLOW)
+    llm = AsyncScriptedLLM(SLOW, max_concurrency=5)
     task = asyncio.create_task(llm.generate(["x"] * 5))
     await asyncio.sleep(0.05)
     assert llm.open == 5

@@ -50,13 +50,13 @@ def test_answers_regain_one_place_a_round_up_to_the_most():
     state = Concurrency(8)
     sent = [state.enter() for _ in range(8)]
     state.failed(SLOW, sent[0])
-    state.answered(sent[1])  # sent before the cut: says nothing of the present number
+    state.answered(sent[1], 1.0)  # sent before the cut: says nothing of the present number
     assert state.limit == 4
     for _ in range(4):
-        state.answered(state.enter())
+        state.answered(state.enter(), 1.0)
     assert 4.9 < state.limit < 5.1
     for _ in range(100):
-        state.answered(1)
+        state.answered(1, 1.0)
     assert state.limit == 8
 
 
@@ -134,7 +134,7 @@ def simulate(prompts, seconds, timeout, most=64, rate=None):
             elif kind == "answer" and current[0] == job:
                 current[0] = None
                 answered.add(index)
-                state.answered(cuts)
+                state.answered(cuts, seconds)
                 budget.answered()
                 state.leave()
             serve()

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from lagent_llms import RateLimited, TimeoutExceeded
+from lagent_llms.core.admission import Admission, Ticket
 from lagent_llms.core.concurrency import Concurrency
 from lagent_llms.core.gates import AsyncGate, Gate
 
@@ -13,7 +14,7 @@ SLOW = TimeoutExceeded("x", phase="first_token")
 
 
 def test_threads_wait_for_a_place():
-    gate = Gate(Concurrency(2))
+    gate = Gate(Admission([Concurrency(2)]))
     inside, most, lock, together = [0], [0], threading.Lock(), threading.Barrier(2, timeout=60)
 
     def run():
@@ -31,11 +32,11 @@ def test_threads_wait_for_a_place():
     for thread in threads:
         thread.join(60)
     assert most[0] == 2
-    assert gate.concurrency.in_flight == 0
+    assert gate.admission.in_flight == 0
 
 
 def test_a_prompt_that_waits_for_its_next_attempt_holds_no_place():
-    gate = Gate(Concurrency(1))
+    gate = Gate(Admission([Concurrency(1)]))
     wake, other = threading.Event(), threading.Event()
 
     def run():
@@ -49,22 +50,22 @@ def test_a_prompt_that_waits_for_its_next_attempt_holds_no_place():
         place.pause(600, SLOW, wake)  # ends when the other one was inside
         assert other.is_set()
     thread.join(60)
-    assert gate.concurrency.in_flight == 0
+    assert gate.admission.in_flight == 0
 
 
 def test_closing_ends_the_waits_of_threads():
-    gate = Gate(Concurrency(1))
+    gate = Gate(Admission([Concurrency(1)]))
     with gate.place():
         thread = threading.Thread(target=gate.enter)
         thread.start()
         gate.close()
         thread.join(60)
         assert not thread.is_alive()
-    assert gate.concurrency.in_flight == 0
+    assert gate.admission.in_flight == 0
 
 
 async def test_tasks_are_admitted_in_the_order_of_their_coming():
-    gate, order = AsyncGate(Concurrency(2)), []
+    gate, order = AsyncGate(Admission([Concurrency(2)])), []
 
     async def run(number):
         async with gate.place():
@@ -73,37 +74,37 @@ async def test_tasks_are_admitted_in_the_order_of_their_coming():
 
     await asyncio.gather(*map(run, range(10)))
     assert order == list(range(10))
-    assert gate.concurrency.in_flight == 0
+    assert gate.admission.in_flight == 0
 
 
 @pytest.mark.parametrize("admitted", [False, True])
 async def test_a_task_that_is_cancelled_while_it_waits_holds_no_place(admitted):
-    gate = AsyncGate(Concurrency(1))
-    await gate.enter()
+    gate = AsyncGate(Admission([Concurrency(1)]))
+    held = await gate.enter()
     task = asyncio.create_task(gate.enter())
     last = asyncio.create_task(gate.enter())
     await asyncio.sleep(0)
     if admitted:
-        gate.leave()
+        gate.leave(held)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     if not admitted:
-        gate.leave()
+        gate.leave(held)
     await last
-    assert gate.concurrency.in_flight == 1
+    assert gate.admission.in_flight == 1
 
 
 async def test_a_hold_admits_later():
-    gate = AsyncGate(Concurrency(1))
+    gate = AsyncGate(Admission([Concurrency(1)]))
     async with gate.place() as place:
         await place.pause(0, RateLimited("x", retry_after=0.05), asyncio.Event())
-    gate.concurrency.hold(0.05)
+    gate.admission.hold(0.05, Ticket(0, 0, 0.0))
     await gate.enter()
 
 
 async def test_a_cut_holds_back_tasks():
-    gate = AsyncGate(Concurrency(4))
+    gate = AsyncGate(Admission([Concurrency(4)]))
     places = [gate.place() for _ in range(4)]
     for place in places:
         await place.__aenter__()
@@ -116,4 +117,4 @@ async def test_a_cut_holds_back_tasks():
     await places[2].__aexit__(None, None, None)
     await waiting
     places[3].answered()
-    assert gate.concurrency.in_flight == 2
+    assert gate.admission.in_flight == 2
