@@ -20,14 +20,14 @@ MOST_IN_FLIGHT = 512
 _FULL = 0.7
 #: A server has room while a place answers this part of what it answered alone; growth ends below the second.
 _ROOM, _SATURATED, _QUEUE = 0.85, 0.75, 0.5
-#: Latencies differ if their means do by so many standard deviations, which are first taken to be the root of the
-#: second number, in mean latencies.
+#: Latencies differ if their means do by so many standard deviations; before any is known, the variance is the
+#: second number, in squares of the mean.
 _SIGNIFICANT, _VARIANCE = 2.0, 0.5
 _MOST_VARIANCE = 1.5
 #: Fewest answers of a window of the growth, by the variance of latencies.
 _PER_VARIANCE, _PER_EXIT = 4, 8
 #: Latencies that are higher by this are not counted as those without a queue, significant or not.
-_DOUBTFUL = 1.6
+_DOUBTFUL = 1.3
 #: Below this variance latencies are steady.
 _STEADY = 0.25
 #: What growth leaves as the number in flight, in estimated slots.
@@ -44,6 +44,8 @@ _MOST_PATIENCE, _SURE = 16, 8
 _MOST_KEPT = 2048
 #: The throughput has fallen if this many answers were expected and only this part of them came.
 _EXPECTED, _FALLEN = 48, 0.5
+#: What a fall leaves of the number in flight, in parts of what is left of the throughput.
+_AFTER_FALL = 0.7
 #: A Retry-After stops all probes for this many times its length.
 _REST = 20
 
@@ -362,7 +364,7 @@ class AdaptiveConcurrency(Concurrency):
         """Cut the number if the server answers far fewer prompts than before, since the number is held."""
         recent, earlier = self._recent, self._earlier
         seconds = self._clock() - recent.began
-        enough = max(self._doubt * _EXPECTED, 2 * self.limit)
+        enough = max(self._doubt * _EXPECTED, 3 * self.limit)  # answers may come in bursts
         if earlier.answers == 0:
             if recent.answers < enough:
                 return
@@ -375,7 +377,8 @@ class AdaptiveConcurrency(Concurrency):
         if part < _FALLEN:
             self._alone = _Window()
             self._patience = 1
-            self._set(1.1 * part * self.limit, _Phase.HOLD)
+            # The window began before the fall, so that less is left than it tells.
+            self._set(_AFTER_FALL * part * self.limit, _Phase.HOLD)
             return
         earlier.answers += recent.answers
         earlier.taken += seconds
