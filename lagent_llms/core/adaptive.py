@@ -22,7 +22,7 @@ _FULL = 0.7
 _ROOM, _SATURATED, _QUEUE = 0.85, 0.75, 0.5
 #: Latencies differ if their means do by so many standard deviations; before any is known, the variance is the
 #: second number, in squares of the mean.
-_SIGNIFICANT, _VARIANCE = 2.0, 0.5
+_SIGNIFICANT, _VARIANCE = 2.0, 0.3
 _MOST_VARIANCE = 1.5
 #: Fewest answers of a window of the growth, by the variance of latencies.
 _PER_VARIANCE, _PER_EXIT = 4, 8
@@ -139,6 +139,7 @@ class AdaptiveConcurrency(Concurrency):
         self._settling = 0.0  # so many further answers do not count
         self._needed = 0.0  # answers of a window
         self._measure()
+        self._settling = 1.0  # the first answer may have waited for a connection, or for the model
 
     @property
     def found(self) -> Found:

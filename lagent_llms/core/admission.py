@@ -51,7 +51,7 @@ class Admission:
         self._servers = servers
         self._interval = None if max_per_second is None else 1 / max_per_second
         self._clock, self._ended = clock, ended
-        self._next_at = float("-inf")
+        self._next_at = clock()
 
     @property
     def limit(self) -> int:

@@ -5,13 +5,74 @@ Args:
 """
 
 import asyncio
+import collections
+import contextlib
 import json
 import sys
+import threading
+
+
+class Slots:
+    """Places for requests at one server; further requests wait, or are refused.
+
+    Attributes:
+        open: Requests that have no answer yet.
+        most: The most of them so far, those that are refused left out.
+        served, refused: Numbers of requests.
+    """
+
+    def __init__(self, count, delay, *, refuses=False):
+        self.count, self.delay, self.refuses = count, delay, refuses
+        self.open = self.most = self.served = self.refused = 0
+        self._waiting = collections.deque()
+
+    def accept(self, connection, body):
+        if self.open >= self.count and self.refuses:
+            self.refused += 1
+            connection.respond(429, {"error": {"message": "no slot is free"}})
+            return
+        self.open += 1
+        self.most = max(self.most, self.open)
+        if self.open > self.count:
+            self._waiting.append((connection, body))
+        else:
+            self._start(connection, body)
+
+    def _start(self, connection, body):
+        asyncio.get_running_loop().call_later(self.delay, self._end, connection, body)
+
+    def _end(self, connection, body):
+        self.open -= 1
+        self.served += 1
+        connection.answer(body)
+        if self._waiting:
+            self._start(*self._waiting.popleft())
+
+
+@contextlib.contextmanager
+def serving(slots):
+    """Run a server with `slots` in a thread; its URL."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def listen():
+        return await loop.create_server(lambda: Connection(slots.delay, slots), "127.0.0.1", 0, backlog=1000)
+
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result()
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, delay):
+    def __init__(self, delay, slots=None):
         self.delay = delay
+        self.slots = slots
 
     def connection_made(self, transport):
         self.transport = transport
@@ -27,15 +88,22 @@ class Connection(asyncio.Protocol):
             if len(rest) < length:
                 return
             body, self.data = rest[:length], rest[length:]
-            if self.delay:
+            if self.slots:
+                self.slots.accept(self, body)
+            elif self.delay:
                 asyncio.get_running_loop().call_later(self.delay, self.answer, body)
             else:
                 self.answer(body)
 
     def answer(self, body):
         body = json.loads(body)
-        answer = json.dumps({"id": "1", "created": 0, "model": "m", **answer_to(body)}).encode()
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
+        self.respond(200, {"id": "1", "created": 0, "model": "m", **answer_to(body)})
+
+    def respond(self, status, item):
+        answer = json.dumps(item).encode()
+        head = (
+            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
+        )
         self.transport.write(head.encode() + answer)
 
 

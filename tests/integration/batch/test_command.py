@@ -169,7 +169,9 @@ def test_progress_at_a_terminal(rows, scripted, tmp_path):
                 shown += more
     os.close(ours)
     assert process.returncode == 0
-    assert re.search(r"/20.*0 failed, 0 retried, 2 in flight, \d+\.\d rows/s, \d+ tokens/s, about 0:00:", shown.decode())
+    assert re.search(
+        r"/20.*0 failed, 0 retried, 2 in flight, \d+\.\d rows/s, \d+ tokens/s, about 0:00:", shown.decode()
+    )
 
 
 def test_an_output_that_is_no_output(rows, scripted):
