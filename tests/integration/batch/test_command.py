@@ -91,6 +91,7 @@ def test_a_second_signal_stops_at_once(scripted, rows, tmp_path):
     output = tmp_path / "out"
     rows.write_text("broken\n" + rows.read_text())  # stored at once, which shows that the job runs
     command = [*COMMAND, str(rows), str(output), "--config", str(scripted(["a", 3600.0, "b"]))]
+    command += ["--max-concurrency", "20"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not output.exists() or not output.stat().st_size:
             assert process.poll() is None
