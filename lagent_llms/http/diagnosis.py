@@ -109,8 +109,6 @@ def _advice(head: Head, body: bytes, *, page: bool, routed: bool) -> str:
     status = head.status
     if _NEEDS_TLS.search(body):
         return USE_HTTPS
-    if status in (404, 405) and "/v1/v1/" in head.base + head.path:
-        return "leave /v1 out of the base URL: it is added to it"
     if status in (404, 405) and not routed:
         return f"no such route: is the path of the base URL ({public_url(head.base)}) right?"
     if status in (502, 503, 504) and not routed:
