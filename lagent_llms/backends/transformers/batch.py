@@ -69,7 +69,7 @@ class Job:
             self.cancelled = True
 
 
-class Batch(LogitsProcessor):  # type: ignore[misc]
+class Batch(LogitsProcessor):
     """The rows of one call of `generate`, whose tokens it chooses.
 
     Args:
@@ -119,7 +119,7 @@ class Batch(LogitsProcessor):  # type: ignore[misc]
         return [interrupted or job.ended or job.cancelled for job in self._jobs]
 
 
-class Ended(StoppingCriteria):  # type: ignore[misc]
+class Ended(StoppingCriteria):
     """Tells `generate` which rows of a batch have ended."""
 
     def __init__(self, batch: Batch) -> None:

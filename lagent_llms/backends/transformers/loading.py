@@ -62,7 +62,7 @@ def read_generation_config(path: Source, options: Mapping[str, Any]) -> Any:
     try:
         return GenerationConfig.from_pretrained(name, **given)
     except (OSError, ValueError):
-        return GenerationConfig()
+        return GenerationConfig()  # type: ignore[no-untyped-call]
 
 
 def generation_defaults(config: Any) -> dict[str, Any]:
