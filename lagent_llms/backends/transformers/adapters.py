@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ...errors import InvalidArgument, MissingDependency, ModelLoadError
@@ -15,38 +16,41 @@ class Adapters:
     """The adapters of a model, used by one thread.
 
     Args:
-        model: A model of transformers or a PeftModel; its adapters are kept.
+        model: A model of transformers, or a PeftModel with adapters of its own.
         paths: Name of each adapter to load, and its directory or hub id.
 
     Attributes:
-        names: Names of all loaded adapters.
+        model: The model, a PeftModel if there are adapters; None once it is released.
+        names: Names of all adapters.
 
     Raises:
+        InvalidArgument: The model has an adapter of this name already.
         ModelLoadError: An adapter cannot be loaded.
         MissingDependency: peft is not installed.
     """
 
     def __init__(self, model: Any, paths: Mapping[str, str | os.PathLike[str]] | None = None) -> None:
-        self._model = model
-        known = tuple(getattr(model, "peft_config", None) or ())
-        active = getattr(model, "active_adapters", ()) if known else ()
-        #: What a call without a name answers with: the adapters that were active, [] for the model alone.
-        self._default = [*(active() if callable(active) else active)]
-        self._used: list[str] | None = self._default
-        self._disabled = False
+        self.model: Any = model
+        #: What a call without a name answers with: what was active, None for the model alone.
+        self._default = getattr(model, "active_adapter", None) if hasattr(model, "peft_config") else None
         for name, path in (paths or {}).items():
-            if name in known:
-                raise InvalidArgument(
-                    f"adapters: the model has one named {name!r} already", argument="adapters"
-                )
+            if name in getattr(self.model, "peft_config", ()):
+                raise InvalidArgument(f"adapters: the model has {name!r} already", argument="adapters")
             try:
-                model.load_adapter(os.fspath(path), adapter_name=name)
+                self._load(name, os.fspath(path))
             except ModuleNotFoundError as error:
                 raise MissingDependency.of(str(error.name), "transformers") from error
             except Exception as error:
                 raise ModelLoadError(f"adapters: {name!r} ({path}) cannot be loaded: {error}") from error
-            self._used = None
-        self.names = frozenset((*known, *(paths or ())))
+        self.names = frozenset(getattr(self.model, "peft_config", ()))
+
+    def _load(self, name: str, path: str) -> None:
+        if hasattr(self.model, "peft_config"):
+            self.model.load_adapter(path, adapter_name=name)
+        else:
+            from peft import PeftModel  # here: only adapters need it
+
+            self.model = PeftModel.from_pretrained(self.model, path, adapter_name=name).eval()
 
     def check(self, name: str | None) -> None:
         """Refuse an adapter that is not loaded.
@@ -61,19 +65,17 @@ class Adapters:
                 argument="adapter_name",
             )
 
-    def use(self, name: str | None) -> None:
-        """Answer with this adapter from now on; None is the model as it was given."""
-        wanted = self._default if name is None else [name]
-        if wanted == self._used:
-            return
-        if wanted:
-            if self._disabled:
-                self._model.enable_adapters()
-            self._model.set_adapter(wanted if len(wanted) > 1 else wanted[0])
-        else:
-            self._model.disable_adapters()
-        self._used, self._disabled = wanted, not wanted
+    def using(self, name: str | None) -> AbstractContextManager[None]:
+        """Answer with this adapter inside the context; None is the model as it was given."""
+        if not self.names:
+            return nullcontext()
+        wanted = self._default if name is None else name
+        if wanted is None:
+            disabled: AbstractContextManager[None] = self.model.disable_adapter()
+            return disabled
+        self.model.set_adapter(wanted)
+        return nullcontext()
 
     def release(self) -> None:
         """Let go of the model."""
-        self._model = None
+        self.model = None

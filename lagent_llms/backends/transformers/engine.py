@@ -46,32 +46,28 @@ class TransformersEngine:
     """Runs a causal language model of transformers.
 
     Args:
-        model: The model.
+        adapters: The model and its adapters.
         tokenizer: Its tokenizer.
-        adapters: Its adapters.
         end_ids: Token ids that end an answer.
         max_len: Longest prompt and answer together, in tokens; None for no limit.
         max_batch_size: Largest number of requests in one batch; further requests wait.
 
     Attributes:
-        model: The model; None once the engine is closed.
         tokenizer: The tokenizer.
-        adapters: The adapters.
+        adapters: The model and its adapters.
         max_len: See above.
     """
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: EngineTokenizer,
         adapters: Adapters,
+        tokenizer: EngineTokenizer,
         *,
         end_ids: Collection[int],
         max_len: int | None,
         max_batch_size: int,
     ) -> None:
         self.tokenizer, self.adapters, self.max_len = tokenizer, adapters, max_len
-        self.model: Any = model
         self._end_ids, self.max_batch_size = frozenset(end_ids), max_batch_size
         self._pad = min(self._end_ids, default=0)
         self._changed = threading.Condition()
@@ -81,6 +77,11 @@ class TransformersEngine:
         self._generation = forks.generation
         self._thread = threading.Thread(target=self._run, name="transformers-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def model(self) -> Any:
+        """The model, a PeftModel if it has adapters; None once the engine is closed."""
+        return self.adapters.model
 
     @property
     def in_flight(self) -> int:
@@ -145,7 +146,6 @@ class TransformersEngine:
             jobs = [*self._running, *self._waiting]
             self._running.clear()
             self._waiting.clear()
-        self.model = None
         self.adapters.release()
         _fail(jobs, LLMError("the engine was closed"))
         _free_memory()
@@ -189,14 +189,14 @@ class TransformersEngine:
     def _generate(self, jobs: list[Job]) -> Exception | None:
         """Generate until the batch ends; the error with which its requests end, if it failed."""
         try:
-            self.adapters.use(jobs[0].adapter)
             batch = Batch(jobs, self._pad, self._interrupted)
-            self.model.generate(
-                **batch.inputs(self.model.device),
-                logits_processor=LogitsProcessorList([batch]),
-                stopping_criteria=StoppingCriteriaList([Ended(batch)]),
-                **_OURS,
-            )
+            with self.adapters.using(jobs[0].adapter):
+                self.model.generate(
+                    **batch.inputs(self.model.device),
+                    logits_processor=LogitsProcessorList([batch]),
+                    stopping_criteria=StoppingCriteriaList([Ended(batch)]),
+                    **_OURS,
+                )
         except (torch.OutOfMemoryError, MemoryError) as error:
             if self._split(jobs):
                 _free_memory()

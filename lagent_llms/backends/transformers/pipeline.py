@@ -116,9 +116,8 @@ class _TransformersCore(LocalEngineCore):
         )
         model = pair[0].eval() if pair else loading.load_model(self.path, options)
         self.engine = TransformersEngine(
-            model,
-            EngineTokenizer(tokenizer),
             Adapters(model, adapters),
+            EngineTokenizer(tokenizer),
             end_ids=loading.end_ids(model.generation_config, tokenizer, ends),
             max_len=loading.context_length(model),
             max_batch_size=max_batch_size,

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -33,6 +34,7 @@ from tests.waiting import until, wait_until
 
 ADAPTERS = EMBEDDED_MODEL.parent / "adapters"
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
+WHO = [{"role": "user", "content": "Who are you?"}]
 PARIS = "The capital of France is Paris."
 LONG = {"ignore_eos": True, "max_new_tokens": 1500}
 SAMPLED = {"temperature": 1.5, "top_k": None, "top_p": 1}
@@ -289,11 +291,9 @@ def test_a_waiting_request_is_cancelled(model, tokenizer):
 
 
 def test_ctrl_c_stops_the_generation(llm):
-    import _thread
-
     def interrupt():
         wait_until(lambda: llm.engine.in_flight)
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
@@ -326,7 +326,7 @@ def test_the_interpreter_exits_while_a_stream_is_running():
         "print(next(stream).status)\n"
     )
     command = [sys.executable, "-c", code, EMBEDDED_MODEL]
-    environment = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert (done.returncode, done.stdout.strip(), "Traceback" in done.stderr) == (0, "1", False), done.stderr
 
@@ -334,15 +334,15 @@ def test_the_interpreter_exits_while_a_stream_is_running():
 # adapters
 
 
-def test_each_prompt_has_its_adapter(tokenizer):
+def test_each_prompt_has_its_adapter():
     paths = {name: ADAPTERS / name for name in ("shout", "french")}
     with HFTransformers(EMBEDDED_MODEL, adapters=paths) as llm:
         names = [None, "shout", "french", "shout", None]
-        answers = llm.chat([FRANCE] * 5, adapter_id=names)
-        assert answers[0] == answers[4] == PARIS
-        assert answers[1] == answers[3] == PARIS.upper()
-        assert answers[2] not in (PARIS, PARIS.upper())
-        assert [llm.chat(FRANCE, adapter_name=name) for name in names] == answers
+        answers = llm.chat([WHO] * 5, adapter_id=names)
+        assert answers[3:] == [answers[1], answers[0]]
+        assert len(set(answers)) == 3
+        assert answers[1].isupper()
+        assert llm.chat(FRANCE) == PARIS
         with pytest.raises(InvalidArgument, match="adapter_name='pirate': loaded are french, shout"):
             llm.chat(FRANCE, adapter_name="pirate")
 
@@ -352,6 +352,5 @@ def test_a_model_with_peft_adapters(tokenizer):
     model = PeftModel.from_pretrained(base, ADAPTERS / "shout", adapter_name="shout")
     with HFTransformers((model, tokenizer), adapters={"french": ADAPTERS / "french"}) as llm:
         assert llm.chat(FRANCE) == PARIS.upper()  # as the model was given
-        french = llm.chat(FRANCE, adapter_name="french")
-        assert french not in (PARIS, PARIS.upper())
+        assert not llm.chat(WHO, adapter_name="french").isupper()
         assert llm.chat(FRANCE) == PARIS.upper()
