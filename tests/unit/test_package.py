@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,10 @@ def module_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def imported_modules(path):
-    """Yield the modules of lagent_llms that a file imports, type-checking imports included."""
+    """Return the modules of lagent_llms that a file imports, type-checking imports included."""
+    found = set()
     package = ("lagent_llms", *path.relative_to(ROOT).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -60,7 +63,8 @@ def imported_modules(path):
             while root == "lagent_llms" and inner and inner not in MODULES:
                 inner = inner.rpartition(".")[0]  # the name of an object in a module
             if root == "lagent_llms" and inner:
-                yield inner
+                found.add(inner)
+    return found
 
 
 def circle_in(graph):

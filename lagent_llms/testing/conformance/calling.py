@@ -79,8 +79,14 @@ class Caller:
 
     def chunks(self, method: str, *args: Any, **kwargs: Any) -> list[StreamChunk]:
         """All items of a streaming method."""
-        with self.stream(method, *args, **kwargs) as stream:
+        stream = getattr(self.llm, method)(*args, **kwargs)
+        if not self.asynchronous:
             return list(stream)
+
+        async def read() -> list[StreamChunk]:
+            return [chunk async for chunk in stream]
+
+        return self._run(read())  # type: ignore[no-any-return]
 
     def forget_stream(self, *args: Any, **kwargs: Any) -> None:
         """Read one chunk of ``stream_chat``, then drop the stream without closing it."""

@@ -46,8 +46,7 @@ class ClientCaller(Caller):
 
     def tokens(self, prompt, **kwargs):
         """Return all items of generate_stream."""
-        with self.stream("generate_stream", prompt, **kwargs) as stream:
-            return list(stream)
+        return self.chunks("generate_stream", prompt, **kwargs)
 
 
 @pytest.fixture

@@ -597,7 +597,7 @@ def test_max_concurrency_limits_requests_in_flight(connect):
 
 
 async def test_1000_concurrent_streams():
-    together = threading.Barrier(1000, timeout=60)
+    together = threading.Barrier(1000, timeout=120)
 
     def script(connection):
         mine = connection.body["prompt"]
@@ -612,7 +612,7 @@ async def test_1000_concurrent_streams():
 
     async def read(llm, prompt):
         so_far = []
-        async for status, text, _ in llm.stream_generate(prompt, timeout=60):  # noqa: B007
+        async for status, text, _ in llm.stream_generate(prompt):  # noqa: B007
             assert text.startswith(so_far[-1] if so_far else "")
             so_far.append(text)
         assert status == ModelStatusCode.END
@@ -620,7 +620,8 @@ async def test_1000_concurrent_streams():
 
     prompts = [f"prompt {number}" for number in range(1000)]
     with ScriptedServer(script) as server:
-        async with AsyncLMDeployClient(server.url, "m", stop_words="<|im_end|>") as llm:
+        patient = Timeout(connect=60, first_token=60, idle=60)
+        async with AsyncLMDeployClient(server.url, "m", stop_words="<|im_end|>", timeout=patient) as llm:
             texts = await asyncio.gather(*(read(llm, prompt) for prompt in prompts))
     assert texts == [
         f"{prompt}: " + "".join(f"第{number}块 of {prompt} <|im_" for number in range(5))

@@ -72,8 +72,7 @@ def streams(*events, end=True):
 
 
 def tokens_of(client, **kwargs):
-    with client.stream("generate_stream", "x", **kwargs) as stream:
-        return list(stream)
+    return client.chunks("generate_stream", "x", **kwargs)
 
 
 def text_of(client, **kwargs):
