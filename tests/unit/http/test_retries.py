@@ -167,7 +167,9 @@ class OnePlace:
 
 def test_a_batch_at_a_server_with_one_place_loses_nothing(connect):
     """64 prompts in flight would wait for 64 answers; the limit is that of about 10."""
-    client, server = connect(OnePlace(0.05), max_retries=None, timeout=Timeout(first_token=0.5, idle=60))
+    client, server = connect(
+        OnePlace(0.05), max_retries=None, max_concurrency=64, timeout=Timeout(first_token=0.5, idle=60)
+    )
     prompts = [str(number) for number in range(100)]
     assert client.generate(prompts) == prompts
     assert len(server.requests) > 100

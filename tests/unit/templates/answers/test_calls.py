@@ -142,7 +142,8 @@ def test_hostile_answers_take_linear_time(parser: str) -> None:
         return time.process_time() - start
 
     small = min(seconds(5_000) for _ in range(3))
-    assert seconds(40_000) < 8 * small * 4  # linear is 8 times, quadratic 64
+    # Linear is 8 times, quadratic 64; another program may have made one of them slow.
+    assert any(seconds(40_000) < 8 * small * 4 for _ in range(3))
 
 
 def test_an_unknown_parser_is_named() -> None:
