@@ -570,7 +570,7 @@ def test_batch_keeps_the_order_and_reports_errors(connect):
             connection.answer(prompt)
         answered[int(prompt)].set()
 
-    client, _ = connect(script)
+    client, _ = connect(script, max_concurrency=10)
     with pytest.raises(BatchError, match=r"inputs\[4\]") as caught:
         client.generate([str(i) for i in range(10)])
     results = caught.value.results
