@@ -7,6 +7,7 @@ number of calls at once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import statistics
@@ -41,29 +42,31 @@ class NothingAsync:
         return batch
 
 
-def cpu() -> float:
-    """CPU seconds of the driver and the cluster."""
+def cpu() -> dict[int, float]:
+    """CPU seconds of the driver (0) and of the processes of the cluster."""
     driver = psutil.Process()
-    total = 0.0
+    found = {}
     for process in [driver, *driver.children(recursive=True)]:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
-    return total
+            found[0 if process is driver else process.pid] = times.user + times.system
+    return found
 
 
 def measured(results: Iterator[int]) -> dict[str, float]:
-    """Microseconds of CPU a row, and rows a second, from the first result to the last one."""
+    """Microseconds of CPU a row, the driver's too, and rows a second, from the first result to the last."""
     rows = 0
-    first = next(results)
-    cpu_began, began = cpu(), time.perf_counter()
+    next(results)
+    before, began = cpu(), time.perf_counter()
     for found in results:
         rows += found
-        cpu_ended, ended = cpu(), time.perf_counter()
-    del first
-    return {"us": (cpu_ended - cpu_began) / rows * 1e6, "rows_a_second": rows / (ended - began)}
+        after, ended = cpu(), time.perf_counter()
+    spent = {pid: seconds - before.get(pid, 0.0) for pid, seconds in after.items()}
+    return {
+        "us": sum(spent.values()) / rows * 1e6,
+        "driver_us": spent[0] / rows * 1e6,
+        "rows_a_second": rows / (ended - began),
+    }
 
 
 def dataset(rows: int, blocks: int) -> Any:
@@ -142,7 +145,7 @@ def measure(quick: bool) -> dict[str, Any]:
         rows, rounds, seconds, most = (1600, 1, 4, 2) if quick else (16_000, 3, 20, 8)
         found = [overhead(rows) for _ in range(rounds)]
         names = {
-            name: {key: statistics.median(one[name][key] for one in found) for key in ("us", "rows_a_second")}
+            name: {key: statistics.median(one[name][key] for one in found) for key in found[0][name]}
             for name in found[0]
         }
         return {
@@ -158,10 +161,18 @@ def measure(quick: bool) -> dict[str, Any]:
 def tables(figures: dict[str, Any]) -> str:
     plain = next(iter(figures["overhead"].values()))["us"]
     rows = [
-        (name, f"{row['us']:.0f}", f"{row['us'] - plain:+.0f}", f"{row['rows_a_second']:.0f}")
+        (
+            name,
+            f"{row['us']:.0f}",
+            f"{row['us'] - plain:+.0f}",
+            f"{row['driver_us']:.0f}",
+            f"{row['rows_a_second']:.0f}",
+        )
         for name, row in figures["overhead"].items()
     ]
-    parts = [report.table(("one actor", "µs of CPU a row", "over plain", "rows a second"), rows)]
+    parts = [
+        report.table(("one actor", "µs of CPU a row", "over plain", "the driver's", "rows a second"), rows)
+    ]
     for head, found in (
         (f"actors, answers after {DELAY:g} s", "scaling"),
         ("actors, JAXPipeline", "engines"),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterRun", "connect", "run_batch"]
 
+#: Chunks of a task, where there are many: a task costs Ray tens of milliseconds of CPU.
+_CHUNKS = 8
 #: Seconds between two looks whether the cluster still has room for the actors.
 _ROOM_INTERVAL = 5.0
 
@@ -237,7 +239,8 @@ class ClusterRun(Iterable[BatchSummary]):
         import ray.data
 
         os.makedirs(self._folder, exist_ok=True)
-        dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
+        blocks = max(len(chunks) // _CHUNKS, min(len(chunks), self._pool.most_tasks(self._settings)))
+        dataset = ray.data.from_items(chunks, override_num_blocks=blocks)
         dataset.context.enable_progress_bars = False
         dataset.context.raise_original_map_exception = True
         chunks.clear()

@@ -93,6 +93,14 @@ class ActorPool:
         """Rows of a task: the tasks of an actor have twice the rows that it calls at once."""
         return math.ceil(2 * self.concurrency(settings) / _TASKS)
 
+    def most_tasks(self, settings: Mapping[str, Any]) -> int:
+        """Tasks that keep all actors busy, with some to spare for the faster ones."""
+        return 4 * self._tasks(settings) * self.most
+
+    def _tasks(self, settings: Mapping[str, Any]) -> int:
+        """Tasks that run in an actor at once."""
+        return math.ceil(2 * self.concurrency(settings) / self.task_rows(settings))
+
     def options(self, worker: type, settings: Mapping[str, Any], *arguments: Any) -> dict[str, Any]:
         """Arguments of `Dataset.map_batches` that make the actors.
 
@@ -103,7 +111,7 @@ class ActorPool:
         """
         from ray.data import ActorPoolStrategy
 
-        tasks = math.ceil(2 * self.concurrency(settings) / self.task_rows(settings))
+        tasks = self._tasks(settings)
         return {
             "fn": worker,
             "fn_constructor_args": (dict(settings), self.max_concurrency, self.num_cpus, *arguments),

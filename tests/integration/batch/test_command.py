@@ -116,6 +116,7 @@ def test_too_many_failures(rows, scripted, tmp_path):
         (["--prompt-template", "{text}"], "--prompt-template: the input has no column 'text'"),
         (["--max-failures", "some"], "--max-failures='some': allowed is"),
         (["--set", "temperatur=0"], "did you mean 'temperature'"),
+        (["--actors", "2"], "--actors: only with --ray"),
     ],
 )
 def test_bad_options_are_one_sentence(rows, scripted, tmp_path, options, message):
