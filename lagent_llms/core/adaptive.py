@@ -8,26 +8,23 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from ..errors import LLMError, TimeoutExceeded
+from ..errors import LLMError
 from ..retry import is_overload
 from .concurrency import Concurrency
+from .latencies import Latencies, Pace, Window
 
 __all__ = ["MOST_IN_FLIGHT", "AdaptiveConcurrency", "Found"]
 
+#: Statuses of a server that refuses a request because it has too many.
+_REFUSALS = (429, 503)
 #: Most prompts in flight at one server.
 MOST_IN_FLIGHT = 512
 #: A window counts if so many of the places were taken on average: else the batch had too few prompts.
 _FULL = 0.7
 #: A server has room while a place answers this part of what it answered alone; growth ends below the second.
 _ROOM, _SATURATED, _QUEUE = 0.85, 0.75, 0.5
-#: Latencies differ if their means do by so many standard deviations; before any is known, the variance is the
-#: second number, in squares of the mean.
-_SIGNIFICANT, _VARIANCE = 2.0, 0.3
-_MOST_VARIANCE = 1.5
 #: Fewest answers of a window of the growth, by the variance of latencies.
 _PER_VARIANCE, _PER_EXIT = 4, 8
-#: Latencies that are higher by this are not counted as those without a queue, significant or not.
-_DOUBTFUL = 1.3
 #: Below this variance latencies are steady.
 _STEADY = 0.25
 #: What growth leaves as the number in flight, in estimated slots.
@@ -40,8 +37,6 @@ _WORTH, _CLEAR = 0.3, 0.6
 _EVIDENCE, _MOST_EVIDENCE = 8, 64
 #: Most windows between two probes; from the second number on, a lower number is known to be worse.
 _MOST_PATIENCE, _SURE = 16, 8
-#: Answers without a queue that count; half of them are forgotten.
-_MOST_KEPT = 2048
 #: The throughput has fallen if this many answers were expected and only this part of them came.
 _EXPECTED, _FALLEN = 48, 0.5
 #: What a fall leaves of the number in flight, in parts of what is left of the throughput.
@@ -71,38 +66,15 @@ class _Phase(Enum):
     DOWN = "probe a lower number"
 
 
-class _Window:
-    """What a server has answered since a moment.
-
-    Attributes:
-        began: The moment.
-        answers: Number of answers.
-        latency: Seconds that they took, together.
-        squares: The squares of these seconds, together.
-        taken: Seconds that places were taken, together.
-    """
-
-    __slots__ = ("answers", "began", "latency", "squares", "taken")
-
-    def __init__(self, began: float = 0.0, answers: int = 0, latency: float = 0.0) -> None:
-        self.began, self.answers, self.latency = began, answers, latency
-        self.squares = self.taken = 0.0
-
-    @property
-    def mean(self) -> float:
-        """The mean latency in seconds, 0 without an answer."""
-        return self.latency / self.answers if self.answers else 0.0
-
-
 class AdaptiveConcurrency(Concurrency):
     """The number of prompts in flight at one server, found while they run.
 
     The number begins at 1 and doubles from window to window while the throughput grows with it. By Little's
     law a place answers at a steady rate while the server has room, and at a lower one once prompts queue;
     the quotient estimates the server's slots, and growth ends there. Afterwards the number is held, with rare
-    probes a quarter above and a fifth below it: one is kept if the throughput grows, or does not fall. If the
-    throughput itself falls, the number is cut by as much. A refusal (429, 503) tells the slots exactly: the
-    prompts in flight that were not refused. A timeout halves the number, as in `Concurrency`.
+    probes of a higher number (without a queue) or a lower one, kept if the throughput grows or does not fall.
+    If the throughput falls by itself, the number is cut. A refusal (429, 503) tells the slots exactly: the
+    prompts in flight that were not refused. Any other overload halves the number, as in `Concurrency`.
 
     Args:
         most: Most prompts in flight.
@@ -120,11 +92,10 @@ class AdaptiveConcurrency(Concurrency):
         super().__init__(most, clock)
         self.limit = 1.0
         self._phase = _Phase.GROW
-        self._alone = _Window()  # answers without a queue at the server
+        self._latencies = Latencies()
         if found is not None:
             self.limit = float(max(1, found.limit // 2))
-            self._alone = _Window(0.0, found.answers, found.latency)
-        self._variance, self._known = _VARIANCE, 1  # of latencies without a queue, of so many answers
+            self._latencies = Latencies(found.answers, found.latency)
         self._before = 1.0  # the limit before growth or a probe
         self._rate: float | None = None  # answers a second while the number is held
         self._held = 0.0  # the mean number in flight meanwhile
@@ -133,7 +104,7 @@ class AdaptiveConcurrency(Concurrency):
         self._refused = False  # more than the limit were refused
         self._rest_until = float("-inf")
         self._counted_at = clock()
-        self._window = self._recent = self._earlier = _Window()
+        self._window, self._pace = Window(), Pace(0.0)
         self._draining = False  # more than the limit are in flight
         self._sent_after = 0.0  # only prompts that were sent after this count
         self._settling = 0.0  # so many further answers do not count
@@ -144,7 +115,7 @@ class AdaptiveConcurrency(Concurrency):
     @property
     def found(self) -> Found:
         """What was found so far."""
-        return Found(int(self.limit), self._alone.answers, self._alone.latency)
+        return Found(int(self.limit), *self._latencies.found)
 
     def enter(self) -> int:
         """See `Concurrency.enter`."""
@@ -162,7 +133,7 @@ class AdaptiveConcurrency(Concurrency):
         """Count an answer, and decide at the end of a window."""
         if self._draining:
             return
-        self._recent.answers += 1
+        self._pace.answers += 1
         now = self._clock()
         if now - seconds < self._sent_after:
             return
@@ -170,7 +141,7 @@ class AdaptiveConcurrency(Concurrency):
             self._settling -= 1
             if self._settling <= 0:
                 self._counted_at = now
-                self._window = _Window(now)
+                self._window = Window(now)
             return
         window = self._window
         window.answers += 1
@@ -187,7 +158,7 @@ class AdaptiveConcurrency(Concurrency):
         if not is_overload(error):
             return False
         before = self.limit
-        if isinstance(error, TimeoutExceeded):
+        if getattr(error, "status_code", None) not in _REFUSALS:
             excused = super().failed(error, cuts)
         elif excused := self.in_flight > 1:
             self.limit = min(self.limit, float(self.in_flight - 1))
@@ -215,13 +186,13 @@ class AdaptiveConcurrency(Concurrency):
     def _measure(self) -> None:
         """Begin a window, once no more than the limit are in flight."""
         self._counted_at = now = self._clock()
-        self._window, self._recent, self._earlier = _Window(now), _Window(now), _Window(now)
+        self._window, self._pace = Window(now), Pace(now)
         self._draining = self.in_flight > self.limit
         self._sent_after = -math.inf
         if self._phase is _Phase.GROW:
-            self._needed = max(2.0, self.limit, _PER_VARIANCE * self._variance)
+            self._needed = max(2.0, self.limit, _PER_VARIANCE * self._latencies.variance)
             self._settling = 0.0
-            if self._variance < _STEADY:
+            if self._latencies.variance < _STEADY:
                 self._sent_after = now  # prompts that were in flight before tell nothing of the new number
             else:
                 self._settling = self.limit - self._before  # short answers come first
@@ -234,23 +205,23 @@ class AdaptiveConcurrency(Concurrency):
     @property
     def _doubt(self) -> float:
         """How many times as many answers are needed because latencies vary."""
-        return max(1.0, 2 * self._variance)
+        return max(1.0, 2 * self._latencies.variance)
 
     def _set(self, limit: float, phase: _Phase) -> None:
         self.limit = float(max(1, min(self.most, round(limit))))
         self._phase = phase
         self._measure()
 
-    def _is_far_too_high(self, window: _Window) -> bool:
+    def _is_far_too_high(self, window: Window) -> bool:
         """Whether the window can end early, because most prompts queue."""
         known = self._phase in (_Phase.UP, _Phase.DOWN) or self._patience > 1
-        enough = window.answers >= _PER_EXIT * self._variance
-        return not known and enough and self._usage(window) < _QUEUE
+        enough = window.answers >= _PER_EXIT * self._latencies.variance
+        return not known and enough and self._latencies.usage(window) < _QUEUE
 
     def _be_patient(self) -> None:
         self._patience = min(2 * self._patience, _MOST_PATIENCE)
 
-    def _decide(self, window: _Window) -> None:
+    def _decide(self, window: Window) -> None:
         seconds = self._counted_at - window.began
         if seconds > 0 and window.taken < _FULL * self.limit * seconds:
             self._measure()
@@ -265,49 +236,17 @@ class AdaptiveConcurrency(Concurrency):
             else:
                 self._end_probe(window, rate, in_flight)
 
-    def _slower(self, window: _Window) -> float:
-        """The latency of `window`, in those of answers without a queue."""
-        alone = self._alone
-        if not (alone.answers and alone.latency):
-            return 1.0
-        return window.latency / window.answers * alone.answers / alone.latency
-
-    def _usage(self, window: _Window) -> float:
-        """What a place answered in `window`, as a part of what it answers at a server without a queue.
-
-        1 unless it is less by more than the latencies of answers vary.
-        """
-        slower = self._slower(window)
-        variance = self._variance * (1 / window.answers + 1 / max(1, self._alone.answers))
-        return 1.0 if slower - 1 < _SIGNIFICANT * math.sqrt(variance) else min(1.0, 1 / slower)
-
-    def _note(self, window: _Window) -> float:
+    def _note(self, window: Window) -> float:
         """Return the `_usage`; keep what `window` tells of answers without a queue."""
-        usage = 1.0 if self.limit == 1 else self._usage(window)
-        if usage >= _ROOM and (self.limit == 1 or self._slower(window) < _DOUBTFUL):
-            self._keep(window)
+        alone, latencies = self.limit == 1, self._latencies
+        usage = 1.0 if alone else latencies.usage(window)
+        if usage >= _ROOM and (alone or not latencies.is_doubtful(window)):
+            latencies.keep(window)
         elif self._phase is not _Phase.GROW:
-            self._note_variance(window)
+            latencies.note_variance(window)
         return usage
 
-    def _note_variance(self, window: _Window) -> None:
-        if window.answers > 1 and window.latency:
-            mean, usual = window.latency / window.answers, self._alone.mean or window.latency / window.answers
-            variance = max(0.0, window.squares / window.answers - mean**2) / usual**2
-            variance = min(variance, _MOST_VARIANCE)
-            self._known += window.answers - 1
-            self._variance += (variance - self._variance) * (window.answers - 1) / self._known
-
-    def _keep(self, window: _Window) -> None:
-        """Keep what `window` tells of answers without a queue."""
-        self._note_variance(window)
-        alone = self._alone
-        alone.answers += window.answers
-        alone.latency += window.latency
-        if alone.answers > _MOST_KEPT:
-            self._alone = _Window(0.0, alone.answers // 2, alone.latency / 2)
-
-    def _grow(self, window: _Window) -> None:
+    def _grow(self, window: Window) -> None:
         usage = self._note(window)
         if usage >= _SATURATED and self.limit < self.most:
             self._double(usage)
@@ -334,7 +273,7 @@ class AdaptiveConcurrency(Concurrency):
             lower = max(limit / 2, _SPARE * usage * limit)
             self._set(min(lower, limit - max(1, limit // 3)), _Phase.DOWN)
 
-    def _end_probe(self, window: _Window, rate: float, in_flight: float) -> None:
+    def _end_probe(self, window: Window, rate: float, in_flight: float) -> None:
         assert self._rate is not None
         usage = self._note(window)
         more = in_flight / self._held - 1
@@ -346,7 +285,7 @@ class AdaptiveConcurrency(Concurrency):
             keep = (worth >= _WORTH) == up
         if not keep:
             if not up and usage < _ROOM and worth >= _CLEAR:
-                self._keep(window)  # the throughput falls with the number: there was no queue
+                self._latencies.keep(window)  # the throughput falls with the number: there was no queue
             self._be_patient()
             self._next_probe = _Phase.DOWN if up else _Phase.UP
             # A queue tells how many places are used.
@@ -363,24 +302,10 @@ class AdaptiveConcurrency(Concurrency):
 
     def _check_rate(self) -> None:
         """Cut the number if the server answers far fewer prompts than before, since the number is held."""
-        recent, earlier = self._recent, self._earlier
-        seconds = self._clock() - recent.began
         enough = max(self._doubt * _EXPECTED, 3 * self.limit)  # answers may come in bursts
-        if earlier.answers == 0:
-            if recent.answers < enough:
-                return
-            part = 1.0
-        else:
-            expected = earlier.answers / earlier.taken * seconds
-            if expected < enough:
-                return
-            part = recent.answers / expected
+        part = self._pace.part(self._clock(), enough)
         if part < _FALLEN:
-            self._alone = _Window()
+            self._latencies.forget()
             self._patience = 1
             # The window began before the fall, so that less is left than it tells.
             self._set(_AFTER_FALL * part * self.limit, _Phase.HOLD)
-            return
-        earlier.answers += recent.answers
-        earlier.taken += seconds
-        self._recent = _Window(self._clock())

@@ -55,6 +55,9 @@ def test_the_embedded_model_answers_and_the_same_command_continues(tmp_path):
     assert answer["message"] == {"role": "assistant", "content": answer["text"]}
     assert answer["usage"]["completion_tokens"] > 5
     assert broken["error"]["message"].startswith("line 2: ")
+    assert "2 rows in" in done.stderr
+    assert "1 row failed, 0 rows retried" in done.stderr
+    assert "the first failure: row 1: line 2: " in done.stderr
     rows.write_text(json.dumps(question) + "\n" + json.dumps({**question, "id": "again"}) + "\n")
     done = run(rows, output, "--set", "temperature=0", "--retry-errors")
     assert done.returncode == 0, done.stderr

@@ -33,6 +33,24 @@ async def check(llm, output):
     }
     assert (summary.rows, summary.failed) == (ROWS, 0)
     assert len(llm.requests) > ROWS  # the server did refuse some
+    assert 0 < summary.retried <= ROWS
+
+
+async def check_auto(kind, output):
+    """Without a number, the places are found, and workers start as they are needed."""
+    llm = kind(lambda request: [0.005, f"{request.prompt}!"])
+    run = run_batch(llm, map(str, range(ROWS)), output)
+    found = [result async for result in run] if isinstance(llm, AsyncBaseLLM) else list(run)
+    assert len(found) == ROWS
+    assert len(run._crew.workers) <= llm.found_concurrency[0].limit * 4 + 2
+
+
+async def test_auto_sync(tmp_path):
+    await check_auto(ScriptedLLM, tmp_path / "out")
+
+
+async def test_auto_async(tmp_path):
+    await check_auto(AsyncScriptedLLM, tmp_path / "out")
 
 
 async def test_sync(tmp_path):

@@ -348,3 +348,19 @@ def test_results_that_wait_are_bounded(tmp_path):
         assert len(llm.requests) < 25_000
         if result.row.position > 2000:
             break
+
+
+def test_the_first_failure_and_the_retried_rows_are_told(results_of):
+    def fail(request):
+        return [ServerError("no", status_code=400)] if request.prompt in "35" else "ok"
+
+    _, summary = results_of(fail, map(str, range(8)), max_concurrency=1)
+    assert summary.first_failure == "row 3: no"
+    assert (summary.failed, summary.retried) == (2, 0)
+    assert {"first_failure", "retried"} <= summary.as_dict().keys()
+
+
+def test_a_rate_is_checked(tmp_path):
+    with pytest.raises(InvalidArgument, match="max_per_second=0: allowed is None or a number above 0"):
+        run_batch(ScriptedLLM(), ["x"], tmp_path / "out", max_per_second=0)
+    assert not (tmp_path / "out").exists()
