@@ -117,8 +117,8 @@ def admission_of(
 ) -> Admission:
     """The admission of a batch on `llm`.
 
-    An engine in this process has twice its slots of prompts, so that none is ever free. Servers are measured;
-    the next batch begins with half of what was found.
+    An engine in this process is full at once. Servers are measured; the next batch begins with half of what
+    was found.
 
     Args:
         llm: The backend.
@@ -129,8 +129,8 @@ def admission_of(
         {name: given[name] for name in ("max_per_second",) if name in given}
     ).max_per_second
     most = max_concurrency or llm.max_concurrency
-    if most == "auto" and llm.slots is not None:
-        most = 2 * llm.slots
+    if most == "auto" and llm.fills_engine is not None:
+        most = llm.fills_engine
     if most != "auto":
         return Admission([Concurrency(most)], max_per_second=rate)
     found = llm.found_concurrency

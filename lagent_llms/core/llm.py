@@ -133,8 +133,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
         self._keep(cache, journal)
 
     @property
-    def slots(self) -> int | None:
-        """Number of requests that an engine in this process runs at once; None if that is not known."""
+    def fills_engine(self) -> int | None:
+        """Number of prompts in flight that keep an engine in this process full; None if that is not known."""
         return None
 
     @property

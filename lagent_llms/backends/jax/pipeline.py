@@ -113,9 +113,9 @@ class _JAXCore(LocalEngineCore):
         return f"{type(self).__name__}({str(self.path)!r})"
 
     @property
-    def slots(self) -> int:
-        """See `LLMCore.slots`."""
-        return self.engine.max_slots
+    def fills_engine(self) -> int:
+        """See `LLMCore.fills_engine`."""
+        return 2 * self.engine.max_slots  # the next prompt waits when a slot becomes free
 
     @property
     def context_len(self) -> int | None:

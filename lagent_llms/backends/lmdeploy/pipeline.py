@@ -87,8 +87,8 @@ class _PipelineCore(LLMCore):
         return LMDeployEngine(self.path, self.model_name, backend, options, defaults)
 
     @property
-    def slots(self) -> int | None:
-        """See `LLMCore.slots`."""
+    def fills_engine(self) -> int | None:
+        """See `LLMCore.fills_engine`; no more, because limits of time run in lmdeploy's queue."""
         return self._engine.slots
 
     def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:

@@ -70,7 +70,7 @@ def test_the_end_is_told_when_nothing_is_in_flight():
 
 
 class Engine(ScriptedLLM):
-    slots = 8
+    fills_engine = 16
 
 
 def test_an_engine_in_this_process_is_full_at_once():

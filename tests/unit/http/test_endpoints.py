@@ -68,3 +68,10 @@ def test_give_back_does_not_block_while_the_lock_is_held():
     with endpoints._lock:
         endpoints.give_back(url, alive=False)
     assert [endpoints.take() for _ in range(3)] == [next(one for one in endpoints.urls if one != url)] * 3
+
+
+def test_a_preferred_server_is_taken_unless_it_is_avoided():
+    endpoints = Endpoints(["a", "b"], clock=lambda: 0.0)
+    assert [endpoints.take(1) for _ in range(3)] == ["b"] * 3
+    endpoints.give_back("b", alive=False)
+    assert endpoints.take(1) == "a"
