@@ -49,6 +49,7 @@ class Admission:
         ended: Callable[[], object] = lambda: None,
     ) -> None:
         self._servers = servers
+        self._only = servers[0] if len(servers) == 1 else None  # the usual case, which costs less
         self._interval = None if max_per_second is None else 1 / max_per_second
         self._clock, self._ended = clock, ended
         self._next_at = clock()
@@ -66,14 +67,19 @@ class Admission:
     @property
     def in_flight(self) -> int:
         """Prompts in flight."""
+        if self._only is not None:
+            return self._only.in_flight
         return sum(server.in_flight for server in self._servers)
 
     def wait(self) -> float | None:
         """See `Concurrency.wait`."""
-        waits = [seconds for server in self._servers if (seconds := server.wait()) is not None]
-        if not waits:
+        if self._only is not None:
+            seconds = self._only.wait()
+        else:
+            waits = [server.wait() for server in self._servers]
+            seconds = min((one for one in waits if one is not None), default=None)
+        if seconds is None:
             return None
-        seconds = min(waits)
         return seconds if self._interval is None else max(seconds, self._next_at - self._clock())
 
     def enter(self) -> Ticket:
@@ -82,7 +88,7 @@ class Admission:
             # A prompt that is sent a little late does not delay the next one.
             self._next_at = max(self._next_at, self._clock() - self._interval) + self._interval
         index = 0
-        if len(self._servers) > 1:
+        if self._only is None:
             index = min(
                 (index for index, server in enumerate(self._servers) if server.wait() == 0),
                 key=lambda index: self._servers[index].in_flight / self._servers[index].limit,
@@ -91,7 +97,7 @@ class Admission:
 
     def server(self, ticket: Ticket) -> int | None:
         """The index of the server that the prompt is for, None for any."""
-        return ticket.server if len(self._servers) > 1 else None
+        return ticket.server if self._only is None else None
 
     def answered(self, ticket: Ticket) -> None:
         """See `Concurrency.answered`."""
