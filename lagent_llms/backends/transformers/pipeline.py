@@ -128,9 +128,9 @@ class _TransformersCore(LocalEngineCore):
         return f"{type(self).__name__}({self.path!r})"
 
     @property
-    def slots(self) -> int:
-        """See `LLMCore.slots`."""
-        return self.engine.max_batch_size
+    def fills_engine(self) -> int:
+        """See `LLMCore.fills_engine`."""
+        return 2 * self.engine.max_batch_size  # the next prompt waits when a place becomes free
 
     @property
     def context_len(self) -> int | None:
