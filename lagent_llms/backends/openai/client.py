@@ -59,6 +59,7 @@ class OpenAICore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
     opt_in_parameters = frozenset({"sampling"})
+    neutral_arguments = HTTPCore.neutral_arguments | {"base_url", "model", "organization", "project"}
 
     def __init__(
         self,

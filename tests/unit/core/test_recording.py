@@ -12,6 +12,7 @@ from lagent_llms import (
     ConnectError,
     JAXClient,
     LLMError,
+    OpenAIClient,
     RateLimited,
     RetryPolicy,
     ServerError,
@@ -334,10 +335,11 @@ def test_a_model_directory_that_changes_is_another_model(tmp_path):
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_the_address_of_a_server_is_no_part_of_the_model():
+@pytest.mark.parametrize("client", [JAXClient, OpenAIClient])
+def test_the_address_of_a_server_is_no_part_of_the_model(client):
     keys = set()
     for url, key in (("http://a:1", None), ("http://b:2", "sk-key")):
-        llm = JAXClient(url, "m", api_key=key, timeout=3, meta_template="chatml")
+        llm = client(url, "m", api_key=key, timeout=3, meta_template="chatml")
         keys.add(Recorder(None, None).key(llm, llm.prepare("x", {}).request, "m"))
     assert len(keys) == 1
 
