@@ -161,11 +161,14 @@ def messages_text(messages: list[Message]) -> str:
 
 
 def _parameters(request: Request) -> dict[str, Any]:
-    """The parameters that may change the answer."""
+    """The parameters that may change the answer, without those whose default is the server's."""
+    params, options = request.params, request.options
     return {
-        row.name: getattr(request.params if row.table is GenerationParams else request.options, row.name)
+        row.name: getattr(params if row.table is GenerationParams else options, row.name)
         for row in PARAMETERS.values()
-        if row.changes_answer and row.name != "stop_words"  # `Request.stop_words` has those that apply
+        if row.changes_answer
+        and row.name != "stop_words"  # `Request.stop_words` has those that apply
+        and (options.sampling == "client" or row.table is not GenerationParams or row.name in params.given)
     }
 
 

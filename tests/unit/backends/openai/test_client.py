@@ -310,6 +310,14 @@ def test_an_answer_cut_by_the_servers_default_limit_is_logged_once(serve, caplog
     ]
 
 
+def test_a_cached_answer_with_the_servers_default_is_not_that_of_a_given_value(serve, tmp_path):
+    server = serve()
+    with OpenAIClient(server.url, "m", flavour="vllm", temperature=0, cache=tmp_path / "c.db") as llm:
+        for given in ({}, {}, {"max_new_tokens": 512}, {"max_new_tokens": 512}):
+            assert llm.chat("hi", **given) == "Hello"
+    assert [request.body.get("max_tokens") for request in server.requests] == [None, 512]
+
+
 def test_threads_ask_the_server_once(serve):
     server = serve(v1_models=listed("vllm"))
     llm = OpenAIClient(server.url, "m")
