@@ -1,8 +1,9 @@
 """Ray: CPU of a row beside plain `map_batches`, and rows a second with 1 to 8 actors.
 
 CPU is that of all processes of a local cluster, the driver included, from the first result to the last one,
-so the start of actors is left out. The scripted server answers after 0.2 s, so what limits an actor is its
-number of calls at once.
+so the start of actors is left out. The scripted server answers after 1 s, so what limits an actor is its
+number of calls at once; the rate is that of the time in which all actors work: the last part of the rows
+without its end.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.batch import serving
 from lagent_llms.ray import generate, run_batch
 
 NAME = "cluster"
-DELAY = 0.2
+DELAY = 1.0
 #: Calls at once in an actor whose server limits it.
 CALLS = 4
 ROOT = Path(__file__).parents[1]
@@ -67,6 +68,17 @@ def measured(results: Iterator[int]) -> dict[str, float]:
         "driver_us": spent[0] / rows * 1e6,
         "rows_a_second": rows / (ended - began),
     }
+
+
+def steady_rate(results: Iterator[int], rows: int) -> float:
+    """Rows a second between the middle of the `rows` and nine tenths of them: all actors work."""
+    done, times = 0, [(0, time.perf_counter())]
+    for found in results:
+        done += found
+        times.append((done, time.perf_counter()))
+    first = next(one for one in times if one[0] >= rows * 0.5)
+    last = next(one for one in times if one[0] >= rows * 0.9)
+    return (last[0] - first[0]) / (last[1] - first[1])
 
 
 def dataset(rows: int, blocks: int) -> Any:
@@ -124,7 +136,7 @@ def scaling(seconds: float, most: int) -> dict[int, float]:
         actors = 1
         while actors <= most:
             rows = int(seconds * actors * CALLS / DELAY)
-            found[actors] = measured(job(config, rows, actors))["rows_a_second"]
+            found[actors] = steady_rate(job(config, rows, actors), rows)
             actors *= 2
     return found
 
@@ -132,7 +144,7 @@ def scaling(seconds: float, most: int) -> dict[int, float]:
 def engines(rows: int) -> dict[int, float]:
     """Rows a second with 1 and 2 actors that each hold the embedded model."""
     config = {"type": "JAXPipeline", "temperature": 0, "max_new_tokens": 16, "max_concurrency": 8}
-    return {actors: measured(job(config, rows, actors))["rows_a_second"] for actors in (1, 2)}
+    return {actors: steady_rate(job(config, rows, actors), rows) for actors in (1, 2)}
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -142,7 +154,7 @@ def measure(quick: bool) -> dict[str, Any]:
     ray.init("local", num_cpus=9, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
-        rows, rounds, seconds, most = (1600, 1, 4, 2) if quick else (16_000, 3, 20, 8)
+        rows, rounds, seconds, most = (1600, 1, 4, 2) if quick else (16_000, 3, 60, 8)
         found = [overhead(rows) for _ in range(rounds)]
         names = {
             name: {key: statistics.median(one[name][key] for one in found) for key in found[0][name]}
