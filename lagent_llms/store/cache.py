@@ -75,7 +75,7 @@ class AnswerCache(CopiedByArguments):
             partial(_forget, self._unwritten),
             self._reading,
         )
-        weakref.finalize(self, self._writer.stop)
+        weakref.finalize(self, self._writer.stop).atexit = False  # `Writer` writes the rest itself
         try:
             with self._reading.use():
                 check_not_writable_by_others("cache", self.path)

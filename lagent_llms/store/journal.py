@@ -96,7 +96,7 @@ class Journal(CopiedByArguments):
         self.content = validators.flag("content", content)
         database = Database(self.path, CALLS, wait=30.0)
         self._writer: Writer[Call] = Writer(database, _insert if content else _insert_figures)
-        weakref.finalize(self, self._writer.stop)
+        weakref.finalize(self, self._writer.stop).atexit = False  # `Writer` writes the rest itself
         try:
             with database.use():
                 pass

@@ -88,9 +88,9 @@ class Writer(Generic[T]):
         """Wait until all entries are written (or lost); False if that takes longer than `timeout` seconds."""
         if self._queue.empty() and self._thread is None:
             return True
-        self.start()
         written = threading.Event()
         self._queue.put(written)
+        self.start()  # afterwards, since a thread that is about to end looks once more whether anything waits
         return written.wait(timeout)
 
     def close(self) -> None:
@@ -108,28 +108,39 @@ class Writer(Generic[T]):
         self._queue.put(None)
 
     def _run(self, waiting: queue.SimpleQueue[T | threading.Event | None]) -> None:
-        ends = False
-        while not ends:
-            entries: list[T] = []
-            flushed: list[threading.Event] = []
+        stopped = False
+        while True:
+            stopped = self._write_next(waiting) or stopped
+            if stopped:
+                with self._starting:  # what is put from now on starts a new thread
+                    if waiting.empty():
+                        self._close()
+                        self._thread = None
+                        return
+
+    def _write_next(self, waiting: queue.SimpleQueue[T | threading.Event | None]) -> bool:
+        """Wait for entries and write them; return whether the writer was stopped."""
+        stopped = False
+        entries: list[T] = []
+        flushed: list[threading.Event] = []
+        item = waiting.get()
+        while True:
+            if item is None:
+                stopped = True
+            elif isinstance(item, threading.Event):
+                flushed.append(item)
+            else:
+                entries.append(item)
+            if len(entries) >= _MOST_AT_ONCE or waiting.empty():
+                break
             item = waiting.get()
-            while True:
-                if item is None:
-                    ends = True
-                elif isinstance(item, threading.Event):
-                    flushed.append(item)
-                else:
-                    entries.append(item)
-                if len(entries) >= _MOST_AT_ONCE or waiting.empty():
-                    break
-                item = waiting.get()
-            if entries:
-                self._write(entries)
-                if self._written is not None:
-                    self._written(entries)
-            for event in flushed:
-                event.set()
-        self._close()
+        if entries:
+            self._write(entries)
+            if self._written is not None:
+                self._written(entries)
+        for event in flushed:
+            event.set()
+        return stopped
 
     def _write(self, entries: Sequence[T]) -> None:
         bad = 0

@@ -48,6 +48,14 @@ def test_entries_are_written_in_their_order(writer, tmp_path):
     assert writer.lost == 0
 
 
+def test_a_writer_that_was_stopped_waits_for_nothing_and_writes_again(writer, tmp_path):
+    for name in ("a", "b"):
+        writer.put(name)
+        writer.stop()
+        assert writer.flush(60)
+    assert stored(tmp_path) == ["a", "b"]
+
+
 def test_a_bad_entry_is_lost_alone(writer, tmp_path, caplog):
     for name in ("a", "half \ud83d a character", "b"):
         writer.put(name)
