@@ -112,11 +112,15 @@ class Writer(Generic[T]):
         while True:
             stopped = self._write_next(waiting) or stopped
             if stopped:
-                with self._starting:  # what is put from now on starts a new thread
+                with self._starting:
+                    self._close()
+                    ended, self._thread = (
+                        self._thread,
+                        None,
+                    )  # before it looks: what comes now starts a thread
                     if waiting.empty():
-                        self._close()
-                        self._thread = None
                         return
+                    self._thread = ended
 
     def _write_next(self, waiting: queue.SimpleQueue[T | threading.Event | None]) -> bool:
         """Wait for entries and write them; return whether the writer was stopped."""
