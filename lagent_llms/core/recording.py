@@ -202,6 +202,8 @@ def _identified(value: Any) -> Any:
         return json.loads(msgspec.json.encode(value, enc_hook=_plain))
     except _NO_JSON:
         pass
+    if isinstance(value, (tuple, list)):
+        return [*map(_identified, value)]
     try:
         return _objects.setdefault(value, uuid4().hex)
     except TypeError:  # it has no weak references, or no hash

@@ -81,9 +81,10 @@ class Streams(ConformanceTests):
         llm = self.make()
         with pytest.raises(TimeoutExceeded) as caught:
             llm.chunks("stream_chat", self.subject.long_question, timeout=1e-6)
-        assert caught.value.phase == "first_token"
+        phase = caught.value.phase
+        assert phase in ("first_token", "idle")  # of an engine in this process, a token may be there already
         again = pickle.loads(pickle.dumps(caught.value))
-        assert (type(again), str(again), again.phase) == (TimeoutExceeded, str(caught.value), "first_token")
+        assert (type(again), str(again), again.phase) == (TimeoutExceeded, str(caught.value), phase)
         assert self.nothing_runs()
 
     @requirement("on_error='status' ends a stream with a negative status")
