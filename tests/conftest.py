@@ -23,7 +23,7 @@ CACHE = Path(__file__).parents[1] / ".pytest_cache" / "xla"
 
 
 def pytest_configure():
-    """Share the graphs that JAX compiles among all processes of a run, and with later runs; one thread for each.
+    """Share the graphs that JAX compiles among processes and with later runs; give each process one thread.
 
     The models are small, and threads that wait for each other on busy cores took 2.7 times the CPU time.
     """
