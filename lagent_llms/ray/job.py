@@ -151,7 +151,9 @@ class ClusterRun(Iterable[BatchSummary]):
         self._results: Generator[BatchSummary, None, None] | None = None
         self._folder = shards_folder(self._output.path)
         output = self._output
-        self.summary = BatchSummary(output.done, output.failed, output.done, repaired=output.repaired)
+        self.summary = BatchSummary(
+            rows=output.done, failed=output.failed, earlier=output.done, repaired=output.repaired
+        )
 
     @property
     def running(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -50,7 +51,9 @@ class Adapters:
         else:
             from peft import PeftModel  # here: only adapters need it
 
-            self.model = PeftModel.from_pretrained(self.model, path, adapter_name=name).eval()
+            with warnings.catch_warnings():  # peft reads a name that transformers is about to rename
+                warnings.simplefilter("ignore", FutureWarning)
+                self.model = PeftModel.from_pretrained(self.model, path, adapter_name=name).eval()
 
     def check(self, name: str | None) -> None:
         """Refuse an adapter that is not loaded.

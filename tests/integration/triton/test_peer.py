@@ -100,6 +100,6 @@ def test_doctor_lists_the_models(tmp_path):
 
 def test_the_example():
     with triton_peer.served(["vllm"]) as peer:
-        command = [sys.executable, "examples/triton.py", peer.grpc, "vllm", FRANCE[0]["content"]]
+        command = [sys.executable, "examples/triton_client.py", peer.grpc, "vllm", FRANCE[0]["content"]]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["vllm has the dialect vllm; the server has vllm", PARIS], done.stderr

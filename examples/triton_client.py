@@ -1,7 +1,7 @@
 """Send a question to a model behind Triton Inference Server, and show the model's dialect.
 
 sh scripts/run-peer triton --grpc-port 8001          (in another terminal, if you have no server)
-python examples/triton.py localhost:8001 vllm "What is the capital of France?"
+python examples/triton_client.py localhost:8001 vllm "What is the capital of France?"
 """
 
 from __future__ import annotations
