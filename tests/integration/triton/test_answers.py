@@ -38,7 +38,7 @@ def test_preprocessing_model_counts_tokens(make, peer, jax, server, session_len)
 
 @pytest.mark.parametrize("model", EMBEDDED)
 def test_64_prompts_keep_their_order_and_run_at_once(make, peer, events, model):
-    llm = make(peer.grpc, model, **TEMPLATE)
+    llm = make(peer.grpc, model, max_concurrency=64, **TEMPLATE)
     places = [list(PLACES)[n % 4] for n in range(64)]
     prompts = [
         f"<|im_start|>user\nWhat is the capital of {place}?<|im_end|>\n<|im_start|>assistant\n"
