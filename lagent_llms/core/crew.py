@@ -105,7 +105,7 @@ def complete_all(
     try:
         crew.grow()
         _join(crew)
-    except BaseException:
+    except BaseException:  # KeyboardInterrupt too: every generation is stopped, then it is raised again
         interrupted.set()
         remaining.clear()
         gate.close()

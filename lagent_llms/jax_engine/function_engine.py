@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import forks
+from ..core.engine_thread import EngineThread
 from ..core.token_events import TokenEvent, check_prompt_ids, truncate
 from ..errors import LLMError, UnsupportedParameter
 from .sampling import SamplingParams
@@ -36,7 +37,7 @@ class _Handle:
         self._job.cancelled = True
 
 
-class FunctionEngine:
+class FunctionEngine(EngineThread):
     """An engine that runs a generation function in its own thread.
 
     Args:
@@ -125,16 +126,6 @@ class FunctionEngine:
                 raise LLMError("the engine is closed")
             waiting = len(self._jobs)
         return EngineStats(self._busy, waiting, self._served, self._prompt, 0, self._completion)
-
-    def close(self) -> None:
-        """Stop the engine; unfinished requests get an error event. Idempotent."""
-        if self._generation != forks.generation:  # forked: the engine runs on in the parent
-            return
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=60)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from .. import forks
+from ..core.engine_thread import EngineThread
 from ..core.token_events import TokenEvent, TokenLogprobs, truncate
 from ..errors import LLMError
 from .model_runner import BatchRow, ModelRunner
@@ -67,7 +68,7 @@ class Listener(NamedTuple):
 EngineJob: TypeAlias = Job[Listener]
 
 
-class Worker:
+class Worker(EngineThread):
     """The thread of an engine. Every method but `run` may be called from any thread.
 
     Args:
@@ -110,16 +111,6 @@ class Worker:
         with self._changed:
             job.cancelled = True
             self._changed.notify()
-
-    def close(self) -> None:
-        """Stop the thread; unfinished requests get an error event. Idempotent."""
-        if self._generation != forks.generation:  # forked: the engine runs on in the parent
-            return
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=60)
 
     def stats(self) -> EngineStats:
         """Current counters."""

@@ -76,13 +76,13 @@ def run_batch(
     if output is None:
         raise InvalidArgument("output=None: a batch on a cluster needs a file", argument="output")
     prepared = PreparedBatch(rows, output, **options)
-    try:
+    assert prepared.output is not None
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(prepared.output.close)
         settings = check_backend(llm, profile=profile, **(overrides or {}))
-        return ClusterRun(prepared, settings, address, actors, num_cpus, num_gpus)
-    except BaseException:
-        assert prepared.output is not None
-        prepared.output.close()
-        raise
+        run = ClusterRun(prepared, settings, address, actors, num_cpus, num_gpus)
+        on_failure.pop_all()
+    return run
 
 
 def connect(address: str | None) -> None:

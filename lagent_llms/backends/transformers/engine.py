@@ -17,6 +17,7 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from ... import forks
+from ...core.engine_thread import EngineThread
 from ...core.token_events import TokenEvent, check_prompt_ids
 from ...errors import LLMError
 from ...params import GenerationParams
@@ -42,7 +43,7 @@ _OURS = {
 }
 
 
-class TransformersEngine:
+class TransformersEngine(EngineThread):
     """Runs a causal language model of transformers.
 
     Args:
@@ -125,16 +126,6 @@ class TransformersEngine:
             self._waiting.append(job)
             self._changed.notify()
         return job
-
-    def close(self) -> None:
-        """Stop after the current token and let go of the model; unfinished requests get an error event."""
-        if self._generation != forks.generation:  # forked: the engine runs on in the parent
-            return
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=60)
 
     def _run(self) -> None:
         while jobs := self._next_batch():

@@ -34,7 +34,7 @@ from tests.waiting import until, wait_until
 
 ADAPTERS = EMBEDDED_MODEL.parent / "adapters"
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
-WHO = [{"role": "user", "content": "Who are you?"}]
+IDENTITY = [{"role": "user", "content": "Who are you?"}]
 PARIS = "The capital of France is Paris."
 LONG = {"ignore_eos": True, "max_new_tokens": 1500}
 SAMPLED = {"temperature": 1.5, "top_k": None, "top_p": 1}
@@ -338,7 +338,7 @@ def test_each_prompt_has_its_adapter():
     paths = {name: ADAPTERS / name for name in ("shout", "french")}
     with HFTransformers(EMBEDDED_MODEL, adapters=paths) as llm:
         names = [None, "shout", "french", "shout", None]
-        answers = llm.chat([WHO] * 5, adapter_id=names)
+        answers = llm.chat([IDENTITY] * 5, adapter_id=names)
         assert answers[3:] == [answers[1], answers[0]]
         assert len(set(answers)) == 3
         assert answers[1].isupper()
@@ -352,5 +352,5 @@ def test_a_model_with_peft_adapters(tokenizer):
     model = PeftModel.from_pretrained(base, ADAPTERS / "shout", adapter_name="shout")
     with HFTransformers((model, tokenizer), adapters={"french": ADAPTERS / "french"}) as llm:
         assert llm.chat(FRANCE) == PARIS.upper()  # as the model was given
-        assert not llm.chat(WHO, adapter_name="french").isupper()
+        assert not llm.chat(IDENTITY, adapter_name="french").isupper()
         assert llm.chat(FRANCE) == PARIS.upper()

@@ -1,4 +1,4 @@
-"""Files of SQLite: who may use them, and what a fork, a replaced file and another program do to them."""
+"""SQLite files: their permissions, and their use after a fork, after a replacement, beside other programs."""
 
 import multiprocessing
 import os
