@@ -21,7 +21,10 @@ print(len({load_template(name).name for name in available_templates()}))
 
 
 def run(*command, **options):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, env=clean, **options
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -109,8 +112,7 @@ def test_families_of_an_editable_install_are_those_of_the_checkout(tmp_path):
 
     def inside(code):  # the dependencies are those of the running environment, after the installed checkout
         path = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n"
-        clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return run(python, "-c", path + code, cwd=tmp_path, env=clean)
+        return run(python, "-c", path + code, cwd=tmp_path)
 
     assert inside(FAMILIES) == "68\n"
     render = "from lagent_llms.templates import load_template\n"

@@ -15,6 +15,7 @@ from ...core.request import Request
 from ...errors import LLMError
 from ...locks import locked_cached_property
 from .core import TritonCore
+from .grpc_poller import forkable_poller
 
 if TYPE_CHECKING:
     from ...core.sources import AsyncSource, Source
@@ -37,7 +38,8 @@ class TritonClient(TritonCore, BaseLLM):
             from .http_transport import TritonHTTP
 
             return TritonHTTP(server.url, max_connections=self.most_in_flight, **self.http_options())
-        from .grpc_sync import GRPCTransport
+        with forkable_poller():
+            from .grpc_sync import GRPCTransport
 
         return GRPCTransport(self.grpc_settings())
 
@@ -104,7 +106,8 @@ class AsyncTritonClient(TritonCore, AsyncBaseLLM):
             from .http_transport import AsyncTritonHTTP
 
             return AsyncTritonHTTP(server.url, **self.http_options())
-        from .grpc_aio import AsyncGRPCTransport
+        with forkable_poller():
+            from .grpc_aio import AsyncGRPCTransport
 
         return AsyncGRPCTransport(self.grpc_settings())
 

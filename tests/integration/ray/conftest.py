@@ -10,13 +10,14 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # otherwise Ray replaces 
 ROOT = str(Path(__file__).parents[3])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster():
     """A head for the driver, without CPUs, and two nodes with three."""
     import ray
     from ray.cluster_utils import Cluster
 
-    os.environ["PYTHONPATH"] = os.pathsep.join([ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = pytest.MonkeyPatch()  # of Ray's workers, and of this process until the cluster ends
+    environment.setenv("PYTHONPATH", ROOT, prepend=os.pathsep)
     small = {"object_store_memory": 80 << 20}
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small}
@@ -29,3 +30,4 @@ def cluster():
     finally:
         ray.shutdown()
         cluster.shutdown()
+        environment.undo()

@@ -1,5 +1,6 @@
 """Forks over one inherited gRPC client."""
 
+import os
 import subprocess
 import sys
 
@@ -59,6 +60,46 @@ def test_forked_workers_get_their_own_answers(peer, kind, leave):
     command = [sys.executable, "-c", CODE, kind, peer.grpc, leave]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
     assert done.stdout == "240\n", done.stderr
+
+
+# Children are forked while a task of the parent reads a stream; later ones must not get events of the others.
+STREAM = """
+import asyncio, os, signal, sys
+from lagent_llms import AsyncTritonClient, TritonClient
+
+given = (sys.argv[1], "trtllm-scripted")
+llm, sync = AsyncTritonClient(*given, max_retries=0), TritonClient(*given, max_retries=0)
+assert "GRPC_POLL_STRATEGY" not in os.environ
+
+def child(worker):
+    signal.alarm(100)
+    questions = [f"q{worker}-{number}" for number in range(10)]
+    return sum(sync.generate(f"[[say {question}]]") == question for question in questions)
+
+async def main():
+    stream = llm.stream_generate("[[tokens 60]] [[slow 0.02]]")
+    texts, pids = [(await anext(stream)).text], []
+    async for chunk in stream:
+        texts.append(chunk.text)
+        if len(pids) < 16:
+            if not (pid := os.fork()):
+                os._exit(child(len(pids)))
+            pids.append(pid)
+    assert texts[-1] == "".join(f"t{n} " for n in range(60)), texts
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+print(asyncio.run(main()), "GRPC_POLL_STRATEGY" in os.environ, flush=True)
+os._exit(0)
+"""
+
+
+def test_forked_during_an_asynchronous_stream(peer):
+    command = [sys.executable, "-c", STREAM, peer.grpc]
+    clean = {name: value for name, value in os.environ.items() if name != "GRPC_POLL_STRATEGY"}
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200, env=clean
+    )
+    assert done.stdout == f"{[10] * 16} False\n", done.stderr
 
 
 # The parent leaves cycles with objects of grpc.aio; the children collect their garbage.
