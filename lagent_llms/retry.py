@@ -180,27 +180,29 @@ class RetryBudget:
 
     Args:
         clock: A monotonic clock, in seconds.
+
+    Attributes:
+        spent: The retries that are taken and not regained.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._spent = 0.0
+        self.spent = 0.0
         self._counted_at = clock()
 
     def take(self, capacity: int) -> bool:
         """Spend one retry of `capacity`; False if all are spent."""
         now = self._clock()
-        self._spent = max(0.0, self._spent - (now - self._counted_at) * _PER_SECOND)
+        self.spent = max(0.0, self.spent - (now - self._counted_at) * _PER_SECOND)
         self._counted_at = now
-        if self._spent + 1 > capacity:
+        if self.spent + 1 > capacity:
             return False
-        self._spent += 1
+        self.spent += 1
         return True
 
     def answered(self) -> None:
         """Note a call that was answered."""
-        if self._spent:
-            self._spent = max(0.0, self._spent - _PER_ANSWER)
+        self.spent = max(0.0, self.spent - _PER_ANSWER)
 
 
 def _uniform(low: float, high: float) -> float:

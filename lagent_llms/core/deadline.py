@@ -1,13 +1,14 @@
-"""The time limits of one call: for its next piece and for the whole answer."""
+"""The time limits of one call, for its next piece and the whole answer; their timer on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import TimeoutExceeded
 from ..params import Timeout
@@ -18,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     from async_timeout import timeout as timeout_after
 
-__all__ = ["Deadline", "LaterAttempt", "timeout_after", "timeout_exceeded"]
+__all__ = ["Deadline", "DeadlineTimer", "LaterAttempt", "expire", "timeout_after", "timeout_exceeded"]
 
 _T = TypeVar("_T")
 
@@ -189,3 +190,55 @@ def timeout_exceeded(
         phase=phase,
         seconds=seconds,
     )
+
+
+class DeadlineTimer:
+    """Calls `on_expired` when `deadline` has passed: one timer for a whole answer, not one for each wait.
+
+    A piece that arrives moves the deadline, not the timer.
+
+    Args:
+        deadline: The deadline to watch.
+        on_expired: Called at most once, on `loop`.
+        loop: The running event loop.
+
+    Attributes:
+        expired: Whether `on_expired` was called.
+    """
+
+    def __init__(
+        self, deadline: Deadline, on_expired: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.expired = False
+        self._deadline = deadline
+        self._on_expired = on_expired
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._set()
+
+    def stop(self) -> None:
+        """Cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set(self) -> None:
+        wait = self._deadline.next_check()
+        if wait is not None:
+            self._timer = self._loop.call_later(wait, self._check)
+
+    def _check(self) -> None:
+        if self._deadline.remaining() == 0:
+            self.expired = True
+            self._on_expired()
+        else:
+            self._set()
+
+
+def expire(scope: Any) -> None:
+    """End a running `timeout_after` block: it raises `asyncio.TimeoutError` at the next step of the loop."""
+    now = asyncio.get_running_loop().time()
+    with contextlib.suppress(RuntimeError):  # the block is ending already
+        if sys.version_info >= (3, 11):
+            scope.reschedule(now)
+        else:
+            scope.update(now)

@@ -20,7 +20,7 @@ Normalize = Callable[[str], str]
 
 
 class ContentGuards:
-    """The guards of one backend; see `CallOptions.injection`.
+    """The guards of one backend, for calls whose `CallOptions.injection` is not 'allow'.
 
     Attributes:
         template: The backend's template, None if the server renders messages.
@@ -37,11 +37,10 @@ class ContentGuards:
         """
         return (), None
 
-    def _guarded_template(self, options: CallOptions) -> ChatTemplate | None:
-        """The template, with a guard of contents if `options` ask for one; None if there is no template."""
-        mode = options.injection
-        if self.template is None or mode == "allow":
-            return self.template
+    def _guarded_template(self, mode: Mode) -> ChatTemplate | None:
+        """The template with the guard of `mode`; None if there is no template."""
+        if self.template is None:
+            return None
         if mode in self._templates:
             return self._templates[mode]
         vocabulary, normalize = self.local_vocabulary()
@@ -49,11 +48,9 @@ class ContentGuards:
         self._templates = {**self._templates, mode: made}
         return made
 
-    def _checked(self, messages: Sequence[Message], options: CallOptions, first: int) -> Sequence[Message]:
+    def _checked(self, messages: Sequence[Message], mode: Mode, first: int) -> Sequence[Message]:
         """Messages that the server renders, checked; `first` is the index of the first one in the dialog."""
-        if options.injection == "allow":
-            return messages
-        guard = self._guard(options.injection)
+        guard = self._guard(mode)
         if guard.harmless(messages):
             return messages
         return guard.apart(guard.messages(messages, first), first)
@@ -65,13 +62,13 @@ class ContentGuards:
             self._guards = {**self._guards, mode: made}
         return self._guards[mode]
 
-    def _guarded_options(self, options: CallOptions) -> CallOptions:
+    def _guarded_options(self, options: CallOptions, mode: Mode) -> CallOptions:
         """`options` with the tools and the template's variables checked, if a server renders them."""
-        if options.injection == "allow" or self.template is not None:
+        if self.template is not None:
             return options
         tools, variables = options.tools, options.chat_template_kwargs
         if not tools and not variables:
             return options
-        guard = self._guard(options.injection)
+        guard = self._guard(mode)
         checked = {"tools": guard.tools(tools), "chat_template_kwargs": guard.options(dict(variables or {}))}
         return options.changed({name: value for name, value in checked.items() if value})

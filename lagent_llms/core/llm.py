@@ -178,7 +178,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
                 options.session_id, start=options.sequence_start, end=options.sequence_end
             )
         try:
-            options = self._guarded_options(options)
+            if options.injection != "allow":
+                options = self._guarded_options(options, options.injection)
             before = _NOTHING_SAID if turn is None else turn.history
             prompt, history = self._rendered(before, inputs, options)
             messages = None if isinstance(inputs, str) or history.messages is None else [*history.messages]
@@ -258,7 +259,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:
             messages = [*messages[:-1], to_continue(messages[-1])]
-        template = self._guarded_template(options)
+        mode = options.injection
+        template = self.template if mode == "allow" else self._guarded_template(mode)
         if template is not None:
             return template.turn(
                 history,
@@ -272,7 +274,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
                 f"{type(self).__name__} needs a meta_template to make a prompt of messages: a family name "
                 "such as 'chatml', a list of dicts, or a path"
             )
-        messages = self._checked(messages, options, len(history.messages))
+        if mode != "allow":
+            messages = self._checked(messages, mode, len(history.messages))
         return None, History((*history.messages, *messages), None, continued=options.continue_final_message)
 
     def message_of(self, completion: Completion) -> Message:

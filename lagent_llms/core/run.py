@@ -195,7 +195,8 @@ class Run:
         if self.completion.finish_reason == "length":
             self._warn_of_limit(request)
         if not self.completion.cached:  # says nothing of the server
-            self._llm.retry_budget.answered()
+            if self._llm.retry_budget.spent:
+                self._llm.retry_budget.answered()
             if self._place is not None:
                 self._place.answered()
         self._release()

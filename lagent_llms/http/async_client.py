@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import aiohttp
 
 from .. import forks
-from ..core.deadline import Deadline, timeout_after
-from ..core.deadline_timer import DeadlineTimer, expire
+from ..core.deadline import Deadline, DeadlineTimer, expire, timeout_after
 from ..errors import LLMError
 from .async_connector import Response, abort
 from .async_servers import DirectServer, Server, SessionServer

@@ -58,10 +58,9 @@ class Endpoints:
         Args:
             preferred: The index of the server to return unless it is avoided.
         """
+        if len(self.urls) == 1:
+            return self.urls[0]
         with self._lock:
-            if len(self.urls) == 1:
-                self._busy[self.urls[0]] += 1
-                return self.urls[0]
             now = self._clock()
             alive = [url for url in self.urls if self._avoided_until[url] <= now] or list(self.urls)
             if preferred is not None and self.urls[preferred] in alive:
@@ -76,6 +75,9 @@ class Endpoints:
     def give_back(self, url: str, *, alive: bool = True) -> None:
         """Note the end of a request to `url`; ``alive=False`` if no connection could be made."""
         until = float("-inf") if alive else self._clock() + self._cooldown
+        if len(self.urls) == 1:
+            self._avoided_until[url] = until
+            return
 
         def give_back() -> None:
             self._busy[url] -= 1
