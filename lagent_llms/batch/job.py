@@ -187,17 +187,8 @@ class Job:
         with self._lock:
             self._stored += len(results)
             self._failed += failed
-            summary.rows += len(results)
-            summary.failed += failed
             for result in results:
-                summary.retried += result.attempts > 1
-                if result.error is not None and not summary.first_failure:
-                    summary.first_failure = f"row {result.row.position}: {result.error}"
-                if result.completion is not None and result.completion.cached:
-                    summary.cached += 1
-                elif result.completion is not None and (usage := result.completion.usage) is not None:
-                    summary.prompt_tokens += usage.prompt_tokens
-                    summary.completion_tokens += usage.completion_tokens
+                summary.add(result)
             summary.seconds = time.monotonic() - self._began
             if self._output is not None:
                 summary.repeated = self._output.repeated

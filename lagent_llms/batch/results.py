@@ -67,6 +67,25 @@ class BatchSummary:
     stopped: str = field(default="")
     first_failure: str = ""
 
+    def add(self, result: BatchResult) -> None:
+        """Count a row of this run."""
+        self.rows += 1
+        self.retried += result.attempts > 1
+        if result.error is not None:
+            self.failed += 1
+            self.first_failure = self.first_failure or f"row {result.row.position}: {result.error}"
+        if result.completion is not None and result.completion.cached:
+            self.cached += 1
+        elif result.completion is not None and (usage := result.completion.usage) is not None:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+
+    def merge(self, part: BatchSummary) -> None:
+        """Count the rows that another process has counted."""
+        for name in ("rows", "failed", "retried", "cached", "prompt_tokens", "completion_tokens"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        self.first_failure = self.first_failure or part.first_failure
+
     def as_dict(self) -> dict[str, Any]:
         """The figures as values of JSON."""
         return asdict(self)

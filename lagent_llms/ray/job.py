@@ -223,17 +223,17 @@ class ClusterRun(Iterable[BatchSummary]):
     def _store(self, broken: list[BatchResult]) -> None:
         if broken:
             self._output.append([self._encode(result, "") for result in broken])
-            self._count(rows=len(broken), failed=len(broken))
+            part = BatchSummary()
+            for result in broken:
+                part.add(result)
+            self._count(part)
 
-    def _count(self, *, rows: int, failed: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+    def _count(self, part: BatchSummary) -> None:
         summary = self.summary
-        summary.rows += rows
-        summary.failed += failed
-        summary.prompt_tokens += prompt_tokens
-        summary.completion_tokens += completion_tokens
+        summary.merge(part)
         summary.seconds = time.monotonic() - self._began
-        self._stored += rows
-        self._failed += failed
+        self._stored += part.rows
+        self._failed += part.failed
         if exceeds(self._limit, self._failed, self._stored):
             summary.stopped = f"{self._failed} of {self._stored} rows failed, more than max_failures allows"
 
@@ -254,9 +254,10 @@ class ClusterRun(Iterable[BatchSummary]):
         threading.Thread(target=self._watch, args=[ended], daemon=True).start()
         try:
             for found in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-                figures = {name: sum(found[name].to_pylist()) for name in found.column_names}
-                self._waiting -= figures["rows"]
-                self._count(**figures)
+                for encoded in found["summary"].to_pylist():
+                    part: BatchSummary = pickle.loads(encoded)
+                    self._waiting -= part.rows
+                    self._count(part)
                 yield self.summary
                 if self.summary.stopped:
                     return

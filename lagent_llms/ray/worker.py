@@ -14,7 +14,7 @@ import msgspec
 
 from ..batch.job import ends_job
 from ..batch.prompt_template import PromptTemplate
-from ..batch.results import BatchResult, Encoder, answer_fields, label_of
+from ..batch.results import BatchResult, BatchSummary, Encoder, answer_fields, label_of
 from ..batch.rows import Row, read_call
 from ..batch.shards import ShardWriter
 from ..config import create_llm
@@ -32,7 +32,8 @@ __all__ = ["ERROR_COLUMN", "DatasetWorker", "JobWorker", "RowCall"]
 #: The column of a row's error, '' without one, as in ray.data.llm.
 ERROR_COLUMN = "__inference_error__"
 
-Outcome = tuple[Completion | LLMError, float]
+#: An answer or an error, the seconds it took, and the number of attempts.
+Outcome = tuple[Completion | LLMError, float, int]
 
 
 class _Worker:
@@ -69,21 +70,21 @@ class _Worker:
             raise self._refusal
 
     async def call(self, inputs: Input, parameters: Mapping[str, Any]) -> Outcome:
-        """The answer to a row or its error, and the seconds that took.
+        """The answer to a row or its error, the seconds that took, and the number of attempts.
 
         Raises:
             Exception: An error that is not the row's: it ends the job.
         """
-        began = time.monotonic()
+        began, stream = time.monotonic(), None
         try:
             async with self._gate.place() as place:
                 began = time.monotonic()
                 stream = self.llm.raising_stream(inputs, parameters, place)
-                return await stream.drain(), time.monotonic() - began
+                return await stream.drain(), time.monotonic() - began, stream.attempts
         except LLMError as error:
             if self.llm.closed or ends_job(error):
                 raise
-            return error, time.monotonic() - began
+            return error, time.monotonic() - began, 1 if stream is None else stream.attempts
 
 
 class DatasetWorker(_Worker):
@@ -141,7 +142,7 @@ class DatasetWorker(_Worker):
         except LLMError as error:
             outcome: Completion | LLMError = error
         else:
-            outcome, _ = await self.call(*call)
+            outcome, _, _ = await self.call(*call)
         return f"{type(outcome).__name__}: {outcome}" if isinstance(outcome, LLMError) else outcome
 
 
@@ -228,25 +229,19 @@ class JobWorker(_Worker):
     def _start(self) -> None:
         self._shard = ShardWriter(self._folder)
 
-    async def __call__(self, batch: pyarrow.Table) -> dict[str, list[int]]:
-        """Run chunks; return the figures of each, once its results are stored."""
+    async def __call__(self, batch: pyarrow.Table) -> dict[str, list[bytes]]:
+        """Run chunks; return the `BatchSummary` of each, once its results are stored."""
         self.check()
         chunks = [pickle.loads(chunk) for chunk in batch["rows"].to_pylist()]
-        results = [await asyncio.gather(*map(self._row, chunk)) for chunk in chunks]
-        usages = [
-            [one.completion.usage for one in chunk if one.completion and one.completion.usage]
-            for chunk in results
-        ]
-        return {
-            "rows": [len(chunk) for chunk in results],
-            "failed": [sum(one.error is not None for one in chunk) for chunk in results],
-            "prompt_tokens": [sum(one.prompt_tokens for one in chunk) for chunk in usages],
-            "completion_tokens": [sum(one.completion_tokens for one in chunk) for chunk in usages],
-        }
+        summaries = [BatchSummary() for _ in chunks]
+        for chunk, summary in zip(chunks, summaries, strict=True):
+            for result in await asyncio.gather(*map(self._row, chunk)):
+                summary.add(result)
+        return {"summary": [*map(pickle.dumps, summaries)]}
 
     async def _row(self, row: Row) -> BatchResult:
-        outcome, seconds = await self.call(row.inputs, row.parameters)
+        outcome, seconds, attempts = await self.call(row.inputs, row.parameters)
         completion, error = (None, outcome) if isinstance(outcome, LLMError) else (outcome, None)
-        result = BatchResult(row, completion, error, seconds)
+        result = BatchResult(row, completion, error, seconds, attempts)
         await self._shard.append(self._encode(result, label_of(self.llm)))
         return result

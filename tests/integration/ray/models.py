@@ -10,7 +10,12 @@ def _script(pause):
     if pause < 0:
         raise ConfigError(f"pause={pause}: there is no such pause on this node")
 
+    failed = set()
+
     def answer(request):
+        if request.prompt == "flaky" and not failed:
+            failed.add(request.prompt)
+            return [ServerError("busy", status_code=503)]
         if request.prompt == "unlucky":
             return [ServerError("no answer to this", status_code=400)]
         prompt = request.prompt.replace("<|", "<")  # no stop word

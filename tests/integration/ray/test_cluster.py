@@ -20,6 +20,7 @@ from lagent_llms.testing import ScriptedLLM
 from .conftest import ROOT
 
 ECHO = {"type": "tests.integration.ray.models.Echo", "meta_template": "chatml", "max_new_tokens": 8}
+RETRY = {"base": 0.01}
 ERROR = "__inference_error__"
 COMMAND = [sys.executable, "-c", "from lagent_llms.cli import main; main()", "batch"]
 ROWS = 240
@@ -179,6 +180,16 @@ def test_interrupted_and_continued_on_one_machine(cluster, rows, tmp_path):
     assert stored > 20
     with run_here(ScriptedLLM("here", meta_template="chatml"), rows, output) as rest:
         assert len([*rest]) == ROWS + 1 - stored
+
+
+def test_the_summary_counts_retries_cached_answers_and_failures(cluster, tmp_path):
+    """As on one machine. One call at a time, so that the second of two equal ones finds the first's answer."""
+    given = {**ECHO, "max_concurrency": 1, "cache": str(tmp_path / "cache"), "temperature": 0, "retry": RETRY}
+    prompts = ["flaky", "same", "same", "unlucky"]
+    with run_batch(given, [{"prompt": one} for one in prompts], tmp_path / "out", actors=1) as run:
+        summary = [*run][-1]
+    assert (summary.rows, summary.retried, summary.cached, summary.failed) == (4, 1, 1, 1)
+    assert summary.first_failure == "row 3: no answer to this"
 
 
 def test_an_error_of_the_backend_on_a_node_ends_the_job(cluster, rows, tmp_path):
