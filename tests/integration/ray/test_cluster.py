@@ -183,7 +183,7 @@ def test_interrupted_and_continued_on_one_machine(cluster, rows, tmp_path):
 
 
 def test_the_summary_counts_retries_cached_answers_and_failures(cluster, tmp_path):
-    """As on one machine. One call at a time, so that the second of two equal ones finds the first's answer."""
+    """One call at a time, so that the second of two equal ones finds the answer of the first."""
     given = {**ECHO, "max_concurrency": 1, "cache": str(tmp_path / "cache"), "temperature": 0, "retry": RETRY}
     prompts = ["flaky", "same", "same", "unlucky"]
     with run_batch(given, [{"prompt": one} for one in prompts], tmp_path / "out", actors=1) as run:
