@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 
 from ..errors import LLMError, MissingDependency
 from .output import OutputError, discard, visible
 
 __all__ = ["main"]
+
+#: Each is a function in the module of its name, in the order of the help.
+_COMMANDS = ("chat", "batch", "serve", "render", "doctor", "journal")
 
 
 def main() -> None:
@@ -39,23 +43,18 @@ def _app() -> None:
     except ModuleNotFoundError as error:
         raise MissingDependency.of(str(error.name), "cli") from error
 
-    from .batch import batch
-    from .chat import chat
-    from .doctor import doctor
-    from .journal import journal
-    from .render import render
-    from .serve import serve
-
     app = typer.Typer(
         help="Chat with a model, run batches, serve it, render prompts, check the installation.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    app.command()(chat)
-    app.command()(batch)
-    app.command()(serve)
-    app.command()(render)
-    app.command()(doctor)
-    app.command()(journal)
+    app.callback()(_commands)
+    asked = [name for name in sys.argv[1:2] if name in _COMMANDS]
+    for name in asked or _COMMANDS:  # a command starts without the modules of the others
+        app.command()(getattr(importlib.import_module(f".{name}", __package__), name))
     app(standalone_mode=True)
+
+
+def _commands() -> None:
+    """A callback, with which typer expects the name of a command even where it has only one."""

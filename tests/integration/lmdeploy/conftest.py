@@ -20,14 +20,14 @@ else:
     ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def peer():
     """An api_server with adapters, on the pytorch engine."""
     with peers.api_server("--tool-call-parser", "internlm") as peer:
         yield peer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def other_peer():
     """An api_server on the turbomind engine, with a key."""
     flags = ["--api-keys", "sk-right", "--backend", "turbomind"]
@@ -51,7 +51,7 @@ def thinking_peer(tmp_path_factory):
         yield peer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def jax():
     """The reference for all answers."""
     with JAXPipeline(temperature=0, max_new_tokens=64) as llm:

@@ -14,13 +14,13 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def peer():
     with lorax_peer.server() as peer:
         yield peer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small_peer():
     """Our peer with low limits, a private adapter and frequent keep-alives."""
     with lorax_peer.served(*SMALL) as peer:
@@ -54,7 +54,7 @@ def client(connect, peer):
     return connect(peer.url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def jax():
     """The reference for greedy answers of the base model."""
     with JAXPipeline(temperature=0, max_new_tokens=64) as llm:

@@ -7,7 +7,7 @@ from lagent_llms.testing.conformance import Caller
 from tests import triton_peer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def peer():
     with triton_peer.served() as peer:
         yield peer
@@ -20,7 +20,7 @@ def killable_server():
         yield peer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def jax():
     """The in-process engine, whose answers are the expected answers of the embedded model."""
     with JAXPipeline(temperature=0, max_new_tokens=64) as llm:

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from lagent_llms import AsyncTritonClient, TritonClient
+from lagent_llms.core import deadline_thread
 from tests.triton_peer import ROOT, until
 
 pytestmark = pytest.mark.alone
@@ -98,13 +99,14 @@ def test_a_long_answer(peer):
         assert last.text == "".join(f"t{n} " for n in range(words))
 
 
-def test_no_threads_are_left_running(peer):
+def test_no_threads_are_left_running(peer, monkeypatch):
     """The client's threads end when it is closed; gRPC's own threads stay."""
+    before = set(threading.enumerate())
+    monkeypatch.setattr(deadline_thread, "_watch", deadline_thread._Watch())  # without earlier tests' timers
     with TritonClient(peer.grpc, "trtllm-scripted", timeout=0.5) as llm:
         assert llm.generate("[[say ok]]") == "ok"
-        names = {thread.name for thread in threading.enumerate()}
-    assert names  # the deadline thread runs while a deadline is active
-    for thread in threading.enumerate():
-        if thread.name == "deadlines":
+        started = set(threading.enumerate()) - before
+    for thread in started | set(threading.enumerate()) - before:
+        if thread.name == "deadlines":  # it runs while a deadline is active
             thread.join(60)
             assert not thread.is_alive()
