@@ -44,9 +44,8 @@ _SCHEMA_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "obj
 _NAME = "answer"
 _ALLOWED = (
     "None; a JSON schema; a pydantic model, msgspec Struct, dataclass, TypedDict, Enum or Literal; a "
-    "compiled regular expression; a list of texts; or a dict such as {'type': 'json_object'}, "
-    "{'type': 'json_schema', 'json_schema': {'schema': {…}}} or "
-    "{'type': 'regex_schema', 'regex_schema': '…'}"
+    "compiled regular expression; a list of texts; or a dict such as {'type': 'json_schema', 'json_schema': "
+    "{'schema': {…}}}"
 )
 #: What a regular expression must escape.
 _SPECIAL = re.compile(r"[\\.^$*+?()\[\]{}|]")

@@ -122,7 +122,7 @@ def _reader_and_schema(kind: Any) -> tuple[Callable[[bytes | str], Any], dict[st
 
 
 def _no_schema(error: Exception) -> TypeError:
-    return TypeError(f"it has no JSON schema ({str(error).partition(chr(10))[0]})")
+    return TypeError(f"it has no JSON schema ({str(error).partition(chr(10))[0][:80]})")
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
