@@ -24,6 +24,7 @@
     │   ├── AuthenticationError
     │   └── NotFound
     ├── StreamInterrupted                  the answer ended early (carries the partial text)
+    ├── InvalidOutput (ValueError)         the answer is not of the type wanted (carries the completion)
     └── BatchError                         one prompt of a batch failed (carries the other results)
 
 The message is the only positional argument and every other one is an optional keyword, so that the default
@@ -44,6 +45,7 @@ __all__ = [
     "ConnectError",
     "ContextLengthExceeded",
     "InvalidArgument",
+    "InvalidOutput",
     "LLMError",
     "MissingDependency",
     "ModelLoadError",
@@ -280,6 +282,20 @@ class StreamInterrupted(LLMError):
     def __init__(self, message: str = "", *, partial: str = "") -> None:
         super().__init__(message)
         self.partial = partial
+
+
+class InvalidOutput(LLMError, ValueError):
+    """The answer cannot be read as the type that the caller wants.
+
+    Attributes:
+        completion: The whole answer, a `Completion`; None if there is none.
+        reason: What is wrong with it, as the validation says it.
+    """
+
+    def __init__(self, message: str = "", *, completion: Any = None, reason: str = "") -> None:
+        super().__init__(message)
+        self.completion = completion
+        self.reason = reason
 
 
 class BatchError(LLMError):

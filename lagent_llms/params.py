@@ -7,6 +7,7 @@ lists parameters derives from it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, TypedDict
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias,
 from . import validators
 from .errors import InvalidArgument, nearest
 from .retry import RetryPolicy
+from .structured.formats import response_format
 from .tools.definitions import tool_definitions
 from .validators import Check, flag, integer, number, optional
 
@@ -143,7 +145,9 @@ class GenerationParams(_Table):
         skip_special_tokens: Leave special tokens out of the text. False, so that tool calls survive.
         logprobs: None for none; n for the log-probability of each token and its n best alternatives
             (True is 0 alternatives).
-        response_format: A constraint in the form of OpenAI's response_format.
+        response_format: A constraint on the text: a dict in OpenAI's form, a JSON schema, a type (pydantic
+            model, msgspec Struct, dataclass, TypedDict, Enum, Literal), a compiled regular expression, or a
+            list of texts.
     """
 
     max_new_tokens: int = _row(integer("an integer of 1 or more (tokens)", 1), 512, wire="max_tokens")
@@ -165,7 +169,7 @@ class GenerationParams(_Table):
     ignore_eos: bool = _row(flag, False, no_op=False, wire="ignore_eos")
     skip_special_tokens: bool = _row(flag, False, no_op=False, wire="skip_special_tokens")
     logprobs: int | None = _row(validators.logprobs, None)
-    response_format: Mapping[str, Any] | None = _row(validators.response_format, None)
+    response_format: Mapping[str, Any] | None = _row(response_format, None, no_op={"type": "text"})
 
 
 @dataclass(frozen=True)
@@ -320,7 +324,7 @@ class CallKwargs(TypedDict, total=False):
     ignore_eos: bool
     skip_special_tokens: bool
     logprobs: bool | int | None
-    response_format: Mapping[str, Any] | None
+    response_format: Mapping[str, Any] | re.Pattern[str] | Sequence[str] | type[Any] | None
     session_id: int
     request_id: str
     sequence_start: bool

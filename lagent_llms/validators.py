@@ -36,7 +36,6 @@ __all__ = [
     "reasoning",
     "refusal",
     "request_id",
-    "response_format",
     "sampling",
     "session_id",
     "shown",
@@ -240,15 +239,6 @@ def logprobs(name: str, value: Any) -> int | None:
     if known is True:
         return 0
     return int(integer("None, True, or a number of alternatives from 0 to 20", 0, 20)(name, value))
-
-
-def response_format(name: str, value: Any) -> Any:
-    """None or a dict."""
-    if value is None:
-        return None
-    if not isinstance(known := to_builtin(value), Mapping):
-        raise refusal(name, value, "None or a dict such as {'type': 'json_schema', 'json_schema': {…}}")
-    return plain(name, known)
 
 
 def optional_name(name: str, value: Any) -> Any:

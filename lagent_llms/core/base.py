@@ -25,7 +25,8 @@ from .admission import admission_of
 from .batch import as_inputs, check_prompt, check_prompts, gather, split, with_sessions
 from .crew import complete_all
 from .gates import AsyncGate, AsyncPlace, Place
-from .llm import LLMCore, as_dialog
+from .llm import as_dialog
+from .parsing import AsyncParsingLLM, ParsingLLM
 from .repeat import repeat, repeat_async
 from .request import Input, Request
 from .sources import AsyncSource, Source
@@ -45,7 +46,7 @@ _T = TypeVar("_T")
 _text: Callable[[Completion], str] = attrgetter("text")
 
 
-class BaseLLM(LLMCore):
+class BaseLLM(ParsingLLM):
     """A language model, called synchronously. Safe to share between threads."""
 
     @abstractmethod
@@ -213,7 +214,7 @@ class BaseLLM(LLMCore):
         return gather(complete_all(admission_of(self, given), calls, self.raising_stream), pick)
 
 
-class AsyncBaseLLM(LLMCore):
+class AsyncBaseLLM(AsyncParsingLLM):
     """A language model, called with await. Its methods are those of `BaseLLM`."""
 
     @abstractmethod

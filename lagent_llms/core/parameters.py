@@ -56,6 +56,12 @@ _INSTEAD = {
     "logit_bias": "no backend takes it",
 }
 
+#: Parameters that few backends support: which do.
+_ELSEWHERE = {
+    "response_format": "; LMDeployClient, LMDeployServer, LMDeployPipeline, LoRAX, OpenAIClient and "
+    "TritonClient can, where the server does",
+}
+
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The part of a message that says what to write for an unknown parameter; '' if nothing is similar.
@@ -152,7 +158,8 @@ class ParameterSet:
                 )
             if name in self.unsupported and not row.is_no_op(value):
                 raise UnsupportedParameter(
-                    f"{self.backend} cannot honour {name}={validators.shown(value)}",
+                    f"{self.backend} cannot honour {name}={validators.shown(value)}"
+                    f"{_ELSEWHERE.get(name, '')}",
                     parameter=name,
                     backend=self.backend,
                 )

@@ -7,19 +7,11 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from ..structured.formats import is_schema
 from .base_model import BaseModel
 from .error_types import ValidationError
 
 __all__ = ["ResponseFormat", "ResponseFormatType", "response_format"]
-
-#: Keywords that mark a dict as a JSON schema, not as a format that contains one.
-_SCHEMA_KEYWORDS = frozenset(
-    {
-        "$defs", "$ref", "$schema", "allOf", "anyOf", "const", "enum", "items", "oneOf", "pattern",
-        "properties", "required", "title",
-    }
-)  # fmt: skip
-_SCHEMA_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 
 
 class ResponseFormatType(str, Enum):
@@ -82,9 +74,7 @@ def response_format(value: Any) -> ResponseFormat:
     kind = value.get("type")
     if isinstance(kind, Enum):
         kind = kind.value
-    if (isinstance(kind, str) and kind in _SCHEMA_TYPES) or isinstance(kind, list):
-        return ResponseFormat("json_object", dict(value))
-    if kind is None and _SCHEMA_KEYWORDS & set(value):
+    if is_schema({**value, "type": kind}):
         return ResponseFormat("json_object", dict(value))
     if kind is None:
         raise _format_error(

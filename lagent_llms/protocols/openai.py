@@ -48,6 +48,8 @@ def completion_body(
 ) -> dict[str, Any]:
     """Build the body of /v1/completions for a prompt, of /v1/chat/completions for messages.
 
+    `response_format` is left to the caller, because servers differ in its forms.
+
     Args:
         request: The generation.
         model: The server's name of the model or adapter.
@@ -77,12 +79,8 @@ def completion_body(
     body["messages"] = request.messages
     if params.logprobs is not None:
         body["logprobs"], body["top_logprobs"] = True, params.logprobs
-    for name, value in (
-        ("response_format", params.response_format),
-        ("tool_choice", options.tool_choice),
-    ):
-        if value is not None:
-            body[name] = value
+    if options.tool_choice is not None:
+        body["tool_choice"] = options.tool_choice
     return body | template_fields(options)
 
 

@@ -19,7 +19,7 @@ FLOORS = [
     {"copying", "locks", "untrusted"},
     {"validators"},
     {"retry"},
-    {"schema", "tools"},
+    {"schema", "structured", "tools"},
     {"store"},
     {"config_file", "messages", "params", "child"},
     {"templates"},

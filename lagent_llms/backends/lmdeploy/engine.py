@@ -30,6 +30,7 @@ from ...errors import (
     ServerError,
 )
 from ...protocols.marked_text import MarkedTextEncoder
+from ...structured.formats import choice_as_regex
 from ...templates.tool_arguments import with_decoded_arguments
 from .versions import OLDEST_PIPELINE, check_version
 
@@ -156,7 +157,9 @@ class LMDeployEngine:
             skip_special_tokens=params.skip_special_tokens,
             spaces_between_special_tokens=False,
             logprobs=None if params.logprobs is None else max(1, params.logprobs),
-            response_format=None if params.response_format is None else dict(params.response_format),
+            response_format=None
+            if params.response_format is None
+            else choice_as_regex(params.response_format),
         )
 
     def submit(self, request: Request, on_event: Callable[[Event], None]) -> concurrent.futures.Future[None]:

@@ -18,6 +18,7 @@ from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_err
 from ...protocols.openai import CompletionDecoder, completion_body, model_names, read_error
 from ...protocols.special_tokens import special_words, vocabulary_text
 from ...schema import Piece, TokenLogprob
+from ...structured.formats import choice_as_regex
 
 __all__ = ["answer_call", "models_call", "tokenize_call"]
 
@@ -35,6 +36,8 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
     """
     path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
     body = completion_body(request, model, stop=_server_stops(request), no_top_k=0)
+    if request.params.response_format is not None:
+        body["response_format"] = choice_as_regex(request.params.response_format)
     if request.prompt is not None and bos:
         body["prompt"] = request.prompt.removeprefix(bos)
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None

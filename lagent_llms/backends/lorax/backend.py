@@ -13,6 +13,7 @@ from ...errors import InvalidArgument, ServerError
 from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
 from ...http.secrets import Secrets
 from ...locks import DeferredLock
+from ...structured.formats import kind_of
 
 if TYPE_CHECKING:
     from ...core.llm import PreparedCall
@@ -73,6 +74,9 @@ class LoRAXCore(HTTPCore):
 
     def check_request(self, request: Request) -> None:
         """See `LLMCore.check_request`; /v1/chat/completions ignores these parameters."""
+        constraint = request.params.response_format
+        if constraint is not None and kind_of(constraint) not in ("json", "schema"):
+            self.refuse(request, ["response_format"], "because a LoRAX server constrains to JSON only")
         if request.prompt is None:
             self.refuse(
                 request,

@@ -126,6 +126,11 @@ class OpenAICore(HTTPCore):
             return
         flavour = FLAVOURS[self.flavour]
         self._check_flavour(request)
+        if (constraint := request.params.response_format) is not None:
+            try:
+                flavour.constraint_fields(constraint, prompt=request.prompt is not None)
+            except ValueError as error:
+                self.refuse(request, ["response_format"], f"for flavour={self.flavour!r}: {error}")
         if request.prompt is not None:
             self.refuse(
                 request,

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ...params import PARAMETERS
+from . import constraints
+from .constraints import Constraints
 
 __all__ = ["FLAVOURS", "Flavour", "Tokenize"]
 
@@ -49,6 +51,8 @@ class Flavour:
         max_stop_words: The most stop words it gets; it must report which one has ended an answer.
         takes_prompts: Whether /v1/completions takes a prompt as it is.
         not_for_prompts: Parameters that /v1/completions does not take.
+        constraints: How /v1/chat/completions takes response_format, where the flavour does.
+        constraints_of_prompts: How /v1/completions takes it; None where it does not.
         beside: Parameter -> fields that are sent with it.
         always: Further fields of every request with messages.
     """
@@ -61,7 +65,9 @@ class Flavour:
     no_op_is_default: bool = False
     max_stop_words: int = 0
     takes_prompts: bool = True
-    not_for_prompts: frozenset[str] = frozenset({"response_format", "tool_choice"})
+    not_for_prompts: frozenset[str] = frozenset({"tool_choice"})
+    constraints: Constraints = constraints.JSON_ONLY
+    constraints_of_prompts: Constraints | None = None
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     always: Mapping[str, Any] = field(default_factory=dict)
 
@@ -79,6 +85,20 @@ class Flavour:
     def chat_fields(self) -> list[tuple[str, str]]:
         """The same for /v1/chat/completions."""
         return list({**dict(self.prompt_fields), "max_new_tokens": self.limit_of_chats}.items())
+
+    def constraint_fields(self, constraint: Mapping[str, Any], *, prompt: bool) -> dict[str, Any]:
+        """The fields that carry a checked `response_format` on one of the two routes.
+
+        Raises:
+            ValueError: The route has none for it.
+        """
+        if not prompt:
+            return self.constraints.fields(constraint)
+        if self.constraints_of_prompts is None:
+            raise ValueError(
+                "its route for a prompt has no field for it; messages without a meta_template go to another"
+            )
+        return self.constraints_of_prompts.fields(constraint)
 
 
 def _fields(names: str, **others: str) -> dict[str, str]:
@@ -106,12 +126,16 @@ FLAVOURS: Mapping[str, Flavour] = {
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=-1,
         max_stop_words=4,
+        constraints=constraints.VLLM,
+        constraints_of_prompts=constraints.VLLM,
     ),
     "sglang": Flavour(
         _fields(f"{_ENGINE} {_TEMPLATE} {_STRUCTURE}", adapter_name="lora_path"),
         owners=("sglang",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=-1,
+        constraints=constraints.SGLANG,
+        constraints_of_prompts=constraints.SGLANG,
     ),
     "llama.cpp": Flavour(
         _fields(
@@ -121,6 +145,8 @@ FLAVOURS: Mapping[str, Flavour] = {
         owners=("llamacpp",),
         tokenize=Tokenize("/tokenize", "content", "tokens", {"add_special": True, "parse_special": True}),
         beside={"repetition_penalty": {"repeat_last_n": 1 << 17}},  # of the whole context, not of 64 tokens
+        constraints=constraints.LLAMACPP,
+        constraints_of_prompts=constraints.LLAMACPP_PROMPTS,
     ),
     "ollama": Flavour(
         _fields(f"{_BASIC} response_format"),
@@ -131,13 +157,15 @@ FLAVOURS: Mapping[str, Flavour] = {
         _fields(f"{_BASIC} logprobs {_STRUCTURE}"),
         tokenize=Tokenize("/tokenize", "inputs", ""),
         no_op_is_default=True,  # and top_p=1 is refused
-        not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
+        constraints=constraints.TGI,
+        not_for_prompts=frozenset({"logprobs", "tool_choice"}),
     ),
     "lmdeploy": Flavour(
         _fields(f"{_ENGINE} chat_template_kwargs {_STRUCTURE}", adapter_name="model"),
         owners=("lmdeploy",),
         tokenize=Tokenize("/v1/encode", "input", "input_ids", {"do_preprocess": False, "add_bos": True}),
-        not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
+        constraints=constraints.JSON_AND_REGEX,
+        not_for_prompts=frozenset({"logprobs", "tool_choice"}),
     ),
     "transformers": Flavour(_fields(f"{_BASIC} chat_template_kwargs")),
     "lagent_llms": Flavour(

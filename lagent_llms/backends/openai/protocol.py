@@ -72,6 +72,8 @@ def answer_call(request: Request, model: str, name: str, *, api: str, bos: str =
             body |= others
     if options.adapter_name is not None:
         body[flavour.fields["adapter_name"]] = options.adapter_name
+    if params.response_format is not None:
+        body |= flavour.constraint_fields(params.response_format, prompt=request.prompt is not None)
     if request.prompt is None:
         body |= flavour.always
     else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
 import threading
 import time
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import pytest
 
@@ -18,6 +20,12 @@ from .calling import Caller
 from .requirement import ConformanceTests, requirement
 
 __all__ = ["Answers", "Batches", "Parameters"]
+
+
+@dataclass
+class _Checked:
+    ok: bool
+    n: Literal[7, 12]
 
 
 class Answers(ConformanceTests):
@@ -150,9 +158,22 @@ class Parameters(ConformanceTests):
 
     @requirement("response_format is honoured or refused", needs="response_format")
     def test_response_format(self) -> None:
-        schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-        json_schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-        self.make_for("response_format").chat(self.subject.question, response_format=json_schema)
+        llm = self.make_for("response_format")
+        if not self.subject.constrains:
+            llm.chat(self.subject.question, response_format=_Checked)
+            self.outcome = "not seen"
+            return
+        assert isinstance(llm.parse(self.subject.question, _Checked), _Checked)
+        schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": [17, True]}}}
+        assert llm.chat(self.subject.question, response_format=schema).strip() in ("17", "true")
+        for constraint in (re.compile("[XZ][0-9]{2}"), ["X17", "Z99"]):
+            try:
+                answer = llm.chat(self.subject.question, response_format=constraint)
+            except UnsupportedParameter as error:  # not every server has these forms
+                if error.parameter != "response_format":
+                    raise
+                continue
+            assert re.fullmatch("[XZ][0-9]{2}", answer)
 
     @requirement("stream=False gives the same answer in one piece", needs="stream")
     def test_without_streaming(self) -> None:

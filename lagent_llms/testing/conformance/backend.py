@@ -29,6 +29,8 @@ class BackendUnderTest(ABC):
         patience: Longest wait for a generation to stop at the engine or server, in seconds.
         async_streams_fork: Whether the process may be forked while an asynchronous stream runs; False
             skips the test, where a library of the backend does not support it (grpc.aio).
+        constrains: Whether the server behind the backend constrains answers; False does not look at them,
+            where it takes `response_format` without effect.
         secrets: Constructor arguments that hold a secret, which no repr and no error may show; those that the
             backend does not take are skipped.
         arguments_for: Parameter name to the constructor arguments without which the backend does not support
@@ -39,6 +41,7 @@ class BackendUnderTest(ABC):
     patience: float = 10
     defaults: Mapping[str, Any] = {}
     async_streams_fork: ClassVar[bool] = True
+    constrains: ClassVar[bool] = True
     question: ClassVar[list[Message]] = user("What is the capital of France?")
     long_question: ClassVar[list[Message]] = user("Count from 1 to 60.")
     multibyte_question: ClassVar[list[Message]] = user("你好")

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import threading
+from typing import Literal
 
 import pytest
 
@@ -139,8 +141,13 @@ def test_response_format(chat):
         "additionalProperties": False,
     }
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
-    answer = json.loads(chat.chat(user("Is this fine?"), response_format=wanted))
-    assert answer.keys() == {"ok"}
+    for given in (wanted, schema):
+        answer = json.loads(chat.chat(user("Is this fine?"), response_format=given))
+        assert answer.keys() == {"ok"}
+    assert re.fullmatch(r"[XZ]\d-[a-c]", chat.chat(FRANCE, response_format=re.compile(r"[XZ]\d-[a-c]")))
+    choice = ["x.y|(z)", "[a]+", "\\"]
+    assert chat.chat(FRANCE, response_format=choice) in choice
+    assert chat.parse(FRANCE, Literal["red", "blue"]) in ("red", "blue")
     with pytest.raises(UnsupportedParameter, match="response_format"):
         chat.generate("Is this fine?", response_format=wanted)
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import re
 import sys
 import threading
 import weakref
@@ -162,6 +163,9 @@ def test_response_format(llm):
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     answer = llm.chat(user("Is this fine?"), response_format=wanted)
     assert json.loads(answer).keys() == {"ok"}
+    assert llm.chat(FRANCE, response_format=["x.y", "[z]"]) in ("x.y", "[z]")
+    assert re.fullmatch("[XZ]{3}", llm.chat(FRANCE, response_format=re.compile("[XZ]{3}")))
+    assert llm.parse(FRANCE, bool) in (True, False)
     with pytest.raises(InvalidArgument):
         llm.chat(FRANCE, response_format={"type": "json_schema", "json_schema": {"schema": {"type": 7}}})
 

@@ -1,6 +1,8 @@
 """`LoRAX` and `AsyncLoRAX` beyond the conformance tests: the server's template, limits and quirks."""
 
 import json
+import re
+from typing import Literal
 
 import pytest
 
@@ -90,6 +92,10 @@ def test_response_format_works_on_both_routes(make):
     for how in (TEMPLATE, {}):
         for given in ({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, schema):
             assert list(json.loads(make(**how).chat(HELLO, response_format=given))) == ["name"]
+        assert make(**how).parse(HELLO, Literal["red", "blue"]) in ("red", "blue")
+        for other in (re.compile("a+"), ["a", "b"]):
+            with pytest.raises(UnsupportedParameter, match="constrains to JSON only"):
+                make(**how).chat(HELLO, response_format=other)
 
 
 # the server's template: /v1/chat/completions

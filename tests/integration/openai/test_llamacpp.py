@@ -1,11 +1,15 @@
 """OpenAIClient on llama.cpp's own server: the routes and fields that the conformance tests do not use."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from msgspec import Meta
 
 from lagent_llms import AsyncOpenAIClient, OpenAIClient, UnsupportedParameter
 from tests import openai_peers
@@ -36,16 +40,46 @@ async def test_asynchronously(peer):
         assert chunks[-1].usage.completion_tokens == len(await llm.tokenize(PARIS))
 
 
-def test_structured_output(peer):
-    schema = {
-        "type": "object",
-        "properties": {"n": {"enum": [7, 12]}},
-        "required": ["n"],
-        "additionalProperties": False,
-    }
-    given = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+@dataclass
+class Town:
+    name: Annotated[str, Meta(max_length=20)]
+    kind: Literal["village", "city"]
+    sizes: Annotated[list[Literal[7, 12]], Meta(max_length=3)]
+
+
+#: Regular expressions, each with most of what a grammar can say, and few enough texts for a short answer.
+PATTERNS = [
+    r"^\d{4}-[01]\d-[0-3]\d$",
+    r"(?:yes|no)(, (?P<what>certainly|\w{2,3}))?[.!]",
+    r"[^\d_a-z]x?\$\s[-.\]a]{1,3}?|\u00e9",
+    r"\"[^\"\\\x00-\x1F]{3}\"",
+]
+
+
+@pytest.mark.parametrize("template", [None, "internlm2-lagent"], ids=["messages", "prompt"])
+def test_constrained_answers(peer, template):
+    schema = {"type": "object", "properties": {"n": {"enum": [7, 12]}}, "required": ["n"]}
+    with OpenAIClient(peer.url, temperature=1, max_new_tokens=100, meta_template=template) as llm:
+
+        def ask(constraint, seed=1):
+            return llm.complete(FRANCE, response_format=constraint, seed=seed).text
+
+        assert json.loads(ask({**schema, "additionalProperties": False}))["n"] in (7, 12)
+        assert isinstance(json.loads(ask({"type": "json_object"})), dict)
+        assert ask(['猫 "x"', "b\\c\n"]) in ('猫 "x"', "b\\c\n")
+        for pattern in PATTERNS:
+            for seed in range(3):
+                assert re.fullmatch(pattern, answer := ask(re.compile(pattern), seed)), answer
+
+
+async def test_parse_returns_instances(peer):
     with OpenAIClient(peer.url, temperature=0) as llm:
-        assert json.loads(llm.chat(FRANCE, response_format=given))["n"] in (7, 12)
+        town = llm.parse("Which town?", Town, max_new_tokens=200)
+        assert (type(town), town.kind in ("village", "city")) == (Town, True)
+        assert llm.parse(FRANCE, Literal["Paris", "Rome"]) in ("Paris", "Rome")
+        assert set(llm.parse("Which sizes?", Annotated[list[Literal[7, 12]], Meta(max_length=3)])) <= {7, 12}
+    async with AsyncOpenAIClient(peer.url, temperature=0, meta_template="internlm2-lagent") as llm:
+        assert await llm.parse(FRANCE, bool) in (True, False)
 
 
 def test_what_was_not_given_is_the_servers(peer):
@@ -62,3 +96,13 @@ def test_the_example(peer):
     command = [sys.executable, ROOT / "examples" / "openai_client.py", f"{peer.url}/v1", FRANCE[0]["content"]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.endswith("(llama.cpp, model embedded)\n")
+
+
+def test_the_examples_of_the_page_on_structured_output(peer):
+    page = (ROOT / "docs" / "structured_output.md").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    assert "http://127.0.0.1:8080" in code
+    command = [sys.executable, "-c", code.replace("http://127.0.0.1:8080", peer.url)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"True\n{PARIS}\n{PARIS}\n")

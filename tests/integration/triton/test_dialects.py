@@ -1,6 +1,7 @@
 """Each dialect, on scripted models: the tensors sent, and the answer read from the responses."""
 
 import json
+import re
 
 import pytest
 
@@ -97,6 +98,28 @@ def test_tensors_of_vllm(make, peer, events):
     assert sent["exclude_input_in_output"][2] == sent["return_num_output_tokens"][2] == [True]
 
 
+#: response_format -> guide type and guide of TensorRT-LLM, field of vLLM's StructuredOutputsParams.
+CONSTRAINTS = [
+    ({"type": "json_object"}, ["json"], [], {"json_object": True}),
+    ({"enum": [1, 2]}, ["json_schema"], ['{"enum":[1,2]}'], {"json": {"enum": [1, 2]}}),
+    (re.compile("[ab]+"), ["regex"], ["[ab]+"], {"regex": "[ab]+"}),
+    (["yes", "no."], ["regex"], [r"yes|no\."], {"choice": ["yes", "no."]}),
+]
+
+
+def test_tensors_of_constraints(make, peer, events):
+    trtllm, vllm = (make(peer.grpc, model) for model in ("trtllm-whole", "vllm-scripted"))
+    for given, *_ in CONSTRAINTS:
+        for llm in (trtllm, vllm):
+            assert llm.generate("[[say yes]]", response_format=given) == "yes"
+    seen = iter(map(shapes, events("begin")))
+    for _, kind, guide, fields in CONSTRAINTS:
+        sent = next(seen)
+        assert sent["guided_decoding_guide_type"][2] == kind
+        assert sent.get("guided_decoding_guide", ("", [], []))[2] == guide
+        assert json.loads(json.loads(next(seen)["sampling_parameters"][2][0])["structured_outputs"]) == fields
+
+
 def test_tensors_of_lmdeploys_python_backend(make, peer, events):
     make(peer.grpc, "lmdeploy_model").generate("hi", stop_words=["<|im_end|>", "word"], temperature=0.5)
     sent = shapes(events("begin")[0])
@@ -156,7 +179,7 @@ def test_priority_and_correlation_ids(make, peer, events):
         ("trtllm-scripted", {"response_format": {"type": "json_object"}}),
         ("llmapi", {"repetition_penalty": 1.2}),
         ("llmapi", {"ignore_eos": True}),
-        ("vllm-scripted", {"response_format": {"type": "json_object"}}),
+        ("vllm-scripted", {"response_format": {"type": "structural_tag"}}),
         ("lmdeploy_model", {"seed": 1}),
         ("turbomind", {"logprobs": 2}),
         ("turbomind", {"min_p": 0.5}),

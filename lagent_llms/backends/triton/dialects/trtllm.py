@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ....core.request import Request
+from ....structured.formats import kind_of, regex_of, schema_of
 from ..dialect import Model, unsupported
 from ..inputs import RequestInputs
 from .base import OneModelDialect
@@ -48,17 +49,20 @@ class TensorRTLLM(OneModelDialect):
             done.add("response_format")
         return done
 
-    def _constrain(self, response_format: Mapping[str, Any], inputs: RequestInputs, model: Model) -> None:
-        kind = response_format.get("type")
+    def _constrain(self, constraint: Mapping[str, Any], inputs: RequestInputs, model: Model) -> None:
+        kind = kind_of(constraint)
         has = inputs.has("guided_decoding_guide") and inputs.has("guided_decoding_guide_type")
-        if has and kind == "json_object":
+        if not has or kind == "other":
+            reason = "" if has else "it has no inputs guided_decoding_guide and guided_decoding_guide_type"
+            raise unsupported(self.name, model, "response_format", dict(constraint), reason)
+        if kind == "json":
             inputs.put("guided_decoding_guide_type", "json")
-        elif has and kind == "json_schema":
-            wrapped = response_format.get("json_schema") or {}
+        elif kind == "schema":
             inputs.put("guided_decoding_guide_type", "json_schema")
-            inputs.put("guided_decoding_guide", msgspec.json.encode(wrapped.get("schema", wrapped)).decode())
+            inputs.put("guided_decoding_guide", msgspec.json.encode(schema_of(constraint)).decode())
         else:
-            raise unsupported(self.name, model, "response_format", dict(response_format))
+            inputs.put("guided_decoding_guide_type", "regex")
+            inputs.put("guided_decoding_guide", regex_of(constraint))
 
 
 DIALECT = TensorRTLLM()

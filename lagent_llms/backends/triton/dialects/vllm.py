@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
 from ....core.request import Request
 from ....schema import FinishReason, Piece, TokenLogprob, Usage
+from ....structured.formats import kind_of, regex_of, schema_of
 from ..conversation import InferResponse
 from ..dialect import Model, unsupported
 from ..inputs import RequestInputs
@@ -51,17 +52,35 @@ class VLLM(OneModelDialect):
             sampling |= {"stop": list(request.stop_words), "include_stop_str_in_output": True}
         if options.adapter_name is not None:
             sampling["lora_name"] = options.adapter_name
+        if params.response_format is not None:
+            if (constraint := _structured_outputs(params.response_format)) is None:
+                raise unsupported(self.name, model, "response_format", dict(params.response_format))
+            sampling["structured_outputs"] = msgspec.json.encode(constraint).decode()
         inputs.put("sampling_parameters", msgspec.json.encode(sampling).decode())
         for name in ("finish_reason", "num_input_tokens", "num_output_tokens"):
             inputs.put(f"return_{name}", True)
         if params.logprobs is not None and not inputs.put("return_logprobs", True):
             raise unsupported(self.name, model, "logprobs", params.logprobs, "no input for it")
-        return {*_FIELDS, "adapter_name"}
+        return {*_FIELDS, "adapter_name", "response_format"}
 
     def reader(self, request: Request, model: Model) -> TextReader:
         """See `OneModelDialect.reader`."""
         echo = None if self.exclude not in model.config.inputs else False
         return _Reader(request, model, self.output, model.output_style.otherwise(cumulative=False, echo=echo))
+
+
+def _structured_outputs(constraint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of vLLM's StructuredOutputsParams (0.12 and newer; an older vLLM refuses the request)."""
+    match kind_of(constraint):
+        case "json":
+            return {"json_object": True}
+        case "schema":
+            return {"json": schema_of(constraint)}
+        case "regex":
+            return {"regex": regex_of(constraint)}
+        case "choice":
+            return {"choice": constraint["choice"]}
+    return None
 
 
 class _Reader(TextReader):

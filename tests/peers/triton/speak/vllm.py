@@ -10,6 +10,8 @@ _NAMES = {
     "repetition_penalty": "repetition_penalty", "seed": "seed", "ignore_eos": "ignore_eos",
     "skip_special_tokens": "skip_special_tokens", "logprobs": "logprobs",
 }  # fmt: skip
+#: The fields of StructuredOutputsParams that are constraints; one of them is given.
+_CONSTRAINTS = {"json": dict, "json_object": bool, "regex": str, "choice": list}
 _WANTED = ("finish_reason", "num_input_tokens", "num_output_tokens", "logprobs")
 
 
@@ -17,6 +19,10 @@ class TritonPythonModel(Model):
     def read(self, request):
         given = json.loads(self.value(request, "sampling_parameters", "{}"))
         params = {ours: given[name] for name, ours in _NAMES.items() if given.get(name) is not None}
+        if (constraint := given.get("structured_outputs")) is not None:
+            ((name, value),) = json.loads(constraint).items()  # the backend decodes it a second time
+            if not isinstance(value, _CONSTRAINTS[name]):
+                raise ValueError(f"structured_outputs.{name} is {value!r}")
         params["top_k"] = given["top_k"] if given.get("top_k", -1) > 0 else None
         stream = self.value(request, "stream", False)
         ask = Ask(

@@ -187,8 +187,8 @@ def test_what_a_flavour_does_not_take_is_refused_by_name(flavour, given):
 
 def test_what_a_route_does_not_take_is_refused_by_name():
     llm = OpenAIClient("http://a", "m", flavour="vllm")
-    with pytest.raises(UnsupportedParameter, match="response_format=.* for a prompt"):
-        llm.prepare("hi", {"response_format": {"type": "json_object"}})
+    with pytest.raises(UnsupportedParameter, match="tool_choice='auto' for a prompt"):
+        llm.prepare("hi", {"tool_choice": "auto"})
     with pytest.raises(UnsupportedParameter, match=r"a prompt \(or meta_template\) for flavour='ollama'"):
         OpenAIClient("http://a", "m", flavour="ollama").prepare("hi", {})
 

@@ -1,0 +1,1 @@
+"""Structured output: constraints on answers, and answers read as instances of a type."""
