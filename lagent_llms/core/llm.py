@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from .. import forks, validators
+from ..content_parts import AcceptedParts, accept_parts
 from ..copying import CopiedByArguments
 from ..errors import (
     InvalidArgument,
@@ -46,6 +48,7 @@ __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 _AROUND_A_PROMPT = 4
 
 _NOTHING_SAID = History()
+_CONTENT = itemgetter("content")
 _positive = validators.integer("an integer of 1 or more", 1)
 
 
@@ -254,6 +257,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
             text = history.text + inputs
             return Rendered(text, History(None, text))
         messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
+        if list in map(type, map(_CONTENT, messages)):
+            messages = self._with_accepted_parts(messages)
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:
@@ -274,6 +279,22 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
             )
         messages = self._checked(messages, options, len(history.messages))
         return None, History((*history.messages, *messages), None, continued=options.continue_final_message)
+
+    @property
+    def accepted_parts(self) -> AcceptedParts:
+        """The parts of contents besides text that can be sent where the server renders messages."""
+        return AcceptedParts()
+
+    def _with_accepted_parts(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages with images, audio and files as the backend takes them.
+
+        Raises:
+            UnsupportedParameter: It does not take one.
+        """
+        name = type(self).__name__
+        if self.template is None:
+            return accept_parts(messages, self.accepted_parts, name)
+        return accept_parts(messages, AcceptedParts(), f"{name} with a meta_template")
 
     def message_of(self, completion: Completion) -> Message:
         """The message that a session keeps of an answer."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from ...content_parts import EVERY_PART, AcceptedParts
 from ...params import PARAMETERS
 
 __all__ = ["FLAVOURS", "Flavour", "Tokenize"]
@@ -51,6 +52,7 @@ class Flavour:
         not_for_prompts: Parameters that /v1/completions does not take.
         beside: Parameter -> fields that are sent with it.
         always: Further fields of every request with messages.
+        parts: The parts of contents that it takes besides text.
     """
 
     fields: Mapping[str, str]
@@ -64,6 +66,7 @@ class Flavour:
     not_for_prompts: frozenset[str] = frozenset({"response_format", "tool_choice"})
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     always: Mapping[str, Any] = field(default_factory=dict)
+    parts: AcceptedParts = AcceptedParts()
 
     @cached_property
     def unsupported(self) -> frozenset[str]:
@@ -91,6 +94,11 @@ _ENGINE = f"{_BASIC} top_k min_p repetition_penalty ignore_eos skip_special_toke
 _TEMPLATE = "chat_template_kwargs continue_final_message"
 _STRUCTURE = "response_format tool_choice"
 
+
+def _parts(types: str, roles: str = "") -> AcceptedParts:
+    return AcceptedParts(frozenset(types.split()), frozenset(roles.split()))
+
+
 #: By name. 'compatible' is any server that does not say what it is.
 FLAVOURS: Mapping[str, Flavour] = {
     "openai": Flavour(
@@ -98,20 +106,23 @@ FLAVOURS: Mapping[str, Flavour] = {
         owners=("openai", "openai-dev", "openai-internal", "system"),
         limit_of_chats="max_completion_tokens",
         no_op_is_default=True,
+        parts=_parts("image_url input_audio file"),
     ),
-    "compatible": Flavour(_fields(f"{_BASIC} logprobs {_STRUCTURE}")),
+    "compatible": Flavour(_fields(f"{_BASIC} logprobs {_STRUCTURE}"), parts=EVERY_PART),
     "vllm": Flavour(
         _fields(f"{_ENGINE} {_TEMPLATE} {_STRUCTURE}", adapter_name="model"),
         owners=("vllm",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=-1,
         max_stop_words=4,
+        parts=_parts("image_url input_audio audio_url video_url"),
     ),
     "sglang": Flavour(
         _fields(f"{_ENGINE} {_TEMPLATE} {_STRUCTURE}", adapter_name="lora_path"),
         owners=("sglang",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=-1,
+        parts=_parts("image_url audio_url video_url"),
     ),
     "llama.cpp": Flavour(
         _fields(
@@ -121,25 +132,32 @@ FLAVOURS: Mapping[str, Flavour] = {
         owners=("llamacpp",),
         tokenize=Tokenize("/tokenize", "content", "tokens", {"add_special": True, "parse_special": True}),
         beside={"repetition_penalty": {"repeat_last_n": 1 << 17}},  # of the whole context, not of 64 tokens
+        parts=_parts("image_url input_audio"),
     ),
     "ollama": Flavour(
         _fields(f"{_BASIC} response_format"),
         owners=("library",),
         takes_prompts=False,  # it puts them into the model's template
+        parts=_parts("image_url"),
     ),
     "tgi": Flavour(
         _fields(f"{_BASIC} logprobs {_STRUCTURE}"),
         tokenize=Tokenize("/tokenize", "inputs", ""),
         no_op_is_default=True,  # and top_p=1 is refused
+        parts=_parts("image_url"),
         not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
     ),
     "lmdeploy": Flavour(
         _fields(f"{_ENGINE} chat_template_kwargs {_STRUCTURE}", adapter_name="model"),
         owners=("lmdeploy",),
         tokenize=Tokenize("/v1/encode", "input", "input_ids", {"do_preprocess": False, "add_bos": True}),
+        parts=_parts("image_url audio_url video_url", roles="user tool"),
         not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
     ),
-    "transformers": Flavour(_fields(f"{_BASIC} chat_template_kwargs")),
+    "transformers": Flavour(
+        _fields(f"{_BASIC} chat_template_kwargs"),
+        parts=_parts("image_url input_audio audio_url video_url"),
+    ),
     "lagent_llms": Flavour(
         _fields(f"{_ENGINE} {_TEMPLATE}"),
         owners=("lagent_llms",),
