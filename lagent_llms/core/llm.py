@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from .. import forks, validators
-from ..content_parts import AcceptedParts, accept_parts
 from ..copying import CopiedByArguments
 from ..errors import (
     InvalidArgument,
@@ -30,6 +28,7 @@ from .adaptive import MOST_IN_FLIGHT, Found
 from .injection import ContentGuards
 from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
+from .parts import SendsParts
 from .request import Input, Request
 from .sessions import SessionStore, Turn
 
@@ -48,7 +47,6 @@ __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 _AROUND_A_PROMPT = 4
 
 _NOTHING_SAID = History()
-_CONTENT = itemgetter("content")
 _positive = validators.integer("an integer of 1 or more", 1)
 
 
@@ -80,7 +78,7 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, KeepsCalls):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -257,8 +255,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
             text = history.text + inputs
             return Rendered(text, History(None, text))
         messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
-        if list in map(type, map(_CONTENT, messages)):
-            messages = self._with_accepted_parts(messages)
+        messages = self._with_accepted_parts(messages)
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:
@@ -279,22 +276,6 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
             )
         messages = self._checked(messages, options, len(history.messages))
         return None, History((*history.messages, *messages), None, continued=options.continue_final_message)
-
-    @property
-    def accepted_parts(self) -> AcceptedParts:
-        """The parts of contents besides text that can be sent where the server renders messages."""
-        return AcceptedParts()
-
-    def _with_accepted_parts(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The messages with images, audio and files as the backend takes them.
-
-        Raises:
-            UnsupportedParameter: It does not take one.
-        """
-        name = type(self).__name__
-        if self.template is None:
-            return accept_parts(messages, self.accepted_parts, name)
-        return accept_parts(messages, AcceptedParts(), f"{name} with a meta_template")
 
     def message_of(self, completion: Completion) -> Message:
         """The message that a session keeps of an answer."""

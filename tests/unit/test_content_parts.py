@@ -147,7 +147,7 @@ def test_what_is_not_taken_is_refused_by_name():
             taken,
             (IMAGE, AUDIO),
             "user",
-            r"content\[2\], a part of type 'input_audio': it takes image_url, text",
+            r"content\[2\], a part of type 'input_audio': it takes text, im",
         ),
         (taken, (IMAGE,), "system", "it takes such parts in messages of user"),
         (AcceptedParts(), (IMAGE,), "user", "it takes text only"),

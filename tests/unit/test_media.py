@@ -92,9 +92,7 @@ def test_urls_are_kept_and_a_given_type_is_the_type():
     assert read(text, is_base64=True).data_url == f"data:image/png;base64,{text}"
     assert read(base64.encodebytes(PNG).decode(), is_base64=True).data == text
     assert read(f"data:;base64,{text}").type == "image/png"
-    assert read(f"data:image/x-png;charset=utf-8;base64,{text}").data_url.startswith(
-        "data:image/x-png;base64,"
-    )
+    assert read(f"data:image/x-png;charset=utf-8;base64,{text}") == ("", "image/x-png", text, "")
     assert read(b"\0\1", "audio", media_type="audio/pcm16").type == "audio/pcm16"
 
 
@@ -103,7 +101,7 @@ def test_urls_are_kept_and_a_given_type_is_the_type():
     [
         (
             "cat.png",
-            r"'cat.png': a text is a URL .* give a file of this machine as pathlib.Path\('cat.png'\)",
+            r"'cat.png': a text is a URL .* a file of this machine as pathlib.Path\('cat.png'\)",
         ),
         ("file:///etc/passwd", r"as pathlib.Path\('/etc/passwd'\)"),
         ("data:image/png,abc", "a data URL has the form data:image/png;base64"),
@@ -138,9 +136,7 @@ def test_a_limit_of_size(tmp_path, monkeypatch):
             if fits:
                 assert base64.b64decode(read(value).data) == PNG
                 continue
-            with pytest.raises(
-                InvalidArgument, match=rf"\d+ bytes: allowed are at most {len(PNG)} \(0 MiB\)"
-            ):
+            with pytest.raises(InvalidArgument, match=rf"\d+ bytes: allowed are at most {len(PNG)} "):
                 read(value)
 
 
