@@ -6,16 +6,15 @@ beside it (``video_url``, ``audio_url``).
 
 from __future__ import annotations
 
-import base64
-import mimetypes
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import validators
 from .errors import InvalidArgument, UnsupportedParameter
-from .media import Media, read_media
 from .schema import Message
+
+if TYPE_CHECKING:
+    from .media import Media
 
 __all__ = ["EVERY_PART", "AcceptedParts", "accept_parts", "check_part", "without_data"]
 
@@ -92,6 +91,8 @@ def check_part(part: object, argument: str, index: int, number: int) -> object:
         raise InvalidArgument(f"{where} (type {name!r}): {what}; give {example}", argument=argument)
     type_keys = (*_TYPE_KEYS, "format") if kind == "audio" else _TYPE_KEYS
     types = [fields.pop(key) for key in type_keys if _is_text(fields.get(key))]
+    from .media import read_media  # here, to keep the package's import fast
+
     media = read_media(
         fields.pop(keys[0]),
         kind,
@@ -121,8 +122,7 @@ def _part(kind: str, media: Media, fields: dict[str, Any], where: str, argument:
                 f"{where} (type 'file'): a file is sent as data, or by its file_id; got the URL {media.url}",
                 argument=argument,
             )
-        extension = mimetypes.guess_extension(media.type) or ""
-        name = fields.pop("filename", None) or media.name or f"file{extension}"
+        name = fields.pop("filename", None) or media.name or f"file{media.extension}"
         return {"type": "file", "file": {"filename": name, "file_data": media.data_url, **fields}}
     if kind == "audio" and not media.url:
         form = _AUDIO_FORMATS.get(media.type, media.type.partition("/")[2])
@@ -197,12 +197,12 @@ def _without_data(part: Any) -> Any:
     inner = part.get(name) if name in _KINDS else None
     if not isinstance(inner, Mapping):
         return part
+    from .media import summary  # here, to keep the package's import fast
+
     for key in ("url", *_BASE64_KEYS):
         text = inner.get(key)
         if isinstance(text, str) and len(text) > _SHORT and (key != "url" or text.startswith("data:")):
             begin, _, data = text.rpartition(",")
             media_type = begin.partition(";")[0] or f"data:{_media_type('audio', inner.get('format', ''))}"
-            content = base64.b64decode(data)
-            summary = f"{media_type};bytes={len(content)};sha256={sha256(content).hexdigest()},"
-            return {**part, name: {**inner, key: summary}}
+            return {**part, name: {**inner, key: f"{media_type};{summary(data)},"}}
     return part

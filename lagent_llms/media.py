@@ -9,13 +9,14 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from io import BytesIO
 from typing import Any, NamedTuple
 
 from . import validators
 from .errors import InvalidArgument
 
-__all__ = ["MOST_BYTES", "Media", "read_media"]
+__all__ = ["MOST_BYTES", "Media", "read_media", "summary"]
 
 #: Most bytes of one image, recording or file.
 MOST_BYTES = 50 << 20
@@ -67,6 +68,17 @@ class Media(NamedTuple):
     def data_url(self) -> str:
         """The URL, or a data URL."""
         return self.url or f"data:{self.type};base64,{self.data}"
+
+    @property
+    def extension(self) -> str:
+        """The usual end of a file's name for the type ('.png'), '' if it is unknown."""
+        return mimetypes.guess_extension(self.type) or ""
+
+
+def summary(data: str) -> str:
+    """The size and the hash of data in base64: ``bytes=48213;sha256=…``."""
+    content = base64.b64decode(data)
+    return f"bytes={len(content)};sha256={sha256(content).hexdigest()}"
 
 
 def read_media(
