@@ -1,7 +1,7 @@
 """Parts of a message's content that are no text: images, audio, video and files, brought into one form.
 
 That form is OpenAI's (``image_url``, ``input_audio``, ``file``), and what vLLM, SGLang and lmdeploy have
-beside it (``video_url``, ``audio_url``).
+beside it (``video_url``, ``audio_url``, ``time_series_url``).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _KINDS = {
     "audio": "audio",
     "video_url": "video",
     "video": "video",
+    "time_series_url": "time_series",
+    "time_series": "time_series",
     "file": "file",
 }
 #: Types of parts that need no server that sees or hears.
@@ -56,7 +58,9 @@ class AcceptedParts(NamedTuple):
 
 
 #: Those of a server of which nothing is known.
-EVERY_PART = AcceptedParts(frozenset({"image_url", "input_audio", "audio_url", "video_url", "file"}))
+EVERY_PART = AcceptedParts(
+    frozenset({"image_url", "input_audio", "audio_url", "video_url", "time_series_url", "file"})
+)
 
 
 def check_part(part: object, argument: str, index: int, number: int) -> object:
@@ -82,9 +86,9 @@ def check_part(part: object, argument: str, index: int, number: int) -> object:
     inner = validators.to_builtin(outer.get(name, outer.get(kind)))
     short = not isinstance(inner, Mapping)
     fields = outer if short else {key: value for key, value in inner.items() if value is not None}
-    if "file_id" in fields:
-        return part
     keys = [key for key in dict.fromkeys((name, kind, *_URL_KEYS, *_BASE64_KEYS)) if key in fields]
+    if not keys and kind == "file" and "file_id" in fields:
+        return part
     if len(keys) != 1:
         what = "the content is missing" if not keys else f"both {keys[0]!r} and {keys[1]!r}"
         example = f"{{'type': {name!r}, {name!r}: …}}"

@@ -47,6 +47,8 @@ _IN_FTYP = {
     b"heic": "image/heic",
     b"qt  ": "video/quicktime",
 }
+#: Kinds of which media types say that a content is one.
+_TYPED = frozenset({"image", "audio", "video"})
 
 
 class Media(NamedTuple):
@@ -91,7 +93,7 @@ def read_media(
 
     Args:
         value: An http, https or data URL; `pathlib.Path`; bytes; an image of PIL, which is sent as PNG.
-        kind: 'image', 'audio', 'video' or 'file'.
+        kind: 'image', 'audio' or 'video', of which the content must be; or 'file', 'time_series'.
         where: The place of `value`, for errors.
         argument: The argument that it was given with, for errors.
         media_type: Its type; '' finds it by the content, then by the name of the file.
@@ -132,8 +134,8 @@ def read_media(
     if len(data) > MOST_BYTES:
         raise refuse(_too_large(len(data)))
     known, named = _type_of(data), mimetypes.guess_type(name)[0]
-    found_type = media_type or (named or known if kind == "file" else known or named) or ""
-    if kind != "file":
+    found_type = media_type or (known or named if kind in _TYPED else named or known) or ""
+    if kind in _TYPED:
         if not found_type:
             raise refuse(f"it is no {kind} of a known type; give another format")
         for one in (known, found_type):

@@ -130,6 +130,10 @@ def test_a_text_of_json_never_names_a_file_of_this_machine(path):
         {"type": "input_audio", "input_audio": {"data": str(path), "format": "wav"}},
         {"type": "file", "file": {"file_data": str(path)}},
         {"type": "file", "file": str(path)},
+        {"type": "time_series_url", "time_series_url": {"url": str(path)}},
+        {"type": "image_url", "image_url": {"url": str(path), "file_id": "1"}},
+        {"type": "file", "file": {"file_id": "1", "path": str(path)}},
+        {"type": "image_url", "image_url": {"url": "https://host/a.png", "data": str(path)}},
     ):
         with pytest.raises(InvalidArgument):
             checked(json.loads(json.dumps(part)))
@@ -160,8 +164,10 @@ def test_what_is_not_taken_is_refused_by_name():
 
 
 def test_texts_and_parts_of_a_servers_own_type_pass():
-    own = {"type": "time_series_url", "time_series_url": {"url": "https://a", "sampling_rate": 100}}
-    assert accept_parts(messages(own), EVERY_PART, "X") == messages(own)
+    series = {"type": "time_series_url", "time_series_url": {"url": "https://a", "sampling_rate": 100}}
+    for own in (series, {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}):
+        assert messages(own)[1]["content"][1:] == [own]
+        assert accept_parts(messages(own), EVERY_PART, "X") == messages(own)
     refusal = {"type": "refusal", "refusal": "no"}
     assert accept_parts(messages(refusal), AcceptedParts(), "X") == messages(refusal)
 

@@ -8,5 +8,5 @@ __all__ = ["LMDEPLOY_PARTS"]
 
 #: Of other roles lmdeploy does not read parts but text.
 LMDEPLOY_PARTS = AcceptedParts(
-    frozenset({"image_url", "audio_url", "video_url"}), roles=frozenset({"user", "tool"})
+    frozenset({"image_url", "audio_url", "video_url", "time_series_url"}), roles=frozenset({"user", "tool"})
 )

@@ -151,7 +151,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         _fields(f"{_ENGINE} chat_template_kwargs {_STRUCTURE}", adapter_name="model"),
         owners=("lmdeploy",),
         tokenize=Tokenize("/v1/encode", "input", "input_ids", {"do_preprocess": False, "add_bos": True}),
-        parts=_parts("image_url audio_url video_url", roles="user tool"),
+        parts=_parts("image_url audio_url video_url time_series_url", roles="user tool"),
         not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
     ),
     "transformers": Flavour(
