@@ -180,8 +180,10 @@ class OpenAICore(HTTPCore):
         from . import protocol
 
         self.check_request(request)
-        if request.messages is not None and request.prompt is None:  # 'auto' is known only now
-            request = replace(request, messages=[*self._with_accepted_parts(request.messages)])
+        if request.messages is not None and request.prompt is None:
+            messages = self._with_accepted_parts(request.messages)  # 'auto' is known only now
+            if messages is not request.messages:
+                request = replace(request, messages=[*messages])
         return protocol.answer_call(request, model, self.flavour, api=self._api, bos=self._bos)
 
     def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
