@@ -119,8 +119,8 @@ def test_the_pipeline(dialog):
     with LMDeployPipeline(EMBEDDED_MODEL, peers.NAME, backend="pytorch", temperature=0) as llm:
         with pytest.raises(UnsupportedParameter, match="LMDeployPipeline cannot send content.1.*text only"):
             llm.chat([{"role": "user", "content": asked}])
-        encoder = Encoder(llm._engine.tokenizer)
-        llm._engine._engine.prompt_processor.vl_encoder, llm._engine.is_multimodal = encoder, True
+        encoder, processor = Encoder(llm._engine.tokenizer), llm._engine._engine.prompt_processor
+        processor.vl_encoder, processor.backend, llm._engine.is_multimodal = encoder, "pytorch", True
         opened = llm.chat([{"role": "user", "content": asked}], session_id=1, sequence_end=False)
         assert opened == "The capital of France is Paris."
         assert [(item.size, item.getpixel((0, 0))) for _, item, _ in encoder.media] == [((2, 2), RED)]
