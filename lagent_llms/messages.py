@@ -8,6 +8,7 @@ from operator import countOf
 from typing import Any
 
 from . import validators
+from .content_parts import check_part
 from .errors import InvalidArgument
 from .schema import Completion, Message, ToolCall
 
@@ -27,7 +28,8 @@ def check_messages(
     """Check the messages and return them in OpenAI's form, ready to be rendered or sent.
 
     A message is a dict, an object of OpenAI's SDK or of lagent, or a `Completion`. Its tool calls may be
-    `ToolCall` objects, OpenAI's objects or dicts, or dicts with ``name`` and ``arguments``.
+    `ToolCall` objects, OpenAI's objects or dicts, or dicts with ``name`` and ``arguments``. Images, audio,
+    video and files become parts with URLs or data; see `content_parts.check_part`.
 
     Args:
         messages: The messages.
@@ -77,12 +79,16 @@ def _checked(message: object, argument: str, index: int) -> Message:
     if not isinstance(fields.get("role"), str):
         raise InvalidArgument(f"{where}: 'role' is missing or no string", argument=argument)
     _collect_tool_calls(fields, argument, index)
+    content = fields.get("content")
+    if not isinstance(content, (str, type(None))) and (parts := validators.listed(content)) is not None:
+        fields["content"] = [check_part(part, argument, index, number) for number, part in enumerate(parts)]
     checked: dict[str, Any] = validators.plain(argument, fields, index)
     if "content" not in checked:
         raise InvalidArgument(f"{where} (role {checked['role']!r}): 'content' is missing", argument=argument)
     if not isinstance(content := checked.get("content"), (str, list, type(None))):
         raise InvalidArgument(
-            f"{where} (role {checked['role']!r}): 'content' is a {type(content).__name__}, expected a string",
+            f"{where} (role {checked['role']!r}): 'content' is a {type(content).__name__}, expected a string "
+            "or a list of parts",
             argument=argument,
         )
     return checked

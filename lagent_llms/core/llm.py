@@ -28,6 +28,7 @@ from .adaptive import MOST_IN_FLIGHT, Found
 from .injection import ContentGuards
 from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
+from .parts import SendsParts
 from .request import Input, Request
 from .sessions import SessionStore, Turn
 
@@ -77,7 +78,7 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, KeepsCalls):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -255,6 +256,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
             text = history.text + inputs
             return Rendered(text, History(None, text))
         messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
+        messages = self._with_accepted_parts(messages)
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from ..content_parts import without_data
 from ..messages import RESULT_ROLES
 from ..params import ALIASES, PARAMETERS, GenerationParams
 from ..store.journal import Call
@@ -152,8 +153,15 @@ class Recording:
 
 
 def messages_text(messages: list[Message]) -> str:
-    """Messages as JSON, the same for equal ones; results of tools have the role ``tool``."""
+    """Messages as JSON, the same for equal ones.
+
+    Results of tools have the role ``tool``; large data of images, audio and files are their SHA-256.
+    """
     same = [{**item, "role": "tool"} if item.get("role") in RESULT_ROLES else item for item in messages]
+    same = [
+        {**item, "content": without_data(item["content"])} if isinstance(item.get("content"), list) else item
+        for item in same
+    ]
     try:
         return msgspec.json.encode(same, enc_hook=_plain, order="deterministic").decode()
     except _NO_JSON:

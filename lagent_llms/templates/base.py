@@ -13,6 +13,7 @@ from ..copying import CopiedByArguments
 from ..errors import InvalidArgument, TemplateError, UnsupportedParameter
 from ..messages import RESULT_ROLES
 from ..schema import Completion, Message, ToolCall
+from ..validators import shown
 from .history import History, Rendered
 from .injection import ContentGuard, Mode
 
@@ -334,7 +335,7 @@ def _part(part: object, place: str) -> str:
     if isinstance(part, Mapping) and kind == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind is None or kind == "text":
-        raise TemplateError(f"{place}: expected {{'type': 'text', 'text': …}}, got {part!r}")
+        raise TemplateError(f"{place}: expected {{'type': 'text', 'text': …}}, got {shown(part)}")
     raise UnsupportedParameter(
         f"{place}: a part of type {kind!r}; only text can be rendered", parameter="content"
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import errors
+from ..content_parts import EVERY_PART, AcceptedParts
 from ..core.base import AsyncBaseLLM, BaseLLM
 from ..core.llm import LLMCore
 from ..core.recording import messages_text
@@ -74,6 +75,11 @@ class _ReplayCore(LLMCore):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r})"
+
+    @property
+    def accepted_parts(self) -> AcceptedParts:
+        """See `LLMCore.accepted_parts`."""
+        return EVERY_PART
 
     def _answer(self, request: Request) -> ReplayedAnswer:
         """The recorded answer.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from ...content_parts import AcceptedParts
 from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
+from .parts import LMDEPLOY_PARTS
 
 if TYPE_CHECKING:
     from ...core.request import Request
@@ -26,6 +28,11 @@ class LMDeployCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
     opt_in_parameters = frozenset({"sampling"})
+
+    @property
+    def accepted_parts(self) -> AcceptedParts:
+        """See `LLMCore.accepted_parts`."""
+        return LMDEPLOY_PARTS
 
     def check_request(self, request: Request) -> None:
         """See `LLMCore.check_request`; /v1/completions ignores these parameters, or fails for logprobs."""

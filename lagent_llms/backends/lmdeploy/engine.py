@@ -62,6 +62,7 @@ class LMDeployEngine:
         slots: Number of requests that the engine runs at once, None if lmdeploy does not tell.
         tokenizer: lmdeploy's tokenizer.
         session_len: Context length in tokens.
+        is_multimodal: Whether the model reads more than text.
         marked: Encodes prompts with escaped special tokens.
 
     Raises:
@@ -102,6 +103,7 @@ class LMDeployEngine:
         self.slots: int | None = getattr(self._engine.backend_config, "max_batch_size", None)
         self.tokenizer: Any = self._engine.tokenizer
         self.session_len: int = self._engine.session_len
+        self.is_multimodal: bool = self._engine.prompt_processor.vl_encoder is not None
         self.marked = MarkedTextEncoder(self.tokenizer.model.model)
 
     def encode(self, text: str, *, add_bos: bool) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ...content_parts import AcceptedParts
 from ...core.base import AsyncBaseLLM, BaseLLM, Prompts
 from ...core.callbacks import AsyncCallbackSource, CallbackSource
 from ...core.llm import LLMCore
@@ -14,6 +15,7 @@ from ...core.request import Request
 from ...errors import LLMError, ServerError
 from ...schema import Completion, Piece, TokenLogprob, Usage
 from .engine import BackendName, Event, LMDeployEngine
+from .parts import LMDEPLOY_PARTS
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -90,6 +92,11 @@ class _PipelineCore(LLMCore):
     def fills_engine(self) -> int | None:
         """See `LLMCore.fills_engine`; no more, because limits of time run in lmdeploy's queue."""
         return self._engine.slots
+
+    @property
+    def accepted_parts(self) -> AcceptedParts:
+        """See `LLMCore.accepted_parts`; a model that reads text only takes none."""
+        return LMDEPLOY_PARTS if self._engine.is_multimodal else AcceptedParts()
 
     def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
         """See `ContentGuards.local_vocabulary`."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...content_parts import EVERY_PART, AcceptedParts
 from ...errors import InvalidArgument, ServerError, UnsupportedParameter, nearest
 from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
 from ...http.endpoints import split_api
@@ -120,6 +122,12 @@ class OpenAICore(HTTPCore):
         found = FLAVOURS.get(self.flavour)
         return super().unsupported if found is None else super().unsupported | found.unsupported
 
+    @property
+    def accepted_parts(self) -> AcceptedParts:
+        """See `LLMCore.accepted_parts`; 'auto' is checked once the server has said what it is."""
+        found = FLAVOURS.get(self.flavour)
+        return EVERY_PART if found is None else found.parts
+
     def check_request(self, request: Request) -> None:
         """See `LLMCore.check_request`; 'auto' is checked once the server has said what it is."""
         if self.flavour == "auto":
@@ -177,6 +185,10 @@ class OpenAICore(HTTPCore):
         from . import protocol
 
         self.check_request(request)
+        if request.messages is not None and request.prompt is None:
+            messages = self._with_accepted_parts(request.messages)  # 'auto' is known only now
+            if messages is not request.messages:
+                request = replace(request, messages=[*messages])
         return protocol.answer_call(request, model, self.flavour, api=self._api, bos=self._bos)
 
     def tokenize_call(self, text: str, model: str) -> Call[list[int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from ...content_parts import EVERY_PART, AcceptedParts
 from ...params import PARAMETERS
 from . import constraints
 from .constraints import Constraints
@@ -55,6 +56,7 @@ class Flavour:
         constraints_of_prompts: How /v1/completions takes it; None where it does not.
         beside: Parameter -> fields that are sent with it.
         always: Further fields of every request with messages.
+        parts: The parts of contents that it takes besides text.
     """
 
     fields: Mapping[str, str]
@@ -70,6 +72,7 @@ class Flavour:
     constraints_of_prompts: Constraints | None = None
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     always: Mapping[str, Any] = field(default_factory=dict)
+    parts: AcceptedParts = AcceptedParts()
 
     @cached_property
     def unsupported(self) -> frozenset[str]:
@@ -111,6 +114,11 @@ _ENGINE = f"{_BASIC} top_k min_p repetition_penalty ignore_eos skip_special_toke
 _TEMPLATE = "chat_template_kwargs continue_final_message"
 _STRUCTURE = "response_format tool_choice"
 
+
+def _parts(types: str, roles: str = "") -> AcceptedParts:
+    return AcceptedParts(frozenset(types.split()), frozenset(roles.split()))
+
+
 #: By name. 'compatible' is any server that does not say what it is.
 FLAVOURS: Mapping[str, Flavour] = {
     "openai": Flavour(
@@ -118,8 +126,9 @@ FLAVOURS: Mapping[str, Flavour] = {
         owners=("openai", "openai-dev", "openai-internal", "system"),
         limit_of_chats="max_completion_tokens",
         no_op_is_default=True,
+        parts=_parts("image_url input_audio file"),
     ),
-    "compatible": Flavour(_fields(f"{_BASIC} logprobs {_STRUCTURE}")),
+    "compatible": Flavour(_fields(f"{_BASIC} logprobs {_STRUCTURE}"), parts=EVERY_PART),
     "vllm": Flavour(
         _fields(f"{_ENGINE} {_TEMPLATE} {_STRUCTURE}", adapter_name="model"),
         owners=("vllm",),
@@ -128,6 +137,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         max_stop_words=4,
         constraints=constraints.VLLM,
         constraints_of_prompts=constraints.VLLM,
+        parts=_parts("image_url input_audio audio_url video_url"),
     ),
     "sglang": Flavour(
         _fields(f"{_ENGINE} {_TEMPLATE} {_STRUCTURE}", adapter_name="lora_path"),
@@ -136,6 +146,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         no_top_k=-1,
         constraints=constraints.SGLANG,
         constraints_of_prompts=constraints.SGLANG,
+        parts=_parts("image_url audio_url video_url"),
     ),
     "llama.cpp": Flavour(
         _fields(
@@ -147,11 +158,13 @@ FLAVOURS: Mapping[str, Flavour] = {
         beside={"repetition_penalty": {"repeat_last_n": 1 << 17}},  # of the whole context, not of 64 tokens
         constraints=constraints.LLAMACPP,
         constraints_of_prompts=constraints.LLAMACPP_PROMPTS,
+        parts=_parts("image_url input_audio"),
     ),
     "ollama": Flavour(
         _fields(f"{_BASIC} response_format"),
         owners=("library",),
         takes_prompts=False,  # it puts them into the model's template
+        parts=_parts("image_url"),
     ),
     "tgi": Flavour(
         _fields(f"{_BASIC} logprobs {_STRUCTURE}"),
@@ -159,6 +172,8 @@ FLAVOURS: Mapping[str, Flavour] = {
         no_op_is_default=True,  # and top_p=1 is refused
         constraints=constraints.TGI,
         not_for_prompts=frozenset({"logprobs", "tool_choice"}),
+        parts=_parts("image_url"),
+        not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
     ),
     "lmdeploy": Flavour(
         _fields(f"{_ENGINE} chat_template_kwargs {_STRUCTURE}", adapter_name="model"),
@@ -166,8 +181,13 @@ FLAVOURS: Mapping[str, Flavour] = {
         tokenize=Tokenize("/v1/encode", "input", "input_ids", {"do_preprocess": False, "add_bos": True}),
         constraints=constraints.JSON_AND_REGEX,
         not_for_prompts=frozenset({"logprobs", "tool_choice"}),
+        parts=_parts("image_url audio_url video_url time_series_url", roles="user tool"),
+        not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
     ),
-    "transformers": Flavour(_fields(f"{_BASIC} chat_template_kwargs")),
+    "transformers": Flavour(
+        _fields(f"{_BASIC} chat_template_kwargs"),
+        parts=_parts("image_url input_audio audio_url video_url"),
+    ),
     "lagent_llms": Flavour(
         _fields(f"{_ENGINE} {_TEMPLATE}"),
         owners=("lagent_llms",),

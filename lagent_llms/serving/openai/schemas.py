@@ -198,15 +198,16 @@ class TokenizeRequest(_TemplateRequest):
     messages: list[_PassedObject] | None = None
 
     def inputs(self) -> str | list[dict[str, Any]]:
-        """The prompt or the messages.
+        """The prompt, or the messages as text.
 
         Raises:
-            InvalidArgument: Both fields were given, or neither.
+            InvalidArgument: Both fields were given, or neither; a content part is not text.
         """
         given = [value for value in (self.prompt, self.messages) if value is not None]
         if len(given) != 1:
             raise InvalidArgument("give either prompt or messages", argument="prompt")
-        return given[0]
+        (found,) = given
+        return found if isinstance(found, str) else _as_text(found)
 
 
 class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
@@ -254,10 +255,13 @@ class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
         Raises:
             InvalidArgument: A content part is not text.
         """
-        return [
-            {**message, "content": _text(message.get("content"), i)}
-            for i, message in enumerate(self.messages)
-        ]
+        return _as_text(self.messages)
+
+
+def _as_text(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**message, "content": _text(message.get("content"), index)} for index, message in enumerate(messages)
+    ]
 
 
 def _text(content: Any, index: int) -> Any:

@@ -98,6 +98,20 @@ class Answers(ConformanceTests):
             here, there = (inspect.signature(getattr(one, name)).parameters for one in (cls, twin))
             assert list(here) == list(there), name
 
+    @requirement("a content in parts of text is that text; an image that cannot be sent is refused by name")
+    def test_content_parts(self) -> None:
+        question = [
+            {**message, "content": [{"type": "text", "text": message["content"]}]}
+            for message in self.subject.question
+        ]
+        llm = self.make()
+        assert llm.chat(question) == llm.chat(self.subject.question)
+        template = self.subject.defaults.get("meta_template") or "chatml"
+        image = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+        refused = r"inputs\[0\].* cannot send content\[0\], a part of type 'image_url': it takes text only"
+        with pytest.raises(UnsupportedParameter, match=refused):
+            self.make(meta_template=template).chat([{"role": "user", "content": [image]}])
+
 
 class Parameters(ConformanceTests):
     """Tests of parameters: honoured or refused, never dropped."""

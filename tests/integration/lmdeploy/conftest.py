@@ -1,6 +1,6 @@
 """lmdeploy's own programs with the embedded model, started once for all tests here.
 
-test_pipeline.py runs where lmdeploy is installed (``.venv-lmdeploy``), all others where it is not.
+test_parts.py and test_pipeline.py run where lmdeploy is installed (``.venv-lmdeploy``), the others where not.
 """
 
 import importlib.util
@@ -11,7 +11,7 @@ import pytest
 from lagent_llms import JAXPipeline
 from tests import lmdeploy_peer as peers
 
-IN_PROCESS = ["test_pipeline.py"]
+IN_PROCESS = ["test_parts.py", "test_pipeline.py"]
 if importlib.util.find_spec("lmdeploy") is None:
     collect_ignore = IN_PROCESS
 else:

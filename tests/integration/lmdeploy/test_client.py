@@ -12,12 +12,14 @@ from lagent_llms import (
     AsyncLMDeployClient,
     LMDeployClient,
     ModelStatusCode,
+    ServerError,
     SessionClosed,
     SessionOutOfLimit,
     UnsupportedParameter,
     create_llm,
 )
 from tests import lmdeploy_peer as peers
+from tests.unit.test_media import PNG
 from tests.waiting import until, wait_until
 
 from .questions import CALCULATE, CALCULATOR, COUNT, DIALOGS, FRANCE, PARIS, user
@@ -150,6 +152,12 @@ def test_response_format(chat):
     assert chat.parse(FRANCE, Literal["red", "blue"]) in ("red", "blue")
     with pytest.raises(UnsupportedParameter, match="response_format"):
         chat.generate("Is this fine?", response_format=wanted)
+
+
+def test_the_server_reads_images_and_its_model_does_not(chat):
+    content = [{"type": "text", "text": "What?"}, {"type": "image", "image": PNG}]
+    with pytest.raises(ServerError, match="Multimodal input is not supported by this model"):
+        chat.chat([{"role": "user", "content": content}])
 
 
 def test_logprobs_without_alternatives(chat):

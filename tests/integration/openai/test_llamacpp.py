@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 import pytest
 from msgspec import Meta
 
-from lagent_llms import AsyncOpenAIClient, OpenAIClient, UnsupportedParameter
+from lagent_llms import AsyncOpenAIClient, OpenAIClient, ServerError, UnsupportedParameter
 from tests import openai_peers
+from tests.unit.test_media import PNG, WAV
 
 ROOT = Path(__file__).parents[3]
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
@@ -38,6 +39,13 @@ async def test_asynchronously(peer):
         assert await llm.chat([FRANCE] * 5) == [PARIS] * 5
         chunks = [chunk async for chunk in llm.stream_chat(FRANCE)]
         assert chunks[-1].usage.completion_tokens == len(await llm.tokenize(PARIS))
+
+
+@pytest.mark.parametrize(("kind", "data"), [("image", PNG), ("audio", WAV)])
+def test_the_server_reads_images_and_audio(peer, kind, data):
+    content = [{"type": "text", "text": "What?"}, {"type": kind, kind: data}]
+    with OpenAIClient(peer.url) as llm, pytest.raises(ServerError, match=f"{kind} input is not supported"):
+        llm.chat([{"role": "user", "content": content}])  # its model reads text
 
 
 @dataclass

@@ -174,6 +174,29 @@ def test_tokenize(engine):
         assert ask(host, "/tokenize", {"messages": QUESTION})[0] == 400
 
 
+def test_a_client_cannot_have_a_file_of_this_machine_read(tmp_path):
+    (tmp_path / "own.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    path = str(tmp_path / "own.png")
+    text = AsyncScriptedLLM("fine", meta_template="chatml")
+    seeing = AsyncLMDeployClient("http://127.0.0.1:9", "x", max_retries=0)
+    for llm in (text, seeing):
+        with serve(llm) as host:
+            for part in (
+                {"type": "image", "image": path},
+                {"type": "image_url", "image_url": {"url": path}},
+                {"type": "image_url", "image_url": {"url": f"file://{path}"}},
+                {"type": "file", "file": {"file_data": path}},
+                {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}},
+            ):
+                messages = [{"role": "user", "content": [{"type": "text", "text": "What?"}, part]}]
+                status, _, body = chat(host, messages=messages)
+                refused = 400, "messages[0].content: only text parts are allowed"
+                assert (status, body["error"]["message"].partition(",")[0]) == refused
+                status, _, body = ask(host, "/tokenize", {"messages": messages})
+                assert (status, body["error"]["message"].partition(",")[0]) == refused
+    assert not text.requests
+
+
 def test_options_of_the_chat_template():
     with serve(llm := AsyncScriptedLLM("fine", meta_template="qwen3")) as host:
         begun = [*QUESTION, {"role": "assistant", "content": "It"}]

@@ -1,15 +1,26 @@
-"""chat_template_kwargs and continue_final_message: from the caller to prompt, server and history."""
+"""chat_template_kwargs, continue_final_message and images: from the caller to prompt, server and history."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from datetime import date
 
 import pytest
 
-from lagent_llms import InvalidArgument, JAXClient, LMDeployClient, LoRAX, TemplateError, UnsupportedParameter
+from lagent_llms import (
+    BatchError,
+    InvalidArgument,
+    JAXClient,
+    LMDeployClient,
+    LoRAX,
+    TemplateError,
+    UnsupportedParameter,
+)
+from lagent_llms.content_parts import AcceptedParts
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
+from lagent_llms.testing.conformance import Caller
 
 USER = [{"role": "user", "content": "6 x 7?"}]
 BEGUN = [*USER, {"role": "assistant", "content": "The answer"}]
@@ -139,3 +150,62 @@ def test_in_a_session_both_parts_are_one_message(asynchronous):
     assert [message["content"] for message in llm.requests[1].messages[:2]] == ["6 x 7?", "The answer is 42."]
     run(llm, [{"role": "user", "content": "Why?"}], **GO_ON)
     assert whole in llm.requests[2].prompt
+
+
+# images in messages
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://host/cat.png"}}
+LOOK = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, IMAGE]}]
+
+
+class Seeing(ScriptedLLM):
+    """A model that takes messages with images."""
+
+    takes_messages = True
+    accepted_parts = AcceptedParts(frozenset({"image_url"}))
+
+
+@pytest.mark.parametrize(
+    "template", ["chatml", "llama-3.2", "{% for m in messages %}{{ m.content }}{% endfor %}"]
+)
+def test_a_template_refuses_images_by_name_before_anything_is_sent(template):
+    llm = Seeing(meta_template=template, session_len=5)
+    for call in (llm.chat, llm.complete, llm.stream_chat):
+        with pytest.raises(
+            UnsupportedParameter,
+            match=r"inputs\[1\] \(role 'user'\): Seeing with a meta_template cannot send content\[1\], a "
+            r"part of type 'image_url': it takes text only",
+        ):
+            call([*USER, *LOOK])
+    assert not llm.requests
+    text = [{"role": "user", "content": [{"type": "text", "text": "6 x 7?"}]}]
+    assert llm.prepare(text, {}).request.prompt == llm.prepare(USER, {}).request.prompt
+
+
+def test_backends_that_send_text_only_refuse_images_by_name():
+    for llm in (JAXClient("http://host", "m"), LoRAX("http://host")):
+        with pytest.raises(
+            UnsupportedParameter, match=f"{type(llm).__name__} cannot send content.*text only"
+        ):
+            llm.chat(LOOK)
+
+
+def test_an_image_of_a_batch_fails_alone():
+    llm = ScriptedLLM("ok", meta_template="chatml")
+    with pytest.raises(BatchError) as caught:
+        llm.chat([USER, LOOK])
+    assert caught.value.results[0] == "ok"
+    assert isinstance(caught.value.results[1], UnsupportedParameter)
+
+
+@pytest.mark.parametrize("make", [Seeing, type("AsyncSeeing", (AsyncScriptedLLM,), dict(vars(Seeing)))])
+def test_a_session_keeps_images(make):
+    llm = Caller(make("A cat."))
+    assert llm.chat(LOOK, **OPEN) == llm.chat(USER, **GO_ON) == "A cat."
+    with pytest.raises(UnsupportedParameter):
+        llm.chat([{"role": "user", "content": [{"type": "audio", "audio": "https://host/a.wav"}]}], **GO_ON)
+    llm.chat(USER, **GO_ON)
+    answer = {"role": "assistant", "content": "A cat."}
+    assert llm.llm.requests[-1].messages == [*LOOK, answer, *USER, answer, *USER]
+    assert pickle.loads(pickle.dumps(llm.llm.requests[-1])).messages == llm.llm.requests[-1].messages
+    llm.close()

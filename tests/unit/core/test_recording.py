@@ -1,6 +1,7 @@
 """Calls with a cache and a journal: which are answered from the cache, and what is kept of each."""
 
 import asyncio
+import hashlib
 import multiprocessing
 import os
 import sqlite3
@@ -14,14 +15,17 @@ from lagent_llms import (
     LLMError,
     OpenAIClient,
     RateLimited,
+    ReplayLLM,
     RetryPolicy,
     ServerError,
     StreamInterrupted,
 )
+from lagent_llms.content_parts import EVERY_PART
 from lagent_llms.core.recording import Recorder, messages_text
 from lagent_llms.store.journal_reader import JournalReader
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 from lagent_llms.testing.conformance import Caller
+from lagent_llms.testing.replay import NotRecorded
 
 USER = [{"role": "user", "content": "hi"}]
 CALL = "<|action_start|><|plugin|>\n"
@@ -365,3 +369,41 @@ def test_a_full_disk_fails_no_call(scripted, tmp_path, monkeypatch, caplog):
     assert "disk is full" in caplog.text
     with pytest.raises(LLMError, match="closed"):
         llm.generate("x")
+
+
+# images
+
+
+class Seeing(ScriptedLLM):
+    """A model that takes messages with images."""
+
+    takes_messages = True
+    accepted_parts = EVERY_PART
+
+
+def look(data):
+    return [{"role": "user", "content": [{"type": "image", "image": data}]}]
+
+
+def test_images_are_part_of_what_a_cached_answer_is_known_by(tmp_path):
+    first, second = (b"\x89PNG\r\n\x1a\n" + bytes(2000) + end for end in (b"1", b"2"))
+    (tmp_path / "first.png").write_bytes(first)
+    with Seeing(temperature=0, cache=tmp_path / "cache") as llm:
+        for one in (first, second, tmp_path / "first.png"):
+            llm.chat(look(one))
+            llm.cache.flush()
+        assert len(llm.requests) == 2
+
+
+def test_a_journal_has_the_hash_of_an_image_and_finds_the_call_again(tmp_path):
+    image = b"\x89PNG\r\n\x1a\n" + bytes(2000)
+    with Seeing(journal=tmp_path / "j") as llm:
+        assert llm.chat(look(image)) == "ok"
+    (call,) = JournalReader(tmp_path / "j").calls()
+    (part,) = call.messages[0]["content"]
+    digest = hashlib.sha256(image).hexdigest()
+    assert part["image_url"] == {"url": f"data:image/png;bytes={len(image)};sha256={digest},"}
+    with ReplayLLM(tmp_path / "j") as replay:
+        assert replay.chat(look(image)) == "ok"
+        with pytest.raises(NotRecorded, match="sha256="):
+            replay.chat(look(image + b"1"))

@@ -11,6 +11,7 @@ from lagent_llms import (
     AsyncOpenAIClient,
     InvalidArgument,
     LLMError,
+    LMDeployClient,
     NotFound,
     OpenAIClient,
     ServerError,
@@ -327,3 +328,53 @@ def test_threads_ask_the_server_once(serve):
     for thread in threads:
         thread.join()
     assert [request.path for request in server.requests].count("/v1/models") == 1
+
+
+# images, audio and files
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://host/cat.png"}}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "UklGRgAAAABXQVZF", "format": "wav"}}
+AUDIO_URL = {"type": "audio_url", "audio_url": {"url": "data:audio/wav;base64,UklGRgAAAABXQVZF"}}
+FILE = {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}}
+
+
+def said(*parts):
+    return [{"role": "user", "content": [{"type": "text", "text": "What?"}, *parts]}]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_each_flavour_gets_the_parts_that_it_takes(flavour):
+    llm, taken = OpenAIClient("http://a", "m", flavour=flavour), FLAVOURS[flavour].parts.types
+    assert ("image_url" in taken) == (flavour != "lagent_llms")
+    for part in (IMAGE, AUDIO, FILE):
+        form = AUDIO_URL if part is AUDIO and "input_audio" not in taken else part
+        if form["type"] in taken:
+            assert sent(llm, said(part))["messages"] == said(form)
+            continue
+        with pytest.raises(
+            UnsupportedParameter, match=rf"inputs\[0\].*content\[1\], a part of type '{part['type']}'.*text"
+        ):
+            llm.prepare(said(part), {})
+
+
+def test_parts_are_checked_once_the_server_is_known(serve):
+    server = serve(v1_models=listed("sglang"))
+    llm = OpenAIClient(server.url)
+    request = {"session_id": 1, "sequence_end": False}
+    assert llm.chat(said(AUDIO), **request) == "Hello"
+    assert server.requests[-1].body["messages"] == said(AUDIO_URL)
+    assert llm.chat(said(IMAGE), session_id=1, sequence_start=False, sequence_end=False) == "Hello"
+    answer = {"role": "assistant", "content": "Hello"}
+    assert server.requests[-1].body["messages"] == [*said(AUDIO_URL), answer, *said(IMAGE)]
+    count = len(server.requests)
+    for client in (llm, OpenAIClient(server.url)):
+        with pytest.raises(UnsupportedParameter, match="it takes text, audio_url, image_url, video_url"):
+            client.chat(said(FILE))
+    assert [item.path for item in server.requests[count:]] == ["/v1/models"]
+
+
+def test_servers_of_lmdeploy_get_parts_in_messages_of_the_user_and_of_tools():
+    for llm in (LMDeployClient("http://a", "m"), OpenAIClient("http://a", "m", flavour="lmdeploy")):
+        assert sent(llm, said(IMAGE, AUDIO))["messages"] == said(IMAGE, AUDIO_URL)
+        with pytest.raises(UnsupportedParameter, match="in messages of tool and user"):
+            llm.prepare([{"role": "system", "content": [IMAGE]}, *HI], {})
