@@ -28,6 +28,7 @@ from .gates import AsyncGate, AsyncPlace, Place
 from .llm import LLMCore, as_dialog
 from .repeat import repeat, repeat_async
 from .request import Input, Request
+from .session import AsyncHoldsSessions, HoldsSessions
 from .sources import AsyncSource, Source
 from .streams import AsyncStream, AsyncTextStream, Stream, TextStream
 
@@ -45,7 +46,7 @@ _T = TypeVar("_T")
 _text: Callable[[Completion], str] = attrgetter("text")
 
 
-class BaseLLM(LLMCore):
+class BaseLLM(HoldsSessions, LLMCore):
     """A language model, called synchronously. Safe to share between threads."""
 
     @abstractmethod
@@ -213,7 +214,7 @@ class BaseLLM(LLMCore):
         return gather(complete_all(admission_of(self, given), calls, self.raising_stream), pick)
 
 
-class AsyncBaseLLM(LLMCore):
+class AsyncBaseLLM(AsyncHoldsSessions, LLMCore):
     """A language model, called with await. Its methods are those of `BaseLLM`."""
 
     @abstractmethod

@@ -1,31 +1,35 @@
-"""What a backend keeps of its calls: answers in a cache, calls in a journal."""
+"""What a backend keeps of its calls: answers in a cache, calls in a journal, totals of what they use."""
 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidArgument, nearest
 from .answer import Answer
+from .usage import UsageCounter
 
 if TYPE_CHECKING:
     from ..params import Timeout
     from ..store.cache import AnswerCache
     from ..store.journal import Journal
     from .recording import Recorder
+    from .request import Request
 
 __all__ = ["KeepsCalls"]
 
 
 class KeepsCalls:
-    """The cache and the journal of one backend.
+    """The cache, the journal and the totals of one backend.
 
     Attributes:
         cache: Answers of deterministic calls, None without a cache.
         journal: Every call, None without a journal.
         recorder: Puts calls into both, None without either.
         answer_type: The class of answers.
+        usage: What the calls so far have used: tokens, errors, retries.
     """
 
     #: Constructor arguments that change no answer. All others are part of what a cached answer is known by.
@@ -35,6 +39,7 @@ class KeepsCalls:
     journal: Journal | None = None
     recorder: Recorder | None = None
     answer_type: type[Answer] = Answer
+    usage: UsageCounter
 
     def served_model(self, timeout: Timeout) -> str | Awaitable[str]:
         """Name of the model that answers, '' if the constructor's arguments identify it.
@@ -46,12 +51,21 @@ class KeepsCalls:
         """
         return getattr(self, "model_name", None) or ""
 
+    def model_of(self, request: Request) -> str:
+        """Name of the model that answers `request`, for metrics; '' if the server decides."""
+        name = request.options.adapter_name or getattr(self, "model_name", None)
+        if name or not (path := getattr(self, "path", None)):
+            return name or ""
+        path = os.fspath(path)
+        return os.path.basename(path) if os.path.isabs(path) else path
+
     def secrets(self) -> tuple[str, ...]:
         """What must not be written into a journal: keys, passwords; longest first."""
         return ()
 
     def _keep(self, cache: Any, journal: Any) -> None:
         """Open the cache and the journal; see `LLMCore`."""
+        self.usage = UsageCounter()
         if cache is None and journal is None:
             return
         from ..store.cache import AnswerCache

@@ -29,7 +29,7 @@ from .injection import ContentGuards
 from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
 from .request import Input, Request
-from .sessions import SessionStore, Turn
+from .sessions import SessionStore, Turn, warn_of_session_id
 
 if TYPE_CHECKING:
     import os
@@ -97,8 +97,10 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     Attributes:
         closed: Whether it was closed: calls fail.
         warned_of_limit: Whether a warning was logged that the server's default limit has cut an answer.
+        warned_of_session: Whether a warning was logged that a session_id alone remembers nothing.
         retry_budget: What the retries of all calls share.
         found_concurrency: What batches have found, by the index of the server.
+        usage: What the calls so far have used: `UsageTotals` of all models and of each, and `reset`.
     """
 
     #: Whether messages can be sent as they are, for the server to apply its template.
@@ -107,6 +109,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     in_process: ClassVar[bool] = False
     closed: bool = False
     warned_of_limit: bool = False
+    warned_of_session: bool = False
 
     def __init__(
         self,
@@ -177,9 +180,13 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
             turn = self.sessions.begin(
                 options.session_id, start=options.sequence_start, end=options.sequence_end
             )
+        elif not self.warned_of_session and "session_id" in options.given:
+            warn_of_session_id(self, options)
         try:
             options = self._guarded_options(options)
             before = _NOTHING_SAID if turn is None else turn.history
+            if before.opening is not None:  # servers with sequences need to know
+                options = options.changed({"sequence_start": True})
             prompt, history = self._rendered(before, inputs, options)
             messages = None if isinstance(inputs, str) or history.messages is None else [*history.messages]
             template, stop_words = self.template, params.stop_words
@@ -245,15 +252,17 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
                     "continue_final_message=True: a prompt has no messages to continue",
                     argument="continue_final_message",
                 )
-            if history.text is None:
+            if history.text is None or history.opening:
                 raise InvalidArgument(
-                    "inputs: this session was held with messages and the template is the server's: "
-                    "continue it with messages",
+                    "inputs: this session was begun with messages, which a prompt cannot follow: continue it "
+                    "with messages",
                     argument="inputs",
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
         messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
+        if history.opening:
+            messages = [*history.opening, *messages]
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:
