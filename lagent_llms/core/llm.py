@@ -13,10 +13,8 @@ from ..copying import CopiedByArguments
 from ..errors import (
     InvalidArgument,
     LLMError,
-    SessionOutOfLimit,
     TemplateError,
     UnknownParameter,
-    UnsupportedParameter,
 )
 from ..messages import check_messages, with_call_ids
 from ..params import CallOptions
@@ -29,6 +27,7 @@ from .injection import ContentGuards
 from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
 from .request import Input, Request
+from .session_limit import LimitsSessions
 from .sessions import SessionStore, Turn, warn_of_session_id
 
 if TYPE_CHECKING:
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from ..templates.answers.reader import AnswerReader
 
 __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
-
-#: Most tokens that a tokenizer puts around a text (BOS, EOS, a space).
-_AROUND_A_PROMPT = 4
 
 _NOTHING_SAID = History()
 _positive = validators.integer("an integer of 1 or more", 1)
@@ -77,7 +73,7 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls, LimitsSessions):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -260,9 +256,9 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
+        if history.opening and (given := validators.listed(inputs)):
+            inputs = [*history.opening, *given]
         messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
-        if history.opening:
-            messages = [*history.opening, *messages]
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:
@@ -338,43 +334,3 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
             "its model runs in this process; make one in each process (in the initializer of a pool), or "
             "serve the model and give each process a client"
         )
-
-    def to_count(self, request: Request) -> str | None:
-        """The prompt whose tokens must be counted, None when it fits the session whatever their number.
-
-        A token is at least one byte, except for the few that a tokenizer puts around a text.
-
-        Raises:
-            UnsupportedParameter: The server renders the prompt, so it cannot be counted here.
-        """
-        if self.session_len is None:
-            return None
-        if request.prompt is None:
-            raise UnsupportedParameter(
-                f"{type(self).__name__} cannot honour session_len={self.session_len} for messages without a "
-                "meta_template: the server makes the prompt of them",
-                parameter="session_len",
-                backend=type(self).__name__,
-            )
-        most = (
-            len(request.prompt.encode("utf-8", "surrogatepass"))
-            + _AROUND_A_PROMPT
-            + request.params.max_new_tokens
-        )
-        return request.prompt if most > self.session_len else None
-
-    def check_length(self, request: Request, prompt_tokens: int) -> None:
-        """Refuse a request that would outgrow the session.
-
-        Raises:
-            SessionOutOfLimit: history + prompt + max_new_tokens > session_len.
-        """
-        if self.session_len is None:
-            return
-        asked = request.params.max_new_tokens
-        if prompt_tokens + asked > self.session_len:
-            raise SessionOutOfLimit(
-                f"{prompt_tokens} tokens of history and prompt + max_new_tokens={asked} exceed "
-                f"session_len={self.session_len}",
-                session_id=request.options.session_id,
-            )

@@ -193,8 +193,10 @@ class Run:
         """Add this call to the totals of the backend, and report it where metrics of each call are wanted."""
         llm, completion, call = self._llm, self.completion, self._call
         assert isinstance(call, PreparedCall)
-        usage, model = llm.usage, llm.model_of(call.request)
-        cached = completion is not None and completion.cached
+        usage, cached = llm.usage, completion is not None and completion.cached
+        if usage.members and not cached:  # it is counted where it was answered
+            return
+        model = llm.model_of(call.request)
         used = None if completion is None or cached else completion.usage
         if used is None and not cached and (n_tokens := self._answer.n_tokens):  # cut by a stop word, or left
             used = Usage(0, n_tokens)

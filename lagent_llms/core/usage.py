@@ -109,10 +109,11 @@ class UsageCounter:
     A forked child counts its own calls, from 0; so does a copy of the backend.
 
     Args:
-        members: The counters of other backends, for a backend that has them answer its calls: the totals are
-            the sums of theirs, and `add` counts nothing here.
+        members: The counters of other backends, for a backend that has them answer its calls: their totals
+            are part of its own.
 
     Attributes:
+        members: These counters; () for a backend that answers itself.
         listeners: What gets a `CallRecord` of each call; see `subscribe`.
     """
 
@@ -120,8 +121,8 @@ class UsageCounter:
     prompt_tokens, completion_tokens, total_tokens = _Total(), _Total(), _Total()
     cached_tokens, cached_answers = _Total(), _Total()
 
-    def __init__(self, members: Iterable[UsageCounter] | None = None) -> None:
-        self._members = None if members is None else tuple(members)
+    def __init__(self, members: Iterable[UsageCounter] = ()) -> None:
+        self.members = tuple(members)
         self.listeners: tuple[Callable[[CallRecord], object], ...] = ()
         self._lock = DeferredLock()
         self._pending: deque[tuple[str, Usage | None, bool, bool, int]] = deque()
@@ -137,14 +138,12 @@ class UsageCounter:
 
         The name is '' where the server decides.
         """
-        if self._members is not None:
-            found: dict[str, UsageTotals] = {}
-            for member in self._members:
-                for model, totals in member.models().items():
-                    found[model] = found.get(model, UsageTotals()) + totals
-            return found
         with self._lock:
-            return self._summed()
+            found = self._summed()
+        for member in self.members:
+            for model, totals in member.models().items():
+                found[model] = found.get(model, UsageTotals()) + totals
+        return found
 
     def reset(self) -> UsageTotals:
         """Count from 0 again, the members too.
@@ -152,21 +151,18 @@ class UsageCounter:
         Returns:
             The totals until now. Every call is counted either in them or after them.
         """
-        if self._members is not None:
-            return sum((member.reset() for member in self._members), UsageTotals())
         with self._lock:
             totals = self._summed()
             self._sums.clear()
-        return sum(totals.values(), UsageTotals())
+        return sum((*totals.values(), *(member.reset() for member in self.members)), UsageTotals())
 
     def subscribe(self, listener: Callable[[CallRecord], object]) -> None:
         """Call `listener` with a `CallRecord` at the end of each call, in the thread of the call.
 
-        What it raises is logged. With members, it gets their calls.
+        What it raises is logged. The calls of members are reported too.
         """
-        if self._members is None:
-            self.listeners = (*self.listeners, listener)
-        for member in self._members or ():
+        self.listeners = (*self.listeners, listener)
+        for member in self.members:
             member.subscribe(listener)
 
     def add(self, model: str, usage: Usage | None, *, cached: bool, failed: bool, retries: int) -> None:
@@ -179,10 +175,9 @@ class UsageCounter:
             failed: Whether it has failed.
             retries: Attempts after the first one.
         """
-        if self._members is None:
-            self._pending.append((model, usage, cached, failed, retries))
-            if len(self._pending) > _MOST_PENDING:
-                self._lock.defer(self._sum)
+        self._pending.append((model, usage, cached, failed, retries))
+        if len(self._pending) > _MOST_PENDING:
+            self._lock.defer(self._sum)
 
     def report(self, record: CallRecord) -> None:
         """Give `record` to the listeners."""

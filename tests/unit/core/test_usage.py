@@ -129,18 +129,33 @@ def test_reset():
     assert llm.usage.totals() == ONE
 
 
-def test_members_of_a_composed_backend():
+class Composed(ScriptedLLM):
+    """A backend whose calls a member answers."""
+
+    def __init__(self, members, **kwargs):
+        super().__init__(lambda request: members[0].generate(request.prompt), **kwargs)
+        self.usage = UsageCounter(member.usage for member in members)
+
+
+def test_members_of_a_composed_backend(tmp_path):
     first, second = ScriptedLLM("fine"), ScriptedLLM("fine")
     first.model_name, second.model_name = "m", "n"
-    whole, records = UsageCounter([first.usage, second.usage]), []
-    whole.subscribe(records.append)
-    for llm in (first, first, second):
-        llm.generate(PROMPT)
-    count(whole)  # the call of the composed backend, which a member has answered
-    assert whole.models() == {"m": ONE + ONE, "n": ONE}
-    assert whole.totals() == whole.reset() == ONE + ONE + ONE
-    assert first.usage.totals() == whole.totals() == UsageTotals()
-    assert [record.model for record in records] == ["m", "m", "n"]
+    whole, records = Composed([first, second], cache=tmp_path, temperature=0), []
+    whole.usage.subscribe(records.append)
+    whole.generate(PROMPT)
+    whole.cache.flush()
+    whole.generate(PROMPT)
+    second.generate(PROMPT)
+    cached = UsageTotals(calls=1, cached_answers=1)
+    assert whole.usage.models() == {"": cached, "m": ONE, "n": ONE}
+    assert [(record.provider, record.model) for record in records] == [
+        ("ScriptedLLM", "m"),
+        ("Composed", ""),
+        ("ScriptedLLM", "n"),
+    ]
+    assert whole.usage.reset() == cached + ONE + ONE
+    assert first.usage.totals() == whole.usage.totals() == UsageTotals()
+    whole.close()
 
 
 def test_copies_count_from_zero():
