@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from ..store.cache import AnswerCache
     from ..store.journal import Journal
     from .recording import Recorder
-    from .request import Request
 
 __all__ = ["KeepsCalls"]
 
@@ -50,14 +48,6 @@ class KeepsCalls:
             LLMError: The server cannot be asked.
         """
         return getattr(self, "model_name", None) or ""
-
-    def model_of(self, request: Request) -> str:
-        """Name of the model that answers `request`, for metrics; '' if the server decides."""
-        name = request.options.adapter_name or getattr(self, "model_name", None)
-        if name or not (path := getattr(self, "path", None)):
-            return name or ""
-        path = os.fspath(path)
-        return os.path.basename(path) if os.path.isabs(path) else path
 
     def secrets(self) -> tuple[str, ...]:
         """What must not be written into a journal: keys, passwords; longest first."""

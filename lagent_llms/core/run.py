@@ -24,7 +24,7 @@ from .llm import LLMCore, PreparedCall
 from .replay import RecordedAnswer, ReplayedAnswer
 from .request import Request
 from .sources import Closable
-from .usage import CallRecord
+from .usage import CallRecord, model_of
 
 if TYPE_CHECKING:
     from ..templates.history import Held
@@ -196,7 +196,7 @@ class Run:
         usage, cached = llm.usage, completion is not None and completion.cached
         if usage.members and not cached:  # it is counted where it was answered
             return
-        model = llm.model_of(call.request)
+        model = model_of(llm, call.request)
         used = None if completion is None or cached else completion.usage
         if used is None and not cached and (n_tokens := self._answer.n_tokens):  # cut by a stop word, or left
             used = Usage(0, n_tokens)

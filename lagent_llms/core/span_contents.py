@@ -37,7 +37,8 @@ def _parts(message: Message) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     if reasoning := message.get("reasoning_content"):
         parts.append({"type": "reasoning", "content": reasoning})
-    for part in [content] if isinstance(content, str) else content or ():
+    given: Any = [content] if isinstance(content, str) else content or ()
+    for part in given:
         text = part.get("text") if isinstance(part, Mapping) else part
         if isinstance(text, str):
             parts += [{"type": "text", "content": text}] if text else []

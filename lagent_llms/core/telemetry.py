@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..redaction import redact
+from .usage import model_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
@@ -93,7 +94,7 @@ def begin(llm: LLMCore, request: Request) -> CallSpan | None:
     if trace is None:
         return None
     operation = "text_completion" if request.messages is None else "chat"
-    model = llm.model_of(request)
+    model = model_of(llm, request)
     span = trace.get_tracer(__name__).start_span(
         f"{operation} {model}".strip(), kind=trace.SpanKind.CLIENT, attributes=_attributes(llm, request)
     )

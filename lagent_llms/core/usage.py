@@ -12,12 +12,15 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..locks import DeferredLock
 from ..schema import Completion, Usage
 
-__all__ = ["CallRecord", "UsageCounter", "UsageTotals"]
+if TYPE_CHECKING:
+    from .request import Request
+
+__all__ = ["CallRecord", "UsageCounter", "UsageTotals", "model_of"]
 
 _log = logging.getLogger("lagent_llms.usage")
 
@@ -89,6 +92,15 @@ class CallRecord(NamedTuple):
     retries: int
 
 
+def model_of(llm: Any, request: Request) -> str:
+    """Name of the model or adapter that answers `request`, for metrics; '' if the server decides."""
+    name: str | None = request.options.adapter_name or getattr(llm, "model_name", None)
+    if name or not getattr(llm, "path", None):
+        return name or ""
+    path: str = os.fspath(llm.path)
+    return os.path.basename(path) if os.path.isabs(path) else path
+
+
 class _Total:
     """An attribute of `UsageTotals`, read from the totals of all models."""
 
@@ -96,8 +108,8 @@ class _Total:
         self._name = name
         self.__doc__ = f"See `UsageTotals.{name}`."
 
-    def __get__(self, counter: UsageCounter, owner: type | None = None) -> int:
-        return getattr(counter.totals(), self._name)  # type: ignore[no-any-return]
+    def __get__(self, counter: UsageCounter | None, owner: type | None = None) -> Any:
+        return self if counter is None else getattr(counter.totals(), self._name)
 
 
 _counters: weakref.WeakSet[UsageCounter] = weakref.WeakSet()
