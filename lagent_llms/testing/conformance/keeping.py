@@ -35,13 +35,13 @@ class Keeping(ConformanceTests):
         llm, question = self.make(), self.subject.question
         used = llm.complete(question).usage
         llm.chunks("stream_chat", question)
-        with pytest.raises(LLMError):
-            llm.chat(question, timeout=1e-6, retry={"max_retries": 0})
         usage = llm.llm.usage
         assert usage.totals() == sum(usage.models().values(), UsageTotals())
-        assert (usage.calls, usage.errors, usage.retries, usage.cached_answers) == (3, 1, 0, 0)
         assert usage.prompt_tokens == 2 * used.prompt_tokens
         assert usage.completion_tokens == 2 * used.completion_tokens
+        with pytest.raises(LLMError):
+            llm.chat(question, timeout=1e-6, retry={"max_retries": 0})
+        assert (usage.calls, usage.errors, usage.retries, usage.cached_answers) == (3, 1, 0, 0)
         assert usage.reset().calls == 3
         assert usage.totals() == UsageTotals()
 
