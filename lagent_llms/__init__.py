@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from .batch.run import run_batch
     from .config import create_llm
     from .core.base import AsyncBaseLLM, BaseLLM
+    from .core.session import AsyncSession, Session
+    from .core.usage import UsageTotals
     from .serving.jax_server.server import JAXServer
     from .store.cache import AnswerCache
     from .store.journal import Journal
@@ -78,6 +80,8 @@ _HOMES = {
     "batch.run": ("run_batch",),
     "config": ("create_llm",),
     "core.base": ("AsyncBaseLLM", "BaseLLM"),
+    "core.session": ("AsyncSession", "Session"),
+    "core.usage": ("UsageTotals",),
     "serving.jax_server.server": ("JAXServer",),
     "store.cache": ("AnswerCache",),
     "store.journal": ("Journal",),
@@ -101,6 +105,7 @@ __all__ = [
     "AsyncLoRAX",
     "AsyncOpenAIClient",
     "AsyncReplayLLM",
+    "AsyncSession",
     "AsyncTritonClient",
     "AuthenticationError",
     "BaseLLM",
@@ -138,6 +143,7 @@ __all__ = [
     "RetryPolicy",
     "ServerError",
     "ServerStartError",
+    "Session",
     "SessionBusy",
     "SessionClosed",
     "SessionError",
@@ -154,6 +160,7 @@ __all__ = [
     "UnknownParameter",
     "UnsupportedParameter",
     "Usage",
+    "UsageTotals",
     "create_llm",
     "run_batch",
 ]

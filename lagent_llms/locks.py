@@ -32,7 +32,7 @@ class DeferredLock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._changes: deque[Callable[[], None]] = deque()
+        self._changes: deque[Callable[[], object]] = deque()
         _locks.add(self)
 
     def __enter__(self) -> None:
@@ -44,7 +44,7 @@ class DeferredLock:
     ) -> None:
         self._lock.release()
 
-    def defer(self, change: Callable[[], None]) -> None:
+    def defer(self, change: Callable[[], object]) -> None:
         """Run `change` now if the lock is free, else when it is acquired next. Does not block."""
         self._changes.append(change)
         if self._lock.acquire(blocking=False):

@@ -77,6 +77,11 @@ class Answer:
         """The text so far, without what may still become a stop word."""
         return self._buffer.upto(self._length)
 
+    @property
+    def n_tokens(self) -> int | None:
+        """Tokens generated so far, None when the backend does not say."""
+        return self._n_tokens
+
     def feed(self, piece: Piece) -> StreamChunk | None:
         """Take the next piece.
 

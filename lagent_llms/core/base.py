@@ -29,6 +29,7 @@ from .llm import as_dialog
 from .parsing import AsyncParsingLLM, ParsingLLM
 from .repeat import repeat, repeat_async
 from .request import Input, Request
+from .session import AsyncHoldsSessions, HoldsSessions
 from .sources import AsyncSource, Source
 from .streams import AsyncStream, AsyncTextStream, Stream, TextStream
 
@@ -46,7 +47,7 @@ _T = TypeVar("_T")
 _text: Callable[[Completion], str] = attrgetter("text")
 
 
-class BaseLLM(ParsingLLM):
+class BaseLLM(HoldsSessions, ParsingLLM):
     """A language model, called synchronously. Safe to share between threads."""
 
     @abstractmethod
@@ -214,7 +215,7 @@ class BaseLLM(ParsingLLM):
         return gather(complete_all(admission_of(self, given), calls, self.raising_stream), pick)
 
 
-class AsyncBaseLLM(AsyncParsingLLM):
+class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
     """A language model, called with await. Its methods are those of `BaseLLM`."""
 
     @abstractmethod

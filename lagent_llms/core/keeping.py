@@ -1,4 +1,4 @@
-"""What a backend keeps of its calls: answers in a cache, calls in a journal."""
+"""What a backend keeps of its calls: answers in a cache, calls in a journal, totals of what they use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InvalidArgument, nearest
 from .answer import Answer
+from .usage import UsageCounter
 
 if TYPE_CHECKING:
     from ..params import Timeout
@@ -19,13 +20,14 @@ __all__ = ["KeepsCalls"]
 
 
 class KeepsCalls:
-    """The cache and the journal of one backend.
+    """The cache, the journal and the totals of one backend.
 
     Attributes:
         cache: Answers of deterministic calls, None without a cache.
         journal: Every call, None without a journal.
         recorder: Puts calls into both, None without either.
         answer_type: The class of answers.
+        usage: What the calls so far have used: tokens, errors, retries.
     """
 
     #: Constructor arguments that change no answer. All others are part of what a cached answer is known by.
@@ -35,6 +37,7 @@ class KeepsCalls:
     journal: Journal | None = None
     recorder: Recorder | None = None
     answer_type: type[Answer] = Answer
+    usage: UsageCounter
 
     def served_model(self, timeout: Timeout) -> str | Awaitable[str]:
         """Name of the model that answers, '' if the constructor's arguments identify it.
@@ -52,6 +55,7 @@ class KeepsCalls:
 
     def _keep(self, cache: Any, journal: Any) -> None:
         """Open the cache and the journal; see `LLMCore`."""
+        self.usage = UsageCounter()
         if cache is None and journal is None:
             return
         from ..store.cache import AnswerCache

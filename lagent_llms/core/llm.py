@@ -13,10 +13,8 @@ from ..copying import CopiedByArguments
 from ..errors import (
     InvalidArgument,
     LLMError,
-    SessionOutOfLimit,
     TemplateError,
     UnknownParameter,
-    UnsupportedParameter,
 )
 from ..messages import check_messages, with_call_ids
 from ..params import CallOptions
@@ -30,7 +28,8 @@ from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
 from .parts import SendsParts
 from .request import Input, Request
-from .sessions import SessionStore, Turn
+from .session_limit import LimitsSessions
+from .sessions import SessionStore, Turn, warn_of_session_id
 
 if TYPE_CHECKING:
     import os
@@ -42,9 +41,6 @@ if TYPE_CHECKING:
     from ..templates.answers.reader import AnswerReader
 
 __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
-
-#: Most tokens that a tokenizer puts around a text (BOS, EOS, a space).
-_AROUND_A_PROMPT = 4
 
 _NOTHING_SAID = History()
 _positive = validators.integer("an integer of 1 or more", 1)
@@ -78,7 +74,7 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, KeepsCalls):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, KeepsCalls, LimitsSessions):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -98,8 +94,10 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
     Attributes:
         closed: Whether it was closed: calls fail.
         warned_of_limit: Whether a warning was logged that the server's default limit has cut an answer.
+        warned_of_session: Whether a warning was logged that a session_id alone remembers nothing.
         retry_budget: What the retries of all calls share.
         found_concurrency: What batches have found, by the index of the server.
+        usage: What the calls so far have used: `UsageTotals` of all models and of each, and `reset`.
     """
 
     #: Whether messages can be sent as they are, for the server to apply its template.
@@ -108,6 +106,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
     in_process: ClassVar[bool] = False
     closed: bool = False
     warned_of_limit: bool = False
+    warned_of_session: bool = False
 
     def __init__(
         self,
@@ -178,10 +177,14 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
             turn = self.sessions.begin(
                 options.session_id, start=options.sequence_start, end=options.sequence_end
             )
+        elif not self.warned_of_session and "session_id" in options.given:
+            warn_of_session_id(self, options)
         try:
             if options.injection != "allow":
                 options = self._guarded_options(options, options.injection)
             before = _NOTHING_SAID if turn is None else turn.history
+            if before.opening is not None:  # servers with sequences need to know
+                options = options.changed({"sequence_start": True})
             prompt, history = self._rendered(before, inputs, options)
             messages = None if isinstance(inputs, str) or history.messages is None else [*history.messages]
             template, stop_words = self.template, params.stop_words
@@ -247,14 +250,16 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
                     "continue_final_message=True: a prompt has no messages to continue",
                     argument="continue_final_message",
                 )
-            if history.text is None:
+            if history.text is None or history.opening:
                 raise InvalidArgument(
-                    "inputs: this session was held with messages and the template is the server's: "
-                    "continue it with messages",
+                    "inputs: this session was begun with messages, which a prompt cannot follow: continue it "
+                    "with messages",
                     argument="inputs",
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
+        if history.opening and (given := validators.listed(inputs)):
+            inputs = [*history.opening, *given]
         messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
         messages = self._with_accepted_parts(messages)
         said = history.messages or ()
@@ -334,43 +339,3 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
             "its model runs in this process; make one in each process (in the initializer of a pool), or "
             "serve the model and give each process a client"
         )
-
-    def to_count(self, request: Request) -> str | None:
-        """The prompt whose tokens must be counted, None when it fits the session whatever their number.
-
-        A token is at least one byte, except for the few that a tokenizer puts around a text.
-
-        Raises:
-            UnsupportedParameter: The server renders the prompt, so it cannot be counted here.
-        """
-        if self.session_len is None:
-            return None
-        if request.prompt is None:
-            raise UnsupportedParameter(
-                f"{type(self).__name__} cannot honour session_len={self.session_len} for messages without a "
-                "meta_template: the server makes the prompt of them",
-                parameter="session_len",
-                backend=type(self).__name__,
-            )
-        most = (
-            len(request.prompt.encode("utf-8", "surrogatepass"))
-            + _AROUND_A_PROMPT
-            + request.params.max_new_tokens
-        )
-        return request.prompt if most > self.session_len else None
-
-    def check_length(self, request: Request, prompt_tokens: int) -> None:
-        """Refuse a request that would outgrow the session.
-
-        Raises:
-            SessionOutOfLimit: history + prompt + max_new_tokens > session_len.
-        """
-        if self.session_len is None:
-            return
-        asked = request.params.max_new_tokens
-        if prompt_tokens + asked > self.session_len:
-            raise SessionOutOfLimit(
-                f"{prompt_tokens} tokens of history and prompt + max_new_tokens={asked} exceed "
-                f"session_len={self.session_len}",
-                session_id=request.options.session_id,
-            )

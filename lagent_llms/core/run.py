@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 from .. import forks
 from ..errors import LLMError, StreamInterrupted
 from ..retry import Attempts
-from ..schema import Completion, StreamChunk
+from ..schema import Completion, StreamChunk, Usage
 from . import telemetry
 from .answer import Answer
 from .llm import LLMCore, PreparedCall
 from .replay import RecordedAnswer, ReplayedAnswer
 from .request import Request
 from .sources import Closable
+from .usage import CallRecord, model_of
 
 if TYPE_CHECKING:
     from ..templates.history import Held
@@ -55,8 +56,8 @@ class Run:
 
     # Slots: with 1,000 streams at once, a dict for each costs more time than its use.
     __slots__ = (
-        "__weakref__", "_answer", "_attempts", "_began", "_begun", "_call", "_ended", "_generation", "_held",
-        "_llm", "_place", "_recording", "_reports", "_source", "_span", "_wake", "completion",
+        "__weakref__", "_answer", "_attempts", "_began", "_call", "_ended", "_first_at", "_generation",
+        "_held", "_llm", "_place", "_recording", "_reports", "_source", "_span", "_wake", "completion",
     )  # fmt: skip
 
     _source: Closable | None
@@ -79,7 +80,7 @@ class Run:
         self._wake: Callable[[], object] | None = None  # ends the wait for the next attempt
         self._held: Held | None = None  # what the server had of the session before the call
         self._began = 0.0
-        self._begun = False  # the source has given a piece
+        self._first_at: float | None = None  # when the source gave its first piece
         self._llm, self._call, self._place = llm, call, place
         self.completion: Completion | None = None
         if isinstance(call, LLMError):
@@ -157,14 +158,15 @@ class Run:
         excused = place is not None and place.failed(error)
         # A server that holds the session may have added the turn to it.
         repeatable = self._held is None
-        seconds = self._attempts.backoff(error, begun=self._begun, repeatable=repeatable, excused=excused)
+        begun = self._first_at is not None
+        seconds = self._attempts.backoff(error, begun=begun, repeatable=repeatable, excused=excused)
         if seconds is not None:
             _log.info("attempt %d in %.1f s: %s", self._attempts.count, seconds, error)
             source, self._source = self._source, None
             if source is not None:
                 source.close()
-            if self._begun:
-                request, self._begun = call.request, False
+            if begun:
+                request, self._first_at = call.request, None
                 self._answer = llm.answer_type(request.stop_words, llm.new_reader(request))
         return seconds
 
@@ -179,11 +181,42 @@ class Run:
         finally:
             if isinstance(self._call, PreparedCall) and self._call.turn is not None:
                 self._call.turn.rollback()
+            if self._began and ours:
+                self._count(error)
             if self._span is not None and ours:
                 self._span.end(self.completion, error)
             if self._recording is not None and ours:
                 assert isinstance(self._answer, RecordedAnswer)
                 self._recording.end(self._answer, self.completion, error, self.attempts)
+
+    def _count(self, error: BaseException | None) -> None:
+        """Add this call to the totals of the backend, and report it where metrics of each call are wanted."""
+        llm, completion, call = self._llm, self.completion, self._call
+        assert isinstance(call, PreparedCall)
+        usage, cached = llm.usage, completion is not None and completion.cached
+        if usage.members and not cached:  # it is counted where it was answered
+            return
+        model = model_of(llm, call.request)
+        used = None if completion is None or cached else completion.usage
+        if used is None and not cached and (n_tokens := self._answer.n_tokens):  # cut by a stop word, or left
+            used = Usage(0, n_tokens)
+        retries = 0 if self._attempts is None else self._attempts.count - 1
+        # A caller that cancels has no error.
+        usage.add(model, used, cached=cached, failed=isinstance(error, Exception), retries=retries)
+        if usage.listeners or telemetry.METRICS in sys.modules:
+            first = None if self._first_at is None else self._first_at - self._began
+            record = CallRecord(
+                "text_completion" if call.request.messages is None else "chat",
+                type(llm).__name__.removeprefix("Async"),
+                model,
+                time.monotonic() - self._began,
+                first,
+                completion,
+                error,
+                retries,
+            )
+            usage.report(record)
+            telemetry.record(record)
 
     def _complete(self) -> StreamChunk:
         assert isinstance(self._call, PreparedCall)

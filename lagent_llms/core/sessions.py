@@ -6,15 +6,23 @@ if the call succeeds; a failed or cancelled turn leaves the session unchanged.
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SessionBusy, SessionClosed
 from ..locks import DeferredLock
 from ..templates.history import Held, History
 
-__all__ = ["Held", "History", "SessionStore", "Turn"]
+if TYPE_CHECKING:
+    from ..params import CallOptions
+    from ..schema import Message
+
+__all__ = ["Held", "History", "SessionStore", "Turn", "warn_of_session_id"]
+
+_log = logging.getLogger("lagent_llms.sessions")
 
 
 _NOTHING = History()
@@ -45,6 +53,16 @@ class SessionStore:
         self._sessions: dict[int, _Session] = {}
         _stores.add(self)
 
+    def open(self, session_id: int, opening: tuple[Message, ...]) -> None:
+        """Open a session without a turn; its first turn continues it.
+
+        Args:
+            session_id: The session; one of this id is replaced.
+            opening: Messages that come before those of the first turn, as `check_messages` returns them.
+        """
+        with self._lock:
+            self._sessions[session_id] = _Session(History(opening=opening))
+
     def begin(self, session_id: int, *, start: bool, end: bool) -> Turn:
         """Start a turn.
 
@@ -65,7 +83,7 @@ class SessionStore:
                 if not start:
                     raise SessionClosed(
                         f"session {session_id} is not open; open it with "
-                        "sequence_start=True, sequence_end=False",
+                        "sequence_start=True, sequence_end=False, or hold the dialog with llm.session()",
                         session_id=session_id,
                     )
                 session = self._sessions[session_id] = _Session()
@@ -76,9 +94,20 @@ class SessionStore:
             return Turn(self, session_id, session, history, end=end)
 
     def close(self, session_id: int) -> None:
-        """Forget a session; one that is not open is no error."""
+        """Forget a session; one that is not open is no error. Does not block, so finalizers can call it."""
+        self._lock.defer(lambda: self._sessions.pop(session_id, None))
+
+    def history(self, session_id: int) -> History:
+        """The history of an open session, without a turn that is running.
+
+        Raises:
+            SessionClosed: It is not open.
+        """
         with self._lock:
-            self._sessions.pop(session_id, None)
+            session = self._sessions.get(session_id)
+            if session is None or session.history is None:
+                raise SessionClosed(f"session {session_id} is not open", session_id=session_id)
+            return session.history
 
     def __contains__(self, session_id: int) -> bool:
         with self._lock:
@@ -155,6 +184,24 @@ class Turn:
         self._store = None
         if store is not None and session is not None:
             store._finish(self.session_id, session, history, end=self._end)
+
+
+def warn_of_session_id(llm: Any, options: CallOptions) -> None:
+    """Log, once for each backend, that a call has a session id but is stateless, unless it asks for that.
+
+    Args:
+        llm: The backend, an `LLMCore`.
+        options: Those of a stateless call that was given a ``session_id``.
+    """
+    if "sequence_end" not in options.given:
+        llm.warned_of_session = True
+        _log.warning(
+            "%r: session_id=%d alone remembers nothing, each call is answered without the ones before; use "
+            "session = llm.session() and session.chat(…), or sequence_start= and sequence_end= "
+            "(sequence_end=True says that no memory is meant)",
+            llm,
+            options.session_id,
+        )
 
 
 def _after_fork_in_child() -> None:

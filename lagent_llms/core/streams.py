@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -79,7 +80,8 @@ class Stream(Run, Iterator[StreamChunk]):
                 except BaseException as interrupt:  # noqa: BLE001  (Ctrl-C during the wait)
                     failure = interrupt
                 return self._fail(failure)
-            self._begun = True
+            if self._first_at is None:
+                self._first_at = time.monotonic()
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
         raise StopIteration
@@ -175,7 +177,8 @@ class AsyncStream(Run, AsyncIterator[StreamChunk]):
                 except BaseException as interrupt:  # noqa: BLE001  (a cancellation during the wait)
                     failure = interrupt
                 return self._fail(failure)
-            self._begun = True
+            if self._first_at is None:
+                self._first_at = time.monotonic()
             if (chunk := self._answer.feed(piece)) is not None:
                 return chunk
         raise StopAsyncIteration

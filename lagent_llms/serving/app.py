@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..core.base import AsyncBaseLLM
+from ..core.usage import UsageCounter
 from ..errors import InvalidArgument, LLMError, MissingDependency, UnsupportedParameter
 from .cross_site import LOCAL_ORIGIN
 from .error_responses import error_body, error_headers, error_status
@@ -18,6 +19,7 @@ try:
     from fastapi.responses import JSONResponse, Response
     from starlette.exceptions import HTTPException as StarletteHTTPException
 
+    from .call_metrics import CallMetrics
     from .disconnect import ClientDisconnected, Injection
     from .limits import Limits, LimitsMiddleware
     from .metrics import Metrics, MetricsMiddleware
@@ -34,6 +36,7 @@ def make_app(
     *,
     ready: Callable[[], bool] = lambda: True,
     stats: Callable[[], Any] | None = None,
+    usage: UsageCounter | None = None,
 ) -> FastAPI:
     """Make an application whose only routes are /health and /metrics.
 
@@ -42,6 +45,7 @@ def make_app(
         on_end: Awaited at shutdown, after all running requests were answered.
         ready: True while a model is loaded; /health answers 503 otherwise.
         stats: Returns the engine's counters (`EngineStats`) for /metrics; None reports none.
+        usage: What counts the calls of a backend, for /metrics; None reports none.
     """
 
     @asynccontextmanager
@@ -53,6 +57,8 @@ def make_app(
     app = FastAPI(title="lagent_llms", lifespan=lifespan)
     app.state.limits = limits = limits or Limits()
     metrics = Metrics(limits, stats)
+    if usage is not None:
+        CallMetrics(metrics.registry).observe(usage)
     app.add_middleware(LimitsMiddleware, limits=limits)
     app.add_middleware(MetricsMiddleware, metrics=metrics)  # outside the limits: counts 401 and 429
     app.add_middleware(
@@ -92,7 +98,7 @@ def openai_app(
             the default of `llm`, or 'escape' if that is 'allow'.
     """
     engine = getattr(llm, "engine", None)  # only a backend in this process has one
-    app = make_app(limits, llm.aclose, stats=getattr(engine, "stats", None))
+    app = make_app(limits, llm.aclose, stats=getattr(engine, "stats", None), usage=llm.usage)
     app.include_router(openai_routes(llm, model, injection=injection))
     return app
 

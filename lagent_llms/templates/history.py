@@ -61,6 +61,7 @@ class History:
         written: What a template needs to render only what is new; None makes it render all messages.
         held: What the server stores of the session; None where it stores nothing.
         continued: Whether the next answer continues the last message.
+        opening: What comes before the messages of the first turn; None once there was one.
     """
 
     messages: tuple[Message, ...] | None = ()
@@ -68,6 +69,7 @@ class History:
     written: Written | None = None
     held: Held | None = None
     continued: bool = False
+    opening: tuple[Message, ...] | None = None
 
     def answered(self, completion: Completion, message: Message, held: Held | None = None) -> History:
         """This history with the answer to its last prompt.

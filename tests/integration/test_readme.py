@@ -59,6 +59,30 @@ def test_the_example_of_the_page_on_tools():
     assert done.stdout == "231 * 17 = 3927.\n" * 2
 
 
+def test_the_examples_of_the_pages_on_sessions_and_observability(tmp_path):
+    pages = [README_PATH.parent / "docs" / f"{name}.md" for name in ("sessions", "observability")]
+    code = "".join(
+        "".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+        for page in pages
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(README_PATH.parent)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == lines[3] == "Your name is Alice."
+    assert lines[1:3] == ["The capital of France is Paris.", "7 messages"]
+    assert lines[4].startswith("2 ")
+    assert "embedded UsageTotals(calls=2, errors=0" in done.stdout
+    assert "gen_ai.client.operation.time_to_first_chunk s\n" in done.stdout
+    assert 'gen_ai_client_token_usage_count{gen_ai_operation_name="chat"' in done.stdout
+
+
 def test_the_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("MODEL_DIR", "/models/mine")
     (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)

@@ -173,7 +173,6 @@ FLAVOURS: Mapping[str, Flavour] = {
         constraints=constraints.TGI,
         not_for_prompts=frozenset({"logprobs", "tool_choice"}),
         parts=_parts("image_url"),
-        not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
     ),
     "lmdeploy": Flavour(
         _fields(f"{_ENGINE} chat_template_kwargs {_STRUCTURE}", adapter_name="model"),
@@ -182,7 +181,6 @@ FLAVOURS: Mapping[str, Flavour] = {
         constraints=constraints.JSON_AND_REGEX,
         not_for_prompts=frozenset({"logprobs", "tool_choice"}),
         parts=_parts("image_url audio_url video_url time_series_url", roles="user tool"),
-        not_for_prompts=frozenset({"logprobs", "response_format", "tool_choice"}),
     ),
     "transformers": Flavour(
         _fields(f"{_BASIC} chat_template_kwargs"),

@@ -198,7 +198,7 @@ class TritonCore(LLMCore):
             keepalive,
             channel_options or {},
         )
-        self.session: Any = session
+        self._http_session: Any = session
         self.limits = Limits.of(limits)
         local = None if tokenizer is None else LocalTokenizer(tokenizer)
         bos = self.template.bos if self.template is not None else ""
@@ -230,7 +230,7 @@ class TritonCore(LLMCore):
         return {
             "headers": self.server.headers,
             "verify": self.server.verify,
-            "session": self.session,
+            "session": self._http_session,
             "limits": self.limits,
         }
 

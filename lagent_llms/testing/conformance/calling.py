@@ -49,6 +49,12 @@ class Caller:
             return method
         return lambda *args, **kwargs: self._run(method(*args, **kwargs))
 
+    def of(self, made: Any) -> Caller:
+        """A caller of an object that the backend has made (a session), on the same event loop."""
+        caller = object.__new__(Caller)
+        vars(caller).update(vars(self), llm=made)
+        return caller
+
     def step(self, stream: Any) -> StreamChunk:
         """The next chunk of a stream."""
         if not self.asynchronous:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from ...core.usage import UsageTotals
+from ...errors import LLMError
 from ..replay import ReplayLLM
 from .requirement import ConformanceTests, requirement
 
@@ -25,6 +29,21 @@ class Keeping(ConformanceTests):
         assert first is not None
         assert (first.cached, again.cached) == (False, True)
         assert (llm.llm.cache.hits, llm.llm.cache.misses) == (1, 1)
+
+    @requirement("llm.usage counts calls, tokens and errors")
+    def test_usage(self) -> None:
+        llm, question = self.make(), self.subject.question
+        used = llm.complete(question).usage
+        llm.chunks("stream_chat", question)
+        usage = llm.llm.usage
+        assert usage.totals() == sum(usage.models().values(), UsageTotals())
+        assert usage.prompt_tokens == 2 * used.prompt_tokens
+        assert usage.completion_tokens == 2 * used.completion_tokens
+        with pytest.raises(LLMError):
+            llm.chat(question, timeout=1e-6, retry={"max_retries": 0})
+        assert (usage.calls, usage.errors, usage.retries, usage.cached_answers) == (3, 1, 0, 0)
+        assert usage.reset().calls == 3
+        assert usage.totals() == UsageTotals()
 
     @requirement("a sampled answer is not cached")
     def test_sampled_answers(self, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,23 @@ class Sessions(ConformanceTests):
         for text, options in zip(TURNS, (OPEN, CONTINUE, CLOSE), strict=True):
             answer = llm.chat(user(text), session_id=5, **options)
         assert answer == self.answer_without_session(llm)
+
+    @requirement("a session object remembers its turns; saved and loaded, it continues")
+    def test_session_objects(self, tmp_path: Path) -> None:
+        llm = self.make()
+        expected = self.answer_without_session(llm)
+        session = llm.of(llm.llm.session())
+        for text in TURNS[:2]:
+            session.chat(text)
+        session.save(tmp_path / "dialog.json")
+        session.llm.end()
+        assert len(llm.llm.sessions) == 0
+        loaded = llm.of(llm.load_session(tmp_path / "dialog.json"))
+        assert loaded.chunks("stream_chat", TURNS[2])[-1].text == expected
+        assert [message["role"] for message in loaded.llm.messages] == ["user", "assistant"] * 3
+        loaded.llm.end()
+        with pytest.raises(SessionClosed):
+            loaded.chat(TURNS[2])
 
     @requirement("sessions work in streams")
     def test_streams(self) -> None:

@@ -40,6 +40,11 @@ def test_metrics(server, wait_until):
     assert increase(f"lagent_first_byte_seconds_count{route}}}") == 2
     assert increase("lagent_completion_tokens_total") == answer["usage"]["completion_tokens"]
     assert increase("lagent_prompt_tokens_total") == answer["usage"]["prompt_tokens"]
+    model = 'gen_ai_operation_name="chat",gen_ai_provider_name="JAXPipeline",gen_ai_request_model="embedded"'
+    assert increase(f'gen_ai_client_operation_duration_seconds_count{{error_type="",{model}}}') == 1
+    assert increase(f"gen_ai_client_operation_time_to_first_chunk_seconds_count{{{model}}}") == 1
+    tokens = f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="output"}}'
+    assert increase(tokens) == answer["usage"]["completion_tokens"]
     assert after["process_resident_memory_bytes"] > 1 << 20
     running = opened(server, "/v1/completions", ENDLESS)
     wait_until(lambda: metrics(server)["lagent_slots_in_use"] == 1)

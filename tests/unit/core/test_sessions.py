@@ -1,7 +1,10 @@
+import logging
+
 import pytest
 
 from lagent_llms.core.sessions import History, SessionStore
 from lagent_llms.errors import SessionBusy, SessionClosed
+from lagent_llms.testing import ScriptedLLM
 
 
 def said(text):
@@ -101,3 +104,52 @@ def test_a_rollback_in_a_finalizer_does_not_wait_for_the_lock():
         turn.rollback()
     assert 1 not in store
     store.begin(1, start=True, end=False)
+
+
+def test_an_opened_session_has_its_first_turn_to_come():
+    store = SessionStore()
+    store.open(7, ({"role": "system", "content": "S"},))
+    assert 7 in store
+    store.begin(7, start=False, end=False).rollback()
+    turn = store.begin(7, start=False, end=False)
+    assert turn.history.opening == ({"role": "system", "content": "S"},)
+    turn.commit(said("a"))
+    assert store.history(7) == said("a")
+    store.close(7)
+    with pytest.raises(SessionClosed):
+        store.history(7)
+
+
+def test_a_session_is_closed_while_a_thread_holds_the_lock():
+    store = SessionStore()
+    store.open(7, ())
+    with store._lock:
+        store.close(7)  # as a finalizer may
+    assert 7 not in store
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"sequence_end": True},
+        {"session_id": 2, "sequence_start": True, "sequence_end": True},
+        {"session_id": 2, "sequence_end": False},
+    ],
+)
+def test_no_warning_where_the_caller_knows(given, caplog):
+    ScriptedLLM().generate("x", **given)
+    assert not caplog.records
+
+
+def test_a_session_id_alone_is_warned_of_once(caplog):
+    caplog.set_level(logging.WARNING, "lagent_llms.sessions")
+    llm = ScriptedLLM(meta_template="chatml")
+    for _ in range(2):
+        llm.chat("x", session_ids=2)
+        llm.chat(["x", "y"], session_ids=[2, 3])
+    (record,) = caplog.records
+    assert "session_id=2 alone remembers nothing" in record.message
+    caplog.clear()
+    ScriptedLLM(session_id=5).generate("x", sequence_start=True)
+    assert "session_id=5 alone" in caplog.text

@@ -1,17 +1,21 @@
-"""Tracing with OpenTelemetry's SDK: one span per call, on success, error and cancellation."""
+"""OpenTelemetry's SDK: a span of each call, on success, error and cancellation, and metrics of it."""
 
 import asyncio
+import json
 import subprocess
 import sys
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from lagent_llms import BatchError, InvalidArgument, ServerError, StreamInterrupted
+from lagent_llms.core.telemetry import CAPTURE
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 
 USER = [{"role": "user", "content": "a secret"}]
@@ -66,6 +70,62 @@ def test_prompts_and_answers_are_not_recorded(spans):
     recorded = str([span.to_json() for span in spans()])
     assert "secret" not in recorded
     assert "an answer" not in recorded
+
+
+@pytest.mark.parametrize("value", ["true", "SPAN_ONLY", "span_and_event"])
+def test_contents_are_recorded_if_the_environment_asks_for_it(spans, monkeypatch, value):
+    monkeypatch.setenv(CAPTURE, value)
+    monkeypatch.setattr(ScriptedLLM, "secrets", lambda _: ("sk-key",))
+    chatty("an answer with sk-key").chat([{"role": "user", "content": "the key is sk-key"}])
+    (span,) = spans()
+    assert json.loads(span.attributes["gen_ai.input.messages"]) == [
+        {"role": "user", "parts": [{"type": "text", "content": "the key is ***"}]}
+    ]
+    (said,) = json.loads(span.attributes["gen_ai.output.messages"])
+    assert said["parts"] == [{"type": "text", "content": "an answer with ***"}]
+    assert said["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("value", ["", "false", "no_content", "event_only"])
+def test_contents_are_not_recorded_otherwise(spans, monkeypatch, value):
+    monkeypatch.setenv(CAPTURE, value)
+    chatty("an answer").chat(USER)
+    (span,) = spans()
+    assert not [name for name in span.attributes if name.endswith("messages")]
+
+
+def test_metrics_of_calls():
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider([reader]))
+    llm = chatty(["a", "b", "c"])
+    llm.model_name = "some-model"
+    prompt_tokens = llm.complete(USER).usage.prompt_tokens
+    with pytest.raises(ServerError):
+        chatty([ServerError("no")]).chat(USER)
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    found = {metric.name: metric for metric in scope.metrics}
+    known = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "ScriptedLLM",
+        "gen_ai.request.model": "some-model",
+    }
+
+    def points(name):
+        return [(dict(one.attributes), one.count, one.sum) for one in found[name].data.data_points]
+
+    assert found["gen_ai.client.token.usage"].unit == "{token}"
+    assert points("gen_ai.client.token.usage") == [
+        ({**known, "gen_ai.token.type": "input"}, 1, prompt_tokens),
+        ({**known, "gen_ai.token.type": "output"}, 1, 3),
+    ]
+    (answered, failed) = points("gen_ai.client.operation.duration")
+    assert answered[:2] == (known, 1)
+    assert 0 < answered[2] < 60
+    assert failed[0]["error.type"] == "ServerError"
+    (first,) = points("gen_ai.client.operation.time_to_first_chunk")
+    assert first[:2] == (known, 1)
+    (point, *_) = found["gen_ai.client.operation.duration"].data.data_points
+    assert point.explicit_bounds[:3] == (0.01, 0.02, 0.04)
 
 
 def test_a_prompt_and_a_session(spans):
@@ -140,7 +200,10 @@ async def test_async_and_cancelled(spans):
     assert span.attributes["gen_ai.provider.name"] == "ScriptedLLM"
 
 
-@pytest.mark.parametrize(("imported", "begun"), [("", []), ("import opentelemetry.trace\n", [None])])
+@pytest.mark.parametrize(
+    ("imported", "begun"),
+    [("", []), ("import opentelemetry.trace, opentelemetry.metrics\n", [None])],
+)
 def test_without_a_tracer_provider_nothing_is_recorded(imported, begun):
     code = (
         "import sys\n" + imported + "from lagent_llms.core import telemetry\n"
