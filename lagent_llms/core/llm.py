@@ -26,7 +26,7 @@ from .adaptive import MOST_IN_FLIGHT, Found
 from .injection import ContentGuards
 from .keeping import KeepsCalls
 from .parameters import ParameterDefaults
-from .parts import SendsParts
+from .parts import CONTENT, SendsParts
 from .request import Input, Request
 from .session_limit import LimitsSessions
 from .sessions import SessionStore, Turn, warn_of_session_id
@@ -261,7 +261,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
         if history.opening and (given := validators.listed(inputs)):
             inputs = [*history.opening, *given]
         messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
-        messages = self._with_accepted_parts(messages)
+        if list in map(type, map(CONTENT, messages)):
+            messages = self._with_accepted_parts(messages)
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:

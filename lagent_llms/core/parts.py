@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from ..schema import Message
     from ..templates import ChatTemplate
 
-__all__ = ["SendsParts"]
+__all__ = ["CONTENT", "SendsParts"]
 
-_CONTENT = itemgetter("content")
+CONTENT = itemgetter("content")
 
 
 class SendsParts:
@@ -28,13 +28,11 @@ class SendsParts:
         return AcceptedParts()
 
     def _with_accepted_parts(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The messages with their parts in the form that the backend takes.
+        """Messages with contents that are lists, with their parts in the form that the backend takes.
 
         Raises:
             UnsupportedParameter: It does not take one.
         """
-        if list not in map(type, map(_CONTENT, messages)):
-            return messages
         name = type(self).__name__
         if self.template is None:
             return accept_parts(messages, self.accepted_parts, name)

@@ -44,12 +44,6 @@ class Endpoints:
         self._turn = 0
         self._lock = DeferredLock()
 
-    @property
-    def alive(self) -> bool:
-        """Whether at least one server is not avoided at present."""
-        with self._lock:
-            return any(until <= self._clock() for until in self._avoided_until.values())
-
     def take(self, preferred: int | None = None) -> str:
         """Return the least busy server, in turn among equally busy ones; avoided ones only if all are.
 
@@ -58,8 +52,6 @@ class Endpoints:
         Args:
             preferred: The index of the server to return unless it is avoided.
         """
-        if len(self.urls) == 1:
-            return self.urls[0]
         with self._lock:
             now = self._clock()
             alive = [url for url in self.urls if self._avoided_until[url] <= now] or list(self.urls)
@@ -75,9 +67,6 @@ class Endpoints:
     def give_back(self, url: str, *, alive: bool = True) -> None:
         """Note the end of a request to `url`; ``alive=False`` if no connection could be made."""
         until = float("-inf") if alive else self._clock() + self._cooldown
-        if len(self.urls) == 1:
-            self._avoided_until[url] = until
-            return
 
         def give_back() -> None:
             self._busy[url] -= 1
