@@ -22,11 +22,13 @@ from ..messages import check_messages, with_call_ids
 from ..params import CallOptions
 from ..retry import Attempts, RetryBudget
 from ..templates import History, Rendered, load_template
+from ..templates.api_roles import api_roles
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
 from .adaptive import MOST_IN_FLIGHT, Found
 from .injection import ContentGuards
 from .keeping import KeepsCalls
+from .lagent_interface import LagentInterface
 from .parameters import ParameterDefaults
 from .request import Input, Request
 from .sessions import SessionStore, Turn
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from ..store.journal import Journal
     from ..templates import TemplateSpec
     from ..templates.answers.reader import AnswerReader
+    from ..templates.api_roles import APIRoles
 
 __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 
@@ -77,14 +80,15 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
+class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls, LagentInterface):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
 
     Args:
         meta_template: How messages become a prompt: a family name, the seeds' list of dicts, a path, a Jinja
-            string; None leaves it to the model or its server.
+            string; None leaves it to the model or its server. A list of dicts with ``api_role`` and without
+            texts maps the roles, and leaves the rest to the model or its server.
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
         max_concurrency: Most prompts of one batch in flight at once; fewer while the server is overloaded.
             'auto' finds the number for each server while a batch runs, from 1 to 512, and keeps an engine in
@@ -95,6 +99,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
 
     Attributes:
+        parse_roles: Maps the roles of messages, None where the meta template maps none.
         closed: Whether it was closed: calls fail.
         warned_of_limit: Whether a warning was logged that the server's default limit has cut an answer.
         retry_budget: What the retries of all calls share.
@@ -111,7 +116,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     def __init__(
         self,
         *,
-        meta_template: TemplateSpec | None = None,
+        meta_template: TemplateSpec | APIRoles | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
         cache: str | os.PathLike[str] | Mapping[str, Any] | AnswerCache | None = None,
@@ -120,7 +125,14 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     ) -> None:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
         self.max_concurrency = validators.concurrency("max_concurrency", max_concurrency)
-        self.template = load_template(meta_template)
+        self.parse_roles, template = api_roles(meta_template)
+        self.template = load_template(template)
+        if self.parse_roles is not None and self.template is None and not self.takes_messages:
+            raise TemplateError(
+                f"meta_template: it maps roles to api_roles and has no texts, and {type(self).__name__} "
+                "has no chat route to send messages to; give a template with 'begin' and 'end', or the name "
+                "of a family"
+            )
         super().__init__(**defaults)
         if self.options.tool_parser not in ("auto", None):
             from ..templates.answers.formats import call_format
@@ -253,7 +265,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
                 )
             text = history.text + inputs
             return Rendered(text, History(None, text))
-        messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
+        messages: Sequence[Message]
+        if self.parse_roles is None:
+            messages = check_messages(inputs, message_of=self.message_of)
+        else:
+            messages = check_messages(self.parse_roles(check_messages(inputs)))
         said = history.messages or ()
         messages = with_call_ids((*said, *messages) if said else messages)[len(said) :]
         if options.continue_final_message:
@@ -277,7 +293,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
 
     def message_of(self, completion: Completion) -> Message:
         """The message that a session keeps of an answer."""
-        return completion.message() if self.template is None else self.template.message_of(completion)
+        message = completion.message() if self.template is None else self.template.message_of(completion)
+        return message if self.parse_roles is None else check_messages(self.parse_roles([message]))[0]
 
     def check_request(self, request: Request) -> None:
         """Refuse what the route of this request does not support; for backends with several routes.

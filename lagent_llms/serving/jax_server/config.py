@@ -75,13 +75,13 @@ class JAXServerConfig:
     injection: Literal["allow", "escape", "refuse"] = "escape"
 
     def __post_init__(self) -> None:
-        GenerationParams(
+        self.top_k = GenerationParams(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
             seed=self.seed,
-        )
+        ).top_k
         CallOptions(injection=self.injection)
         for name, check in _CHECKS.items():
             is_valid, allowed = check
