@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .batch.run import run_batch
     from .config import create_llm
     from .core.base import AsyncBaseLLM, BaseLLM
+    from .serving.jax_server.config import JAXServerConfig
     from .serving.jax_server.server import JAXServer
     from .store.cache import AnswerCache
     from .store.journal import Journal
@@ -77,6 +78,7 @@ _HOMES = {
     "batch.run": ("run_batch",),
     "config": ("create_llm",),
     "core.base": ("AsyncBaseLLM", "BaseLLM"),
+    "serving.jax_server.config": ("JAXServerConfig",),
     "serving.jax_server.server": ("JAXServer",),
     "store.cache": ("AnswerCache",),
     "store.journal": ("Journal",),
@@ -118,6 +120,7 @@ __all__ = [
     "JAXClient",
     "JAXPipeline",
     "JAXServer",
+    "JAXServerConfig",
     "Journal",
     "LLMError",
     "LMDeployClient",
@@ -159,6 +162,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
+        from .from_lagent import COUNTERPARTS, counterpart
+
+        if name in COUNTERPARTS:
+            return counterpart(name, stacklevel=3)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value

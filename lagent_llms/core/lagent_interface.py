@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,8 +36,8 @@ class LagentInterface:
     template: ChatTemplate | None
     parse_roles: Callable[[Sequence[Message]], Any] | None
 
-    @property
-    def template_parser(self) -> Callable[[Any], Any]:
+    @cached_property
+    def template_parser(self) -> Callable[..., Any]:
         """Makes what the model gets of messages: a prompt, or for a chat route messages with mapped roles."""
         if self.parse_roles is not None and self.template is None:
             return self.parse_roles
@@ -44,16 +45,11 @@ class LagentInterface:
 
         if self.template is None:
             return APITemplateParser() if self.takes_messages else LMTemplateParser()
-        return self._render
+        if self.parse_roles is None:
+            return LMTemplateParser(self.template)
+        return partial(_render_with_roles, self.parse_roles, LMTemplateParser(self.template))
 
-    def _render(self, messages: Any, add_generation_prompt: bool = True) -> str:
-        from ..templates import LMTemplateParser
-
-        if self.parse_roles is not None and not isinstance(messages, str):
-            messages = self.parse_roles(messages)
-        return LMTemplateParser(self.template)(messages, add_generation_prompt)
-
-    @property
+    @cached_property
     def gen_params(self) -> Mapping[str, Any]:
         """The defaults of calls, read-only; where the server's defaults hold, only those that were given."""
         defaults = () if self.options.sampling == "server" else _LAGENTS
@@ -101,9 +97,8 @@ class LagentInterface:
         messages = self._messages_of(items)
         while mode == "gen" and len(messages) > 1 and messages[-1]["role"] in ("assistant", "BOT"):
             messages.pop()
-        if mode == "ppl" and self.template is not None:
-            return self._render(messages, add_generation_prompt=False)
-        return self.template_parser(messages)
+        open_turn = {"add_generation_prompt": False} if mode == "ppl" and self.template is not None else {}
+        return self.template_parser(messages, **open_turn)
 
     def _messages_of(self, items: Sequence[Any]) -> list[dict[str, Any]]:
         """OpenCompass' items as messages: markers of sections and empty strings are left out."""
@@ -123,3 +118,10 @@ class LagentInterface:
             content = item.get("prompt", item.get("content"))
             messages.append({"role": names[0] if is_known else names[1], "content": content})
         return messages
+
+
+def _render_with_roles(
+    parse_roles: Callable[[Any], Any], render: Callable[..., str], messages: Any, **options: Any
+) -> str:
+    """The prompt of messages whose roles are mapped first."""
+    return render(messages if isinstance(messages, str) else parse_roles(messages), **options)

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from ...params import BackendKwargs
     from ...templates import TemplateSpec
 
-__all__ = ["AsyncHFTransformers", "HFTransformers"]
+__all__ = ["AsyncHFTransformers", "HFTransformers", "TransformersCore"]
 
 _positive = validators.integer("an integer of 1 or more", 1)
 _token_id = validators.integer("a token id of 0 or more", 0)
 
 
-class _TransformersCore(LocalEngineCore):
+class TransformersCore(LocalEngineCore):
     """A causal language model in this process, run by transformers.
 
     A parameter that neither the constructor nor a call sets is that of the model's generation_config.json:
@@ -153,12 +153,12 @@ class _TransformersCore(LocalEngineCore):
         self._arguments = (), {}  # they may hold the model
 
 
-class HFTransformers(_TransformersCore, LocalEngineLLM):
+class HFTransformers(TransformersCore, LocalEngineLLM):
     """Run a model in this process with transformers, called synchronously.
 
-    The arguments: see `_TransformersCore`.
+    The arguments: see `TransformersCore`.
     """
 
 
-class AsyncHFTransformers(_TransformersCore, AsyncLocalEngineLLM):
+class AsyncHFTransformers(TransformersCore, AsyncLocalEngineLLM):
     """Asynchronous `HFTransformers`. The constructor blocks while it loads the model."""
