@@ -63,9 +63,8 @@ class EasyDeLNames:
         """
         if kwargs:
             raise UnknownParameter(
-                f"from_torch_pretrained: unknown parameter {next(iter(kwargs))!r}; dtype, mesh_axes_names and "
-                "mesh_axes_shape are keys of server_config, and other arguments of EasyDeL's models are not "
-                "needed"
+                f"from_torch_pretrained: unknown parameter {next(iter(kwargs))!r}; server_config has dtype, "
+                "mesh_axes_names and mesh_axes_shape, and no other argument of EasyDeL's models is needed"
             )
         loaded: Self = getattr(cls, "load")(pretrained_model_name_or_path, config=server_config)  # noqa: B009
         return loaded
