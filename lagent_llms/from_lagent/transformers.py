@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..backends.transformers.pipeline import AsyncHFTransformers, HFTransformers, TransformersCore
 from ..errors import UnsupportedParameter
 from ..params import GenerationParams
+from ..templates import LMTemplateParser
+from ..templates.api_roles import APIRoles
 
 __all__ = [
     "AsyncHFTransformer",
@@ -37,6 +39,8 @@ class _HFCore(TransformersCore):
         model_kwargs: Keywords of ``AutoModelForCausalLM.from_pretrained``.
         meta_template: See `LLMCore`; None uses the model's own chat template.
         stop_words_id: Ids of tokens that end an answer.
+        template_parser: `LMTemplateParser` renders with `meta_template`; another one makes the mapping of its
+            roles, and the model's own chat template renders the mapped messages.
         **kwargs: Further arguments of `HFTransformers`. As there, and not as in lagent, the code of a
             checkpoint runs only with ``trust_remote_code=True``.
 
@@ -55,6 +59,8 @@ class _HFCore(TransformersCore):
         model_kwargs: Mapping[str, Any] | None = None,
         meta_template: Any = None,
         stop_words_id: int | Sequence[int] | None = None,
+        *,
+        template_parser: Callable[[Any], Callable[[Any], Any]] = LMTemplateParser,
         **kwargs: Any,
     ) -> None:
         if tokenizer_only:
@@ -66,6 +72,9 @@ class _HFCore(TransformersCore):
                 backend=name,
             )
         ids = [stop_words_id] if isinstance(stop_words_id, int) else stop_words_id or ()
+        is_own = getattr(template_parser, "__name__", "") == "LMTemplateParser"  # ours or lagent's
+        if meta_template is not None and not is_own:
+            meta_template = APIRoles(template_parser(meta_template))
         super().__init__(
             path,
             tokenizer_path=tokenizer_path,

@@ -95,11 +95,11 @@ class Searcher(StreamingAgentMixin, AgentForInternLM):
 
     def forward(self, message, session_id=0, **kwargs):
         for _ in range(self.max_turn):
-            for message in self.agent(message, session_id=session_id, **kwargs):
-                yield message
-            if self.finish_condition(message):
+            for said in self.agent(message, session_id=session_id, **kwargs):
+                yield said
+            if self.finish_condition(said):
                 return
-            message = self.plugin_executor(message, session_id=session_id)
+            message = self.plugin_executor(said, session_id=session_id)
             yield message
 
 
@@ -108,11 +108,11 @@ class AsyncSearcher(AsyncStreamingAgentMixin, AsyncAgentForInternLM):
 
     async def forward(self, message, session_id=0, **kwargs):
         for _ in range(self.max_turn):
-            async for message in self.agent(message, session_id=session_id, **kwargs):
-                yield message
-            if self.finish_condition(message):
+            async for said in self.agent(message, session_id=session_id, **kwargs):
+                yield said
+            if self.finish_condition(said):
                 return
-            message = await self.plugin_executor(message, session_id=session_id)
+            message = await self.plugin_executor(said, session_id=session_id)
             yield message
 
 
