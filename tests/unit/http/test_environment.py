@@ -7,8 +7,9 @@ import sys
 import traceback
 
 import pytest
+import requests
 
-from lagent_llms import ConfigError, ConnectError
+from lagent_llms import ConfigError, ConnectError, InvalidArgument, LMDeployClient
 from lagent_llms.http.environment import read_environment
 from tests.scripted_server import ScriptedServer
 from tests.unit.http.connect_proxy import ConnectProxy
@@ -222,7 +223,9 @@ def test_proxies_of_the_caller_precede_the_environment(connect, proxy, monkeypat
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "server.test")
     client, _ = connect(
-        None, url="http://server.test", proxies={"http": proxy.url.replace("://", "://me:s3cret@"), "https": None}
+        None,
+        url="http://server.test",
+        proxies={"http": proxy.url.replace("://", "://me:s3cret@"), "https": None},
     )
     assert client.generate("x") == "by proxy"
     (request,) = proxy.requests
