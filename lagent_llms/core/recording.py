@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from ..messages import RESULT_ROLES
-from ..params import ALIASES, PARAMETERS, GenerationParams
+from ..params import ALIASES, PARAMETERS, SWITCHES, GenerationParams
 from ..store.journal import Call
 from .replay import RecordedAnswer, ReplayedAnswer
 
@@ -187,6 +187,7 @@ def _identity(llm: Any) -> list[Any]:
         if name not in cls.neutral_arguments
         and name not in PARAMETERS
         and name not in ALIASES
+        and name not in SWITCHES
         and value is not llm
         and value is not None
     }

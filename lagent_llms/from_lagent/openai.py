@@ -53,6 +53,7 @@ class _GPTCore(OpenAICore):
     """
 
     is_api = True
+    neutral_arguments = OpenAICore.neutral_arguments | {"api_base", "model_type", "openai_api_base", "org"}
 
     def __init__(
         self,
