@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .core.base import AsyncBaseLLM, BaseLLM
     from .core.session import AsyncSession, Session
     from .core.usage import UsageTotals
+    from .serving.jax_server.config import JAXServerConfig
     from .serving.jax_server.server import JAXServer
     from .store.cache import AnswerCache
     from .store.journal import Journal
@@ -82,6 +83,7 @@ _HOMES = {
     "core.base": ("AsyncBaseLLM", "BaseLLM"),
     "core.session": ("AsyncSession", "Session"),
     "core.usage": ("UsageTotals",),
+    "serving.jax_server.config": ("JAXServerConfig",),
     "serving.jax_server.server": ("JAXServer",),
     "store.cache": ("AnswerCache",),
     "store.journal": ("Journal",),
@@ -125,6 +127,7 @@ __all__ = [
     "JAXClient",
     "JAXPipeline",
     "JAXServer",
+    "JAXServerConfig",
     "Journal",
     "LLMError",
     "LMDeployClient",
@@ -168,6 +171,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
+        from .from_lagent import COUNTERPARTS, counterpart
+
+        if name in COUNTERPARTS:
+            return counterpart(name, stacklevel=3)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value

@@ -312,7 +312,13 @@ class BatchError(LLMError):
         self.results = results or []
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The ', did you mean …?' part of a message about an unknown `name`; '' when no name is similar."""
-    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+def nearest(name: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:
+    """The ', did you mean …?' part of a message about an unknown `name`; '' when no name is similar.
+
+    Args:
+        name: The name that is not known.
+        allowed: The names that are.
+        cutoff: The similarity, from 0 to 1, from which a name is suggested.
+    """
+    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=cutoff)
     return f", did you mean {near[0]!r}?" if near else ""

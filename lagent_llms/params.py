@@ -62,6 +62,15 @@ def _timeout(name: str, value: Any) -> Timeout:
     return Timeout(first_token=seconds, idle=seconds)
 
 
+_most_probable = optional(integer("None, an integer of 1 or more, or 0 or -1 (no filter)", 1))
+
+
+def _top_k(name: str, value: Any) -> int | None:
+    value = validators.to_builtin(value)
+    checked: int | None = None if type(value) is int and value in (0, -1) else _most_probable(name, value)
+    return checked
+
+
 def _row(check: Check, default: Any, **columns: Any) -> Any:
     """A row of the table; see `Parameter` for its columns. Name and type are those of the dataclass field."""
     return field(default=default, metadata={"check": check, **columns})
@@ -135,7 +144,7 @@ class GenerationParams(_Table):
     Attributes:
         max_new_tokens: Most tokens to generate, the prompt not counted. 1 or more.
         top_p: Keep the smallest set of most probable tokens whose probabilities add up to this. (0, 1].
-        top_k: Keep this many most probable tokens; None is no filter.
+        top_k: Keep this many most probable tokens; None, or 0 or -1 as in other libraries, is no filter.
         temperature: Randomness; 0 is greedy on every backend.
         repetition_penalty: Divides the logits of tokens seen in prompt and answer; 1.0 is no penalty.
         stop_words: Strings that end the answer and are not part of it. None takes the template's own.
@@ -154,7 +163,7 @@ class GenerationParams(_Table):
     top_p: float = _row(
         number("a number above 0 and at most 1", 0, 1, above=True), 0.8, no_op=1, wire="top_p"
     )
-    top_k: int | None = _row(optional(integer("None or an integer of 1 or more", 1)), 40, wire="top_k")
+    top_k: int | None = _row(_top_k, 40, wire="top_k")
     temperature: float = _row(number("a number of 0 or more", 0), 0.8, no_op=1, wire="temperature")
     repetition_penalty: float = _row(
         number("a number above 0", 0, above=True), 1.0, no_op=1, wire="repetition_penalty"
@@ -182,9 +191,10 @@ class CallOptions(_Table):
         sequence_start: This call starts a sequence. With `sequence_end` (the default) it is stateless.
         sequence_end: This call ends the sequence; False keeps the session open after the answer.
         timeout: Longest wait for the next piece of the answer in seconds, or a `Timeout`.
-        retry: Which failures are retried and how often, as a `RetryPolicy` or a mapping of its fields.
+        retry: Which failures are retried and how often, as a `RetryPolicy`, a mapping of its fields, or the
+            number of retries.
         max_per_second: Most requests that a batch sends in a second, retries included; None sets no limit. A
-            call of one prompt is not limited.
+            call of one prompt is not limited. `query_per_second`, lagent's word, is the same.
         on_error: 'raise', or 'status': a stream ends with (negative status, text so far, tokens).
         stream: False asks for the answer in one piece where a server can give it so.
         sampling: Whose defaults hold for a parameter of `GenerationParams` that was not given: 'client' sends
@@ -220,6 +230,7 @@ class CallOptions(_Table):
     max_per_second: float | None = _row(
         optional(number("None or a number above 0 (requests per second)", 0, above=True)),
         None,
+        alias="query_per_second",
         changes_answer=False,
     )
     on_error: Literal["raise", "status"] = _row(validators.on_error, "raise", changes_answer=False)
@@ -309,6 +320,9 @@ PARAMETERS: Mapping[str, Parameter] = {**_rows(GenerationParams), **_rows(CallOp
 #: Second keywords, and the parameters they mean.
 ALIASES: Mapping[str, str] = {row.alias: row.name for row in PARAMETERS.values() if row.alias}
 
+#: Keywords that set a parameter to a value: ``do_sample=False`` (transformers, lagent) is ``temperature=0``.
+SWITCHES = frozenset({"do_sample"})
+
 
 class CallKwargs(TypedDict, total=False):
     """The keywords of every call, for type checkers; a test holds it equal to the table."""
@@ -317,6 +331,7 @@ class CallKwargs(TypedDict, total=False):
     top_p: float | None
     top_k: int | None
     temperature: float | None
+    do_sample: bool | None
     repetition_penalty: float | None
     stop_words: str | Sequence[str] | None
     seed: int | None
@@ -330,8 +345,9 @@ class CallKwargs(TypedDict, total=False):
     sequence_start: bool
     sequence_end: bool
     timeout: float | Timeout | Mapping[str, float | None] | None
-    retry: RetryPolicy | Mapping[str, Any] | None
+    retry: RetryPolicy | Mapping[str, Any] | int | None
     max_per_second: float | None
+    query_per_second: float | None
     on_error: Literal["raise", "status"]
     stream: bool
     sampling: Literal["client", "server"] | None

@@ -93,7 +93,7 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, name: str, given: object) -> RetryPolicy:
-        """Return `given`, a policy or a mapping of its fields, as a policy.
+        """Return `given`, a policy, a mapping of its fields, or a number of retries, as a policy.
 
         Args:
             name: The argument, for messages.
@@ -104,8 +104,12 @@ class RetryPolicy:
         """
         if isinstance(given, RetryPolicy):
             return given
+        if type(given) is int:
+            return cls(max_retries=_retries(name, given))
         if not isinstance(given, Mapping):
-            raise refusal(name, given, "RetryPolicy(…) or a mapping such as {'max_retries': 4}")
+            raise refusal(
+                name, given, "RetryPolicy(…), a mapping such as {'max_retries': 4}, or a number of retries"
+            )
         for key in given:
             if key not in _CHECKS:
                 raise InvalidArgument(

@@ -59,15 +59,23 @@ class BaseLLM(HoldsSessions, ParsingLLM):
         """The token ids of `text` as a prompt of the model."""
 
     @overload
-    def generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> str: ...
+    def generate(self, inputs: str, session_ids: int | None = ..., **kwargs: Unpack[CallKwargs]) -> str: ...
     @overload
-    def generate(self, inputs: Prompts, **kwargs: Unpack[CallKwargs]) -> list[str]: ...
-    def generate(self, inputs: str | Prompts, **kwargs: Unpack[CallKwargs]) -> str | list[str]:
+    def generate(
+        self, inputs: Prompts, session_ids: int | Sequence[int] | None = ..., **kwargs: Unpack[CallKwargs]
+    ) -> list[str]: ...
+    def generate(
+        self,
+        inputs: str | Prompts,
+        session_ids: int | Sequence[int] | None = None,
+        **kwargs: Unpack[CallKwargs],
+    ) -> str | list[str]:
         """Continue one prompt, or several concurrently.
 
         Args:
             inputs: A prompt, used as it is (no template), or a list of prompts (any iterable but a set; none
                 gives an empty list).
+            session_ids: The session, or one for each prompt; the same as ``session_id``.
             **kwargs: Any parameter of `GenerationParams` and `CallOptions`, for this call only. In a batch
                 ``session_id`` and those that name adapters may be lists with one entry for each prompt.
 
@@ -78,10 +86,10 @@ class BaseLLM(HoldsSessions, ParsingLLM):
             BatchError: A prompt of a list failed; carries the other texts.
             LLMError: The single prompt failed.
         """
-        prompts = check_prompts(inputs)
+        prompts, given = check_prompts(inputs), with_sessions(kwargs, session_ids)
         if isinstance(prompts, str):
-            return self._complete(prompts, kwargs).text
-        return self._complete_many(prompts, kwargs, _text)
+            return self._complete(prompts, given).text
+        return self._complete_many(prompts, given, _text)
 
     @overload
     def chat(self, inputs: Dialog, session_ids: int | None = ..., **kwargs: Unpack[CallKwargs]) -> str: ...
@@ -227,15 +235,24 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
         """The token ids of `text` as a prompt of the model."""
 
     @overload
-    async def generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> str: ...
+    async def generate(
+        self, inputs: str, session_ids: int | None = ..., **kwargs: Unpack[CallKwargs]
+    ) -> str: ...
     @overload
-    async def generate(self, inputs: Prompts, **kwargs: Unpack[CallKwargs]) -> list[str]: ...
-    async def generate(self, inputs: str | Prompts, **kwargs: Unpack[CallKwargs]) -> str | list[str]:
+    async def generate(
+        self, inputs: Prompts, session_ids: int | Sequence[int] | None = ..., **kwargs: Unpack[CallKwargs]
+    ) -> list[str]: ...
+    async def generate(
+        self,
+        inputs: str | Prompts,
+        session_ids: int | Sequence[int] | None = None,
+        **kwargs: Unpack[CallKwargs],
+    ) -> str | list[str]:
         """See `BaseLLM.generate`."""
-        prompts = check_prompts(inputs)
+        prompts, given = check_prompts(inputs), with_sessions(kwargs, session_ids)
         if isinstance(prompts, str):
-            return (await self._complete(prompts, kwargs)).text
-        return await self._complete_many(prompts, kwargs, _text)
+            return (await self._complete(prompts, given)).text
+        return await self._complete_many(prompts, given, _text)
 
     @overload
     async def chat(

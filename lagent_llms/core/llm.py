@@ -20,11 +20,13 @@ from ..messages import check_messages, with_call_ids
 from ..params import CallOptions
 from ..retry import Attempts, RetryBudget
 from ..templates import History, Rendered, load_template
+from ..templates.api_roles import api_roles
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
 from .adaptive import MOST_IN_FLIGHT, Found
 from .injection import ContentGuards
 from .keeping import KeepsCalls
+from .lagent_interface import LagentInterface
 from .parameters import ParameterDefaults
 from .parts import CONTENT, SendsParts
 from .request import Input, Request
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from ..store.journal import Journal
     from ..templates import TemplateSpec
     from ..templates.answers.reader import AnswerReader
+    from ..templates.api_roles import APIRoles
 
 __all__ = ["LLMCore", "PreparedCall", "as_dialog"]
 
@@ -74,14 +77,23 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, KeepsCalls, LimitsSessions):
+class LLMCore(
+    CopiedByArguments,
+    ParameterDefaults,
+    ContentGuards,
+    SendsParts,
+    KeepsCalls,
+    LimitsSessions,
+    LagentInterface,
+):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
 
     Args:
         meta_template: How messages become a prompt: a family name, the seeds' list of dicts, a path, a Jinja
-            string; None leaves it to the model or its server.
+            string; None leaves it to the model or its server. A list of dicts with ``api_role`` and without
+            texts maps the roles, and leaves the rest to the model or its server.
         session_len: Most tokens of history, prompt and answer together; None leaves the limit to the model.
         max_concurrency: Most prompts of one batch in flight at once; fewer while the server is overloaded.
             'auto' finds the number for each server while a batch runs, from 1 to 512, and keeps an engine in
@@ -92,6 +104,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
         defaults: Any parameter of `GenerationParams` and `CallOptions`, the default of every call.
 
     Attributes:
+        parse_roles: Maps the roles of messages, None where the meta template maps none.
         closed: Whether it was closed: calls fail.
         warned_of_limit: Whether a warning was logged that the server's default limit has cut an answer.
         warned_of_session: Whether a warning was logged that a session_id alone remembers nothing.
@@ -111,7 +124,7 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
     def __init__(
         self,
         *,
-        meta_template: TemplateSpec | None = None,
+        meta_template: TemplateSpec | APIRoles | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
         cache: str | os.PathLike[str] | Mapping[str, Any] | AnswerCache | None = None,
@@ -120,7 +133,14 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
     ) -> None:
         self.session_len = _positive("session_len", session_len) if session_len is not None else None
         self.max_concurrency = validators.concurrency("max_concurrency", max_concurrency)
-        self.template = load_template(meta_template)
+        self.parse_roles, template = api_roles(meta_template)
+        self.template = load_template(template)
+        if self.parse_roles is not None and self.template is None and not self.takes_messages:
+            raise TemplateError(
+                f"meta_template: it maps roles to api_roles and has no texts, and {type(self).__name__} "
+                "has no chat route to send messages to; give a template with 'begin' and 'end', or the name "
+                "of a family"
+            )
         super().__init__(**defaults)
         if self.options.tool_parser not in ("auto", None):
             from ..templates.answers.formats import call_format
@@ -260,7 +280,11 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
             return Rendered(text, History(None, text))
         if history.opening and (given := validators.listed(inputs)):
             inputs = [*history.opening, *given]
-        messages: Sequence[Message] = check_messages(inputs, message_of=self.message_of)
+        messages: Sequence[Message]
+        if self.parse_roles is None:
+            messages = check_messages(inputs, message_of=self.message_of)
+        else:
+            messages = check_messages(self.parse_roles(check_messages(inputs)))
         if list in map(type, map(CONTENT, messages)):
             messages = self._with_accepted_parts(messages)
         said = history.messages or ()
@@ -288,7 +312,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, SendsParts, K
 
     def message_of(self, completion: Completion) -> Message:
         """The message that a session keeps of an answer."""
-        return completion.message() if self.template is None else self.template.message_of(completion)
+        message = completion.message() if self.template is None else self.template.message_of(completion)
+        return message if self.parse_roles is None else check_messages(self.parse_roles([message]))[0]
 
     def check_request(self, request: Request) -> None:
         """Refuse what the route of this request does not support; for backends with several routes.

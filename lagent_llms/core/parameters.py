@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from .. import validators
 from ..errors import InvalidArgument, UnknownParameter, UnsupportedParameter, nearest
-from ..params import ALIASES, PARAMETERS, CallOptions, GenerationParams
+from ..params import ALIASES, PARAMETERS, SWITCHES, CallOptions, GenerationParams
 from .request import Request
 
 __all__ = ["OTHER_NAMES", "ParameterDefaults", "ParameterSet", "suggestion", "unsupported_names"]
@@ -26,6 +26,11 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("model", "model_id", "model_path"), ("path", "model_name")),
     **dict.fromkeys(("messages", "prompt", "prompts", "input"), ("inputs",)),
     **dict.fromkeys(("frequency_penalty", "presence_penalty"), ("repetition_penalty",)),
+    **dict.fromkeys(("model_type", "model_dir"), ("path", "model_name")),
+    **dict.fromkeys(("openai_api_base", "sensenova_api_base"), ("url", "tritonserver_addr")),
+    **dict.fromkeys(("max_seq_len", "max_model_len"), ("session_len",)),
+    "max_out_len": ("max_new_tokens",),
+    "org": ("organization",),
     "top_logprobs": ("logprobs",),
     "functions": ("tools",),
     "function_call": ("tool_choice",),
@@ -50,9 +55,13 @@ _OF_CONSTRUCTORS = frozenset(
 _INSTEAD = {
     "n": "a call gives one answer; for several, give a list with the input several times",
     "stream_options": "the token counts come with every answer that has them",
-    "do_sample": "temperature=0 is greedy",
     "echo": "the answer never repeats the prompt",
-    "max_model_len": "session_len limits prompt and answer together",
+    "json_mode": "response_format={'type': 'json_object'} asks for JSON",
+    "return_dict": "complete() returns the answer with its metadata",
+    "stop_words_id": "stop_words takes the texts of these tokens",
+    "template_parser": "meta_template says how messages become a prompt",
+    "tokenizer_only": "there is no object without its model; tokenize() counts tokens",
+    "vllm_cfg": "these are options of vLLM's server",
     "logit_bias": "no backend takes it",
 }
 
@@ -81,14 +90,20 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return " (it is given to a call, not when the object is made)"
     if name in _INSTEAD:
         return f" ({_INSTEAD[name]})"
-    return nearest(name, known)
+    return nearest(name, known, cutoff=0.7)
+
+
+#: Every keyword that the table does not have under its own name.
+_OTHER_FORMS = ALIASES.keys() | SWITCHES
 
 
 def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """`given` under the names of the table."""
-    if ALIASES.keys().isdisjoint(given):
+    if _OTHER_FORMS.isdisjoint(given):
         return given
     plain = dict(given)
+    if validators.to_builtin(plain.pop("do_sample", None)) is False:
+        plain["temperature"] = 0
     for alias, name in ALIASES.items():
         if alias in plain:
             value = validators.to_builtin(plain.pop(alias))
@@ -97,6 +112,19 @@ def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
                     f"{alias} and {name} are the same; only one can be given", argument=alias
                 )
     return plain
+
+
+def _check_do_sample(value: object, params: GenerationParams) -> None:
+    """Check transformers' switch, whose False is a temperature of 0.
+
+    Raises:
+        InvalidArgument: It is no switch, or it asks to sample at a temperature of 0.
+    """
+    if validators.flag("do_sample", value) and params.temperature == 0:
+        raise InvalidArgument(
+            "do_sample=True: allowed with a temperature above 0, and it is 0 (greedy); give temperature too",
+            argument="do_sample",
+        )
 
 
 def _one_adapter(changed: dict[str, Any]) -> None:
@@ -132,7 +160,7 @@ class ParameterSet:
     def __init__(self, backend: str, unsupported: Iterable[str] = ()) -> None:
         self.backend = backend
         self.unsupported = frozenset(unsupported)
-        self.known = frozenset({*PARAMETERS, *ALIASES})
+        self.known = frozenset({*PARAMETERS, *ALIASES, *SWITCHES})
         if stray := self.unsupported - self.known:
             raise ValueError(f"{backend}: not parameters: {sorted(stray)}")
 
@@ -168,7 +196,10 @@ class ParameterSet:
             if not row.means_default(value):
                 changed[row.table][name] = value
         _one_adapter(changed[CallOptions])
-        return params.changed(changed[GenerationParams]), options.changed(changed[CallOptions])
+        params, options = params.changed(changed[GenerationParams]), options.changed(changed[CallOptions])
+        if given.get("do_sample") is not None:
+            _check_do_sample(given["do_sample"], params)
+        return params, options
 
 
 class ParameterDefaults:
@@ -207,7 +238,7 @@ class ParameterDefaults:
             for name, item in inspect.signature(base).parameters.items()
             if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
         }
-        return frozenset(own.union(PARAMETERS, ALIASES))
+        return frozenset(own.union(PARAMETERS, ALIASES, SWITCHES))
 
     @classmethod
     def unsupported_names(cls) -> frozenset[str]:

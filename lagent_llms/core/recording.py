@@ -18,7 +18,7 @@ import msgspec
 
 from ..content_parts import without_data
 from ..messages import RESULT_ROLES
-from ..params import ALIASES, PARAMETERS, GenerationParams
+from ..params import ALIASES, PARAMETERS, SWITCHES, GenerationParams
 from ..store.journal import Call
 from .replay import RecordedAnswer, ReplayedAnswer
 
@@ -195,6 +195,7 @@ def _identity(llm: Any) -> list[Any]:
         if name not in cls.neutral_arguments
         and name not in PARAMETERS
         and name not in ALIASES
+        and name not in SWITCHES
         and value is not llm
         and value is not None
     }

@@ -51,6 +51,7 @@ class AsyncHTTPTransport:
             made in. None makes a connector for each loop, without a limit on connections; then proxies, CA
             bundles and netrc are those of the environment when the transport is made.
         environment_proxy: Whether the proxies that the environment names are used.
+        proxies: The caller's proxies; see `read_environment`. A `session` has its own.
         limits: The most that a server may send.
 
     Raises:
@@ -66,6 +67,7 @@ class AsyncHTTPTransport:
         verify: bool | str | os.PathLike[str] = True,
         session: aiohttp.ClientSession | None = None,
         environment_proxy: bool = True,
+        proxies: Mapping[str, str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         check_session(session, "aiohttp.ClientSession")
@@ -73,7 +75,7 @@ class AsyncHTTPTransport:
         self._servers: dict[str, Server] = {}
         if session is None:
             routes = direct_routes(
-                endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy
+                endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy, proxies=proxies
             )
             self.settings = Settings(routes.secrets, routes.proxies, limits)
             self._servers = {url: DirectServer(*settings, limits) for url, settings in routes.servers.items()}

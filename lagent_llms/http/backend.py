@@ -22,8 +22,9 @@ from ..locks import locked_cached_property
 from ..retry import with_max_retries
 from .endpoints import Endpoints, check_url, public_url, split_api
 from .limits import Limits
+from .proxy import passwords
 from .secrets import Secrets, hide_credentials
-from .session_argument import check_session
+from .session_argument import check_proxies, check_session
 
 if TYPE_CHECKING:
     import aiohttp
@@ -48,7 +49,7 @@ class HTTPCore(LLMCore):
             list of the URLs of equal servers: requests are balanced over them, and one that cannot be
             reached is avoided for 10 s.
         model_name: The server's name of the model; None asks the server.
-        api_key: Sent as a bearer token.
+        api_key: Sent as a bearer token. `key`, lagent's word, is the same.
         headers: Sent with every request.
         max_retries: Short for ``retry=RetryPolicy(max_retries=…)``; see `RetryPolicy`.
         verify: False trusts any certificate; a path names a CA bundle or a directory of certificates.
@@ -58,6 +59,8 @@ class HTTPCore(LLMCore):
             closed here. None uses our own connections, which take proxies, CA bundles and netrc from
             the environment, as requests does; then test doubles (``responses``, ``requests-mock``,
             ``aioresponses``) have no effect.
+        proxies: URLs of HTTP proxies by scheme, as requests takes them (``{'https': 'http://proxy:3128'}``);
+            they take precedence over those of the environment. A `session` has its own.
         limits: The most that a server may send: `lagent_llms.http.limits.Limits`, or a dict with some of its
             fields (``{'response_bytes': 1 << 20}``); None takes its defaults (256 MiB of a response).
         meta_template: See `LLMCore`.
@@ -69,7 +72,8 @@ class HTTPCore(LLMCore):
     #: The type of `session` that is allowed.
     session_type: ClassVar[str] = "requests.Session"
     neutral_arguments = LLMCore.neutral_arguments | {
-        "url", "model_name", "api_key", "headers", "max_retries", "verify", "session", "limits"
+        "url", "model_name", "api_key", "headers", "key", "max_retries", "verify", "session", "limits",
+        "proxies",
     }  # fmt: skip
 
     def __init__(
@@ -78,10 +82,12 @@ class HTTPCore(LLMCore):
         model_name: str | None = None,
         *,
         api_key: str | None = None,
+        key: str | None = None,
         headers: Mapping[str, str] | None = None,
         max_retries: int | None = None,
         verify: bool | str | os.PathLike[str] = True,
         session: requests.Session | aiohttp.ClientSession | None = None,
+        proxies: Mapping[str, str] | None = None,
         limits: Limits | Mapping[str, int] | None = None,
         meta_template: TemplateSpec | None = None,
         session_len: int | None = None,
@@ -96,6 +102,9 @@ class HTTPCore(LLMCore):
         )
         model_name = validators.optional_name("model_name", model_name)
         check_session(session, self.session_type)
+        proxies = check_proxies(proxies, session)
+        if api_key is not None and key is not None:
+            raise InvalidArgument("api_key and key are the same; only one can be given", argument="key")
         urls = [url] if isinstance(url, str) else validators.listed(url)
         if not urls:
             raise InvalidArgument(
@@ -105,10 +114,11 @@ class HTTPCore(LLMCore):
         self.endpoints = Endpoints([self.base_url(check_url("url", one)) for one in urls])
         self._transport_options: dict[str, Any] = {
             "headers": headers,
-            "api_key": validators.api_key("api_key", api_key),
+            "api_key": validators.api_key(*(("api_key", api_key) if key is None else ("key", key))),
             "verify": verify,
             "limits": Limits.of(limits),
             **({} if session is None else {"session": session}),
+            **({"proxies": proxies} if proxies else {}),
         }
 
     def __repr__(self) -> str:
@@ -119,7 +129,8 @@ class HTTPCore(LLMCore):
     def secrets(self) -> tuple[str, ...]:
         """See `KeepsCalls.secrets`."""
         options = self._transport_options
-        return Secrets.of(options["api_key"], *Secrets.in_headers(options["headers"])).values
+        logins = [word for url in options.get("proxies", {}).values() for word in passwords(url)]
+        return Secrets.of(options["api_key"], *Secrets.in_headers(options["headers"]), *logins).values
 
     def base_url(self, url: str) -> str:
         """The URL before the paths of the requests, of one that may end with /v1 or a route."""

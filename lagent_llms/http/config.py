@@ -130,6 +130,7 @@ def direct_routes(
     verify: bool | str | os.PathLike[str],
     *,
     environment_proxy: bool,
+    proxies: Mapping[str, str] | None = None,
 ) -> Routes:
     """Find how to reach each server without a session.
 
@@ -139,6 +140,7 @@ def direct_routes(
         api_key: The API key given to the transport.
         verify: Whether and how certificates are checked.
         environment_proxy: Whether the proxies that the environment names are used.
+        proxies: The caller's proxies; see `read_environment`.
 
     Raises:
         InvalidArgument: A header is not valid.
@@ -149,8 +151,8 @@ def direct_routes(
     routes = {}
     secrets: list[str] = []
     for url in urls:
-        environment = read_environment(ascii_url(url), verify)
-        route = find_route(url, environment.proxy if environment_proxy else None)
+        environment = read_environment(ascii_url(url), verify, proxies)
+        route = find_route(url, environment.proxy if environment_proxy or proxies else None)
         context = None
         if route.tls or route.tunnel:
             if environment.verify not in contexts:

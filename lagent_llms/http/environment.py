@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -27,7 +28,11 @@ class Environment:
     auth: tuple[str, str] | None = field(default=None, repr=False)
 
 
-def read_environment(url: str, verify: bool | str | os.PathLike[str] = True) -> Environment:
+def read_environment(
+    url: str,
+    verify: bool | str | os.PathLike[str] = True,
+    proxies: Mapping[str, str] | None = None,
+) -> Environment:
     """Read the environment once, for all requests to `url`.
 
     Proxies come from HTTP_PROXY, HTTPS_PROXY and ALL_PROXY (upper or lower case, with or without a scheme)
@@ -37,15 +42,16 @@ def read_environment(url: str, verify: bool | str | os.PathLike[str] = True) -> 
     Args:
         url: Base URL of the server.
         verify: The caller's setting; any value but True takes precedence over the environment's bundle.
+        proxies: The caller's proxies, as requests takes them; they take precedence over the environment's.
     """
     given = verify if isinstance(verify, bool) else os.fspath(verify)
-    if not _is_relevant(url):
+    if not proxies and not _is_relevant(url):
         return Environment(verify=given)
     from requests import Session
     from requests.utils import get_netrc_auth, select_proxy
 
     with Session() as session:
-        settings = session.merge_environment_settings(url, {}, False, given, None)
+        settings = session.merge_environment_settings(url, dict(proxies or {}), False, given, None)
     proxy = select_proxy(url, settings["proxies"])
     return Environment(
         proxy=_normalize_proxy(proxy) if proxy else None,

@@ -76,8 +76,8 @@ def find_route(url: str, proxy: str | None = None) -> Route:
         bad = True
     if bad:
         raise ConfigError(
-            f"the proxy {hide_credentials(proxy)!r} of the environment: allowed are URLs of http and https "
-            "proxies"
+            f"the proxy {hide_credentials(proxy)!r} (of proxies= or the environment): allowed are URLs of "
+            "http and https proxies"
         )
     address = (
         proxy_url.hostname or "",

@@ -65,6 +65,7 @@ class HTTPTransport:
         session: The `requests.Session` that sends the requests. None uses a `ConnectionPool` per server.
         max_connections: Maximum number of idle connections kept for each server.
         environment_proxy: Whether the proxies that the environment names are used.
+        proxies: The caller's proxies; see `read_environment`. A `session` has its own.
         limits: The most that a server may send.
 
     Attributes:
@@ -85,6 +86,7 @@ class HTTPTransport:
         session: requests.Session | None = None,
         max_connections: int = 64,
         environment_proxy: bool = True,
+        proxies: Mapping[str, str] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.endpoints = endpoints
@@ -108,7 +110,9 @@ class HTTPTransport:
             vias = {url: server.via for url, server in servers.items()}
             self.settings = Settings(Secrets.of(*secrets()), vias, limits, secrets)
             return
-        routes = direct_routes(endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy)
+        routes = direct_routes(
+            endpoints.urls, headers, api_key, verify, environment_proxy=environment_proxy, proxies=proxies
+        )
         self.settings = Settings(routes.secrets, routes.proxies, limits)
         for url, (route, sent, tls) in routes.servers.items():
             self.servers[url] = ConnectionPool(

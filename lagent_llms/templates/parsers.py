@@ -10,7 +10,7 @@ from ..errors import LLMError, TemplateError, nearest
 from ..messages import check_messages
 from ..schema import Message
 from .answers.formats import AnswerMarks
-from .base import text_of
+from .base import ChatTemplate, text_of
 from .internlm2 import INTERNLM2_META
 from .placeholders import PlaceholderText, parse_placeholders
 from .reader import Reader
@@ -18,14 +18,24 @@ from .render import MetaTemplate
 from .schema import Begin, Case, Family, Prompt, Role, When
 from .tools import ToolCallFormat, ToolsMessage
 
-__all__ = ["APITemplateParser", "LMTemplateParser", "lagent_family"]
+__all__ = ["APITemplateParser", "LMTemplateParser", "is_api_form", "lagent_family"]
 
 WHERE = "meta_template"
 KEYS = ("role", "begin", "end", "api_role", "fallback_role", "generate")
 #: Keys of messages that stay messages of their own.
 _OF_TOOLS = frozenset({"tool_calls", "tool_call_id"})
+#: OpenAI's roles of the results of tools, which every server with its chat route knows.
+_OPENAI_RESULTS = frozenset({"tool", "function"})
 #: Input of the parsers: a prompt or the messages of a dialog (lagent also allows strings among them).
 Dialog = str | Sequence[Message]
+
+
+def is_api_form(meta_template: Sequence[Any]) -> bool:
+    """Whether a list has dicts with ``api_role`` and none with a text (``begin``, ``end``)."""
+    entries = [item for item in meta_template if isinstance(item, Mapping)]
+    return any(item.get("api_role") for item in entries) and not any(
+        item.get("begin") or item.get("end") for item in entries
+    )
 
 
 def lagent_family(meta_template: Sequence[Mapping[str, Any]]) -> Family:
@@ -39,6 +49,11 @@ def lagent_family(meta_template: Sequence[Mapping[str, Any]]) -> Family:
         TemplateError: A key is missing or unknown, a value has the wrong type, a role occurs twice, or the
             role 'assistant' is missing.
     """
+    if is_api_form(meta_template):
+        raise TemplateError(
+            f"{WHERE}: it maps roles to api_roles and has no texts (begin, end), so it makes no prompt; "
+            "leave it to a backend with a chat route, or give the name of a family such as 'chatml'"
+        )
     roles = _roles(meta_template)
     if "assistant" not in roles:
         raise TemplateError(f"{WHERE}: there is no entry for role 'assistant' (roles: {', '.join(roles)})")
@@ -110,16 +125,20 @@ class LMTemplateParser:
     """lagent's parser for models that take text: render a dialog to a prompt.
 
     Args:
-        meta_template: A list of dicts (role, begin, end, fallback_role, generate); None joins the contents
-            by newlines.
+        meta_template: A list of dicts (role, begin, end, fallback_role, generate), or a loaded template; None
+            joins the contents by newlines.
 
     Raises:
         TemplateError: The meta template is not valid.
     """
 
-    def __init__(self, meta_template: Sequence[Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, meta_template: Sequence[Mapping[str, Any]] | ChatTemplate | None = None) -> None:
         self.meta_template = meta_template
-        self._template = MetaTemplate(lagent_family(meta_template)) if meta_template else None
+        self._template: ChatTemplate | None = None
+        if isinstance(meta_template, ChatTemplate):
+            self._template = meta_template
+        elif meta_template:
+            self._template = MetaTemplate(lagent_family(meta_template))
 
     def __call__(self, messages: Dialog, add_generation_prompt: bool = True) -> str:
         """Render `messages`; a string is a prompt already and is returned unchanged.
@@ -180,11 +199,17 @@ class APITemplateParser:
         self.meta_template = meta_template
         self._roles = _roles(meta_template) if meta_template else None
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles it maps; empty without a meta template."""
+        return tuple(self._roles or ())
+
     def __call__(self, messages: Dialog) -> list[dict[str, Any]]:
         """Map roles to the server's and join consecutive messages of the same role by a newline.
 
-        Tool calls and their results stay messages of their own. A string becomes a message of the user. A
-        role without `api_role` keeps its name.
+        Tool calls and their results stay messages of their own, and so do messages with images or other
+        parts that are no text. A string becomes a message of the user. A role without `api_role` keeps its
+        name, and so do OpenAI's roles of results (``tool``, ``function``) without an entry.
 
         Raises:
             TemplateError: A role is unknown, or a content is not text.
@@ -197,21 +222,44 @@ class APITemplateParser:
         for index, message in enumerate(dialog):
             item = self._item(message, index)
             before = result[-1] if result else {}
-            if before.get("role") == item["role"] and _OF_TOOLS.isdisjoint({*before, *item}):
+            if (
+                before.get("role") == item["role"]
+                and _OF_TOOLS.isdisjoint({*before, *item})
+                and isinstance(before["content"], str)
+                and isinstance(item["content"], str)
+            ):
                 result[-1]["content"] += "\n" + item["content"]
             else:
                 result.append(item)
         return result
 
     def _item(self, message: Message, index: int) -> dict[str, Any]:
-        name, text = message["role"], text_of(message, index, WHERE)
-        if self._roles is None:
-            return {**message, "content": text}
+        name, content = message["role"], _content(message, index)
+        if self._roles is None or (name not in self._roles and name in _OPENAI_RESULTS):
+            return {**message, "content": content}
         if name not in self._roles:
             raise TemplateError(
                 f"{WHERE}: messages[{index}]: the template has no role {name!r}{nearest(name, self._roles)} "
                 f"(allowed: {', '.join(self._roles)})"
             )
         role = self._roles[name]
-        begin = role.begin if isinstance(role.begin, str) else ""
-        return {**message, "role": role.api_role or name, "content": f"{begin}{text}{role.end}"}
+        begin, end = role.begin if isinstance(role.begin, str) else "", str(role.end)
+        if isinstance(content, str):
+            content = f"{begin}{content}{end}"
+        else:
+            content = [*_text_part(begin), *content, *_text_part(end)]
+        return {**message, "role": role.api_role or name, "content": content}
+
+
+def _content(message: Message, index: int) -> str | list[Any]:
+    """The text of a message; its parts if one is no text, for the server to take or refuse."""
+    content = message.get("content")
+    if isinstance(content, list) and any(
+        isinstance(part, Mapping) and part.get("type") not in (None, "text") for part in content
+    ):
+        return content
+    return text_of(message, index, WHERE)
+
+
+def _text_part(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}] if text else []

@@ -29,7 +29,7 @@ FLOORS = [
     {"protocols"},
     {"config", "testing", "jax_engine", "lorax"},
     {"backends", "batch"},
-    {"ray", "serving", "wire"},
+    {"from_lagent", "ray", "serving", "wire"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import pytest
 
 from lagent_llms.errors import InvalidArgument
-from lagent_llms.params import ALIASES, PARAMETERS, CallKwargs, CallOptions, GenerationParams, Timeout
+from lagent_llms.params import (
+    ALIASES,
+    PARAMETERS,
+    SWITCHES,
+    CallKwargs,
+    CallOptions,
+    GenerationParams,
+    Timeout,
+)
 
 
 def test_defaults_are_lagents():
@@ -46,7 +54,7 @@ def members(hint):
 
 def test_the_typed_keywords_equal_the_table():
     keywords = typing.get_type_hints(CallKwargs)
-    assert set(keywords) == {*PARAMETERS, *ALIASES}
+    assert set(keywords) == {*PARAMETERS, *ALIASES, *SWITCHES}
     wider = {tuple: Sequence, list: Sequence}  # checks convert any sequence to these
     for name, row in PARAMETERS.items():
         kept = members(typing.get_type_hints(row.table)[name])
@@ -60,7 +68,7 @@ def test_the_columns_of_the_table():
     assert (row.table, row.type, row.default, row.no_op) == (GenerationParams, "float", 0.8, 1)
     opt_in = {name for name, row in PARAMETERS.items() if row.opt_in}
     assert opt_in >= {"adapter_source", "merged_adapters", "priority", "parameters"}
-    assert ALIASES == {"adapter_id": "adapter_name"}
+    assert ALIASES == {"adapter_id": "adapter_name", "query_per_second": "max_per_second"}
     assert PARAMETERS["max_new_tokens"].wire == "max_tokens"
     for row in PARAMETERS.values():
         assert row.default == getattr(row.table(), row.name)

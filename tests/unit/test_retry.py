@@ -188,7 +188,7 @@ def test_signs_of_overload():
         ({"statuses": [200]}, r"RetryPolicy\.statuses=200: allowed is"),
         ({"statuses": 503}, r"RetryPolicy\.statuses=503: allowed is a list"),
         ({"base": "x"}, r"RetryPolicy\.base='x'"),
-        (3, r"retry=3: allowed is RetryPolicy"),
+        (True, r"retry=True: allowed is RetryPolicy"),
     ],
 )
 def test_bad_policies_are_refused(given, message):

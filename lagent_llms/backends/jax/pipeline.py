@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from ...core.local_engine import AsyncLocalEngineLLM, LocalEngineCore, LocalEngi
 from ...core.request import Request
 from ...core.token_events import TokenEvent
 from ...errors import InvalidArgument, MissingDependency, ModelLoadError
+from ...templates.api_roles import api_roles
 from ...templates.model_files import has_chat_template
 
 try:
@@ -89,10 +91,12 @@ class _JAXCore(LocalEngineCore):
         if not isinstance(path, (str, os.PathLike, type(None))):
             raise InvalidArgument(f"path={path!r}: allowed is None or a model directory", argument="path")
         model = engine.path if engine is not None else Path(path or EMBEDDED_MODEL)
-        if meta_template is None and not isinstance(engine, FunctionEngine):
-            meta_template = "internlm2-lagent" if model == EMBEDDED_MODEL else _model_template(model)
+        own_template = partial(_model_template, None if isinstance(engine, FunctionEngine) else model)
         super().__init__(
-            meta_template=meta_template, session_len=session_len, max_concurrency=max_concurrency, **kwargs
+            meta_template=api_roles(meta_template, own_template),
+            session_len=session_len,
+            max_concurrency=max_concurrency,
+            **kwargs,
         )
         self.path = model
         self._owns_engine = engine is None
@@ -157,8 +161,10 @@ class AsyncJAXPipeline(_JAXCore, AsyncLocalEngineLLM):
     """Asynchronous `JAXPipeline`."""
 
 
-def _model_template(model: Path) -> str | None:
-    """The model directory as a template argument, None if the directory has no chat template."""
+def _model_template(model: Path | None) -> str | None:
+    """The template argument of a model directory; None without a directory, or if it has no chat template."""
+    if model is None or model == EMBEDDED_MODEL:
+        return None if model is None else "internlm2-lagent"
     if not model.is_dir():
         raise ModelLoadError(f"{model}: there is no such model directory")
     return str(model) if has_chat_template(model) else None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...content_parts import AcceptedParts
 from ...core.base import AsyncBaseLLM, BaseLLM, Prompts
+from ...core.batch import with_sessions
 from ...core.callbacks import AsyncCallbackSource, CallbackSource
 from ...core.llm import LLMCore
 from ...core.request import Request
@@ -159,19 +160,26 @@ class LMDeployPipeline(_PipelineCore, BaseLLM):
     """Run a model in this process with lmdeploy, called synchronously. The arguments: see `_PipelineCore`."""
 
     def generate(
-        self, inputs: str | Prompts, *, return_dict: bool = False, **kwargs: Unpack[CallKwargs]
+        self,
+        inputs: str | Prompts,
+        session_ids: int | Sequence[int] | None = None,
+        *,
+        return_dict: bool = False,
+        **kwargs: Unpack[CallKwargs],
     ) -> Any:
         """See `BaseLLM.generate`.
 
         Args:
             inputs: A prompt, or a list of prompts.
+            session_ids: See `BaseLLM.generate`.
             return_dict: Return dicts (`text`, `generate_token_len`, `input_token_len`, `finish_reason`,
                 `token_ids`, `logprobs`, `index`) instead of texts.
             **kwargs: See `BaseLLM.generate`.
         """
+        given: Any = with_sessions(kwargs, session_ids)
         if not return_dict:
-            return super().generate(inputs, **kwargs)
-        return _as_dicts(self.complete(inputs, **kwargs))
+            return super().generate(inputs, **given)
+        return _as_dicts(self.complete(inputs, **given))
 
     def _free(self) -> None:
         """Stop running generations and free the engine's memory."""
@@ -188,12 +196,18 @@ class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
     """Asynchronous `LMDeployPipeline`. The constructor blocks while it loads the model."""
 
     async def generate(
-        self, inputs: str | Prompts, *, return_dict: bool = False, **kwargs: Unpack[CallKwargs]
+        self,
+        inputs: str | Prompts,
+        session_ids: int | Sequence[int] | None = None,
+        *,
+        return_dict: bool = False,
+        **kwargs: Unpack[CallKwargs],
     ) -> Any:
         """See `LMDeployPipeline.generate`."""
+        given: Any = with_sessions(kwargs, session_ids)
         if not return_dict:
-            return await super().generate(inputs, **kwargs)
-        return _as_dicts(await self.complete(inputs, **kwargs))
+            return await super().generate(inputs, **given)
+        return _as_dicts(await self.complete(inputs, **given))
 
     async def _free(self) -> None:
         self._engine.close()

@@ -45,7 +45,7 @@ class OpenAICore(HTTPCore):
         model: The server's name of the model; None asks the server. `model_name` is the same.
         flavour: The kind of server, a name of `FLAVOURS`: it selects the fields of requests. 'auto' asks the
             server once, before the first call.
-        api_key: Sent as a bearer token; None is OPENAI_API_KEY.
+        api_key: Sent as a bearer token; None, or lagent's 'ENV', is OPENAI_API_KEY. `key` is the same.
         organization: Header OpenAI-Organization; None is OPENAI_ORG_ID.
         project: Header OpenAI-Project; None is OPENAI_PROJECT_ID.
         headers: Sent with every request.
@@ -84,6 +84,9 @@ class OpenAICore(HTTPCore):
         self.flavour = flavour
         self._apis: set[str] = set()
         base_url = _one_of("base_url", base_url, "url", kwargs)
+        if api_key is None and kwargs.get("key") == "ENV":
+            del kwargs["key"]
+        is_in_environment = api_key in (None, "ENV") and kwargs.get("key") is None
         named = {
             name: value
             for name, value in (
@@ -97,7 +100,7 @@ class OpenAICore(HTTPCore):
         super().__init__(
             _environment("OPENAI_BASE_URL") or _OPENAI_URL if base_url is None else base_url,
             _one_of("model", model, "model_name", kwargs),
-            api_key=_environment("OPENAI_API_KEY") if api_key is None else api_key,
+            api_key=_environment("OPENAI_API_KEY") if is_in_environment else api_key,
             headers={**named, **headers} if isinstance(headers, Mapping) else headers or named,
             **{"sampling": "server", **kwargs},
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ... import validators
@@ -13,6 +14,7 @@ from ...core.local_engine import AsyncLocalEngineLLM, LocalEngineCore, LocalEngi
 from ...core.request import Request
 from ...core.token_events import TokenEvent
 from ...errors import MissingDependency
+from ...templates.api_roles import api_roles
 
 try:
     from . import loading
@@ -28,13 +30,13 @@ if TYPE_CHECKING:
     from ...params import BackendKwargs
     from ...templates import TemplateSpec
 
-__all__ = ["AsyncHFTransformers", "HFTransformers"]
+__all__ = ["AsyncHFTransformers", "HFTransformers", "TransformersCore"]
 
 _positive = validators.integer("an integer of 1 or more", 1)
 _token_id = validators.integer("a token id of 0 or more", 0)
 
 
-class _TransformersCore(LocalEngineCore):
+class TransformersCore(LocalEngineCore):
     """A causal language model in this process, run by transformers.
 
     A parameter that neither the constructor nor a call sets is that of the model's generation_config.json:
@@ -105,11 +107,9 @@ class _TransformersCore(LocalEngineCore):
         else:
             source, tokenizer, config = None, pair[1], pair[0].generation_config
             self.path = str(getattr(pair[0], "name_or_path", "") or type(pair[0]).__name__)
-        if meta_template is None:
-            meta_template = loading.own_template(source, tokenizer)
         # What the arguments refuse is refused before the weights are loaded.
         super().__init__(
-            meta_template=meta_template,
+            meta_template=api_roles(meta_template, partial(loading.own_template, source, tokenizer)),
             session_len=session_len,
             max_concurrency=max_concurrency,
             **{**loading.generation_defaults(config), **kwargs},
@@ -153,12 +153,12 @@ class _TransformersCore(LocalEngineCore):
         self._arguments = (), {}  # they may hold the model
 
 
-class HFTransformers(_TransformersCore, LocalEngineLLM):
+class HFTransformers(TransformersCore, LocalEngineLLM):
     """Run a model in this process with transformers, called synchronously.
 
-    The arguments: see `_TransformersCore`.
+    The arguments: see `TransformersCore`.
     """
 
 
-class AsyncHFTransformers(_TransformersCore, AsyncLocalEngineLLM):
+class AsyncHFTransformers(TransformersCore, AsyncLocalEngineLLM):
     """Asynchronous `HFTransformers`. The constructor blocks while it loads the model."""

@@ -1,4 +1,4 @@
-"""`JAXServerConfig`: the 25 validated attributes of a JAX server's configuration."""
+"""`JAXServerConfig`: the 26 validated attributes of a JAX server's configuration."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ...errors import ConfigError, InvalidArgument, nearest
 from ...params import CallOptions, GenerationParams
+from .easydel_names import CONFIG_HINTS
 
 __all__ = ["JAXServerConfig"]
 
@@ -45,6 +46,7 @@ class JAXServerConfig:
             arrival: a run is repeatable, and two equal requests still differ. None seeds it from the system.
         use_prefix_tokenizer: True pads the prompts of generation functions on the left to powers of two, so
             that few shapes are compiled; False compiles every length. The library's own engine pads nothing.
+        stream_tokens_for_gradio: True: the pages show answers as they grow.
         injection: What becomes of special tokens in the texts of clients; see `CallOptions.injection`.
     """
 
@@ -72,16 +74,17 @@ class JAXServerConfig:
     dtype: str = "fp16"
     seed: int | None = 556
     use_prefix_tokenizer: bool = True
+    stream_tokens_for_gradio: bool = True
     injection: Literal["allow", "escape", "refuse"] = "escape"
 
     def __post_init__(self) -> None:
-        GenerationParams(
+        self.top_k = GenerationParams(
             max_new_tokens=self.max_new_tokens,
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
             seed=self.seed,
-        )
+        ).top_k
         CallOptions(injection=self.injection)
         for name, check in _CHECKS.items():
             is_valid, allowed = check
@@ -114,7 +117,9 @@ class JAXServerConfig:
                 )
             return cls(**values)
         if unknown := [key for key in config if key not in names]:
-            raise ConfigError(f"config: unknown key {unknown[0]!r}{nearest(str(unknown[0]), names)}")
+            hint = CONFIG_HINTS.get(unknown[0])
+            hint = f" ({hint})" if hint else nearest(str(unknown[0]), names)
+            raise ConfigError(f"config: unknown key {unknown[0]!r}{hint}")
         return cls(**config)
 
 
@@ -145,6 +150,7 @@ _CHECKS: dict[str, _Check] = {
     **dict.fromkeys(("prompt_prefix_chat", "prompt_postfix_chat", "dtype"), _STRING),
     **dict.fromkeys(("contains_auto_format", "logging", "use_prefix_tokenizer"), _BOOL),
     **dict.fromkeys(("max_length", "max_compile_tokens"), _COUNT),
+    "stream_tokens_for_gradio": (lambda value: value is True, "True: the pages always stream"),
     "mesh_axes_names": (lambda value: _is_list_of(str, value), "a list of names"),
     "mesh_axes_shape": (lambda value: _is_list_of(int, value), "a list of integers"),
 }

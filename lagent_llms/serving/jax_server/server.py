@@ -20,6 +20,7 @@ from ..metrics import available_cores, memory_usage
 from ..pages.mount import PageMount
 from ..pages.source import PageDefaults
 from .config import JAXServerConfig
+from .easydel_names import EasyDeLNames
 from .foreign_model import ForeignModel
 from .forwarding import Forwarding
 from .generation_functions import default_params
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["JAXServer"]
 
 
-class JAXServer(Forwarding, ForeignModel):
+class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
     """A JAX model, used in process or served over HTTP. Made by `load` or `load_from_params`.
 
     The ``forward_…`` methods, `process_chat_history` and `configure_generate_functions` may be overridden.

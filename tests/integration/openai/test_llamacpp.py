@@ -12,6 +12,7 @@ import pytest
 from msgspec import Meta
 
 from lagent_llms import AsyncOpenAIClient, OpenAIClient, ServerError, UnsupportedParameter
+from lagent_llms.from_lagent.openai import GPTAPI
 from tests import openai_peers
 from tests.unit.test_media import PNG, WAV
 
@@ -39,6 +40,19 @@ async def test_asynchronously(peer):
         assert await llm.chat([FRANCE] * 5) == [PARIS] * 5
         chunks = [chunk async for chunk in llm.stream_chat(FRANCE)]
         assert chunks[-1].usage.completion_tokens == len(await llm.tokenize(PARIS))
+
+
+def test_lagents_name_and_a_template_of_roles(peer):
+    roles = [{"role": "human", "api_role": "user"}, {"role": "bot", "api_role": "assistant"}]
+    dialog = [
+        {"role": "human", "content": "My name is Alice."},
+        {"role": "bot", "content": "Hello, Alice!"},
+        {"role": "human", "content": "What is my name?"},
+    ]
+    url = f"{peer.url}/v1/chat/completions"
+    with GPTAPI("embedded", api_base=url, key="any", meta_template=roles, temperature=0) as llm:
+        assert llm.chat(dialog) == "Your name is Alice."
+        assert [*llm.stream_chat(dialog)][-1].finish_reason == "stop"
 
 
 @pytest.mark.parametrize(("kind", "data"), [("image", PNG), ("audio", WAV)])

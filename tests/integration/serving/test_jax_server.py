@@ -107,7 +107,7 @@ def test_a_configuration_from_none_a_dict_or_an_object():
         port = 5
 
     assert JAXServerConfig.of() == JAXServerConfig()
-    assert len(vars(JAXServerConfig())) == 25  # the 24 of the seed, and `injection`
+    assert len(vars(JAXServerConfig())) == 26  # the 24 of the seed, `injection`, `stream_tokens_for_gradio`
     assert JAXServerConfig.of({"port": 5}) == JAXServerConfig.of(Some()) == JAXServerConfig(port=5)
     with pytest.raises(ConfigError, match="did you mean 'port'"):
         JAXServerConfig.of({"prt": 5})

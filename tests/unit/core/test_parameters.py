@@ -2,6 +2,7 @@
 
 from collections import UserList
 
+import numpy
 import pytest
 
 from lagent_llms import LMDeployClient, LMDeployServer, LoRAX
@@ -41,7 +42,11 @@ def test_none_means_the_default_unless_none_is_a_value():
         ({"temperature": True}, "temperature=True"),
         ({"top_p": 2}, "top_p=2: allowed is a number above 0 and at most 1"),
         ({"top_p": 0}, "top_p=0"),
-        ({"top_k": 0}, "top_k=0: allowed is None or an integer of 1 or more"),
+        ({"top_k": -2}, "top_k=-2: allowed is None, an integer of 1 or more, or 0 or -1 (no filter)"),
+        ({"top_k": False}, "top_k=False"),
+        ({"do_sample": "no"}, "do_sample='no': allowed is True or False"),
+        ({"do_sample": True, "temperature": 0}, "do_sample=True: allowed with a temperature above 0"),
+        ({"retry": -1}, "retry=-1: allowed is an integer of 0 or more"),
         ({"top_k": 1.5}, "top_k=1.5"),
         ({"max_new_tokens": -1}, "max_new_tokens=-1: allowed is an integer of 1 or more"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
@@ -187,7 +192,7 @@ def test_names_of_other_libraries_at_construction(backend, given, hint):
 
 
 def test_every_suggested_name_exists():
-    names = {"inputs", "tritonserver_addr"}
+    names = {"inputs", "tritonserver_addr", "organization"}
     for backend in (LMDeployClient, LMDeployServer, LoRAX):
         names |= backend.constructor_names()
     assert {name for others in OTHER_NAMES.values() for name in others} <= names
@@ -198,3 +203,45 @@ def test_every_suggested_name_exists():
 def test_an_unsupported_parameter_with_an_odd_value_is_refused(value):
     with pytest.raises(UnsupportedParameter, match="SomeLLM cannot honour min_p="):
         merge(("min_p",), min_p=value)
+
+
+@pytest.mark.parametrize("value", [0, -1, None, numpy.int64(0)])
+def test_no_filter_by_other_names(value):
+    assert merge(top_k=value)[0].top_k is None
+
+
+def test_do_sample_is_a_switch_of_the_temperature():
+    assert merge(do_sample=False)[0].temperature == 0
+    assert merge(do_sample=numpy.False_, temperature=0.5)[0].temperature == 0
+    assert merge(do_sample=True, temperature=0.5)[0].temperature == 0.5
+    assert merge(do_sample=None)[0].temperature == 0.8
+
+
+def test_retries_and_rates_have_the_names_of_lagent_and_opencompass():
+    _, options = merge(retry=3, query_per_second=5)
+    assert (options.retry.max_retries, options.max_per_second) == (3, 5)
+    with pytest.raises(InvalidArgument, match="only one can be given"):
+        merge(query_per_second=5, max_per_second=4)
+
+
+#: Arguments of the constructors in lagent and OpenCompass -> the right hint; '' for none.
+HINTS = {
+    "model_type": "did you mean 'model_name'",
+    "api_base": "did you mean 'url'",
+    "json_mode": "response_format={'type': 'json_object'}",
+    "max_seq_len": "did you mean 'session_len'",
+    "max_out_len": "did you mean 'max_new_tokens'",
+    "return_dict": "complete()",
+    "stop_words_id": "stop_words takes the texts",
+    "template_parser": "meta_template says",
+    **dict.fromkeys(("tp", "pipeline_cfg", "server_port", "model_kwargs", "orgs", "batch_size"), ""),
+}
+
+
+@pytest.mark.parametrize(("name", "hint"), HINTS.items())
+def test_hints_for_names_of_lagent_are_right_or_absent(name, hint):
+    with pytest.raises(UnknownParameter) as caught:
+        LMDeployClient("http://127.0.0.1:9", **{name: 1})
+    told = str(caught.value).partition("; known are")[0]
+    assert hint in told
+    assert hint or told.endswith(f"unknown parameter {name!r}")

@@ -7,8 +7,9 @@ import sys
 import traceback
 
 import pytest
+import requests
 
-from lagent_llms import ConfigError, ConnectError
+from lagent_llms import ConfigError, ConnectError, InvalidArgument, LMDeployClient
 from lagent_llms.http.environment import read_environment
 from tests.scripted_server import ScriptedServer
 from tests.unit.http.connect_proxy import ConnectProxy
@@ -213,6 +214,35 @@ def test_netrc_entry_of_another_server_is_not_used(connect, tmp_path):
     client, server = connect(lambda c: c.answer("a"))
     assert client.generate("x") == "a"
     assert "authorization" not in server.requests[0].headers
+
+
+# proxies of the caller
+
+
+def test_proxies_of_the_caller_precede_the_environment(connect, proxy, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "server.test")
+    client, _ = connect(
+        None,
+        url="http://server.test",
+        proxies={"http": proxy.url.replace("://", "://me:s3cret@"), "https": None},
+    )
+    assert client.generate("x") == "by proxy"
+    (request,) = proxy.requests
+    assert request.path == "http://server.test/v1/completions"
+    assert request.headers["proxy-authorization"] == "Basic bWU6czNjcmV0"
+
+
+@pytest.mark.parametrize("proxies", ["http://me:s3cret@proxy", {"http": 5}, [("http", "x")]])
+def test_proxies_of_another_form(connect, proxies):
+    with pytest.raises(InvalidArgument, match="^proxies: allowed is None or a dict of URLs") as caught:
+        connect(None, url="http://server.test", proxies=proxies)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_proxies_beside_a_session():
+    with requests.Session() as session, pytest.raises(InvalidArgument, match="proxies and session"):
+        LMDeployClient("http://server.test", "m", session=session, proxies={"http": "http://proxy"})
 
 
 # host names
