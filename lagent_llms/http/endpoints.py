@@ -31,12 +31,17 @@ class Endpoints:
         urls: Base URLs.
         cooldown: How long a server is avoided after a failed connection, in seconds.
         clock: A monotonic clock, in seconds.
+
+    Attributes:
+        urls: Base URLs.
+        only: The URL if there is no choice, so `take` need not be called; else None.
     """
 
     def __init__(
         self, urls: Sequence[str], *, cooldown: float = 10.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.urls = tuple(urls)
+        self.only = self.urls[0] if len(self.urls) == 1 else None
         self._cooldown = cooldown
         self._clock = clock
         self._busy = dict.fromkeys(self.urls, 0)

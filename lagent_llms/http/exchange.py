@@ -210,11 +210,10 @@ class Exchange(Generic[T]):
 
     def _run(self, call: Call[T], endpoints: Endpoints) -> Generator[Command[T], Any, None]:
         limit = self._settings.limits.response_bytes
-        several = len(endpoints.urls) > 1
         others = len(endpoints.urls) - 1
         preferred = call.server
         while True:
-            url = endpoints.take(preferred) if several else endpoints.urls[0]
+            url = endpoints.only or endpoints.take(preferred)
             alive, size = True, 0
             try:
                 head: ResponseHead = yield Send(url, call.request)
@@ -254,7 +253,7 @@ class Exchange(Generic[T]):
             except Exception as error:  # only a decoder raises it: whatever a server sends is an LLMError
                 raise wrong_answer(head, f"it cannot be read: {str(error)[:200]!r}") from error
             finally:
-                if several:
+                if endpoints.only is None:
                     endpoints.give_back(url, alive=alive)
             others -= 1  # nothing was sent: the next server gets the request at once
             preferred = None

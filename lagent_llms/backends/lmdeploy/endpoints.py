@@ -20,6 +20,7 @@ class ChildEndpoints(Endpoints):
 
     def __init__(self, url: str, host: str, port: int) -> None:
         super().__init__([url])
+        self.only = None  # `take` checks it
         self._listener = Listener(host, port)
 
     def reach_child(self) -> bool:
