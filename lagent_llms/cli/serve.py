@@ -141,7 +141,9 @@ def serve(
     with progress("starting the model"), named_by_option(named):
         llm = create_llm(config, profile=profile, asynchronous=True, **overrides)
     start_warm_up = getattr(getattr(llm, "engine", None), "warm_up", None)
-    warming = start_warm_up() if warm_up and start_warm_up is not None else None
+    warming = (
+        start_warm_up(greedy=llm.params.temperature == 0) if warm_up and start_warm_up is not None else None
+    )
     name = model or _model_name(llm)
     protection = llm.options.injection
     app = openai_app(llm, name, limits, injection=protection)

@@ -194,15 +194,18 @@ class Engine:
         self._worker.submit(job)
         return Handle(self._worker, job)
 
-    def warm_up(self) -> Future[None]:
+    def warm_up(self, *, greedy: bool = False) -> Future[None]:
         """Compile the graphs of usual requests, so that none of them waits for that; return at once.
 
-        Requests submitted meanwhile wait.
+        Requests submitted meanwhile wait. Only the first call compiles.
+
+        Args:
+            greedy: True for greedy requests, False for sampled ones.
 
         Raises:
             LLMError: The engine is closed.
         """
-        return self._worker.warm_up()
+        return self._worker.warm_up(greedy=greedy)
 
     def stats(self) -> EngineStats:
         """Counters of the engine.

@@ -27,8 +27,9 @@ __all__ = ["BatchRow", "ModelRunner"]
 #: Target duration of a decode call in seconds, so that the stream of a slow model stays smooth.
 _DECODE_SECONDS = 0.15
 _MIN_PREFILL_BUCKET, _MIN_HISTORY_BUCKET = 16, 64
-#: Longest prompt and answer for which `ModelRunner.warm_up` compiles graphs, in tokens.
-_WARM_POSITIONS = 128
+#: Lengths of prompts for which `ModelRunner.warm_up` compiles graphs, in tokens: a short question, and one
+#: with a system message. With their answers they may grow to 64 and 128 tokens.
+_WARM_LENGTHS = (32, 96)
 
 
 class BatchRow(NamedTuple):
@@ -111,31 +112,19 @@ class ModelRunner:
         """Allocate a new KV cache after an error that may have invalidated the old one."""
         self._cache = self._new_cache()
 
-    def warm_up(self, is_stopped: Callable[[], bool]) -> None:
-        """Compile the graphs of usual batches; overwrites the KV cache.
+    def warm_up(self, *, greedy: bool) -> None:
+        """Compile the graphs of a first request of usual size; overwrites the KV cache.
 
-        These are prompts and answers of up to `_WARM_POSITIONS` tokens, greedy and sampled, in batches of all
-        sizes.
+        Few graphs, because each costs a quarter of a second even if it is found on disk.
 
         Args:
-            is_stopped: Asked between two graphs; True ends the warm-up.
+            greedy: True for a greedy request, False for a sampled one.
         """
-        longest = min(_WARM_POSITIONS, self._max_len - 1)
-        lengths = sorted({self.prefill_bucket(size) for size in range(1, longest + 1)})
-        histories = sorted({self._history_bucket(size) for size in range(1, longest + 1)})
-        sizes = sorted({_bucket(size, 1, self._slots) for size in range(1, self._slots + 1)})
-        for temperature in (0.0, 1.0):
-            row = BatchRow(0, 0, [], 0, 1, False, 0, SamplingParams(temperature=temperature), list)
-            for length in lengths:
-                if not is_stopped():
-                    self.prefill([row._replace(tokens=[0] * min(length, longest))])
-            for history in histories:
-                for size in sizes:
-                    if not is_stopped():
-                        start = min(history, longest)
-                        self.decode(
-                            [row._replace(slot=slot, start=start, tokens=[0]) for slot in range(size)]
-                        )
+        row = BatchRow(0, 0, [], 0, 1, False, 0, SamplingParams(temperature=0.0 if greedy else 1.0), list)
+        for length in _WARM_LENGTHS:
+            length = min(length, self._max_len - 1)
+            self.prefill([row._replace(tokens=[0] * length)])
+            self.decode([row._replace(start=length, tokens=[0])])
 
     def prefill_bucket(self, tokens: int) -> int:
         """Padded length of a chunk of `tokens` prompt tokens: a power of two, or 3 / 4 of one."""

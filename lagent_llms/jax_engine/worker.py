@@ -91,7 +91,7 @@ class Worker(EngineThread):
         self._runner, self._eos = runner, eos_ids
         self._slots, self._max_queue = slots, max_queue
         self._warm_up: Future[None] | None = None
-        self._to_warm_up = False
+        self._to_warm_up = self._warms_greedy = False
         self._scheduler: Scheduler[Listener] = Scheduler(slots, rope_switch)
         runner.on_compile = self._on_compile
         self._changed = threading.Condition()
@@ -120,13 +120,13 @@ class Worker(EngineThread):
             self._submitted.append(job)
             self._changed.notify()
 
-    def warm_up(self) -> Future[None]:
+    def warm_up(self, *, greedy: bool) -> Future[None]:
         """Compile the graphs of usual requests before the next ones are served, once."""
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
             if self._warm_up is None:
-                self._warm_up, self._to_warm_up = Future(), True
+                self._warm_up, self._to_warm_up, self._warms_greedy = Future(), True, greedy
                 self._changed.notify()
             return self._warm_up
 
@@ -198,7 +198,7 @@ class Worker(EngineThread):
         self._to_warm_up = False
         self._scheduler.invalidate_cache()  # the calls overwrite the slots
         try:
-            self._runner.warm_up(lambda: self._closing)
+            self._runner.warm_up(greedy=self._warms_greedy)
         except Exception as error:  # noqa: BLE001 - raised where the result is awaited
             self._runner.reset_cache()
             self._warm_up.set_exception(error)

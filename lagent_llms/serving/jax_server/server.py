@@ -245,7 +245,9 @@ class JAXServer(Forwarding, ForeignModel):
             ServerStartError: The server cannot listen on the configured address.
         """
         if self._host is None:
-            warming = self.engine.warm_up() if warm_up and isinstance(self.engine, Engine) else None
+            warming = None
+            if warm_up and isinstance(self.engine, Engine):
+                warming = self.engine.warm_up(greedy=self.config.temperature == 0)
             self._pages.prepare(enabled=pages)
             config = self.config
             if config.logging:

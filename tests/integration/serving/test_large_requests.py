@@ -115,7 +115,7 @@ def test_many_large_requests_at_once(server):
 def test_a_prompt_that_fits_is_not_refused_by_its_bytes(server, engine):
     """Spaces and a long word, of which one token holds many bytes."""
     llm = JAXPipeline(engine=engine, temperature=0, max_new_tokens=1)
-    longest = max((engine.tokenizer.token_text(i) for i in range(engine.tokenizer.vocab_size)), key=len)
+    longest = max((engine.tokenizer.decode([i]) for i in range(engine.tokenizer.vocab_size)), key=len)
     count = engine.max_len - 10
     prompt = longest * count
     body = {"model": "embedded", "prompt": prompt, "max_tokens": 1, "temperature": 0}
