@@ -42,7 +42,7 @@ class Injection(str, Enum):
 
 
 def serve(
-    context: typer.Context,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer passes it
     config: Annotated[
         str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
     ] = None,

@@ -18,6 +18,8 @@ __all__ = ["at_most", "described", "off_loop", "parsed"]
 
 #: Bodies of at least this many bytes are handled in a thread.
 _LARGE = 32 << 10
+#: Most commas of a body, which bound its values, and most fields: decoding holds the interpreter.
+_MOST_COMMAS, _MOST_FIELDS = 500_000, 1_000
 #: Most errors of one body that are reported.
 _MOST_ERRORS = 5
 
@@ -70,12 +72,16 @@ def at_most(most: int, unit: str) -> Callable[[Any], Any]:
 
 
 def _parsed(model: type[BaseModel], data: bytes) -> BaseModel:
+    if len(data) >= _LARGE and (commas := data.count(b",")) > _MOST_COMMAS:
+        raise _invalid(f"the body has {commas} commas: allowed are at most {_MOST_COMMAS}")
     try:
         # json reads halves of characters, which are then refused by name; msgspec holds the interpreter for
         # a fraction of the time.
         value = msgspec.json.decode(data) if len(data) >= _LARGE else json.loads(data)
     except (ValueError, RecursionError) as error:  # msgspec's errors and wrong UTF-8 are ValueErrors
         raise _invalid(f"JSON decode error: {error}") from None
+    if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+        raise _invalid(f"the body has {len(value)} fields: allowed are at most {_MOST_FIELDS}")
     try:
         return model.model_validate(value)
     except ValidationError as error:
