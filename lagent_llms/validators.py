@@ -57,7 +57,7 @@ def refusal(where: str, value: object, allowed: str, name: str = "") -> InvalidA
 def shown(value: object) -> str:
     """The beginning of `value` as Python writes it, for messages."""
     text = repr(value)
-    return text if len(text) <= 300 else f"{text[:200]}…"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def to_builtin(value: Any) -> Any:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
 from enum import Enum
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..config import create_llm, load_config
+from ..errors import ConfigError
 from .output import emit
 from .terminal import kept, named_by_option, parse_settings, progress
 
+if TYPE_CHECKING:
+    from ..serving.limits import Limits
+
 __all__ = ["serve"]
+
+_log = logging.getLogger("lagent_llms.serving")
+
+
+class LogFormat(str, Enum):
+    """The values of --log-format."""
+
+    text = "text"
+    json = "json"
 
 
 class Injection(str, Enum):
@@ -28,6 +42,7 @@ class Injection(str, Enum):
 
 
 def serve(
+    context: typer.Context = None,  # type: ignore[assignment]  # typer passes it
     config: Annotated[
         str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
     ] = None,
@@ -37,14 +52,43 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 2059,
     model: Annotated[str | None, typer.Option(help="The model name that requests must give.")] = None,
+    api_key_file: Annotated[
+        str | None,
+        typer.Option(help="A file with the API keys that requests may send, each after a name."),
+    ] = None,
     api_key: Annotated[
-        str | None, typer.Option(envvar="LAGENT_LLM_SERVE_KEY", help="The API key that requests must send.")
+        str | None,
+        typer.Option(
+            envvar="LAGENT_LLM_SERVE_KEY",
+            help="An API key that requests may send; better in the environment or a file.",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen on a public address without an API key.")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name of this server, beside localhost and --host; repeatable; '*' allows all."),
     ] = None,
     max_requests: Annotated[int, typer.Option(min=1, help="Most concurrent requests; more get 429.")] = 256,
     max_body: Annotated[int, typer.Option(min=1, help="Largest request body, in bytes.")] = 4 << 20,
+    request_timeout: Annotated[
+        float, typer.Option(min=0, help="Longest time to answer a request, in seconds; 0 is no limit.")
+    ] = 600,
+    max_connections: Annotated[int, typer.Option(min=1, help="Most open connections; more get 503.")] = 512,
+    header_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Longest time for a request's headers to arrive, in seconds.")
+    ] = 10,
+    write_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Longest time that a client may read nothing, in seconds.")
+    ] = 30,
+    log_format: Annotated[LogFormat, typer.Option(help="The form of the log on stderr.")] = LogFormat.text,
     origin: Annotated[
         list[str] | None, typer.Option(help="A CORS origin to allow beside localhost; repeatable.")
     ] = None,
+    warm_up: Annotated[
+        bool, typer.Option(help="Compile the graphs of usual requests at start (JAX).")
+    ] = True,
     pages: Annotated[bool, typer.Option(help="Serve the chat and instruct pages.")] = True,
     injection: Annotated[
         Injection | None,
@@ -66,11 +110,25 @@ def serve(
 ) -> None:
     """Serve the configured model (by default the embedded one) over HTTP until Ctrl-C."""
     from ..serving.app import openai_app  # here: the other commands work without the extra `server`
+    from ..serving.connections import ConnectionLimits
     from ..serving.host import Host
+    from ..serving.keys import read_keys
     from ..serving.limits import Limits
+    from ..serving.logs import configure_logs
     from ..serving.pages.mount import PageMount
     from ..serving.pages.source import LLMSource
 
+    configure_logs(log_format.value)
+    limits = Limits(
+        api_key=api_key or None,
+        api_keys={} if api_key_file is None else read_keys(api_key_file),
+        max_requests=max_requests,
+        max_body=max_body,
+        origins=origin or (),
+        allowed_hosts=[host, *(allowed_host or ())],
+        request_seconds=request_timeout or None,
+    )
+    _check_exposure(host, limits, insecure=insecure, key_source=context.get_parameter_source("api_key"))
     loaded, _ = load_config(config, profile=profile)
     backend = loaded.get("type", "")
     overrides = {**kept(cache, journal, content=not no_content), **parse_settings(settings or ())}
@@ -82,25 +140,55 @@ def serve(
         overrides.setdefault("injection", "escape")
     with progress("starting the model"), named_by_option(named):
         llm = create_llm(config, profile=profile, asynchronous=True, **overrides)
-    name = model or _model_name(llm)
-    limits = Limits(
-        api_key=api_key or None, max_requests=max_requests, max_body=max_body, origins=origin or ()
+    start_warm_up = getattr(getattr(llm, "engine", None), "warm_up", None)
+    warming = (
+        start_warm_up(greedy=llm.params.temperature == 0) if warm_up and start_warm_up is not None else None
     )
+    name = model or _model_name(llm)
     protection = llm.options.injection
     app = openai_app(llm, name, limits, injection=protection)
-    mount = PageMount(app, LLMSource(llm, name, injection=protection))
+    mount = PageMount(app, LLMSource(llm, name, injection=protection, seconds=limits.request_seconds))
     mount.prepare(enabled=pages)
     with named_by_option({"server_port": "--port"}):
-        server = Host(app, host, port)
+        connections = ConnectionLimits(
+            max_connections=max_connections, header_seconds=header_timeout, write_seconds=write_timeout
+        )
+        server = Host(app, host, port, connections=connections, logs_configured=True)
+    if warming is not None:
+        with progress("compiling the graphs of usual requests"):
+            warming.result()
     server.start()
     kind = str(getattr(backend, "__name__", backend))
     try:
         if sys.stdout is not None:  # a daemon may have closed it
-            emit(_banner(server.url, name, kind, with_key=bool(api_key), pages=pages))
+            emit(_banner(server.url, name, kind, with_key=limits.has_key, pages=pages))
         _wait_for_signal()
     finally:
         mount.shutdown()
         server.stop()
+
+
+def _check_exposure(host: str, limits: Limits, *, insecure: bool, key_source: object) -> None:
+    """Refuse a public address without a key, unless `insecure`; warn of both, and of a key in the arguments.
+
+    Raises:
+        ConfigError: The address is public, there is no key, and `insecure` is False.
+    """
+    from ..serving.cross_site import is_loopback
+
+    if getattr(key_source, "name", "") == "COMMANDLINE":
+        _log.warning(
+            "--api-key: every user of this machine can read the arguments of a process; use --api-key-file "
+            "or LAGENT_LLM_SERVE_KEY"
+        )
+    if limits.has_key or is_loopback(host):
+        return
+    if not insecure:
+        raise ConfigError(
+            f"--host={host} is reachable from other machines and there is no API key: give one with "
+            "--api-key-file or LAGENT_LLM_SERVE_KEY, or allow everyone with --insecure"
+        )
+    _log.warning("--insecure: everyone who reaches %s can use this server", host)
 
 
 def _wait_for_signal() -> None:

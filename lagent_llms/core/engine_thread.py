@@ -5,8 +5,37 @@ from __future__ import annotations
 import threading
 
 from .. import forks
+from ..errors import InvalidArgument, RateLimited
 
-__all__ = ["EngineThread"]
+__all__ = ["EngineThread", "check_max_queue", "check_queue"]
+
+
+def check_max_queue(value: object) -> int | None:
+    """Return `value` if it is None or an integer of 0 or more.
+
+    Raises:
+        InvalidArgument: It is neither.
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise InvalidArgument(
+        f"max_queue={value!r}: allowed is None or an integer of 0 or more", argument="max_queue"
+    )
+
+
+def check_queue(waiting: int, max_queue: int | None) -> None:
+    """Refuse one more request than may wait.
+
+    Raises:
+        RateLimited: `waiting` is `max_queue` or more.
+    """
+    if max_queue is not None and waiting >= max_queue:
+        raise RateLimited(
+            f"the engine's queue is full: allowed are {max_queue} waiting requests (max_queue)",
+            status_code=503,
+            code="queue_full",
+            retry_after=1,
+        )
 
 
 class EngineThread:

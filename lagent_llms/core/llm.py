@@ -322,6 +322,13 @@ class LLMCore(
             LLMError: The request must not be sent.
         """
 
+    def check_prompt_size(self, prompt: str) -> None:
+        """Refuse a prompt that is too long whatever its tokens are; for engines in this process.
+
+        Raises:
+            ContextLengthExceeded: The prompt has too many bytes.
+        """
+
     def attempts(self) -> Attempts:
         """The attempts of a call that is no generation, with the constructor's policy and limits."""
         options = self.options

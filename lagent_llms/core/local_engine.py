@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, ClassVar
 
+from ..errors import ContextLengthExceeded
 from ..templates.injection import MARK
 from .base import AsyncBaseLLM, BaseLLM
 from .callbacks import AsyncCallbackSource, CallbackSource, Handle
@@ -18,7 +19,7 @@ from .token_events import TokenDecoder, TokenEvent
 __all__ = ["AsyncLocalEngineLLM", "LocalEngineCore", "LocalEngineLLM"]
 
 #: Prompts of at least this many characters are tokenized in a thread, so that they do not block the loop.
-_LONG_PROMPT = 20_000
+_LONG_PROMPT = 4_000
 
 
 class LocalEngineCore(LLMCore):
@@ -46,6 +47,19 @@ class LocalEngineCore(LLMCore):
         marked = getattr(self.engine.tokenizer, "marked", None)  # a tokenizer of the caller's may have none
         return ((), None) if marked is None else (marked.special_tokens, marked.normalize)
 
+    def check_prompt_size(self, prompt: str) -> None:
+        """See `LLMCore.check_prompt_size`; a tokenizer without `longest_token` sets no limit."""
+        context = self.context_len
+        if context is None or len(prompt) <= context:
+            return
+        longest: int | None = getattr(self.engine.tokenizer, "longest_token", None)
+        size = len(prompt.encode("utf-8", "surrogatepass"))
+        if longest is not None and size > longest * context:
+            raise ContextLengthExceeded(
+                f"the prompt has {size} bytes, which are {-(-size // longest)} tokens or more: the model's "
+                f"context is {context} tokens"
+            )
+
     def _encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         """Token ids of a prompt, with at most one BOS, and only if the tokenizer adds one."""
         tokenizer = self.engine.tokenizer
@@ -55,6 +69,7 @@ class LocalEngineCore(LLMCore):
 
     def _prompt_ids(self, request: Request) -> list[int]:
         assert request.prompt is not None
+        self.check_prompt_size(request.prompt)
         return self._encode(request.prompt, add_bos=request.add_bos)
 
     def _submit(
@@ -97,7 +112,7 @@ class AsyncLocalEngineLLM(LocalEngineCore, AsyncBaseLLM):
         return AsyncCallbackSource(request, partial(self._submit, ids), self)
 
     async def _tokenize(self, text: str) -> list[int]:
-        return self._encode(text)
+        return self._encode(text) if len(text) < _LONG_PROMPT else await asyncio.to_thread(self._encode, text)
 
     async def _free(self) -> None:
         self._close_engine()

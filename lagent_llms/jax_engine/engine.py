@@ -6,6 +6,7 @@ import os
 import random
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from ..core.engine_thread import check_max_queue
 from ..core.token_events import check_prompt_ids
 from ..errors import InvalidArgument, LLMError
 from .compile_cache import enable_compile_cache
@@ -69,12 +71,13 @@ class Engine:
         max_slots: int,
         max_len: int,
         seed: int | None = None,
+        max_queue: int | None = None,
     ) -> None:
         self.path = path
         self.config, self.tokenizer = config, tokenizer
         self.max_slots, self.max_len = max_slots, max_len
         self._seeds: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
-        self._worker = Worker(runner, tokenizer.eos_ids, max_slots, config.rope_switch)
+        self._worker = Worker(runner, tokenizer.eos_ids, max_slots, config.rope_switch, max_queue)
         # Also runs at interpreter exit; the worker holds no reference to this object.
         self._finalizer = weakref.finalize(self, self._worker.close)
 
@@ -93,6 +96,7 @@ class Engine:
         seed: int | None = None,
         cache_dir: str | os.PathLike[str] | Literal[False] | None = None,
         progress: Callable[[str], None] | None = None,
+        max_queue: int | None = None,
     ) -> Engine:
         """Load a Hugging Face checkpoint of the Llama family.
 
@@ -112,6 +116,7 @@ class Engine:
             cache_dir: Directory of the compilation cache; None is the user's cache directory, False turns the
                 cache off. A cache that is already configured in JAX stays as it is.
             progress: Called with a message for each slow step.
+            max_queue: Most requests that wait for a slot; None is no limit.
 
         Raises:
             ModelLoadError: The checkpoint is missing, damaged or not supported.
@@ -124,6 +129,7 @@ class Engine:
         for name, value in (("max_slots", max_slots), ("decode_chunk", decode_chunk)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InvalidArgument(f"{name}={value!r}: allowed is an integer of 1 or more", argument=name)
+        check_max_queue(max_queue)
         array_type = check_dtype(dtype)
         enable_compile_cache(cache_dir)
         mesh = build_mesh(mesh_axes_names, mesh_axes_shape)
@@ -149,7 +155,7 @@ class Engine:
             mesh=mesh,
             progress=report,
         )
-        return cls(directory, config, tokenizer, runner, max_slots, max_len, seed)
+        return cls(directory, config, tokenizer, runner, max_slots, max_len, seed, max_queue)
 
     def submit(
         self,
@@ -171,6 +177,7 @@ class Engine:
         Raises:
             InvalidArgument: The prompt is empty or has ids outside the vocabulary.
             ContextLengthExceeded: The prompt leaves no room for an answer.
+            RateLimited: `max_queue` requests wait already.
             LLMError: The engine is closed.
         """
         prompt = check_prompt_ids(prompt_ids, self.max_len)
@@ -186,6 +193,19 @@ class Engine:
         job = EngineJob(prompt, params, seed, listener, limit)
         self._worker.submit(job)
         return Handle(self._worker, job)
+
+    def warm_up(self, *, greedy: bool = False) -> Future[None]:
+        """Compile the graphs of usual requests, so that none of them waits for that; return at once.
+
+        Requests submitted meanwhile wait. Only the first call compiles.
+
+        Args:
+            greedy: True for greedy requests, False for sampled ones.
+
+        Raises:
+            LLMError: The engine is closed.
+        """
+        return self._worker.warm_up(greedy=greedy)
 
     def stats(self) -> EngineStats:
         """Counters of the engine.

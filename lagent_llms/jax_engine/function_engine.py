@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import forks
-from ..core.engine_thread import EngineThread
+from ..core.engine_thread import EngineThread, check_max_queue, check_queue
 from ..core.token_events import TokenEvent, check_prompt_ids, truncate
 from ..errors import LLMError, UnsupportedParameter
 from .sampling import SamplingParams
@@ -47,6 +47,7 @@ class FunctionEngine(EngineThread):
         check: Raises `LLMError` for parameters that `step` does not support.
         max_len: Longest prompt and answer together, in tokens.
         seed: See `Engine.load`.
+        max_queue: See `Engine.load`.
 
     Attributes:
         path: `name` as a path.
@@ -64,7 +65,9 @@ class FunctionEngine(EngineThread):
         *,
         max_len: int,
         seed: int | None = None,
+        max_queue: int | None = None,
     ) -> None:
+        self._max_queue = check_max_queue(max_queue)
         self.path = Path(name)
         self.tokenizer, self.max_len = tokenizer, max_len
         self._step, self._check = step, check
@@ -88,6 +91,7 @@ class FunctionEngine(EngineThread):
         """See `Engine.submit`.
 
         Raises:
+            RateLimited: `max_queue` requests wait already.
             UnsupportedParameter: Generation functions do not support a parameter.
         """
         forks.check(self._generation, "this engine was made", forks.MAKE_IN_CHILD)
@@ -109,6 +113,7 @@ class FunctionEngine(EngineThread):
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
+            check_queue(len(self._jobs) + self._busy - self.max_slots, self._max_queue)
             listener.on_wait(True)
             self._jobs.append(job)
             self._prompt += len(prompt)

@@ -27,6 +27,9 @@ __all__ = ["BatchRow", "ModelRunner"]
 #: Target duration of a decode call in seconds, so that the stream of a slow model stays smooth.
 _DECODE_SECONDS = 0.15
 _MIN_PREFILL_BUCKET, _MIN_HISTORY_BUCKET = 16, 64
+#: Lengths of prompts for which `ModelRunner.warm_up` compiles graphs, in tokens: a short question, and one
+#: with a system message. With their answers they may grow to 64 and 128 tokens.
+_WARM_LENGTHS = (32, 96)
 
 
 class BatchRow(NamedTuple):
@@ -108,6 +111,20 @@ class ModelRunner:
     def reset_cache(self) -> None:
         """Allocate a new KV cache after an error that may have invalidated the old one."""
         self._cache = self._new_cache()
+
+    def warm_up(self, *, greedy: bool) -> None:
+        """Compile the graphs of a first request of usual size; overwrites the KV cache.
+
+        Few graphs, because each costs a quarter of a second even if it is found on disk.
+
+        Args:
+            greedy: True for a greedy request, False for a sampled one.
+        """
+        row = BatchRow(0, 0, [], 0, 1, False, 0, SamplingParams(temperature=0.0 if greedy else 1.0), list)
+        for length in _WARM_LENGTHS:
+            length = min(length, self._max_len - 1)
+            self.prefill([row._replace(tokens=[0] * length)])
+            self.decode([row._replace(start=length, tokens=[0])])
 
     def prefill_bucket(self, tokens: int) -> int:
         """Padded length of a chunk of `tokens` prompt tokens: a power of two, or 3 / 4 of one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from ..errors import ModelLoadError
 from ..protocols.detokenizer import Detokenizer
-from ..protocols.marked_text import MarkedTextEncoder
+from ..protocols.marked_text import MarkedTextEncoder, longest_token, plain_ids
 from .config import ModelConfig
 from .settings import Settings, read_json
 
@@ -76,8 +77,13 @@ class Tokenizer:
             add_bos: Prepend the beginning-of-sequence token if the model expects one (`self.add_bos`); False
                 (default) for templates that write it themselves.
         """
-        ids = self.marked.encode(text, lambda text: self._fast.encode(text, add_special_tokens=False).ids)
+        ids = self.marked.encode(text, partial(plain_ids, self._fast))
         return [self.bos_id, *ids] if add_bos and self.add_bos and self.bos_id is not None else ids
+
+    @cached_property
+    def longest_token(self) -> int | None:
+        """See `protocols.marked_text.longest_token`."""
+        return longest_token(self._fast)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         """Convert token ids to text; ids outside the vocabulary are skipped."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from .. import forks
-from ..core.engine_thread import EngineThread
+from ..core.engine_thread import EngineThread, check_queue
 from ..core.token_events import TokenEvent, TokenLogprobs, truncate
 from ..errors import LLMError
 from .model_runner import BatchRow, ModelRunner
@@ -76,12 +77,21 @@ class Worker(EngineThread):
         eos_ids: End tokens.
         slots: Number of slots of the KV cache.
         rope_switch: `ModelConfig.rope_switch`.
+        max_queue: Most requests that wait for a slot; None is no limit.
     """
 
     def __init__(
-        self, runner: ModelRunner, eos_ids: frozenset[int], slots: int, rope_switch: int | None = None
+        self,
+        runner: ModelRunner,
+        eos_ids: frozenset[int],
+        slots: int,
+        rope_switch: int | None = None,
+        max_queue: int | None = None,
     ) -> None:
         self._runner, self._eos = runner, eos_ids
+        self._slots, self._max_queue = slots, max_queue
+        self._warm_up: Future[None] | None = None
+        self._to_warm_up = self._warms_greedy = False
         self._scheduler: Scheduler[Listener] = Scheduler(slots, rope_switch)
         runner.on_compile = self._on_compile
         self._changed = threading.Condition()
@@ -96,15 +106,29 @@ class Worker(EngineThread):
         """Queue a request.
 
         Raises:
+            RateLimited: `max_queue` requests wait already.
             LLMError: The engine is closed, or runs in the process that forked this one.
         """
         forks.check(self._generation, "this engine was loaded", forks.MAKE_IN_CHILD)
         with self._changed:
             if self._closing:
                 raise LLMError("the engine is closed")
+            scheduler = self._scheduler
+            taken = len(self._submitted) + len(scheduler.waiting) + len(scheduler.running)
+            check_queue(taken - self._slots, self._max_queue)
             job.payload.on_wait(True)
             self._submitted.append(job)
             self._changed.notify()
+
+    def warm_up(self, *, greedy: bool) -> Future[None]:
+        """Compile the graphs of usual requests before the next ones are served, once."""
+        with self._changed:
+            if self._closing:
+                raise LLMError("the engine is closed")
+            if self._warm_up is None:
+                self._warm_up, self._to_warm_up, self._warms_greedy = Future(), True, greedy
+                self._changed.notify()
+            return self._warm_up
 
     def cancel(self, job: EngineJob) -> None:
         """Cancel a request; takes effect before the next decode chunk."""
@@ -137,18 +161,24 @@ class Worker(EngineThread):
             with self._changed:
                 self._closing = True
             self._fail_all("the engine was closed")
+            if self._warm_up is not None:
+                self._warm_up.cancel()  # does nothing if it is done
 
     def _wait_for_work(self) -> bool:
         """Wait for work and queue submitted requests; False when the engine closes."""
         scheduler = self._scheduler
         with self._changed:
-            while not (self._closing or self._submitted or scheduler.waiting or scheduler.running):
+            while not (
+                self._closing or self._submitted or self._to_warm_up or scheduler.waiting or scheduler.running
+            ):
                 self._changed.wait()
             scheduler.waiting.extend(self._submitted)
             self._submitted.clear()
             return not self._closing
 
     def _step(self) -> None:
+        if self._to_warm_up and not self._scheduler.running:
+            self._compile_usual_graphs()
         for job in self._scheduler.remove(lambda job: job.cancelled):
             self._emit(job, TokenEvent(finish_reason="cancelled", cached_tokens=job.cached))
             self._served += 1
@@ -162,6 +192,18 @@ class Worker(EngineThread):
         self._scheduler.switch_ropes()
         if jobs := self._scheduler.decoding:
             self._decode(jobs)
+
+    def _compile_usual_graphs(self) -> None:
+        assert self._warm_up is not None
+        self._to_warm_up = False
+        self._scheduler.invalidate_cache()  # the calls overwrite the slots
+        try:
+            self._runner.warm_up(greedy=self._warms_greedy)
+        except Exception as error:  # noqa: BLE001 - raised where the result is awaited
+            self._runner.reset_cache()
+            self._warm_up.set_exception(error)
+        else:
+            self._warm_up.set_result(None)
 
     def _next_prefill(self, budget: int) -> list[EngineJob]:
         """The oldest job in prefill and others of the same bucket, at most `budget` tokens together."""

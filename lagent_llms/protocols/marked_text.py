@@ -12,7 +12,12 @@ from typing import Any, NamedTuple
 from ..templates.injection import MARK, without_marks
 from ..templates.marks import looks_like_mark
 
-__all__ = ["MarkedTextEncoder"]
+__all__ = ["MarkedTextEncoder", "longest_token", "plain_ids"]
+
+#: Texts of at least this many characters are encoded without holding the interpreter.
+_LONG_TEXT = 2_000
+#: Most bytes of a text that NFC turns into one byte.
+_COMPOSED = 3
 
 
 class _Renamed(NamedTuple):
@@ -74,7 +79,7 @@ class MarkedTextEncoder:
         if self._fast is None or (renamed := self._renamed) is None:
             return None
         text, count = renamed.pattern.subn(lambda token: renamed.prefix + token[0], text)
-        ids: list[int] = renamed.tokenizer.encode(text.replace(MARK, ""), add_special_tokens=False).ids
+        ids = plain_ids(renamed.tokenizer, text.replace(MARK, ""))
         if sum(index in renamed.ids for index in ids) != count:
             return None
         whole, inner = plain("a"), self._fast.encode("a", add_special_tokens=False).ids
@@ -125,3 +130,59 @@ def _rename(data: dict[str, Any], prefix: str, special: frozenset[str]) -> dict[
             pair for pair, of in zip(merges, pairs, strict=True) if special.isdisjoint((*of, "".join(of)))
         ]
     return data
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """The token ids of `text`, without those that a tokenizer of the package tokenizers puts around it.
+
+    Other threads run while a long text is encoded: `encode` holds the interpreter for seconds a megabyte,
+    `encode_batch_fast` does not.
+    """
+    if len(text) < _LONG_TEXT:
+        found = tokenizer.encode(text, add_special_tokens=False)
+    else:
+        found = tokenizer.encode_batch_fast([text], add_special_tokens=False)[0]
+    ids: list[int] = found.ids
+    return ids
+
+
+def longest_token(tokenizer: Any) -> int | None:
+    """Most bytes of text that one token stands for; None if that is not known.
+
+    It is not where a token stands for unknown text of any length, or where a normalizer shortens the text.
+
+    Args:
+        tokenizer: A tokenizer of the package tokenizers.
+    """
+    data: dict[str, Any] = json.loads(tokenizer.to_str())
+    model = data["model"]
+    steps = [data.get("normalizer"), data.get("pre_tokenizer"), data.get("decoder")]
+    parts = [part for step in steps for part in _parts(step)]
+    of_bytes = any(part["type"] == "ByteLevel" for part in parts)
+    if model.get("type") not in ("BPE", "Unigram") or not (of_bytes or model.get("byte_fallback")):
+        return None
+    factor = 1
+    for part in _parts(data.get("normalizer")):
+        if part["type"] == "NFC":
+            factor *= _COMPOSED
+        elif part["type"] == "Replace":
+            replaced = part["pattern"].get("String")
+            if replaced is None or len(replaced.encode()) > len(part["content"].encode()):
+                return None
+        elif part["type"] not in ("Prepend", "ByteLevel"):
+            return None
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    # A character of a byte-level vocabulary stands for one byte; elsewhere the count is a little too high.
+    sizes = [len(token if of_bytes else token.encode()) for token in vocabulary]
+    return factor * max(*sizes, *(len(token.encode()) for token in added))
+
+
+def _parts(step: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a tokenizer's component, those of a sequence included."""
+    if step is None:
+        return []
+    for name in ("normalizers", "pretokenizers", "decoders"):
+        if name in step:
+            return [part for inner in step[name] for part in _parts(inner)]
+    return [step]

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..core.base import AsyncBaseLLM
 from ..core.usage import UsageCounter
-from ..errors import InvalidArgument, LLMError, MissingDependency, UnsupportedParameter
+from ..errors import LLMError, MissingDependency
 from .cross_site import LOCAL_ORIGIN
-from .error_responses import error_body, error_headers, error_status
+from .error_responses import clipped, error_body
 
 try:
     from fastapi import FastAPI, HTTPException, Request
@@ -24,6 +24,7 @@ try:
     from .limits import Limits, LimitsMiddleware
     from .metrics import Metrics, MetricsMiddleware
     from .openai.routes import openai_routes
+    from .request_log import RequestLogMiddleware, logged_response
 except ModuleNotFoundError as error:
     raise MissingDependency.of(str(error.name), "server") from error
 
@@ -60,7 +61,8 @@ def make_app(
     if usage is not None:
         CallMetrics(metrics.registry).observe(usage)
     app.add_middleware(LimitsMiddleware, limits=limits)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)  # outside the limits: counts 401 and 429
+    app.add_middleware(RequestLogMiddleware)  # outside the limits: logs 401 and 429
+    app.add_middleware(MetricsMiddleware, metrics=metrics)  # outside the log, which answers exceptions
     app.add_middleware(
         CORSMiddleware,
         allow_origin_regex=LOCAL_ORIGIN,
@@ -99,28 +101,24 @@ def openai_app(
     """
     engine = getattr(llm, "engine", None)  # only a backend in this process has one
     app = make_app(limits, llm.aclose, stats=getattr(engine, "stats", None), usage=llm.usage)
-    app.include_router(openai_routes(llm, model, injection=injection))
+    app.include_router(
+        openai_routes(llm, model, injection=injection, seconds=app.state.limits.request_seconds)
+    )
     return app
 
 
-async def _llm_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, LLMError)
-    status, code = error_status(error)
-    param = None
-    if isinstance(error, InvalidArgument):
-        param = error.argument or None
-    elif isinstance(error, UnsupportedParameter):
-        param = error.parameter or None
-    code = getattr(error, "code", "") or code
-    return JSONResponse(error_body(status, str(error), code, param), status, error_headers(error))
+async def _llm_error(request: Request, error: Exception) -> Response:
+    response = logged_response(error, request.state.request_id)
+    return JSONResponse(response.body, response.status, response.headers)
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"] if part != "body")
+    field = clipped(".".join(str(part) for part in first["loc"] if part != "body"))
     message = "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:5]
+        clipped(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}")
+        for item in error.errors()[:5]
     )
     return JSONResponse(error_body(400, message, "invalid_request", field or None), 400)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..core.base import AsyncBaseLLM
@@ -21,7 +22,9 @@ Injection = Literal["allow", "escape", "refuse"]
 NO_TIMEOUT = Timeout(first_token=None, idle=None)
 
 
-def call_keywords(llm: AsyncBaseLLM, injection: Injection | None = None) -> dict[str, Any]:
+def call_keywords(
+    llm: AsyncBaseLLM, injection: Injection | None = None, seconds: float | None = None
+) -> dict[str, Any]:
     """Keyword arguments of every call made for an HTTP client; they override the defaults of `llm`.
 
     Calls are stateless, because a session kept open by default would be shared by all clients. The default
@@ -31,13 +34,17 @@ def call_keywords(llm: AsyncBaseLLM, injection: Injection | None = None) -> dict
         llm: The backend.
         injection: What becomes of special tokens in the texts of clients (`CallOptions.injection`); None is
             the default of `llm`, or 'escape' if that is 'allow'.
+        seconds: `Limits.request_seconds`.
     """
     if injection is None:
         injection = "escape" if llm.options.injection == "allow" else llm.options.injection
     keywords: dict[str, Any] = {"sequence_start": True, "sequence_end": True, "injection": injection}
     in_process = getattr(llm, "engine", None) is not None
-    if in_process and llm.options.timeout == Timeout():
-        keywords["timeout"] = NO_TIMEOUT
+    timeout = llm.options.timeout
+    if in_process:
+        timeout = NO_TIMEOUT if timeout == Timeout() else timeout
+        keywords["retry"] = replace(llm.options.retry, max_retries=0)  # a full queue is the client's to retry
+    keywords["timeout"] = replace(timeout, total=seconds) if timeout.total is None else timeout
     return keywords
 
 

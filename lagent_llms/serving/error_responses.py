@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 from ..errors import (
     ContextLengthExceeded,
@@ -22,7 +23,7 @@ from ..errors import (
     UnsupportedParameter,
 )
 
-__all__ = ["error_body", "error_headers", "error_status"]
+__all__ = ["ErrorResponse", "clipped", "error_body", "error_headers", "error_response", "error_status"]
 
 # (class, HTTP status, error code); the first matching class decides.
 _STATUS: tuple[tuple[type[LLMError], int, str], ...] = (
@@ -43,6 +44,19 @@ _STATUS: tuple[tuple[type[LLMError], int, str], ...] = (
     (LLMError, 500, "server_error"),
 )
 
+#: What clients are told of failures on this side, by code; the details, which may hold paths and addresses,
+#: are only in the log.
+_FAILURES = {
+    "timeout": "the model did not answer in time",
+    "upstream_unreachable": "the model's server cannot be reached",
+    "upstream_error": "the model's server failed",
+    "upstream_interrupted": "the answer of the model's server ended early",
+    "server_error": "the server failed",
+}
+#: Most characters of a client's value in a message, and of a whole message.
+_MOST_OF_A_VALUE, _MOST_OF_A_MESSAGE = 200, 600
+_LONG_VALUES = re.compile(r"(?P<quote>['\"])(?P<text>[^'\"]{200})[^'\"]+(?P=quote)|(?P<run>\S{200})\S+")
+
 #: Statuses by which a remote backend rejects the request itself: answered with 400, not 502.
 _REJECTED_REQUEST = (400, 413, 422)
 
@@ -53,6 +67,8 @@ def error_status(error: LLMError) -> tuple[int, str]:
         return 400, "context_length_exceeded" if isinstance(
             error, ContextLengthExceeded
         ) else "invalid_request"
+    if isinstance(error, RateLimited) and error.status_code == 503:
+        return 503, "queue_full"
     return next((status, code) for cls, status, code in _STATUS if isinstance(error, cls))
 
 
@@ -63,16 +79,66 @@ def error_headers(error: LLMError) -> dict[str, str]:
     return {}
 
 
+class ErrorResponse(NamedTuple):
+    """The response for an error.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body, in OpenAI's format.
+        headers: Further headers.
+    """
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+def error_response(error: BaseException, request_id: str) -> ErrorResponse:
+    """The response for `error`, without paths, addresses or a traceback.
+
+    Args:
+        error: Any exception.
+        request_id: The id under which the log has the details of a failure on this side.
+    """
+    if not isinstance(error, LLMError):
+        status, code = 500, "server_error"
+    else:
+        status, code = error_status(error)
+    if status >= 500 and not isinstance(error, RateLimited):
+        message = f"{_FAILURES[code]}; the server's log has the details (request {request_id})"
+        return ErrorResponse(status, error_body(status, message, code), {})
+    assert isinstance(error, LLMError)
+    param = None
+    if isinstance(error, InvalidArgument):
+        param = error.argument or None
+    elif isinstance(error, UnsupportedParameter):
+        param = error.parameter or None
+    code = getattr(error, "code", "") or code
+    return ErrorResponse(status, error_body(status, str(error), code, param), error_headers(error))
+
+
+def clipped(message: str) -> str:
+    """`message` with long values cut: a client's value may be as large as its request."""
+    message = message[: 10 * _MOST_OF_A_MESSAGE]  # a bound on the work below
+    message = _LONG_VALUES.sub(
+        lambda found: (
+            f"{found['quote']}{found['text']}…{found['quote']}" if found["quote"] else found["run"] + "…"
+        ),
+        message,
+    )
+    return message if len(message) <= _MOST_OF_A_MESSAGE else message[:_MOST_OF_A_MESSAGE] + "…"
+
+
 def error_body(status: int, message: str, code: str = "", param: str | None = None) -> dict[str, Any]:
     """The body of an error response, in OpenAI's format.
 
     Args:
         status: The HTTP status, which decides the error's ``type``.
-        message: Text for the client's user.
+        message: Text for the client's user; long values in it are cut.
         code: A machine-readable code; '' is null.
         param: The request field at fault; None is null.
     """
     kind = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}.get(
         status, "invalid_request_error" if status < 500 else "server_error"
     )
-    return {"error": {"message": message, "type": kind, "param": param, "code": code or None}}
+    return {"error": {"message": clipped(message), "type": kind, "param": param, "code": code or None}}

@@ -11,6 +11,8 @@ from ..errors import MissingDependency, ServerStartError
 
 try:
     import uvicorn
+
+    from .connections import ConnectionLimits, limited_protocol
 except ModuleNotFoundError as error:
     raise MissingDependency.of(str(error.name), "server") from error
 
@@ -27,17 +29,40 @@ class Host:
         app: The ASGI application.
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one.
-        log_level: uvicorn's log level.
+        connections: Limits on its connections; None takes the defaults.
+        logs_configured: True if the program has configured the log of uvicorn; False lets uvicorn write its
+            warnings to stderr.
 
     Attributes:
         url: The server's URL as seen from this machine.
     """
 
-    def __init__(self, app: Any, host: str = "127.0.0.1", port: int = 0, log_level: str = "warning") -> None:
+    def __init__(
+        self,
+        app: Any,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        connections: ConnectionLimits | None = None,
+        logs_configured: bool = False,
+    ) -> None:
         port = check_port(host, port)
         self.url = f"http://{connect_host(host)}:{port}"
         self._address = (host, port)
-        self._server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level=log_level))
+        limits = connections or ConnectionLimits()
+        logs: dict[str, Any] = {"log_config": None} if logs_configured else {"log_level": "warning"}
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=limited_protocol(limits),
+            ws="none",
+            timeout_keep_alive=limits.keep_alive_seconds,
+            access_log=False,
+            server_header=False,
+            **logs,
+        )
+        self._server = uvicorn.Server(config)
         self._thread: threading.Thread | None = None
 
     @property

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import HTTPException
@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from ..core.deadline import Deadline
 from ..errors import InvalidArgument, RateLimited, TimeoutExceeded
 from ..params import Timeout
-from .cross_site import cross_site_refusal
+from .cross_site import cross_site_refusal, host_refusal
 from .error_responses import error_body
 
 __all__ = ["PAGE_PATHS", "Limits", "LimitsMiddleware"]
@@ -29,8 +29,8 @@ _App = Callable[[Any, _Receive, _Send], Awaitable[None]]
 #: Paths of the pages. They take the API key as the password of HTTP basic authentication, with any user name.
 PAGE_PATHS = ("/gradio_chat", "/gradio_instruct", "/favicon.ico")
 
-#: Paths that need no API key, so that a health check works without one.
-_KEYLESS_PATHS = frozenset({"/health"})
+#: Paths that need no API key and no known host, so that a health check works without them.
+_OPEN_PATHS = frozenset({"/health"})
 
 
 @dataclass
@@ -39,11 +39,19 @@ class Limits:
 
     Attributes:
         api_key: The key that ``Authorization: Bearer …`` must hold; None accepts every request.
+        api_keys: Further keys by the names of those who have them; the access log shows the name.
+        allowed_hosts: Names and addresses that requests may give as ``Host`` beside those of loopback and the
+            address that the server listens on; '*' allows all. Without this, a page on the internet could
+            reach the server by DNS rebinding.
         max_body: Largest request body, in bytes.
         body_seconds: Longest time for a request body to arrive, in seconds.
         max_requests: Most requests running or waiting at once; further ones get 429. A request with a list of
             prompts counts once per prompt.
         retry_after: The ``Retry-After`` header of a 429, in seconds.
+        request_seconds: Longest time to answer a request, waiting included, in seconds; None is no limit. It
+            yields to the `Timeout` of the backend if that sets `total`.
+        max_queue: Most requests that wait for a slot of a `JAXServer`'s engine; further ones get 503. None is
+            no limit but `max_requests`.
         origins: CORS origins allowed beside localhost, such as 'https://example.org'; '*' allows all.
         in_flight: Number of requests running or waiting now.
     """
@@ -55,6 +63,23 @@ class Limits:
     retry_after: int = 1
     origins: Sequence[str] = ()
     in_flight: int = 0
+    api_keys: Mapping[str, str] = field(default_factory=dict)
+    allowed_hosts: Sequence[str] = ()
+    request_seconds: float | None = 600.0
+    max_queue: int | None = None
+
+    @property
+    def has_key(self) -> bool:
+        """True if requests need an API key."""
+        return self.api_key is not None or bool(self.api_keys)
+
+    def key_name(self, given: bytes) -> str | None:
+        """The name of an API key, '' for `api_key`; None if it is none. Takes the same time for all keys."""
+        found = None
+        for name, key in (("", self.api_key), *self.api_keys.items()):
+            if key is not None and hmac.compare_digest(given, key.encode()):
+                found = name
+        return found
 
     @contextmanager
     def count_prompts(self, n_prompts: int) -> Iterator[None]:
@@ -68,7 +93,16 @@ class Limits:
             raise InvalidArgument(
                 f"prompt: {n_prompts} prompts: allowed are {self.max_requests} at once", argument="prompt"
             )
-        more = n_prompts - 1
+        with self.count(n_prompts - 1):
+            yield
+
+    @contextmanager
+    def count(self, more: int) -> Iterator[None]:
+        """Count `more` requests as running.
+
+        Raises:
+            RateLimited: There are fewer free places now.
+        """
         if self.in_flight + more > self.max_requests:
             raise RateLimited(self.too_many(), code="queue_full", retry_after=self.retry_after)
         self.in_flight += more
@@ -90,6 +124,9 @@ class LimitsMiddleware:
 
     async def __call__(self, scope: Any, receive: _Receive, send: _Send) -> None:
         """Pass a request on, or answer it with an error response."""
+        if scope["type"] == "websocket":  # no route has one
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -107,17 +144,22 @@ class LimitsMiddleware:
             self._limits.in_flight -= 1
 
     def _error_response(self, scope: Any, headers: dict[bytes, bytes]) -> JSONResponse | None:
-        limits = self._limits
-        if limits.api_key is not None and scope["path"] not in _KEYLESS_PATHS:
+        limits, is_open = self._limits, scope["path"] in _OPEN_PATHS
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        bound = (scope.get("server") or ("",))[0]
+        if not is_open and (refused := host_refusal(hosts, bound, limits.allowed_hosts)) is not None:
+            return _refusal(*refused)
+        if limits.has_key and not is_open:
             is_page = scope["path"].startswith(PAGE_PATHS)
             given = _api_key(headers.get(b"authorization", b""), b"basic" if is_page else b"bearer")
-            if not hmac.compare_digest(given, limits.api_key.encode()):
+            name = limits.key_name(given)
+            if name is None:
                 body = error_body(401, "the API key is missing or wrong", "invalid_api_key")
                 scheme = 'Basic realm="The password is the API key", charset="UTF-8"' if is_page else "Bearer"
                 return JSONResponse(body, 401, {"WWW-Authenticate": scheme})
+            scope.setdefault("state", {})["key"] = name
         if (refused := cross_site_refusal(scope["method"], headers, limits.origins)) is not None:
-            status, message, code = refused
-            return JSONResponse(error_body(status, message, code), status)
+            return _refusal(*refused)
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limits.max_body:
             return JSONResponse(error_body(413, self._too_large(), "body_too_large"), 413)
@@ -152,6 +194,10 @@ class LimitsMiddleware:
 
     def _too_large(self) -> str:
         return f"the request body is too large: allowed are {self._limits.max_body} bytes"
+
+
+def _refusal(status: int, message: str, code: str) -> JSONResponse:
+    return JSONResponse(error_body(status, message, code), status)
 
 
 def _api_key(authorization: bytes, scheme: bytes) -> bytes:

@@ -220,10 +220,13 @@ class ContentGuard:
         places = find("".join(texts), place)
         if not places:
             return parts
-        made, start = [], 0
+        made, start, first = [], 0, 0
         for part, text in zip(parts, texts, strict=True):
-            inside = [(at - start, mark) for at, mark in places if start <= at < start + len(text)]
-            new, start = _broken(text, inside), start + len(text)
+            end = first
+            while end < len(places) and places[end][0] < start + len(text):
+                end += 1
+            inside = [(at - start, mark) for at, mark in places[first:end]]
+            new, start, first = _broken(text, inside), start + len(text), end
             made.append(part if not inside else new if isinstance(part, str) else {**part, "text": new})
         return made
 
@@ -287,7 +290,12 @@ class ContentGuard:
 
 
 def _broken(text: str, places: Sequence[tuple[int, str]]) -> str:
-    """`text` with marks inserted at `places`; the same object if there are none."""
-    for at, mark in reversed(places):
-        text = text[:at] + mark + text[at:]
-    return text
+    """`text` with marks inserted at `places`, in ascending order; the same object if there are none."""
+    if not places:
+        return text
+    parts: list[str] = []
+    start = 0
+    for at, mark in places:
+        parts += text[start:at], mark
+        start = at
+    return "".join((*parts, text[start:]))

@@ -44,7 +44,7 @@ class _JAXCore(LocalEngineCore):
         path: Model directory in Hugging Face format; None (default) is the embedded model.
         meta_template: See `LLMCore`; None uses the model's own chat template.
         engine: A running `Engine` or `FunctionEngine`, which `close` leaves open. `path` and the arguments
-            of the engine (`adapter` to `progress`) are then ignored.
+            of the engine (`adapter` to `max_queue`) are then ignored.
         adapter: Directory of a LoRA adapter in PEFT format, merged into the weights.
         dtype: 'float32', 'bfloat16' or 'float16'; float16 computes in float32 on a CPU.
         max_slots: Largest number of requests decoded in one batch; further requests wait.
@@ -56,6 +56,8 @@ class _JAXCore(LocalEngineCore):
         cache_dir: Directory of the persistent compilation cache; None is the user's cache directory, False
             turns the cache off.
         progress: Called with a message for each step of loading.
+        max_queue: Most requests that wait for a slot; a further one raises `RateLimited` with the status 503.
+            None is no limit.
         session_len: See `LLMCore`; in tokens.
         max_concurrency: See `LLMCore`.
         **kwargs: Defaults of any parameter of `GenerationParams` and `CallOptions`.
@@ -67,7 +69,7 @@ class _JAXCore(LocalEngineCore):
 
     engine: Engine | FunctionEngine
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
-    neutral_arguments = LocalEngineCore.neutral_arguments | {"cache_dir", "progress"}
+    neutral_arguments = LocalEngineCore.neutral_arguments | {"cache_dir", "max_queue", "progress"}
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ class _JAXCore(LocalEngineCore):
         mesh_axes_shape: Sequence[int] = (1, -1, 1),
         cache_dir: str | os.PathLike[str] | Literal[False] | None = None,
         progress: Callable[[str], None] | None = None,
+        max_queue: int | None = None,
         session_len: int | None = None,
         max_concurrency: int | Literal["auto"] = "auto",
         **kwargs: Unpack[BackendKwargs],
@@ -111,6 +114,7 @@ class _JAXCore(LocalEngineCore):
             mesh_axes_shape=tuple(mesh_axes_shape),
             cache_dir=cache_dir,
             progress=progress,
+            max_queue=max_queue,
         )
 
     def __repr__(self) -> str:

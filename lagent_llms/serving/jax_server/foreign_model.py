@@ -129,7 +129,7 @@ class ForeignModel:
         with jax.set_mesh(self.mesh):
             return getattr(self, name)(*arguments, **settings)
 
-    def _foreign_engine(self, model: Any, tokenizer: Any) -> FunctionEngine:
+    def _foreign_engine(self, model: Any, tokenizer: Any, *, max_queue: int | None = None) -> FunctionEngine:
         """Set the generation functions of `model`; return an engine that calls them."""
         self.model = model
         self.configure_generate_functions(model, tokenizer)
@@ -147,6 +147,7 @@ class ForeignModel:
             self._check_sampling,
             max_len=self.config.max_length,
             seed=self.config.seed,
+            max_queue=max_queue,
         )
 
     def _generate_chunk(self, ids: Sequence[int], params: SamplingParams, seed: int) -> list[int]:

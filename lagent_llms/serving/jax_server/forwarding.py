@@ -172,7 +172,10 @@ class Forwarding(Prompts):
         self._use_template_formats(self._pipeline.template)
         self.app.include_router(
             openai_routes(
-                AsyncJAXPipeline(engine=engine, **defaults), engine.path.name, injection=config.injection
+                AsyncJAXPipeline(engine=engine, **defaults),
+                engine.path.name,
+                injection=config.injection,
+                seconds=self.app.state.limits.request_seconds,
             )
         )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from ..request_bodies import described, parsed
 from .schemas import ChatRequest, InstructRequest
 from .threads import LazyThreadPool, run_in_thread
 
@@ -34,16 +35,20 @@ def native_routes(server: _Server, threads: LazyThreadPool) -> APIRouter:
 
     async def respond(request: Request, forward: Callable[[Any], Any], data: Any) -> Response:
         result = await run_in_thread(request, threads, forward, data)
+        if isinstance(result, dict) and "tokens_used" in result:
+            request.state.usage = {"completion_tokens": result["tokens_used"]}
         return (
             result if isinstance(result, Response) else JSONResponse(result, 503 if result == DOWN else 200)
         )
 
-    @router.post("/instruct")
-    async def instruct(data: InstructRequest, request: Request) -> Response:
+    @router.post("/instruct", openapi_extra=described(InstructRequest, "/instruct"))
+    async def instruct(
+        data: Annotated[InstructRequest, parsed(InstructRequest)], request: Request
+    ) -> Response:
         return await respond(request, server.forward_instruct, data)
 
-    @router.post("/chat")
-    async def chat(data: ChatRequest, request: Request) -> Response:
+    @router.post("/chat", openapi_extra=described(ChatRequest, "/chat"))
+    async def chat(data: Annotated[ChatRequest, parsed(ChatRequest)], request: Request) -> Response:
         return await respond(request, server.forward_chat, data)
 
     @router.get("/status")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ...errors import InvalidArgument
+from ..request_bodies import at_most
 
 __all__ = ["ChatRequest", "InstructRequest", "validated"]
+
+#: Most pairs of a history.
+_MAX_PAIRS = 5_000
 
 _T = TypeVar("_T", bound="_PromptRequest")
 
@@ -32,7 +36,10 @@ class InstructRequest(_PromptRequest):
 class ChatRequest(_PromptRequest):
     """The body of POST /chat; `history` holds [prompt, answer] pairs."""
 
-    history: list[Annotated[list[str], Field(min_length=2, max_length=2)]] | None = None
+    history: Annotated[
+        list[Annotated[list[str], Field(min_length=2, max_length=2)]] | None,
+        BeforeValidator(at_most(_MAX_PAIRS, "pairs")),
+    ] = None
 
 
 def validated(kind: type[_T], **fields: Any) -> _T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -14,8 +15,10 @@ from ...backends.jax.pipeline import EMBEDDED_MODEL  # first: it names the extra
 from ...errors import InvalidArgument
 from ...jax_engine import Engine, FunctionEngine, ModelConfig, check_dtype
 from ..app import make_app
+from ..cross_site import is_loopback
 from ..host import Host
 from ..limits import Limits
+from ..logs import configure_logs
 from ..metrics import available_cores, memory_usage
 from ..pages.mount import PageMount
 from ..pages.source import PageDefaults
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from ..pages.page import Page
 
 __all__ = ["JAXServer"]
+
+_log = logging.getLogger("lagent_llms.serving")
 
 
 class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
@@ -67,7 +72,8 @@ class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
         self.number_of_served_request_until_last_up_time = 0
         self._started_at = time.monotonic()
         self._host: Host | None = None
-        limits = limits or Limits()
+        self._limits = limits = limits or Limits()
+        limits.allowed_hosts = (*limits.allowed_hosts, self.config.host)
         threads = LazyThreadPool(limits.max_requests)
         self.app = make_app(limits, threads.shutdown, ready=lambda: self.ready, stats=self._stats)
         self.app.include_router(native_routes(self, threads))
@@ -164,6 +170,7 @@ class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
             mesh_axes_names=settings.mesh_axes_names,
             mesh_axes_shape=settings.mesh_axes_shape,
             seed=settings.seed,
+            max_queue=None if limits is None else limits.max_queue,
         )
         return cls(engine, settings, limits=limits)
 
@@ -206,7 +213,7 @@ class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
         wrap = add_params_field and not hasattr(stored, "flat_state")
         server = cls(None, config, limits=limits)
         server.shard_params({"params": params} if wrap else params, config_model)
-        server._use_engine(server._foreign_engine(model, tokenizer))
+        server._use_engine(server._foreign_engine(model, tokenizer, max_queue=server._limits.max_queue))
         return server
 
     def status(self) -> dict[str, Any]:
@@ -227,20 +234,34 @@ class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
             "uptime": time.monotonic() - self._started_at,
         }
 
-    def fire(self, *, pages: bool = True) -> None:
+    def fire(self, *, pages: bool = True, warm_up: bool = True) -> None:
         """Start the HTTP server in a thread; return once it accepts connections.
 
         Args:
             pages: True serves /gradio_chat and /gradio_instruct as well.
+            warm_up: True compiles the graphs of usual requests first, so that none of them waits for that.
 
         Raises:
             MissingDependency: `pages` is True and gradio is not installed.
             ServerStartError: The server cannot listen on the configured address.
         """
         if self._host is None:
+            warming = None
+            if warm_up and isinstance(self.engine, Engine):
+                warming = self.engine.warm_up(greedy=self.config.temperature == 0)
             self._pages.prepare(enabled=pages)
-            level = "info" if self.config.logging else "warning"
-            host = Host(self.app, self.config.host, self.config.port, level)
+            config = self.config
+            if config.logging:
+                configure_logs("text")
+            if not (self._limits.has_key or is_loopback(config.host)):
+                _log.warning(
+                    "host=%r is reachable from other machines, without an API key: pass "
+                    "limits=Limits(api_key=…), or host='127.0.0.1'",
+                    config.host,
+                )
+            host = Host(self.app, config.host, config.port, logs_configured=config.logging)
+            if warming is not None:
+                warming.result()
             host.start()
             self._host = host
 

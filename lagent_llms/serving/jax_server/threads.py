@@ -12,7 +12,10 @@ from typing import Any, Protocol
 
 from fastapi import Request
 
+from ...core.deadline import Deadline
+from ...params import Timeout
 from ..disconnect import cancel_on_disconnect
+from ..limits import Limits
 
 __all__ = ["LazyThreadPool", "close_on_disconnect", "run_in_thread"]
 
@@ -88,15 +91,18 @@ async def run_in_thread(
 
     Raises:
         ClientDisconnected: The client disconnected first; the generations started here are stopped.
+        TimeoutExceeded: The answer took longer than `Limits.request_seconds`; they are stopped as well.
     """
+    limits: Limits = request.app.state.limits
+    deadline = Deadline(Timeout(first_token=None, idle=None, total=limits.request_seconds))
     streams = _OpenStreams()
     _open_streams.set(streams)  # each request has its own context
     try:
         if inspect.iscoroutinefunction(function):
-            return await cancel_on_disconnect(request, function(data))
+            return await deadline.wait(cancel_on_disconnect(request, function(data)))
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(threads.executor, context.run, function, data)
-        return await cancel_on_disconnect(request, running)
+        return await deadline.wait(cancel_on_disconnect(request, running))
     finally:
         streams.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ... import validators
 from ...errors import InvalidArgument
+from ..request_bodies import at_most
 
 __all__ = [
     "ChatCompletionRequest",
@@ -20,6 +21,9 @@ __all__ = [
 
 #: Most stop words of a request, and most characters of all of them. OpenAI allows 4 words.
 MAX_STOP_WORDS, MAX_STOP_CHARACTERS = 128, 16_384
+
+#: Most messages, tools and prompts of a request.
+MAX_MESSAGES, MAX_TOOLS, MAX_PROMPTS = 10_000, 1_000, 10_000
 
 _T = TypeVar("_T")
 
@@ -54,12 +58,14 @@ def _encodable(item: _T) -> _T:
 
 #: An object passed on as it is, to the chat template or to a remote server.
 _PassedObject = Annotated[dict[str, Any], AfterValidator(_encodable)]
+_Messages = Annotated[list[_PassedObject], BeforeValidator(at_most(MAX_MESSAGES, "messages"))]
+_Tools = Annotated[list[_PassedObject], BeforeValidator(at_most(MAX_TOOLS, "tools"))]
 
 
 class _TemplateRequest(BaseModel):
     """Fields for the chat template, with vLLM's names and meanings."""
 
-    tools: list[_PassedObject] | None = None
+    tools: _Tools | None = None
     chat_template_kwargs: _PassedObject | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
@@ -102,7 +108,7 @@ class _GenerationRequest(BaseModel):
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Annotated[str | list[str] | None, BeforeValidator(at_most(MAX_STOP_WORDS, "stop words"))] = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     stream: bool | None = None
@@ -114,9 +120,10 @@ class _GenerationRequest(BaseModel):
                 continue
             if name in _NO_OP:
                 raise InvalidArgument(
-                    f"{name}={value!r} is not supported: allowed is {_NO_OP[name][0]!r}", argument=name
+                    f"{name}={validators.shown(value)} is not supported: allowed is {_NO_OP[name][0]!r}",
+                    argument=name,
                 )
-            raise InvalidArgument(f"unknown field {name!r}", argument=name)
+            raise InvalidArgument(f"unknown field {validators.shown(name)}", argument=name[:200])
         keywords = {
             "max_new_tokens": max_tokens,
             "temperature": self.temperature,
@@ -154,7 +161,7 @@ def _stop_words(stop: str | list[str] | None) -> tuple[str, ...] | None:
 class CompletionRequest(_GenerationRequest):
     """The body of POST /v1/completions."""
 
-    prompt: str | list[str]
+    prompt: Annotated[str | list[str], BeforeValidator(at_most(MAX_PROMPTS, "prompts"))]
     logprobs: int | None = None
 
     def keywords(self, context_len: int | None = None) -> dict[str, Any]:
@@ -195,7 +202,7 @@ class TokenizeRequest(_TemplateRequest):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[_PassedObject] | None = None
+    messages: _Messages | None = None
 
     def inputs(self) -> str | list[dict[str, Any]]:
         """The prompt, or the messages as text.
@@ -216,7 +223,7 @@ class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
     ``calls_in_content`` is no field of OpenAI's: true leaves tool calls in the content as well.
     """
 
-    messages: list[_PassedObject] = Field(min_length=1)
+    messages: _Messages = Field(min_length=1)
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None

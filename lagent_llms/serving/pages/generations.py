@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import (
     ContextLengthExceeded,
@@ -21,10 +22,17 @@ from ...errors import (
 )
 from .source import TextUpdate, TextUpdates
 
-__all__ = ["MAX_CONCURRENT", "Generations", "Progress", "error_note", "history_pairs"]
+if TYPE_CHECKING:
+    from ..limits import Limits
+
+__all__ = ["MAX_CONCURRENT", "MAX_QUEUE", "Generations", "Progress", "error_note", "history_pairs"]
 
 #: Most generations at once per page; further requests wait in gradio's queue.
 MAX_CONCURRENT = 32
+#: Most requests in that queue, running ones included.
+MAX_QUEUE = 64
+#: Longest time that a generation on a server runs without a page that reads it, in seconds.
+_UNREAD_SECONDS = 10.0
 #: Seconds between two updates of the page. Each update sends the whole text, and a browser shows no more.
 _UPDATE_INTERVAL = 0.06
 
@@ -54,6 +62,7 @@ class _Generation:
     def __init__(self) -> None:
         self.stopped = False
         self.cleared = False
+        self.began = time.monotonic()
         self.last: TextUpdate = ("", 0)
         self._updates: Iterator[tuple[str, int]] | AsyncIterator[TextUpdate] = iter(())
         self._last_shown = 0.0
@@ -105,6 +114,24 @@ class Generations:
         self._running: dict[str, _Generation] = {}
         self._draining = False
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT, "page-generation")
+        self._limits: Limits | None = None
+        self._readers: Counter[str] = Counter()
+
+    def limit(self, limits: Limits) -> None:
+        """Count the generations in `limits`, and stop those that no page reads; for pages on a server."""
+        self._limits = limits
+
+    @contextlib.contextmanager
+    def read_by(self, visitor: str) -> Iterator[None]:
+        """The visitor's page reads its updates inside; at the end, its generation is stopped."""
+        self._readers[visitor] += 1
+        try:
+            yield
+        finally:
+            self._readers[visitor] -= 1
+            if not self._readers[visitor]:
+                del self._readers[visitor]
+                self.stop(visitor)
 
     async def stream(self, visitor: str, start: Callable[[], TextUpdates]) -> AsyncIterator[Progress]:
         """Run a generation and yield its progress; the last item holds how it ended.
@@ -120,18 +147,33 @@ class Generations:
             return
         self.stop(visitor)
         generation = self._running[visitor] = _Generation()
+        counted = contextlib.nullcontext() if self._limits is None else self._limits.count(1)
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, generation.begin, start)
-            while await generation.advance(self._threads):
-                yield Progress(*generation.last)
-            end: Literal["done", "stopped", "cleared"] = "stopped" if generation.stopped else "done"
-            yield Progress(*generation.last, "cleared" if generation.cleared else end)
+            with counted:
+                async for progress in self._progress(generation, visitor, start):
+                    yield progress
         except Exception as error:  # noqa: BLE001  (the page shows a note for any error)
             yield Progress(*generation.last, "cleared" if generation.cleared else "failed", error_note(error))
         finally:
             generation.stop()
             if self._running.get(visitor) is generation:
                 del self._running[visitor]
+
+    async def _progress(
+        self, generation: _Generation, visitor: str, start: Callable[[], TextUpdates]
+    ) -> AsyncIterator[Progress]:
+        await asyncio.get_running_loop().run_in_executor(self._threads, generation.begin, start)
+        while await generation.advance(self._threads):
+            yield Progress(*generation.last)
+            if self._is_unread(generation, visitor):
+                generation.stop()
+        end: Literal["done", "stopped", "cleared"] = "stopped" if generation.stopped else "done"
+        yield Progress(*generation.last, "cleared" if generation.cleared else end)
+
+    def _is_unread(self, generation: _Generation, visitor: str) -> bool:
+        if self._limits is None or visitor in self._readers:
+            return False
+        return time.monotonic() - generation.began > _UNREAD_SECONDS
 
     def stop(self, visitor: str, *, clear: bool = False) -> None:
         """Stop the visitor's generation, if one is running.

@@ -8,16 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
 from starlette.routing import BaseRoute, Mount
 
+from .middleware import PageMiddleware
 from .source import PageSource
 
 __all__ = ["PageMount"]
-
-
-#: A page fetches from its own server only: an image's address in a model's answer could leak a secret.
-_CONTENT_SECURITY_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'"
 
 
 class PageMount:
@@ -57,7 +53,7 @@ class PageMount:
         apps: list[Any] = [
             route.app.app
             for route in self._routes
-            if isinstance(route, Mount) and isinstance(route.app, _PolicyMiddleware)
+            if isinstance(route, Mount) and isinstance(route.app, PageMiddleware)
         ]
         for app in apps:
             app.get_blocks().generations.drain()
@@ -76,10 +72,11 @@ class PageMount:
             # gradio extends the lifespan of the application it is mounted on, so it gets one of its own.
             holder = FastAPI(openapi_url=None)
             holder.user_middleware = app.user_middleware  # gradio then leaves CORS to the one of `app`
-            mount_pages(holder, self._source)
+            mount_pages(holder, self._source, app.state.limits)
             for route in holder.routes:
                 if isinstance(route, Mount):
-                    route.app = _PolicyMiddleware(route.app)
+                    app_of_page: Any = route.app
+                    route.app = PageMiddleware(app_of_page, app_of_page.get_blocks().generations)
             self._loop, self._routes = asyncio.get_running_loop(), holder.routes
             async with holder.router.lifespan_context(holder):
                 app.router.routes.extend(self._routes)
@@ -88,18 +85,3 @@ class PageMount:
                 finally:
                     app.router.routes[:] = [route for route in app.router.routes if route not in self._routes]
                     self._routes = []
-
-
-class _PolicyMiddleware:
-    """Adds the ``Content-Security-Policy`` header to every response of a page."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Response
 
 from ...errors import MissingDependency
-from ..limits import PAGE_PATHS
-from .generations import Generations, history_pairs
+from ..limits import PAGE_PATHS, Limits
+from .generations import MAX_QUEUE, Generations, history_pairs
 from .source import PageSource, TextUpdates
 
 try:
@@ -49,13 +49,28 @@ class Page(gr.Blocks):
         return super().launch(*args, **{**theme_options(), **kwargs})
 
 
-def mount_pages(app: FastAPI, source: PageSource) -> None:
-    """Mount both pages on `app`, before its lifespan starts."""
+def mount_pages(app: FastAPI, source: PageSource, limits: Limits) -> None:
+    """Mount both pages on `app`, before its lifespan starts.
+
+    Args:
+        app: The application.
+        source: Answers the requests.
+        limits: The limits of the server, which count the generations of the pages as well.
+    """
     app.get(_ICON_PATH, include_in_schema=False)(_icon)
     for path, build in ((CHAT_PATH, chat_page), (INSTRUCT_PATH, instruct_page)):
         page = build(source, links=True)
+        page.generations.limit(limits)
+        page.queue(max_size=MAX_QUEUE)
         gr.mount_gradio_app(
-            app, page, path, ssr_mode=False, mcp_server=False, enable_monitoring=False, **theme_options()
+            app,
+            page,
+            path,
+            ssr_mode=False,
+            mcp_server=False,
+            enable_monitoring=False,
+            show_error=False,
+            **theme_options(),
         )
 
 

@@ -75,10 +75,18 @@ class LLMSource:
         llm: The backend; its template formats the prompts.
         name: The model's name, shown on the pages.
         injection: See `call_keywords`.
+        seconds: See `call_keywords`.
     """
 
-    def __init__(self, llm: AsyncBaseLLM, name: str, *, injection: Injection | None = None) -> None:
-        self._llm, self._injection = llm, injection
+    def __init__(
+        self,
+        llm: AsyncBaseLLM,
+        name: str,
+        *,
+        injection: Injection | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self._llm, self._injection, self._seconds = llm, injection, seconds
         self.name = name
 
     @property
@@ -107,7 +115,9 @@ class LLMSource:
         options = {"max_new_tokens": max_new_tokens, "temperature": 0.0 if greedy else temperature}
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         return _StreamUpdates(
-            self._llm.stream_chat(messages, **given, **call_keywords(self._llm, self._injection))
+            self._llm.stream_chat(
+                messages, **given, **call_keywords(self._llm, self._injection, self._seconds)
+            )
         )
 
     def stream_instruct(

@@ -115,7 +115,7 @@ def status_line(host, data, *more):
         return connection.recv(1000).split(b"\r\n")[0]
 
 
-HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 def test_an_incomplete_body_times_out(strict, wait_until):

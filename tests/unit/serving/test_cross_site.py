@@ -2,7 +2,7 @@
 
 import pytest
 
-from lagent_llms.serving.cross_site import cross_site_refusal
+from lagent_llms.serving.cross_site import cross_site_refusal, host_refusal
 
 JSON = {"host": "127.0.0.1:2059", "content-length": "2", "content-type": "application/json"}
 
@@ -69,3 +69,48 @@ def test_a_body_needs_a_content_type():
 def test_configured_origins_are_allowed(origins, allowed):
     headers = {"origin": "https://example.org", "sec_fetch_site": "cross-site"}
     assert (refusal(origins=origins, **headers) is None) is allowed
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "localhost",
+            "LOCALHOST:2059",
+            "app.localhost",
+            "localhost.",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:2059",
+        ),
+        *("192.168.1.5:2059", "llm.lan", "LLM.lan.:80", "[2001:db8:0::1]:80"),
+    ],
+)
+def test_hosts_that_are_this_server(host):
+    for bound in ("192.168.1.5", "::ffff:192.168.1.5"):
+        assert host_refusal([host.encode()], bound, ["llm.lan", "2001:db8::1"]) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "evil.example",
+            "localhost.evil.example",
+            "evil-localhost",
+            "127.0.0.1.evil.example",
+            "192.168.1.6",
+        ),
+        *("", " ", ":80", "llm.lan:80:80", "user@llm.lan", "llm.lan/x", "[::2]", "[::1", "0.0.0.0", "\xff"),
+    ],
+)
+def test_hosts_of_others_are_refused(host):
+    refused = host_refusal([host.encode("latin-1")], "192.168.1.5", ["llm.lan"])
+    assert refused is not None
+    assert (refused[0], refused[2]) == (403, "host_not_allowed")
+
+
+def test_special_cases_of_hosts():
+    assert host_refusal([], "1.2.3.4") is None  # HTTP/1.0: no browser
+    assert host_refusal([b"evil.example"], "1.2.3.4", ["*"]) is None
+    assert host_refusal([b"localhost", b"evil.example"], "1.2.3.4") is not None

@@ -168,3 +168,14 @@ def test_contents_at_random_never_change_the_tokens_of_the_template():
             prompt = template.guarded("escape").render(messages)
             plain = template.render([{**message, "content": "x"} for message in messages])
             assert [prompt.count(token) for token in tokens] == [plain.count(token) for token in tokens]
+
+
+def test_many_tokens_take_time_in_proportion():
+    """Each is broken up, in a text for which copies at every token would take minutes."""
+    count = 100_000
+    guard = ContentGuard(["<|im_end|>"], "escape", where="x")
+    (message,) = guard.messages([{"role": "user", "content": "<|im_end|>" * count}])
+    assert message["content"] == f"<{BREAK}|im_end|>" * count
+    parts = [{"type": "text", "text": "<|im_end|>"}] * (count // 10)
+    (message,) = guard.messages([{"role": "user", "content": parts}])
+    assert {part["text"] for part in message["content"]} == {f"<{BREAK}|im_end|>"}
