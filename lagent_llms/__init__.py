@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy.server import AsyncLMDeployServer, LMDeployServer
     from .backends.lorax.backend import AsyncLoRAX, LoRAX
     from .backends.openai.client import AsyncOpenAIClient, OpenAIClient
+    from .backends.routing.llms import AsyncFallbackLLM, AsyncRouterLLM, FallbackLLM, RouterLLM
     from .backends.transformers.pipeline import AsyncHFTransformers, HFTransformers
     from .backends.triton.client import AsyncTritonClient, TritonClient
     from .batch.drivers import AsyncBatchRun, BatchRun
@@ -70,6 +71,7 @@ _HOMES = {
     "backends.lmdeploy.server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.lorax.backend": ("AsyncLoRAX", "LoRAX"),
     "backends.openai.client": ("AsyncOpenAIClient", "OpenAIClient"),
+    "backends.routing.llms": ("AsyncFallbackLLM", "AsyncRouterLLM", "FallbackLLM", "RouterLLM"),
     "backends.transformers.pipeline": ("AsyncHFTransformers", "HFTransformers"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
     "batch.drivers": ("AsyncBatchRun", "BatchRun"),
@@ -91,6 +93,7 @@ __all__ = [
     "AnswerCache",
     "AsyncBaseLLM",
     "AsyncBatchRun",
+    "AsyncFallbackLLM",
     "AsyncHFTransformers",
     "AsyncJAXClient",
     "AsyncJAXPipeline",
@@ -100,6 +103,7 @@ __all__ = [
     "AsyncLoRAX",
     "AsyncOpenAIClient",
     "AsyncReplayLLM",
+    "AsyncRouterLLM",
     "AsyncTritonClient",
     "AuthenticationError",
     "BaseLLM",
@@ -112,6 +116,7 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "ContextLengthExceeded",
+    "FallbackLLM",
     "GenerationParams",
     "HFTransformers",
     "InvalidArgument",
@@ -134,6 +139,7 @@ __all__ = [
     "RateLimited",
     "ReplayLLM",
     "RetryPolicy",
+    "RouterLLM",
     "ServerError",
     "ServerStartError",
     "SessionBusy",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..config import create_llm, load_config
+from .connection import URL, Backend, Config, Profile, named_backend
 from .output import emit
 from .terminal import kept, named_by_option, parse_settings, progress
 
@@ -28,15 +29,20 @@ class Injection(str, Enum):
 
 
 def serve(
-    config: Annotated[
-        str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    config: Config = None,
+    profile: Profile = None,
+    url: URL = None,
+    backend: Backend = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 is every interface.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 2059,
-    model: Annotated[str | None, typer.Option(help="The model name that requests must give.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model name that requests must give; with --url or --backend, the backend's model, too."
+        ),
+    ] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="LAGENT_LLM_SERVE_KEY", help="The API key that requests must send.")
     ] = None,
@@ -71,17 +77,19 @@ def serve(
     from ..serving.pages.mount import PageMount
     from ..serving.pages.source import LLMSource
 
-    loaded, _ = load_config(config, profile=profile)
-    backend = loaded.get("type", "")
+    remote = model if url is not None or backend is not None else None
+    chosen = named_backend(config, profile, url, remote, backend)
+    loaded, _ = load_config(chosen.source, profile=chosen.profile)
+    backend_type = loaded.get("type", "")
     overrides = {**kept(cache, journal, content=not no_content), **parse_settings(settings or ())}
-    named = {name: f"--set {name}" for name in overrides}
+    named = {**chosen.options} | {name: f"--set {name}" for name in overrides}
     if injection is not None:
         overrides["injection"] = injection.value
         named["injection"] = "--injection"
     elif "injection" not in loaded:
         overrides.setdefault("injection", "escape")
     with progress("starting the model"), named_by_option(named):
-        llm = create_llm(config, profile=profile, asynchronous=True, **overrides)
+        llm = create_llm(chosen.source, profile=chosen.profile, asynchronous=True, **overrides)
     name = model or _model_name(llm)
     limits = Limits(
         api_key=api_key or None, max_requests=max_requests, max_body=max_body, origins=origin or ()
@@ -93,7 +101,7 @@ def serve(
     with named_by_option({"server_port": "--port"}):
         server = Host(app, host, port)
     server.start()
-    kind = str(getattr(backend, "__name__", backend))
+    kind = str(getattr(backend_type, "__name__", backend_type))
     try:
         if sys.stdout is not None:  # a daemon may have closed it
             emit(_banner(server.url, name, kind, with_key=bool(api_key), pages=pages))

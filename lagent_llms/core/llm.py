@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from .. import forks, validators
-from ..copying import CopiedByArguments
 from ..errors import (
     InvalidArgument,
     LLMError,
@@ -25,9 +24,9 @@ from ..templates import History, Rendered, load_template
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
 from .adaptive import MOST_IN_FLIGHT, Found
+from .constructor_aliases import AcceptsAliases
 from .injection import ContentGuards
 from .keeping import KeepsCalls
-from .parameters import ParameterDefaults
 from .request import Input, Request
 from .sessions import SessionStore, Turn
 
@@ -77,7 +76,7 @@ class PreparedCall(NamedTuple):
     reader: AnswerReader | None = None
 
 
-class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
+class LLMCore(AcceptsAliases, ContentGuards, KeepsCalls):
     """Parameters, template, sessions and limits of one backend.
 
     Objects can be pickled and copied, except those of a backend that is `in_process`.
@@ -105,6 +104,8 @@ class LLMCore(CopiedByArguments, ParameterDefaults, ContentGuards, KeepsCalls):
     takes_messages: ClassVar[bool] = False
     #: Whether the model runs in this process: a forked child cannot use it, and it cannot be copied.
     in_process: ClassVar[bool] = False
+    #: Whether other backends answer its calls, and repeat them; here only prompts of batches are repeated.
+    retries_in_members: ClassVar[bool] = False
     closed: bool = False
     warned_of_limit: bool = False
 

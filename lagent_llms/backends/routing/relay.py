@@ -1,0 +1,140 @@
+"""An answer of a member, passed on as it comes; another member is asked until one answers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ...core.deadline import LaterAttempt
+from ...core.replay import SourceAnswer
+from ...core.streams import AsyncStream, Stream
+from ...errors import LLMError, ModelStatusCode
+from ...schema import Completion, Piece, StreamChunk, TextBuffer
+from .route import Route
+
+if TYPE_CHECKING:
+    from ...core.llm import LLMCore, PreparedCall
+    from ...core.request import Request
+    from .llms import RoutingCore
+
+__all__ = ["AsyncRelay", "Relay"]
+
+_NOTHING = Piece()
+
+
+class _RelayCore(SourceAnswer):
+    """The answer of whichever member answers first; the source of its chunks, too.
+
+    Args:
+        llm: The backend with the members.
+        request: The call.
+    """
+
+    __slots__ = ("_began", "_chunk", "_closed", "_llm", "_policy", "_request", "_route", "_stream")
+
+    def __init__(self, llm: RoutingCore, request: Request) -> None:
+        super().__init__()
+        self._llm, self._request = llm, request
+        self._route = Route(llm.pool, None if request.options.stateless else request.options.session_id)
+        self._began = time.monotonic()
+        self._policy = request.options.retry
+        self._stream: Any = None
+        self._chunk: StreamChunk
+        self._closed = False
+
+    def _next_call(self) -> tuple[Any, PreparedCall]:
+        """The next member, and the call for it."""
+        member: LLMCore = self._route.take()
+        call = self._llm.member_call(member, self._request)
+        options = call.request.options
+        if "timeout" in self._request.options.given:  # it is the limit of the whole call, not of each member
+            timeout = LaterAttempt.of(options.timeout, self._began)
+            call.request.options = options.changed({"timeout": timeout})
+        self._policy = options.retry
+        return member, call
+
+    def _use(self, stream: Stream | AsyncStream) -> None:
+        self._stream = stream
+        if self._closed:  # meanwhile, from elsewhere
+            stream.close()
+
+    def _move_on(self, error: LLMError) -> None:
+        """Leave the member that failed, for the next one.
+
+        Raises:
+            LLMError: No other one is asked; `error`, or that of another member.
+        """
+        begun = bool(self.chunks) or self._closed
+        if (failure := self._route.failed(error, self._policy, begun=begun)) is not None:
+            raise failure from failure.__cause__
+        self._stream = None
+
+    def _take(self, chunk: StreamChunk) -> Piece:
+        self._chunk = chunk
+        if chunk.status == ModelStatusCode.END:
+            self._route.end(answered=True, closes_session=self._request.options.sequence_end)
+        return _NOTHING
+
+    def feed(self, piece: Piece) -> StreamChunk | None:
+        """Show the chunk that the member has shown; `piece` is empty."""
+        chunk = self._chunk
+        self._buffer, self._length, self._n_tokens = chunk._buffer, chunk._end, chunk.n_tokens
+        if chunk.status == ModelStatusCode.END:
+            self.done = True
+            return None
+        self._keep(chunk)
+        return chunk
+
+    def finish(self) -> tuple[Completion, StreamChunk]:
+        """See `Answer.finish`."""
+        chunk = self._chunk
+        assert chunk.completion is not None
+        self._keep(chunk)
+        return chunk.completion, chunk
+
+    def release(self) -> str:
+        """See `Answer.release`: what the member had held back."""
+        text: str = "" if self._stream is None else self._stream.text
+        held = text[self._length :]
+        self._buffer, self._length = TextBuffer(), len(text)
+        self._buffer.append(text)
+        return held
+
+    def close(self) -> None:
+        """Stop the generation at the member."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+        self._route.end()
+
+
+class Relay(_RelayCore):
+    """The synchronous relay."""
+
+    __slots__ = ()
+
+    def __next__(self) -> Piece:
+        while True:
+            try:
+                if self._stream is None:
+                    member, call = self._next_call()
+                    self._use(Stream(member, member._start, call, raises=True))
+                return self._take(next(self._stream))
+            except LLMError as error:
+                self._move_on(error)
+
+
+class AsyncRelay(_RelayCore):
+    """The asynchronous relay."""
+
+    __slots__ = ()
+
+    async def __anext__(self) -> Piece:
+        while True:
+            try:
+                if self._stream is None:
+                    member, call = self._next_call()
+                    self._use(AsyncStream(member, member._start, call, raises=True))
+                return self._take(await self._stream.__anext__())
+            except LLMError as error:
+                self._move_on(error)
