@@ -167,7 +167,7 @@ def test_a_value_from_a_file(write, tmp_path, monkeypatch):
     nested = create_llm(
         {"type": "LMDeployClient", "url": "http://h", "headers": {"X-Key": "file:${SECRETS}/key"}}
     )
-    assert nested.secrets() == ("sk-é",)
+    assert "sk-é" in nested.secrets()
     llm = create_llm(
         {"type": SCRIPTED, "stop_words": ["file:x"]}, request_id="file:y"
     )  # no secrets: parameters
@@ -176,9 +176,9 @@ def test_a_value_from_a_file(write, tmp_path, monkeypatch):
 
 def test_a_file_that_cannot_be_a_value(write, tmp_path):
     def refused(path):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises((ConfigError, InvalidArgument)) as caught:
             create_llm({"type": "LMDeployClient", "url": "http://h", "api_key": f"file:{path}"})
-        assert caught.value.__cause__ is None or "secret" not in str(caught.value.__cause__)
+        assert "secret" not in f"{caught.value} {caught.value.__cause__}"
         return str(caught.value)
 
     where = "configuration: api_key"
@@ -189,7 +189,7 @@ def test_a_file_that_cannot_be_a_value(write, tmp_path):
     (tmp_path / "binary").write_bytes(b"secret\xff")
     assert refused(tmp_path / "binary").endswith("binary: is not UTF-8 text")
     assert "it has more than 65536 bytes" in refused(write("secret" * 20000, "long"))
-    assert "secret" not in refused(write("se cret ", "spaces")).replace("it is secret", "")
+    assert refused(write("secret ", "spaces")).endswith("begins or ends with white space; strip it")
 
 
 MEMBERS = f"""
@@ -204,12 +204,12 @@ profiles:
 
 async def test_members_are_profiles_of_the_same_file_or_configurations(write, monkeypatch):
     monkeypatch.setenv("SAY", "${not} a reference")
-    monkeypatch.setenv("LEN", "99")
+    monkeypatch.setenv("LEN", "9999")
     monkeypatch.setenv("LAGENT_LLM_PROFILE", "both")
     path = write(MEMBERS)
     llm = create_llm(path)
     assert (llm.generate("x"), llm.params.temperature) == ("${not} a reference", 0)
-    assert [member.session_len for member in llm.members] == [99, None, None]
+    assert [member.session_len for member in llm.members] == [9999, None, None]
     assert repr(create_llm(path, profile="all")).startswith("RouterLLM([FallbackLLM([")
     twin = create_llm(path, asynchronous=True)
     assert isinstance(twin, AsyncFallbackLLM)

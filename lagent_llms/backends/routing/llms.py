@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ... import validators
 from ...config import create_llm, load_config
 from ...core.base import AsyncBaseLLM, BaseLLM
-from ...core.llm import LLMCore, PreparedCall
+from ...core.llm import LLMCore
 from ...errors import InvalidArgument, LLMError
 from ...params import PARAMETERS, GenerationParams
 from ...retry import Attempts, RetryBudget, RetryPolicy
@@ -94,7 +94,7 @@ class RoutingCore(LLMCore):
                 if isinstance(member := members[-1], BaseLLM) and member is not item:
                     made.callback(member.close)
             self.members = tuple(members)
-            self._check_members(self._given(self))
+            self.check_batch([("", self._given(self))])
             made.pop_all()
         self.pool = Pool(self.members, balanced=self.balanced, cooldown=cooldown)
 
@@ -154,26 +154,24 @@ class RoutingCore(LLMCore):
 
     def check_request(self, request: Request) -> None:
         """See `LLMCore.check_request`: every member must take the request, whichever will answer."""
+        arguments = self.member_arguments(request)
         for member in self.members:
             with _naming(repr(member)):
-                self.member_call(member, request)
+                member.prepare(*arguments)
 
     def check_batch(self, calls: list[tuple[Input, dict[str, Any]]]) -> list[tuple[Input, dict[str, Any]]]:
         """See `LLMCore.check_batch`."""
-        for _, given in super().check_batch(calls):
-            self._check_members(given)
-        return calls
-
-    def _check_members(self, given: Mapping[str, Any]) -> None:
+        super().check_batch(calls)
         for member in self.members:
             with _naming(repr(member)):
-                member._parameters.merge(member.params, member.options, given)
+                member.check_batch(calls)
+        return calls
 
-    def member_call(self, member: LLMCore, request: Request) -> PreparedCall:
-        """The call of `request` for `member`, which belongs to no session of its."""
+    def member_arguments(self, request: Request) -> tuple[Input, dict[str, Any]]:
+        """The input and the parameters of the call that a member gets for `request`, a stateless one."""
         inputs = request.messages if request.prompt is None else request.prompt
         assert inputs is not None
-        return member.prepare(inputs, {**self._given(request), "sequence_start": True, "sequence_end": True})
+        return inputs, {**self._given(request), "sequence_start": True, "sequence_end": True}
 
     def _given(self, call: Request | LLMCore) -> dict[str, Any]:
         """The parameters that were given to the constructor or to the call."""
@@ -256,7 +254,8 @@ def _naming(where: str, argument: str = "") -> Iterator[None]:
     try:
         yield
     except LLMError as error:
-        error.args = (f"{where}: {error}", *error.args[1:])
+        if not str(error).startswith(where):
+            error.args = (f"{where}: {error}", *error.args[1:])
         if argument and isinstance(error, InvalidArgument):
             error.argument = argument
         raise

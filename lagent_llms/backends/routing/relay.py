@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.deadline import LaterAttempt
 from ...core.replay import SourceAnswer
-from ...core.streams import AsyncStream, Stream
 from ...errors import LLMError, ModelStatusCode
 from ...schema import Completion, Piece, StreamChunk, TextBuffer
 from .route import Route
 
 if TYPE_CHECKING:
-    from ...core.llm import LLMCore, PreparedCall
     from ...core.request import Request
     from .llms import RoutingCore
 
@@ -30,33 +28,28 @@ class _RelayCore(SourceAnswer):
         request: The call.
     """
 
-    __slots__ = ("_began", "_chunk", "_closed", "_llm", "_policy", "_request", "_route", "_stream")
+    __slots__ = ("_chunk", "_closed", "_closes_session", "_given", "_inputs", "_policy", "_route", "_stream")
 
     def __init__(self, llm: RoutingCore, request: Request) -> None:
         super().__init__()
-        self._llm, self._request = llm, request
-        self._route = Route(llm.pool, None if request.options.stateless else request.options.session_id)
-        self._began = time.monotonic()
-        self._policy = request.options.retry
+        options = request.options
+        self._inputs, self._given = llm.member_arguments(request)
+        if "timeout" in self._given:  # it is the limit of the whole call, not of each member
+            self._given["timeout"] = LaterAttempt.of(options.timeout, time.monotonic())
+        self._route = Route(llm.pool, None if options.stateless else options.session_id)
+        self._closes_session = options.sequence_end
+        self._policy = options.retry
         self._stream: Any = None
         self._chunk: StreamChunk
         self._closed = False
 
-    def _next_call(self) -> tuple[Any, PreparedCall]:
-        """The next member, and the call for it."""
-        member: LLMCore = self._route.take()
-        call = self._llm.member_call(member, self._request)
-        options = call.request.options
-        if "timeout" in self._request.options.given:  # it is the limit of the whole call, not of each member
-            timeout = LaterAttempt.of(options.timeout, self._began)
-            call.request.options = options.changed({"timeout": timeout})
-        self._policy = options.retry
-        return member, call
-
-    def _use(self, stream: Stream | AsyncStream) -> None:
-        self._stream = stream
+    def _open_next(self) -> None:
+        """Open the stream of the next member."""
+        member: Any = self._route.take()
+        self._policy = self._given.get("retry", member.options.retry)
+        self._stream = member.raising_stream(self._inputs, self._given)
         if self._closed:  # meanwhile, from elsewhere
-            stream.close()
+            self._stream.close()
 
     def _move_on(self, error: LLMError) -> None:
         """Leave the member that failed, for the next one.
@@ -72,7 +65,7 @@ class _RelayCore(SourceAnswer):
     def _take(self, chunk: StreamChunk) -> Piece:
         self._chunk = chunk
         if chunk.status == ModelStatusCode.END:
-            self._route.end(answered=True, closes_session=self._request.options.sequence_end)
+            self._route.end(answered=True, closes_session=self._closes_session)
         return _NOTHING
 
     def feed(self, piece: Piece) -> StreamChunk | None:
@@ -117,8 +110,7 @@ class Relay(_RelayCore):
         while True:
             try:
                 if self._stream is None:
-                    member, call = self._next_call()
-                    self._use(Stream(member, member._start, call, raises=True))
+                    self._open_next()
                 return self._take(next(self._stream))
             except LLMError as error:
                 self._move_on(error)
@@ -133,8 +125,7 @@ class AsyncRelay(_RelayCore):
         while True:
             try:
                 if self._stream is None:
-                    member, call = self._next_call()
-                    self._use(AsyncStream(member, member._start, call, raises=True))
+                    self._open_next()
                 return self._take(await self._stream.__anext__())
             except LLMError as error:
                 self._move_on(error)

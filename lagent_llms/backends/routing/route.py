@@ -45,7 +45,7 @@ class Pool:
         self._balanced, self._cooldown, self._clock = balanced, cooldown, clock
         self._left_out_until = [float("-inf")] * len(members)
         self._in_flight, self._generation = [0] * len(members), forks.generation
-        self._turn = 0
+        self._turn = -1
         self._lock = DeferredLock()
 
     def take(self, tried: Collection[int] = (), home: int | None = None) -> int:

@@ -68,8 +68,8 @@ def test_without_a_cooldown_each_call_begins_with_the_first_member():
 
 
 async def test_asynchronous_members():
-    first = AsyncScriptedLLM([ConnectError("no server")], retry=ONCE)
     for cls in (AsyncFallbackLLM, AsyncRouterLLM):
+        first = AsyncScriptedLLM([ConnectError("no server")], retry=ONCE)
         async with cls([first, AsyncScriptedLLM(["Hel", "lo"])]) as llm:
             assert await llm.generate(["hi"] * 5) == ["Hello"] * 5
             chunks = [tuple(chunk) async for chunk in llm.stream_generate("hi")]
