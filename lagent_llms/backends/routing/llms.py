@@ -11,7 +11,7 @@ from ...config import create_llm, load_config
 from ...core.base import AsyncBaseLLM, BaseLLM
 from ...core.llm import LLMCore
 from ...errors import InvalidArgument, LLMError
-from ...params import PARAMETERS, GenerationParams
+from ...params import PARAMETERS, CallOptions, GenerationParams
 from ...retry import Attempts, RetryBudget, RetryPolicy
 from .relay import AsyncRelay, Relay
 from .route import Pool, Route
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ...core.request import Input, Request
-    from ...params import BackendKwargs, CallOptions, Timeout
+    from ...params import BackendKwargs, Timeout
     from ...schema import Message
     from ...templates import TemplateSpec
     from ...templates.answers.reader import AnswerReader
@@ -104,7 +104,8 @@ class RoutingCore(LLMCore):
             source: Any = {"profile": given} if isinstance(given, str) else {"config": given}
             settings, _ = load_config(**source)
             missing = {name: value for name, value in shared.items() if name not in settings}
-            made: LLMCore = create_llm(**source, asynchronous=asynchronous, **missing)
+            make: Any = create_llm
+            made: LLMCore = make(**source, asynchronous=asynchronous, **missing)
             return made
         kind = AsyncBaseLLM if asynchronous else BaseLLM
         if not isinstance(given, kind):
@@ -176,8 +177,8 @@ class RoutingCore(LLMCore):
     def _given(self, call: Request | LLMCore) -> dict[str, Any]:
         """The parameters that were given to the constructor or to the call."""
         names = (call.params.given | call.options.given) - _OWN
-        tables = {GenerationParams: call.params}
-        return {name: getattr(tables.get(PARAMETERS[name].table, call.options), name) for name in names}
+        tables = {GenerationParams: call.params, CallOptions: call.options}
+        return {name: getattr(tables[PARAMETERS[name].table], name) for name in names}
 
     def new_reader(self, request: Request) -> AnswerReader | None:
         """See `LLMCore.new_reader`."""
@@ -194,7 +195,7 @@ class _RoutingLLM(RoutingCore, BaseLLM):
     members: tuple[Any, ...]
 
     def _open(self, request: Request) -> Relay:
-        return Relay(self, request)
+        return Relay(self.pool, *self.member_arguments(request), request.options)
 
     def _tokenize(self, text: str) -> list[int]:
         route = Route(self.pool)
@@ -213,7 +214,7 @@ class _AsyncRoutingLLM(RoutingCore, AsyncBaseLLM):
     members: tuple[Any, ...]
 
     async def _open(self, request: Request) -> AsyncRelay:
-        return AsyncRelay(self, request)
+        return AsyncRelay(self.pool, *self.member_arguments(request), request.options)
 
     async def _tokenize(self, text: str) -> list[int]:
         route = Route(self.pool)

@@ -9,11 +9,11 @@ from ...core.deadline import LaterAttempt
 from ...core.replay import SourceAnswer
 from ...errors import LLMError, ModelStatusCode
 from ...schema import Completion, Piece, StreamChunk, TextBuffer
-from .route import Route
+from .route import Pool, Route
 
 if TYPE_CHECKING:
-    from ...core.request import Request
-    from .llms import RoutingCore
+    from ...core.request import Input
+    from ...params import CallOptions
 
 __all__ = ["AsyncRelay", "Relay"]
 
@@ -24,19 +24,20 @@ class _RelayCore(SourceAnswer):
     """The answer of whichever member answers first; the source of its chunks, too.
 
     Args:
-        llm: The backend with the members.
-        request: The call.
+        pool: The members.
+        inputs: What a member is called with.
+        given: The parameters that it gets.
+        options: Those of the call, of which the session is no member's.
     """
 
     __slots__ = ("_chunk", "_closed", "_closes_session", "_given", "_inputs", "_policy", "_route", "_stream")
 
-    def __init__(self, llm: RoutingCore, request: Request) -> None:
+    def __init__(self, pool: Pool, inputs: Input, given: dict[str, Any], options: CallOptions) -> None:
         super().__init__()
-        options = request.options
-        self._inputs, self._given = llm.member_arguments(request)
+        self._inputs, self._given = inputs, given
         if "timeout" in self._given:  # it is the limit of the whole call, not of each member
             self._given["timeout"] = LaterAttempt.of(options.timeout, time.monotonic())
-        self._route = Route(llm.pool, None if options.stateless else options.session_id)
+        self._route = Route(pool, None if options.stateless else options.session_id)
         self._closes_session = options.sequence_end
         self._policy = options.retry
         self._stream: Any = None
