@@ -11,6 +11,7 @@ import yaml
 from lagent_llms import AsyncRouterLLM, FallbackLLM, JAXServer, RouterLLM, create_llm
 from lagent_llms.config import load_config
 from lagent_llms.registry import find_backend
+from lagent_llms.store.journal_reader import JournalReader
 from tests import openai_peers
 
 PAGE = (Path(__file__).parents[3] / "docs" / "routing.md").read_text(encoding="utf-8")
@@ -44,20 +45,21 @@ def test_a_session_survives_the_end_of_its_server(peer):
     assert llm.pool.homes == {3: 1}
     assert (said[1], said[2]) == (PARIS, "Your name is Alice.")
     assert [len(member.sessions) for member in llm.members] == [0, 0]
-    assert "".join(llm.stream_text(FRANCE)) == PARIS
+    assert "".join(llm.stream_text([{"role": "user", "content": FRANCE}])) == PARIS
     llm.close()
     assert peer.running() == 0
 
 
-async def test_a_batch_is_spread_over_both(peer):
+async def test_a_batch_is_spread_over_both(peer, tmp_path):
+    files = [tmp_path / name for name in ("jax", "llamacpp", "all")]
     with JAXServer.load(config={"host": "127.0.0.1", "port": 0}) as server:
         server.fire()
-        llm = AsyncRouterLLM(members(peer, server), temperature=0, max_tokens=16)
-        answers = await llm.complete([[{"role": "user", "content": FRANCE}]] * 12)
-        assert {answer.text for answer in answers} == {PARIS}
-        # llama.cpp counts the tokens of a prompt that it has in its cache.
-        assert {answer.usage.cached_tokens is None for answer in answers} == {True, False}
-        await llm.aclose()
+        pair = [{**one, "journal": file} for one, file in zip(members(peer, server), files, strict=False)]
+        async with AsyncRouterLLM(pair, temperature=0, max_tokens=16, journal=files[2]) as llm:
+            assert await llm.chat([[{"role": "user", "content": FRANCE}]] * 12) == [PARIS] * 12
+    first, second, both = (len([*JournalReader(file).calls()]) for file in files)
+    assert min(first, second) > 0
+    assert first + second == both == 12
 
 
 def test_the_program_of_the_page():
