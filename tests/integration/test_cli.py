@@ -137,9 +137,8 @@ def test_a_server_without_a_configuration_file(server, tmp_path):
     done = run("doctor", "--url", url, COLUMNS="200")
     assert "create_llm() makes: OpenAIClient" in done.stdout
     assert "its server's models: embedded" in done.stdout
-    assert run("render", "hi", "--backend", "JAXPipeline", "--model", str(EMBEDDED_MODEL)).stdout.startswith(
-        "<|im"
-    )
+    rendered = run("render", "hi", "--backend", "JAXPipeline", "--model", str(EMBEDDED_MODEL)).stdout
+    assert rendered.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_errors_of_a_server_without_a_configuration_file():
