@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .backends.lmdeploy.server import AsyncLMDeployServer, LMDeployServer
     from .backends.lorax.backend import AsyncLoRAX, LoRAX
     from .backends.openai.client import AsyncOpenAIClient, OpenAIClient
+    from .backends.routing.llms import AsyncFallbackLLM, AsyncRouterLLM, FallbackLLM, RouterLLM
     from .backends.transformers.pipeline import AsyncHFTransformers, HFTransformers
     from .backends.triton.client import AsyncTritonClient, TritonClient
     from .batch.drivers import AsyncBatchRun, BatchRun
@@ -74,6 +75,7 @@ _HOMES = {
     "backends.lmdeploy.server": ("AsyncLMDeployServer", "LMDeployServer"),
     "backends.lorax.backend": ("AsyncLoRAX", "LoRAX"),
     "backends.openai.client": ("AsyncOpenAIClient", "OpenAIClient"),
+    "backends.routing.llms": ("AsyncFallbackLLM", "AsyncRouterLLM", "FallbackLLM", "RouterLLM"),
     "backends.transformers.pipeline": ("AsyncHFTransformers", "HFTransformers"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
     "batch.drivers": ("AsyncBatchRun", "BatchRun"),
@@ -98,6 +100,7 @@ __all__ = [
     "AnswerCache",
     "AsyncBaseLLM",
     "AsyncBatchRun",
+    "AsyncFallbackLLM",
     "AsyncHFTransformers",
     "AsyncJAXClient",
     "AsyncJAXPipeline",
@@ -107,6 +110,7 @@ __all__ = [
     "AsyncLoRAX",
     "AsyncOpenAIClient",
     "AsyncReplayLLM",
+    "AsyncRouterLLM",
     "AsyncSession",
     "AsyncTritonClient",
     "AuthenticationError",
@@ -120,6 +124,7 @@ __all__ = [
     "ConfigError",
     "ConnectError",
     "ContextLengthExceeded",
+    "FallbackLLM",
     "GenerationParams",
     "HFTransformers",
     "InvalidArgument",
@@ -144,6 +149,7 @@ __all__ = [
     "RateLimited",
     "ReplayLLM",
     "RetryPolicy",
+    "RouterLLM",
     "ServerError",
     "ServerStartError",
     "Session",

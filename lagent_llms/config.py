@@ -6,35 +6,35 @@ configuration, or several named ones::
     default: local
     profiles:
       local: {type: JAXPipeline, temperature: 0}
-      prod:  {type: LMDeployClient, url: "${LLM_URL:-http://127.0.0.1:23333}", api_key: "${LLM_KEY}"}
+      prod:  {type: LMDeployClient, url: "${LLM_URL:-http://127.0.0.1:23333}", api_key: "file:/run/key"}
+      both:  {type: FallbackLLM, llms: [prod, local]}
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .config_file import parse_value, read_config
+from .config_file import expand, read_config, read_files
 from .core.llm import LLMCore
 from .core.parameters import suggestion
 from .errors import ConfigError, InvalidArgument, nearest
-from .params import PARAMETERS
+from .params import ALIASES, PARAMETERS
 from .registry import find_backend
 
 if TYPE_CHECKING:
     from .core.base import AsyncBaseLLM, BaseLLM
 
-__all__ = ["EMBEDDED", "check_config", "create_llm", "load_config"]
+__all__ = ["EMBEDDED", "check_config", "create_llm", "load_config", "required_arguments"]
 
 #: The configuration used when nothing is configured: the embedded model, greedy.
 EMBEDDED: Mapping[str, Any] = {"type": "JAXPipeline", "temperature": 0}
 
-_REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
-
+#: The key whose value is a list of configurations, or of names of profiles of the same file.
+_MEMBERS = "llms"
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
@@ -91,12 +91,28 @@ def check_config(
     """
     settings, where = load_config(config, profile=profile)
     settings.update(overrides)
+    cls, settings = _checked(settings, where, asynchronous, expanded=isinstance(config, _Expanded))
+    return cls, settings, where
+
+
+class _Expanded(dict[str, Any]):
+    """Settings of a member whose references were replaced when the configuration around it was checked."""
+
+
+def _checked(
+    settings: dict[str, Any], where: str, asynchronous: bool, *, expanded: bool = False
+) -> tuple[type[LLMCore], dict[str, Any]]:
+    """See `check_config`."""
     if "type" not in settings:
         raise ConfigError(f"{where}: 'type' is missing: the name of the backend")
-    backend = _expanded(settings.pop("type"), f"{where}: type")
+    backend = expand(settings.pop("type"), f"{where}: type")
     cls = find_backend(backend, asynchronous=asynchronous)
     known = cls.constructor_names()
-    if missing := [key for key in _required(cls) if key not in settings]:
+    try:
+        settings = cls.canonical(settings)
+    except InvalidArgument as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if missing := [key for key in required_arguments(cls) if key not in settings]:
         raise ConfigError(f"{where}: {missing[0]!r} is missing: {cls.__name__} needs it")
     for key, value in settings.items():
         if key not in known:
@@ -105,15 +121,32 @@ def check_config(
                 f"{where}: unknown key {key!r} for {cls.__name__}{suggestion(key, known)}; "
                 f"known are {', '.join(sorted(known))}"
             )
-        settings[key] = _expanded(value, f"{where}: {key}", _takes_strings(cls, key))
-    return cls, settings, where
+        if key == _MEMBERS and isinstance(value, list):
+            settings[key] = [
+                _member(item, f"{where}: {key}[{index}]", asynchronous) for index, item in enumerate(value)
+            ]
+        elif not expanded:
+            value = expand(value, f"{where}: {key}", _takes_strings(cls, key))
+            settings[key] = (
+                value if key in PARAMETERS or key in ALIASES else read_files(value, f"{where}: {key}")
+            )
+    return cls, settings
+
+
+def _member(item: Any, where: str, asynchronous: bool) -> Any:
+    """A member of a configuration, checked if it is a configuration."""
+    if not isinstance(item, Mapping) or isinstance(item, _Expanded):
+        return item
+    _, settings = _checked(dict(item), where, asynchronous)
+    return _Expanded({**settings, "type": item["type"]})
 
 
 def load_config(config: Source | None = None, *, profile: str | None = None) -> tuple[dict[str, Any], str]:
     """The settings that `create_llm` would use, and a description of their source."""
     if config is None:
         config = os.environ.get("LAGENT_LLM_CONFIG", "").strip() or EMBEDDED
-    profile = profile or os.environ.get("LAGENT_LLM_PROFILE", "").strip() or None
+    if config is EMBEDDED or not isinstance(config, Mapping) or "profiles" in config:
+        profile = profile or os.environ.get("LAGENT_LLM_PROFILE", "").strip() or None
     if isinstance(config, Mapping):
         return _select(config, profile, "configuration")
     if not isinstance(config, (str, os.PathLike)):
@@ -160,40 +193,43 @@ def _select(settings: Any, profile: str | None, where: str) -> tuple[dict[str, A
         )
     if not isinstance(profiles[name], Mapping):
         raise ConfigError(f"{where}: profile {name!r} holds no keys and values")
-    return dict(profiles[name]), f"{where}, profile {name!r}"
+    where = f"{where}, profile {name!r}"
+    return _with_members(profiles[name], profiles, (name,), where), where
 
 
-def _expanded(value: Any, where: str, strings: bool = True) -> Any:
-    """`value` with ``${NAME}`` and ``${NAME:-default}`` replaced from the environment, at any depth.
+def _with_members(
+    settings: Mapping[str, Any], profiles: Mapping[str, Any], around: tuple[str, ...], where: str
+) -> dict[str, Any]:
+    """`settings` with the profiles whose names are among its members.
 
-    A value that is one reference only, for a parameter that takes no string, is parsed as YAML:
-    ``session_len: ${SESSION_LEN}`` becomes a number.
+    Args:
+        settings: One configuration.
+        profiles: All profiles of the file.
+        around: The profiles that this one is a member of, and itself.
+        where: The profile, for messages.
     """
-    if isinstance(value, Mapping):
-        return {key: _expanded(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expanded(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
+    settings = dict(settings)
+    if not isinstance(members := settings.get(_MEMBERS), list):
+        return settings
 
-    def replacement(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"])
-        if not found and match["default"] is not None:  # as in a shell: a variable without a value too
-            return match["default"]
-        if found is None:
-            raise ConfigError(f"{where}: the environment variable {match['name']} is not set")
-        return found
+    def member(index: int, item: Any) -> Any:
+        name = str(item) if isinstance(item, (str, int)) else None
+        found = item if name is None else profiles.get(name)
+        if name in around:
+            raise ConfigError(f"{where}: {_MEMBERS}[{index}]: profile {name!r} is a member of itself")
+        if name is not None and not isinstance(found, Mapping):
+            raise ConfigError(
+                f"{where}: {_MEMBERS}[{index}]: no profile {name!r}{nearest(name, profiles)}; there are "
+                f"{', '.join(profiles)}"
+            )
+        inner = around if name is None else (*around, name)
+        return _with_members(found, profiles, inner, where) if isinstance(found, Mapping) else found
 
-    text = _REFERENCE.sub(replacement, value)
-    if not strings and text != value and _REFERENCE.fullmatch(value):
-        try:
-            return parse_value(text)
-        except ValueError:  # not shown: it may be secret
-            raise ConfigError(f"{where}: the value of {value} is not YAML") from None
-    return text
+    settings[_MEMBERS] = [member(index, item) for index, item in enumerate(members)]
+    return settings
 
 
-def _required(cls: type[LLMCore]) -> list[str]:
+def required_arguments(cls: type[LLMCore]) -> list[str]:
     """Names of the constructor's parameters without a default."""
     return [
         name

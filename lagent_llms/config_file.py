@@ -1,19 +1,26 @@
-"""Read a configuration file: YAML or TOML, also as editors on Windows write them."""
+"""Read a configuration file (YAML or TOML, also as editors on Windows write them); expand its values."""
 
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["parse_value", "read_config"]
+__all__ = ["expand", "parse_value", "read_config", "read_files"]
 
 #: What PyYAML and tomllib raise for a value of a type that it is not (`2024-13-45`, a number of 5000 digits).
 _BAD_VALUE = (ValueError, AttributeError, RecursionError)
+
+#: How a value begins that is the path of a file with the value, and most bytes of that file.
+_FILE, _LONGEST_SECRET = "file:", 1 << 16
+
+_REFERENCE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}")
 
 
 def read_config(path: Path) -> Any:
@@ -56,6 +63,80 @@ def parse_value(text: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, *_BAD_VALUE) as error:
         raise ValueError(f"not YAML: {error}") from error
+
+
+def expand(value: Any, where: str, strings: bool = True) -> Any:
+    """`value` with ``${NAME}`` and ``${NAME:-default}`` replaced from the environment, at any depth.
+
+    A value that is one reference only, for a parameter that takes no string, is parsed as YAML:
+    ``session_len: ${SESSION_LEN}`` becomes a number.
+
+    Args:
+        value: A value of a configuration.
+        where: Its file and key, for messages.
+        strings: Whether the parameter may be a string.
+
+    Raises:
+        ConfigError: A variable is not set, or its value is not YAML.
+    """
+    if isinstance(value, Mapping):
+        return {key: expand(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        found = os.environ.get(match["name"])
+        if not found and match["default"] is not None:  # as in a shell: a variable without a value too
+            return match["default"]
+        if found is None:
+            raise ConfigError(f"{where}: the environment variable {match['name']} is not set")
+        return found
+
+    text = _REFERENCE.sub(replacement, value)
+    if not strings and text != value and _REFERENCE.fullmatch(value):
+        try:
+            return parse_value(text)
+        except ValueError:  # not shown: it may be secret
+            raise ConfigError(f"{where}: the value of {value} is not YAML") from None
+    return text
+
+
+def read_files(value: Any, where: str) -> Any:
+    """`value` with ``file:PATH`` replaced by the content of the file, at any depth.
+
+    A line end at the end of the content is removed. No message shows any of it.
+
+    Args:
+        value: A value of a configuration.
+        where: Its file and key, for messages.
+
+    Raises:
+        ConfigError: The file cannot be read, is empty, too long, or no text.
+    """
+    if isinstance(value, Mapping):
+        return {key: read_files(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [read_files(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if not isinstance(value, str) or not value.startswith(_FILE):
+        return value
+    path = value.removeprefix(_FILE)
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            content = file.read(_LONGEST_SECRET + 1)
+        if len(content) > _LONGEST_SECRET:
+            raise ValueError(f"it has more than {_LONGEST_SECRET} bytes")
+        text = content.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:  # its message has bytes of the file
+        raise ConfigError(f"{where}: {path}: is not UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: {path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    if not text:
+        raise ConfigError(f"{where}: {path}: is empty")
+    return text
 
 
 def _parse_yaml(text: str, path: Path) -> Any:

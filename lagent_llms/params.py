@@ -142,12 +142,14 @@ class GenerationParams(_Table):
     """How to decode. Defaults are lagent's; every value can be given at construction and per call.
 
     Attributes:
-        max_new_tokens: Most tokens to generate, the prompt not counted. 1 or more.
+        max_new_tokens: Most tokens to generate, the prompt not counted. 1 or more. OpenAI's `max_tokens` and
+            `max_completion_tokens` are the same.
         top_p: Keep the smallest set of most probable tokens whose probabilities add up to this. (0, 1].
         top_k: Keep this many most probable tokens; None, or 0 or -1 as in other libraries, is no filter.
         temperature: Randomness; 0 is greedy on every backend.
         repetition_penalty: Divides the logits of tokens seen in prompt and answer; 1.0 is no penalty.
         stop_words: Strings that end the answer and are not part of it. None takes the template's own.
+            OpenAI's `stop` is the same.
         seed: Makes sampling repeatable; None draws a new one.
         min_p: Drop tokens less probable than this times the most probable one. [0, 1].
         ignore_eos: Go on after the end-of-sequence token.
@@ -159,7 +161,12 @@ class GenerationParams(_Table):
             list of texts.
     """
 
-    max_new_tokens: int = _row(integer("an integer of 1 or more (tokens)", 1), 512, wire="max_tokens")
+    max_new_tokens: int = _row(
+        integer("an integer of 1 or more (tokens)", 1),
+        512,
+        wire="max_tokens",
+        aliases=("max_tokens", "max_completion_tokens"),
+    )
     top_p: float = _row(
         number("a number above 0 and at most 1", 0, 1, above=True), 0.8, no_op=1, wire="top_p"
     )
@@ -168,7 +175,7 @@ class GenerationParams(_Table):
     repetition_penalty: float = _row(
         number("a number above 0", 0, above=True), 1.0, no_op=1, wire="repetition_penalty"
     )
-    stop_words: tuple[str, ...] | None = _row(validators.stop_words, None)
+    stop_words: tuple[str, ...] | None = _row(validators.stop_words, None, aliases=("stop",))
     seed: int | None = _row(
         optional(integer("None or an integer from 0 to 2**63-1", 0, 2**63 - 1)), None, wire="seed"
     )
@@ -230,13 +237,13 @@ class CallOptions(_Table):
     max_per_second: float | None = _row(
         optional(number("None or a number above 0 (requests per second)", 0, above=True)),
         None,
-        alias="query_per_second",
+        aliases=("query_per_second",),
         changes_answer=False,
     )
     on_error: Literal["raise", "status"] = _row(validators.on_error, "raise", changes_answer=False)
     stream: bool = _row(flag, True, no_op=True, changes_answer=False)
     sampling: Literal["client", "server"] = _row(validators.sampling, "client", no_op="client", opt_in=True)
-    adapter_name: str | None = _row(validators.optional_name, None, alias="adapter_id", per_input=True)
+    adapter_name: str | None = _row(validators.optional_name, None, aliases=("adapter_id",), per_input=True)
     adapter_source: str | None = _row(validators.optional_name, None, opt_in=True, per_input=True)
     merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
     tools: list[dict[str, Any]] | None = _row(tool_definitions, None)
@@ -279,7 +286,7 @@ class Parameter(NamedTuple):
         no_op: A value that changes nothing, accepted even where the parameter is unsupported; so is None.
         opt_in: Unsupported by every backend that does not name it in `opt_in_parameters`.
         wire: The field that carries it unchanged in an OpenAI-style request, '' where there is none.
-        alias: A second keyword for it, '' where there is none.
+        aliases: Other keywords for it.
         per_input: A batch may have a list of values, one for each input.
         merged: A dict whose keys are added to those of the default.
         changes_answer: False for a parameter with which the answer is the same as without.
@@ -293,7 +300,7 @@ class Parameter(NamedTuple):
     no_op: Any = None
     opt_in: bool = False
     wire: str = ""
-    alias: str = ""
+    aliases: tuple[str, ...] = ()
     per_input: bool = False
     merged: bool = False
     changes_answer: bool = True
@@ -317,8 +324,8 @@ def _rows(table: type[GenerationParams] | type[CallOptions]) -> dict[str, Parame
 #: Every parameter by its name.
 PARAMETERS: Mapping[str, Parameter] = {**_rows(GenerationParams), **_rows(CallOptions)}
 
-#: Second keywords, and the parameters they mean.
-ALIASES: Mapping[str, str] = {row.alias: row.name for row in PARAMETERS.values() if row.alias}
+#: Other keywords, and the parameters they mean.
+ALIASES: Mapping[str, str] = {alias: row.name for row in PARAMETERS.values() for alias in row.aliases}
 
 #: Keywords that set a parameter to a value: ``do_sample=False`` (transformers, lagent) is ``temperature=0``.
 SWITCHES = frozenset({"do_sample"})
@@ -328,12 +335,15 @@ class CallKwargs(TypedDict, total=False):
     """The keywords of every call, for type checkers; a test holds it equal to the table."""
 
     max_new_tokens: int | None
+    max_tokens: int | None
+    max_completion_tokens: int | None
     top_p: float | None
     top_k: int | None
     temperature: float | None
     do_sample: bool | None
     repetition_penalty: float | None
     stop_words: str | Sequence[str] | None
+    stop: str | Sequence[str] | None
     seed: int | None
     min_p: float | None
     ignore_eos: bool

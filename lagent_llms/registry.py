@@ -76,6 +76,8 @@ BACKENDS: dict[str, Backend] = {
         "transformers",
         ("torch", "transformers", "accelerate", "jinja2"),
     ),
+    "FallbackLLM": Backend("lagent_llms.backends.routing.llms", "several backends, tried in order"),
+    "RouterLLM": Backend("lagent_llms.backends.routing.llms", "several backends, by load"),
     "ReplayLLM": Backend("lagent_llms.testing.replay", "the recorded calls of a journal, for tests"),
 }
 

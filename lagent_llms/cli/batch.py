@@ -18,6 +18,7 @@ from ..batch.run import PreparedBatch
 from ..config import create_llm
 from ..errors import InvalidArgument
 from .batch_progress import Progress, counted, figures, showing_progress
+from .connection import URL, Backend, Config, Model, Named, Profile, named_backend
 from .output import OutputError, emit, visible
 from .terminal import kept, named_by_option, parse_settings, progress
 
@@ -36,10 +37,11 @@ _CHECKED = ("max_concurrency", "max_failures", "max_per_second", "prompt_templat
 def batch(
     rows: Annotated[str, typer.Argument(help="JSON lines (also .gz, .zst), Parquet or CSV; - is stdin.")],
     output: Annotated[str, typer.Argument(help="The file of the results. If it exists, the job continues.")],
-    config: Annotated[
-        str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    config: Config = None,
+    profile: Profile = None,
+    url: URL = None,
+    model: Model = None,
+    backend: Backend = None,
     prompt_template: Annotated[
         str | None, typer.Option(help="The prompt, with {columns} of a row; @FILE; or messages as JSON.")
     ] = None,
@@ -82,6 +84,7 @@ def batch(
     Killed or interrupted, the same command continues. Ctrl-C finishes the rows that run; a second one stops
     at once. The status is 0 if every row has an answer, 3 if rows failed.
     """
+    named = named_backend(config, profile, url, model, backend)
     overrides = {**kept(cache, journal, content=not no_content), **parse_settings(settings or ())}
     actor = {"--actors": actors, "--actor-cpus": actor_cpus, "--actor-gpus": actor_gpus}
     if ray is None and (given := [name for name, value in actor.items() if value is not None]):
@@ -104,9 +107,9 @@ def batch(
             from .batch_cluster import run_on_cluster
 
             cluster = (ray, actors, 1.0 if actor_cpus is None else actor_cpus, actor_gpus or 0.0)
-            found = run_on_cluster(prepared, rows, (config, profile), overrides, cluster)
+            found = run_on_cluster(prepared, rows, named, overrides, cluster)
         else:
-            found = _run_here(prepared, rows, (config, profile), overrides)
+            found = _run_here(prepared, rows, named, overrides)
     except OutputFailed as error:
         raise OutputError(f"{error.strerror}; the same command continues") from error
     if summary:
@@ -118,11 +121,12 @@ def batch(
         raise typer.Exit(_ROWS_FAILED)
 
 
-def _run_here(
-    prepared: PreparedBatch, rows: str, config: tuple[str | None, str | None], overrides: dict[str, Any]
-) -> BatchSummary:
-    with progress("starting the model"), named_by_option({name: f"--set {name}" for name in overrides}):
-        llm: Any = create_llm(config[0], profile=config[1], asynchronous=True, **overrides)
+def _run_here(prepared: PreparedBatch, rows: str, named: Named, overrides: dict[str, Any]) -> BatchSummary:
+    with (
+        progress("starting the model"),
+        named_by_option({**named.options, **{name: f"--set {name}" for name in overrides}}),
+    ):
+        llm: Any = create_llm(named.source, profile=named.profile, asynchronous=True, **overrides)
     run: AsyncBatchRun = prepared.on(llm)
     with showing_progress() as show:
         asyncio.run(_run(llm, run, rows, show))

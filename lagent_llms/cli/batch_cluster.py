@@ -12,6 +12,7 @@ from ..batch.run import PreparedBatch
 from ..ray.job import ClusterRun
 from ..ray.pool import check_backend
 from .batch_progress import showing_progress
+from .connection import Named
 from .terminal import named_by_option, progress
 
 __all__ = ["run_on_cluster"]
@@ -30,7 +31,7 @@ _SHOWING_INTERVAL = 0.5
 def run_on_cluster(
     prepared: PreparedBatch,
     source: str,
-    config: tuple[str | None, str | None],
+    named: Named,
     overrides: dict[str, Any],
     cluster: tuple[str, int | None, float, float],
 ) -> BatchSummary:
@@ -39,12 +40,12 @@ def run_on_cluster(
     Args:
         prepared: The batch.
         source: Its input, whose rows are counted for the progress.
-        config: The configuration file and its profile.
+        named: The configuration and its profile.
         overrides: Parameters that replace the configuration's.
         cluster: Its address, the number of actors, and the CPUs and GPUs of each.
     """
-    with named_by_option({**{name: f"--set {name}" for name in overrides}, **_OPTIONS}):
-        settings = check_backend(config[0], profile=config[1], **overrides)
+    with named_by_option({**named.options, **{name: f"--set {name}" for name in overrides}, **_OPTIONS}):
+        settings = check_backend(named.source, profile=named.profile, **overrides)
         with progress("connecting to the cluster"):
             run = ClusterRun(prepared, settings, *cluster)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # after Ray, which sets its own

@@ -13,6 +13,7 @@ from ..core.base import BaseLLM
 from ..errors import InvalidArgument, LLMError
 from ..registry import find_backend
 from ..schema import Message
+from .connection import URL, Backend, Config, Model, Profile, named_backend
 from .output import emit, visible
 from .terminal import kept, named_by_option, parse_settings, print_stream, progress, read_input
 
@@ -25,10 +26,11 @@ def chat(
     prompt: Annotated[
         str | None, typer.Argument(help="The question. Without it, stdin; at a terminal, a conversation.")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    config: Config = None,
+    profile: Profile = None,
+    url: URL = None,
+    model: Model = None,
+    backend: Backend = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature; 0 is greedy.")] = None,
@@ -69,6 +71,7 @@ def chat(
     }
     sampling = {name: value for name, value in given.items() if value is not None}
     options = {name: f"--{name.replace('_', '-')}" for name in sampling} | {"stop_words": "--stop"}
+    named = named_backend(config, profile, url, model, backend)
     question = read_input(prompt)
     emit("")  # before the model is loaded: stdout may be closed
     if question is None and sys.stdin is None:
@@ -78,11 +81,11 @@ def chat(
     with progress("loading the model") as show_step:
         extra = parse_settings(settings or ())
         overrides = {**sampling, **kept(None, journal, content=not no_content), **extra}
-        kind = load_config(config, profile=profile)[0].get("type")
+        kind = load_config(named.source, profile=named.profile)[0].get("type")
         if kind is not None and "progress" in find_backend(kind).constructor_names():
             overrides["progress"] = show_step
-        with named_by_option(options | {name: f"--set {name}" for name in extra}):
-            llm = create_llm(config, profile=profile, **overrides)
+        with named_by_option({**named.options, **options} | {name: f"--set {name}" for name in extra}):
+            llm = create_llm(named.source, profile=named.profile, **overrides)
     with llm:
         if question is None:
             _run_conversation(llm, system)

@@ -7,31 +7,37 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from .. import __version__
-from ..config import create_llm, load_config
+from ..config import Source, create_llm, load_config
 from ..errors import ConfigError, LLMError
 from ..registry import BACKENDS, ENTRY_POINT_GROUP, Backend
+from .connection import URL, Config, Model, Profile, named_backend
+from .connection import Backend as BackendOption
 from .output import emitting, visible
 
 __all__ = ["doctor"]
 
 
 def doctor(
-    config: Annotated[str | None, typer.Option(help="A YAML or TOML file to check as well.")] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    config: Config = None,
+    profile: Profile = None,
+    url: URL = None,
+    model: Model = None,
+    backend: BackendOption = None,
 ) -> None:
     """List the backends, their missing packages and the commands to install them."""
     with emitting():
-        _report(config, profile)
+        named = named_backend(config, profile, url, model, backend)
+        _report(named.source, named.profile)
 
 
-def _report(config: str | None, profile: str | None) -> None:
+def _report(config: Source | None, profile: str | None) -> None:
     console = Console()
     console.print(
         f"lagent_llms {__version__}, Python {platform.python_version()} ({sys.executable}), "

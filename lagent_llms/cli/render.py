@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import load_config
+from ..config import Source, load_config
 from ..errors import ConfigError, InvalidArgument
 from ..messages import check_messages
 from ..templates import check_template, load_template
+from .connection import URL, Backend, Config, Model, Profile, named_backend
 from .output import emit, visible
 from .terminal import read_input
 
@@ -24,8 +25,11 @@ def render(
     template: Annotated[
         str | None, typer.Option(help="A template family's name or file, or a model directory.")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="A file whose meta_template to use.")] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    config: Config = None,
+    profile: Profile = None,
+    url: URL = None,
+    model: Model = None,
+    backend: Backend = None,
     system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
     messages: Annotated[Path | None, typer.Option(help="A JSON file with a list of messages.")] = None,
     generation_prompt: Annotated[
@@ -55,7 +59,8 @@ def render(
             "nothing to render: give a prompt, --messages or --system, or pipe text to stdin",
             argument="prompt",
         )
-    loaded = load_template(template or _configured_template(config, profile))
+    named = named_backend(config, profile, url, model, backend)
+    loaded = load_template(template or _configured_template(named.source, named.profile))
     assert loaded is not None
     text = loaded.render(check_messages(dialog), add_generation_prompt=generation_prompt)
     emit(visible(text, sys.stdout))
@@ -82,7 +87,14 @@ def _read_messages(path: Path) -> list[Any]:
     return list(check_messages(messages, str(path)))
 
 
-def _configured_template(config: str | None, profile: str | None) -> Any:
+def _configured_template(config: Source | None, profile: str | None) -> Any:
     settings, _ = load_config(config, profile=profile)
+    backend = settings.get("type")
+    if found := settings.get("meta_template") or settings.get("path"):
+        return found
     # The default backend is JAXPipeline with the embedded model, whose template is internlm2-lagent.
-    return settings.get("meta_template") or settings.get("path") or "internlm2-lagent"
+    if (name := getattr(backend, "__name__", backend)) not in (None, "JAXPipeline"):
+        raise ConfigError(
+            f"{name} has no meta_template, so that its server makes the prompt; --template names one"
+        )
+    return "internlm2-lagent"

@@ -15,6 +15,7 @@ import typer
 
 from ..config import create_llm, load_config
 from ..errors import ConfigError
+from .connection import URL, Backend, Config, Profile, named_backend
 from .output import emit
 from .terminal import kept, named_by_option, parse_settings, progress
 
@@ -43,15 +44,20 @@ class Injection(str, Enum):
 
 def serve(
     context: typer.Context = None,  # type: ignore[assignment]  # typer passes it
-    config: Annotated[
-        str | None, typer.Option(help="A YAML or TOML file with the backend's configuration.")
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="A profile of the configuration file.")] = None,
+    config: Config = None,
+    profile: Profile = None,
+    url: URL = None,
+    backend: Backend = None,
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 is every interface.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 2059,
-    model: Annotated[str | None, typer.Option(help="The model name that requests must give.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model name that requests must give; with --url or --backend, the backend's model, too."
+        ),
+    ] = None,
     api_key_file: Annotated[
         str | None,
         typer.Option(help="A file with the API keys that requests may send, each after a name."),
@@ -129,17 +135,19 @@ def serve(
         request_seconds=request_timeout or None,
     )
     _check_exposure(host, limits, insecure=insecure, key_source=context.get_parameter_source("api_key"))
-    loaded, _ = load_config(config, profile=profile)
-    backend = loaded.get("type", "")
+    remote = model if url is not None or backend is not None else None
+    chosen = named_backend(config, profile, url, remote, backend)
+    loaded, _ = load_config(chosen.source, profile=chosen.profile)
+    backend_type = loaded.get("type", "")
     overrides = {**kept(cache, journal, content=not no_content), **parse_settings(settings or ())}
-    named = {name: f"--set {name}" for name in overrides}
+    named = {**chosen.options} | {name: f"--set {name}" for name in overrides}
     if injection is not None:
         overrides["injection"] = injection.value
         named["injection"] = "--injection"
     elif "injection" not in loaded:
         overrides.setdefault("injection", "escape")
     with progress("starting the model"), named_by_option(named):
-        llm = create_llm(config, profile=profile, asynchronous=True, **overrides)
+        llm = create_llm(chosen.source, profile=chosen.profile, asynchronous=True, **overrides)
     start_warm_up = getattr(getattr(llm, "engine", None), "warm_up", None)
     warming = (
         start_warm_up(greedy=llm.params.temperature == 0) if warm_up and start_warm_up is not None else None
@@ -158,7 +166,7 @@ def serve(
         with progress("compiling the graphs of usual requests"):
             warming.result()
     server.start()
-    kind = str(getattr(backend, "__name__", backend))
+    kind = str(getattr(backend_type, "__name__", backend_type))
     try:
         if sys.stdout is not None:  # a daemon may have closed it
             emit(_banner(server.url, name, kind, with_key=limits.has_key, pages=pages))

@@ -97,7 +97,7 @@ def with_sessions(given: Mapping[str, Any], session_ids: int | Iterable[int] | N
 
 
 #: Keywords that may be a list with one value for each input of a batch.
-_PER_INPUT = [name for row in PARAMETERS.values() if row.per_input for name in (row.name, row.alias) if name]
+_PER_INPUT = [name for row in PARAMETERS.values() if row.per_input for name in (row.name, *row.aliases)]
 
 
 def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input, dict[str, Any]]]:

@@ -40,7 +40,7 @@ class LaterAttempt(Timeout):
     @classmethod
     def of(cls, timeout: Timeout, began: float) -> Timeout:
         """The limits of an attempt of a call that began at `began` with the limits `timeout`."""
-        if timeout.total is None:
+        if timeout.total is None or isinstance(timeout, cls):
             return timeout
         limits = timeout.connect, timeout.first_token, timeout.idle, timeout.total
         return cls(*limits, began + timeout.total)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from .. import forks, validators
-from ..copying import CopiedByArguments
 from ..errors import (
     InvalidArgument,
     LLMError,
@@ -24,10 +23,10 @@ from ..templates.api_roles import api_roles
 from ..templates.history import to_continue
 from ..templates.injection import MARK, EscapedPrompt
 from .adaptive import MOST_IN_FLIGHT, Found
+from .constructor_aliases import AcceptsAliases
 from .injection import ContentGuards
 from .keeping import KeepsCalls
 from .lagent_interface import LagentInterface
-from .parameters import ParameterDefaults
 from .parts import CONTENT, SendsParts
 from .request import Input, Request
 from .session_limit import LimitsSessions
@@ -78,8 +77,7 @@ class PreparedCall(NamedTuple):
 
 
 class LLMCore(
-    CopiedByArguments,
-    ParameterDefaults,
+    AcceptsAliases,
     ContentGuards,
     SendsParts,
     KeepsCalls,
@@ -117,6 +115,8 @@ class LLMCore(
     takes_messages: ClassVar[bool] = False
     #: Whether the model runs in this process: a forked child cannot use it, and it cannot be copied.
     in_process: ClassVar[bool] = False
+    #: Whether other backends answer its calls, and repeat them; here only prompts of batches are repeated.
+    retries_in_members: ClassVar[bool] = False
     closed: bool = False
     warned_of_limit: bool = False
     warned_of_session: bool = False

@@ -16,10 +16,10 @@ __all__ = ["OTHER_NAMES", "ParameterDefaults", "ParameterSet", "suggestion", "un
 #: What other libraries (OpenAI's, transformers, vLLM) call these parameters: the names here, best first.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "max_length"),
+        ("max_output_tokens", "max_tokens_to_sample", "max_length"),
         ("max_new_tokens",),
     ),
-    **dict.fromkeys(("stop", "stop_sequences", "stop_strings", "stop_token", "eos"), ("stop_words",)),
+    **dict.fromkeys(("stop_sequences", "stop_strings", "stop_token", "eos"), ("stop_words",)),
     **dict.fromkeys(
         ("base_url", "api_base", "api_url", "endpoint", "host", "server_url"), ("url", "tritonserver_addr")
     ),
@@ -90,7 +90,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return " (it is given to a call, not when the object is made)"
     if name in _INSTEAD:
         return f" ({_INSTEAD[name]})"
-    return nearest(name, known, cutoff=0.7)
+    return nearest(name, known, cutoff=0.66)
 
 
 #: Every keyword that the table does not have under its own name.
@@ -106,10 +106,18 @@ def _without_aliases(given: Mapping[str, Any]) -> Mapping[str, Any]:
         plain["temperature"] = 0
     for alias, name in ALIASES.items():
         if alias in plain:
-            value = validators.to_builtin(plain.pop(alias))
-            if validators.to_builtin(plain.setdefault(name, value)) != value:
+            value = plain.pop(alias)
+            if plain.get(name) is None:
+                row = PARAMETERS[name]  # its check names the argument as the caller does
+                plain[name] = value if row.means_default(value) else row.check(alias, value)
+            elif value is not None:
+                other = (
+                    name
+                    if name in given
+                    else next(key for key in given if key != alias and ALIASES.get(key) == name)
+                )
                 raise InvalidArgument(
-                    f"{alias} and {name} are the same; only one can be given", argument=alias
+                    f"{alias} and {other} are the same; only one can be given", argument=alias
                 )
     return plain
 

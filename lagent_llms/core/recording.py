@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..store.journal import Journal
     from .request import Request
 
-__all__ = ["Recorder", "Recording", "messages_text"]
+__all__ = ["Recorder", "Recording", "identity_of", "messages_text"]
 
 _log = logging.getLogger("lagent_llms.store")
 
@@ -65,7 +65,7 @@ class Recorder:
             model: The `KeepsCalls.served_model`.
         """
         if self._identity is None:
-            self._identity = _identity(llm)
+            self._identity = identity_of(llm)
         parts = [
             _FORMAT,
             *self._identity,
@@ -180,7 +180,7 @@ def _parameters(request: Request) -> dict[str, Any]:
     }
 
 
-def _identity(llm: Any) -> list[Any]:
+def identity_of(llm: Any) -> list[Any]:
     """The class of a backend, and those arguments of its constructor that identify the model."""
     cls = type(llm)
     args, kwargs = llm._arguments

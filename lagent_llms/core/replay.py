@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..store.answers import Step, StoredAnswer
     from ..templates.answers.reader import AnswerReader
 
-__all__ = ["RecordedAnswer", "ReplayedAnswer"]
+__all__ = ["RecordedAnswer", "ReplayedAnswer", "SourceAnswer"]
 
 _NOTHING = Piece()
 
@@ -54,8 +54,14 @@ class RecordedAnswer(Answer):
         self.chunks.append(chunk)
 
 
-class ReplayedAnswer(RecordedAnswer):
-    """A stored answer, shown in the steps it has come in. It is the source of its pieces, too.
+class SourceAnswer(RecordedAnswer):
+    """An answer that exists elsewhere. It is the source of its own pieces, too, which are empty."""
+
+    __slots__ = ()
+
+
+class ReplayedAnswer(SourceAnswer):
+    """A stored answer, shown in the steps it has come in.
 
     Args:
         stored: The answer.

@@ -21,7 +21,7 @@ from ..schema import Completion, StreamChunk, Usage
 from . import telemetry
 from .answer import Answer
 from .llm import LLMCore, PreparedCall
-from .replay import RecordedAnswer, ReplayedAnswer
+from .replay import RecordedAnswer, SourceAnswer
 from .request import Request
 from .sources import Closable
 from .usage import CallRecord, model_of
@@ -135,8 +135,8 @@ class Run:
         return request
 
     def _replay(self, source: object) -> None:
-        """Show the steps of an answer that `source` has stored."""
-        if isinstance(source, ReplayedAnswer):
+        """Show the steps of `source` if it is an answer itself."""
+        if isinstance(source, SourceAnswer):
             self._answer = source
 
     def _backoff(self, error: BaseException) -> float | None:
@@ -147,6 +147,8 @@ class Run:
         if not isinstance(error, LLMError) or llm.explain(error) is not error:
             return None
         options, place = call.request.options, self._place
+        if place is None and llm.retries_in_members:
+            return None
         if self._attempts is None:
             self._attempts = Attempts(
                 options.retry,

@@ -28,6 +28,8 @@ WITHOUT_LMDEPLOY = {
     "LMDeployServer": _from("lmdeploy", "server"),
     "TritonClient-trtllm": _from("triton", "client", "trtllm"),
     "OpenAIClient-serve": _from("openai", "serve"),
+    "FallbackLLM": _from("routing", "backend", "fallback", 1),
+    "RouterLLM": _from("routing", "backend", "router", 2),
     "TritonClient-turbomind": _from("triton", "client", "turbomind", "preprocessing", "postprocessing"),
 }
 WITH_LMDEPLOY = {

@@ -1,5 +1,6 @@
 """The `lagent-llms` command, in a pipe and at a terminal."""
 
+import json
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from lagent_llms import JAXServer
 from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
 
 COMMAND = [sys.executable, "-c", "from lagent_llms.cli import main; main()"]
@@ -110,6 +112,46 @@ def test_check_finds_template_drift(tmp_path):
     assert other.returncode == 1
     assert "first difference at character" in other.stdout
     assert "needs the name of a family" in run("render", "--check", str(EMBEDDED_MODEL)).stderr
+
+
+@pytest.fixture(scope="module")
+def server():
+    with JAXServer.load(config={"host": "127.0.0.1", "port": 0}) as server:
+        server.fire()
+        yield server
+
+
+def test_a_server_without_a_configuration_file(server, tmp_path):
+    url, paris = f"{server.url}/v1", "The capital of France is Paris."
+    question = "What is the capital of France?"
+    greedy = ("--set", "temperature=0")
+    assert run("chat", question, "--url", url, *greedy).stdout == f"{paris}\n"
+    elsewhere = {"LAGENT_LLM_CONFIG": "nowhere.yaml", "LAGENT_LLM_PROFILE": "nothing"}
+    done = run("chat", question, "--backend", "JAXClient", "--url", url, "--temperature", "0", **elsewhere)
+    assert (done.returncode, done.stdout) == (0, f"{paris}\n")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": question}) + "\n")
+    files = (str(tmp_path / "rows.jsonl"), str(tmp_path / "out.jsonl"))
+    done = run("batch", *files, "--url", url, "--model", "embedded", "--prompt-template", "{prompt}", *greedy)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out.jsonl").read_text())["error"] is None
+    done = run("doctor", "--url", url, COLUMNS="200")
+    assert "create_llm() makes: OpenAIClient" in done.stdout
+    assert "its server's models: embedded" in done.stdout
+    rendered = run("render", "hi", "--backend", "JAXPipeline", "--model", str(EMBEDDED_MODEL)).stdout
+    assert rendered.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_errors_of_a_server_without_a_configuration_file():
+    for args, message in (
+        (("chat", "hi", "--url", "http://127.0.0.1:1", "--config", "x"), "--url and --config are both given"),
+        (("chat", "hi", "--url", "http://"), "--url='http://': allowed is an http or https URL"),
+        (("serve", "--url", "grpc://127.0.0.1:1"), "--url grpc://127.0.0.1:1: OpenAIClient, the default"),
+        (("render", "hi", "--url", "http://127.0.0.1:1"), "OpenAIClient has no meta_template"),
+    ):
+        done = run(*args)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_doctor():

@@ -1,7 +1,7 @@
 import pytest
 
-from lagent_llms import create_llm
-from lagent_llms.config import EMBEDDED, load_config
+from lagent_llms import AsyncFallbackLLM, FallbackLLM, create_llm
+from lagent_llms.config import EMBEDDED, check_config, load_config
 from lagent_llms.errors import ConfigError, InvalidArgument
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 
@@ -157,3 +157,103 @@ def test_errors_name_the_file(write, tmp_path):
 def test_a_configuration_is_a_path_or_a_dict(config):
     with pytest.raises(ConfigError, match="config: expected a path, a dict or None, got"):
         create_llm(config)
+
+
+def test_a_value_from_a_file(write, tmp_path, monkeypatch):
+    secret = write("sk-\N{LATIN SMALL LETTER E WITH ACUTE}\n", "key")
+    monkeypatch.setenv("SECRETS", str(tmp_path))
+    for value in (f"file:{secret}", "file:${SECRETS}/key"):
+        assert create_llm({"type": SCRIPTED, "script": value}).generate("x") == "sk-é"
+    nested = create_llm(
+        {"type": "LMDeployClient", "url": "http://h", "headers": {"X-Key": "file:${SECRETS}/key"}}
+    )
+    assert "sk-é" in nested.secrets()
+    llm = create_llm(
+        {"type": SCRIPTED, "stop_words": ["file:x"]}, request_id="file:y"
+    )  # no secrets: parameters
+    assert (llm.params.stop_words, llm.options.request_id) == (("file:x",), "file:y")
+
+
+def test_a_file_that_cannot_be_a_value(write, tmp_path):
+    def refused(path):
+        with pytest.raises((ConfigError, InvalidArgument)) as caught:
+            create_llm({"type": "LMDeployClient", "url": "http://h", "api_key": f"file:{path}"})
+        assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+        return str(caught.value)
+
+    where = "configuration: api_key"
+    gone = tmp_path / "gone"
+    assert refused(gone) == f"{where}: {gone}: cannot be read: No such file or directory"
+    assert "cannot be read: Is a directory" in refused(tmp_path)
+    assert refused(write("\n", "empty")).endswith("empty: is empty")
+    (tmp_path / "binary").write_bytes(b"secret\xff")
+    assert refused(tmp_path / "binary").endswith("binary: is not UTF-8 text")
+    assert "it has more than 65536 bytes" in refused(write("secret" * 20000, "long"))
+    assert refused(write("secret ", "spaces")).endswith("begins or ends with white space; strip it")
+
+
+MEMBERS = f"""
+default: both
+profiles:
+  one: {{type: {SCRIPTED}, script: ['${{SAY}}'], session_len: '${{LEN}}'}}
+  two: {{type: {SCRIPTED}, script: second}}
+  both: {{type: FallbackLLM, llms: [one, two, {{type: {SCRIPTED}, script: third}}], temperature: 0}}
+  all: {{type: RouterLLM, llms: [both, two]}}
+"""
+
+
+async def test_members_are_profiles_of_the_same_file_or_configurations(write, monkeypatch):
+    monkeypatch.setenv("SAY", "${not} a reference")
+    monkeypatch.setenv("LEN", "9999")
+    monkeypatch.setenv("LAGENT_LLM_PROFILE", "both")
+    path = write(MEMBERS)
+    llm = create_llm(path)
+    assert (llm.generate("x"), llm.params.temperature) == ("${not} a reference", 0)
+    assert [member.session_len for member in llm.members] == [9999, None, None]
+    assert repr(create_llm(path, profile="all")).startswith("RouterLLM([FallbackLLM([")
+    twin = create_llm(path, asynchronous=True)
+    assert isinstance(twin, AsyncFallbackLLM)
+    assert await twin.generate("x") == "${not} a reference"
+    monkeypatch.setenv("LAGENT_LLM_CONFIG", str(path))
+    assert FallbackLLM(["two"]).generate("x") == "second"
+    settings = check_config(path, asynchronous=True)[1]  # as for another process
+    monkeypatch.delenv("SAY")
+    again = create_llm(settings, type="FallbackLLM", asynchronous=True)
+    assert await again.generate("x") == "${not} a reference"
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (
+            "[one, tow]",
+            r"profile 'both': llms\[1\]: no profile 'tow', did you mean 'two'\?; there are one, two",
+        ),
+        ("[one, both]", r"profile 'both': llms\[1\]: profile 'both' is a member of itself"),
+        ("[{type: RouterLLM, llms: [both]}]", r"llms\[0\]: profile 'both' is a member of itself"),
+        ("[one, {url: x}]", r"profile 'both': llms\[1\]: 'type' is missing"),
+        (
+            "[one, {type: LMDeployClient, ulr: x, url: y}]",
+            r"llms\[1\]: unknown key 'ulr'.* did you mean 'url'",
+        ),
+        ("[one, {type: LMDeployClient, url: 'ftp://x'}]", r"profile 'both': llms\[1\]: .*url='ftp://x'"),
+        ("[one, 5.5]", r"profile 'both': llms\[1\]: expected a configuration, the name of a profile or"),
+        ("one", r"profile 'both': llms: allowed is a list of configurations"),
+    ],
+)
+def test_bad_members(write, monkeypatch, members, message):
+    monkeypatch.setenv("SAY", "x")
+    monkeypatch.setenv("LEN", "1")
+    text = MEMBERS.replace(f"[one, two, {{type: {SCRIPTED}, script: third}}]", members)
+    with pytest.raises((ConfigError, InvalidArgument), match=message):
+        create_llm(write(text))
+
+
+def test_openais_names_of_arguments(write):
+    llm = create_llm(write("type: LMDeployClient\nbase_url: http://h/v1\nmodel: m\nmax_tokens: 7\nstop: x\n"))
+    assert repr(llm) == "LMDeployClient('http://h', model_name='m')"
+    assert (llm.params.max_new_tokens, llm.params.stop_words) == (7, ("x",))
+    with pytest.raises(ConfigError, match=r"llm.yaml: base_url and url are the same; only one can be given"):
+        create_llm(write("type: LMDeployClient\nbase_url: http://h\nurl: http://h\n"))
+    with pytest.raises(InvalidArgument, match=r"llm.yaml: max_tokens=0: allowed is an integer of 1 or more"):
+        create_llm(write("type: LMDeployClient\nbase_url: http://h\nmax_tokens: 0\n"))

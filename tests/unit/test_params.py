@@ -59,8 +59,8 @@ def test_the_typed_keywords_equal_the_table():
     for name, row in PARAMETERS.items():
         kept = members(typing.get_type_hints(row.table)[name])
         assert {wider.get(kind, kind) for kind in kept} <= members(keywords[name]), name
-        if row.alias:
-            assert keywords[row.alias] == keywords[name]
+        for alias in row.aliases:
+            assert keywords[alias] == keywords[name]
 
 
 def test_the_columns_of_the_table():
@@ -68,7 +68,13 @@ def test_the_columns_of_the_table():
     assert (row.table, row.type, row.default, row.no_op) == (GenerationParams, "float", 0.8, 1)
     opt_in = {name for name, row in PARAMETERS.items() if row.opt_in}
     assert opt_in >= {"adapter_source", "merged_adapters", "priority", "parameters"}
-    assert ALIASES == {"adapter_id": "adapter_name", "query_per_second": "max_per_second"}
+    assert ALIASES == {
+        "adapter_id": "adapter_name",
+        "max_tokens": "max_new_tokens",
+        "max_completion_tokens": "max_new_tokens",
+        "query_per_second": "max_per_second",
+        "stop": "stop_words",
+    }
     assert PARAMETERS["max_new_tokens"].wire == "max_tokens"
     for row in PARAMETERS.values():
         assert row.default == getattr(row.table(), row.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lagent_llms import OpenAIClient
 from tests import lmdeploy_peer
 
 ROOT = Path(__file__).parents[3]
@@ -98,6 +99,14 @@ def test_the_curl_command_of_the_banner(url, request):
     command = command.replace("curl", "curl -s").replace('"messages"', '"temperature": 0, "messages"')
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert json.loads(done.stdout)["choices"][0]["message"]["content"] == ANSWER
+
+
+def test_a_server_without_a_configuration_file(jax):
+    with serving("--url", f"{jax[0]}/v1", "--model", "embedded") as (url, banner):
+        assert "model 'embedded' on OpenAIClient" in banner
+        with OpenAIClient(url, temperature=0) as llm:
+            assert llm.models() == ["embedded"]
+            assert llm.chat("What is the capital of France?") == ANSWER
 
 
 def test_the_openai_example_of_the_banner(jax):

@@ -45,7 +45,7 @@ def test_openai_batch_form():
     [
         ({}, InvalidArgument, "row 0: it has neither 'prompt' nor 'messages'"),
         ({"prompt": "a", "messages": MESSAGES}, InvalidArgument, "row 0: it has both"),
-        ({"prompt": "a", "max_tokens": 3}, UnknownParameter, "did you mean 'max_new_tokens'"),
+        ({"prompt": "a", "max_length": 3}, UnknownParameter, "did you mean 'max_new_tokens'"),
         ({"prompt": "a", "id": [1]}, InvalidArgument, r"row 0: id=\[1\]: allowed is text or an integer"),
         (["a"], InvalidArgument, "row 0: expected an object, got list"),
         ({"prompt": object()}, InvalidArgument, "row 0: no values of JSON"),

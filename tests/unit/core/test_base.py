@@ -167,7 +167,7 @@ def test_adapters_of_a_batch():
     assert asked == {"a": "french", "b": None, "c": "pirate"}
     with pytest.raises(InvalidArgument, match="adapter_id: 1 values for 2 inputs"):
         llm.generate(["a", "b"], adapter_id=["french"])
-    with pytest.raises(InvalidArgument, match="adapter_name"):
+    with pytest.raises(InvalidArgument, match="adapter_id=\\["):
         llm.generate("a", adapter_id=["french"])
 
 

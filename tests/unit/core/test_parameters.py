@@ -111,11 +111,38 @@ MERGED = {"ids": ["a", "b"], "weights": [0.5, 0.5]}
 
 def test_adapter_id_is_an_alias_of_adapter_name():
     assert merge(adapter_id="french")[1].adapter_name == "french"
-    assert merge(adapter_id="french", adapter_name="french")[1].adapter_name == "french"
-    with pytest.raises(InvalidArgument, match="only one can be given"):
+    assert merge(adapter_id="french", adapter_name=None)[1].adapter_name == "french"
+    with pytest.raises(
+        InvalidArgument, match="adapter_id and adapter_name are the same; only one can be given"
+    ):
         merge(adapter_id="french", adapter_name="pirate")
-    with pytest.raises(InvalidArgument, match="adapter_name=5"):
+    with pytest.raises(InvalidArgument, match="adapter_id=5"):
         merge(adapter_id=5)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_openais_names_are_aliases(name):
+    params, _ = merge(**{name: 5}, stop="x")
+    assert (params.max_new_tokens, params.stop_words) == (5, ("x",))
+    assert params.given == {"max_new_tokens", "stop_words"}
+    params, _ = merge(
+        **{name: None}, stop=None, stop_words=["y"], max_new_tokens=7
+    )  # as other libraries pass
+    assert (params.max_new_tokens, params.stop_words) == (7, ("y",))
+    assert merge(**{name: None})[0].given == frozenset()
+    with pytest.raises(InvalidArgument, match=f"^{name}=0: allowed is an integer") as caught:
+        merge(**{name: 0})
+    assert caught.value.argument == name
+    with pytest.raises(InvalidArgument, match=f"^{name} and max_new_tokens are the same; only one"):
+        merge(**{name: 5}, max_new_tokens=5)
+    with pytest.raises(InvalidArgument, match=r"^stop=\['a', 3\]: allowed is"):
+        merge(stop=["a", 3])
+
+
+def test_two_of_openais_names_for_one_parameter():
+    for first, second in (("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")):
+        with pytest.raises(InvalidArgument, match="^max_completion_tokens and max_tokens are the same"):
+            merge(**{first: 5, second: 5})
 
 
 def test_adapter_id_replaces_merged_adapters_and_the_reverse():
@@ -152,10 +179,8 @@ def test_an_opt_in_parameter_is_supported_only_where_a_backend_names_it():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("max_tokens", "'max_tokens', did you mean 'max_new_tokens'?"),
-        ("max_completion_tokens", "did you mean 'max_new_tokens'?"),
+        ("max_output_tokens", "'max_output_tokens', did you mean 'max_new_tokens'?"),
         ("max_length", "did you mean 'max_new_tokens'?"),
-        ("stop", "did you mean 'stop_words'?"),
         ("stop_sequences", "did you mean 'stop_words'?"),
         ("messages", "did you mean 'inputs'?"),
         ("prompt", "did you mean 'inputs'?"),
@@ -177,11 +202,12 @@ def test_names_of_other_libraries_are_explained(name, hint):
 @pytest.mark.parametrize(
     ("backend", "given", "hint"),
     [
-        (LMDeployClient, {"model": "m"}, "did you mean 'model_name'?"),
-        (LMDeployClient, {"base_url": "http://x"}, "did you mean 'url'?"),
-        (LMDeployClient, {"max_tokens": 5}, "did you mean 'max_new_tokens'?"),
+        (LMDeployClient, {"model_id": "m"}, "did you mean 'model_name'?"),
+        (LMDeployClient, {"api_base": "http://x"}, "did you mean 'url'?"),
+        (LMDeployClient, {"max_length": 5}, "did you mean 'max_new_tokens'?"),
         (LMDeployClient, {"messages": []}, "'messages' (it is given to a call"),
-        (LMDeployServer, {"model": "m"}, "did you mean 'path'?"),
+        (LMDeployServer, {"model_id": "m"}, "did you mean 'path'?"),
+        (LMDeployServer, {"base_url": "http://x"}, "unknown parameter 'base_url'"),
         (LMDeployServer, {"n": 2}, "'n' (a call gives one answer"),
     ],
 )

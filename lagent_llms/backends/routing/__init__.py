@@ -1,0 +1,1 @@
+"""Backends whose calls are answered by other backends: `FallbackLLM`, `RouterLLM`."""
