@@ -25,7 +25,8 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("model", "model_id", "model_path"), ("path", "model_name")),
     **dict.fromkeys(("messages", "prompt", "prompts", "input"), ("inputs",)),
-    **dict.fromkeys(("frequency_penalty", "presence_penalty"), ("repetition_penalty",)),
+    **dict.fromkeys(("min_tokens", "min_length"), ("min_new_tokens",)),
+    **dict.fromkeys(("num_return_sequences", "best_of"), ("n",)),
     "top_logprobs": ("logprobs",),
     "functions": ("tools",),
     "function_call": ("tool_choice",),
@@ -48,12 +49,10 @@ _OF_CONSTRUCTORS = frozenset(
 
 #: Parameters of other libraries without an equivalent: what to do instead.
 _INSTEAD = {
-    "n": "a call gives one answer; for several, give a list with the input several times",
     "stream_options": "the token counts come with every answer that has them",
     "do_sample": "temperature=0 is greedy",
     "echo": "the answer never repeats the prompt",
     "max_model_len": "session_len limits prompt and answer together",
-    "logit_bias": "no backend takes it",
 }
 
 
@@ -179,6 +178,8 @@ class ParameterDefaults:
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
     #: Parameters that few backends support (`priority`, `merged_adapters` …) and this one does.
     opt_in_parameters: ClassVar[frozenset[str]] = frozenset()
+    #: Defaults of this backend that differ from those of the table.
+    own_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **defaults: Any) -> None:
         self._parameters = ParameterSet(type(self).__name__, self.unsupported_names())
@@ -188,7 +189,8 @@ class ParameterDefaults:
                 f"{type(self).__name__}: unknown parameter {stray[0]!r}{suggestion(stray[0], known)}; "
                 f"known are {', '.join(sorted(known))}"
             )
-        self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
+        own = self._parameters.merge(GenerationParams(), CallOptions(), self.own_defaults)
+        self.params, self.options = self._parameters.merge(*own, defaults)
 
     @classmethod
     def constructor_names(cls) -> frozenset[str]:
@@ -211,6 +213,24 @@ class ParameterDefaults:
     def unsupported(self) -> frozenset[str]:
         """The keywords that this object does not support: those of its class, and of its server if known."""
         return self._parameters.unsupported
+
+    def merged(self, given: Mapping[str, Any]) -> tuple[GenerationParams, CallOptions]:
+        """The parameters of a call: `given` over the object's own."""
+        return self._parameters.merge(self.params, self.options, given)
+
+    def answers_per_input(self, given: Mapping[str, Any]) -> int:
+        """The parameter `n` of a call."""
+        n = given.get("n")
+        return self.options.n if n is None else self.options.changed({"n": n}).n
+
+    def one_answer_error(self, n: int) -> UnsupportedParameter:
+        """The error for a parameter `n` where one answer is returned."""
+        return UnsupportedParameter(
+            f"{type(self).__name__} cannot honour n={n} where one answer is returned; complete(…, n={n}) "
+            "returns all in .choices",
+            parameter="n",
+            backend=type(self).__name__,
+        )
 
     def refuse(self, call: Request | ParameterDefaults, names: Iterable[str], why: str) -> None:
         """Refuse those of the parameters `names` that `call` gives: its route would drop them.

@@ -18,7 +18,7 @@ FLOORS = [
     {"control_sequences", "forks", "redaction"},
     {"copying", "locks", "untrusted"},
     {"validators"},
-    {"retry"},
+    {"extra_fields", "retry", "timeout"},
     {"schema", "tools"},
     {"store"},
     {"config_file", "messages", "params", "child"},

@@ -25,14 +25,16 @@ class LMDeployCore(HTTPCore):
     """
 
     takes_messages: ClassVar[bool] = True
-    opt_in_parameters = frozenset({"sampling"})
+    opt_in_parameters = HTTPCore.opt_in_parameters | {
+        "sampling", "min_new_tokens", "reasoning_effort"
+    }  # fmt: skip
 
     def check_request(self, request: Request) -> None:
         """See `LLMCore.check_request`; /v1/completions ignores these parameters, or fails for logprobs."""
         if request.prompt is not None:
             self.refuse(
                 request,
-                ("logprobs", "response_format", "tool_choice"),
+                ("logprobs", "min_new_tokens", "reasoning_effort", "response_format", "tool_choice"),
                 "for a prompt; messages without a meta_template go to a route that supports it",
             )
 

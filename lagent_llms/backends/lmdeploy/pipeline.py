@@ -55,6 +55,7 @@ class _PipelineCore(LLMCore):
     takes_messages: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
     unsupported_parameters = frozenset({"tool_choice"})
+    opt_in_parameters = frozenset({"min_new_tokens", "logit_bias", "reasoning_effort"})
 
     def __init__(
         self,
@@ -90,6 +91,13 @@ class _PipelineCore(LLMCore):
     def fills_engine(self) -> int | None:
         """See `LLMCore.fills_engine`; no more, because limits of time run in lmdeploy's queue."""
         return self._engine.slots
+
+    def check_request(self, request: Request) -> None:
+        """See `LLMCore.check_request`; turbomind ignores logits processors."""
+        if self.backend != "pytorch":
+            self.refuse(request, ("logit_bias",), f"with backend={self.backend!r}; 'pytorch' supports it")
+        if request.prompt is not None:
+            self.refuse(request, ("reasoning_effort",), "for a prompt; messages without a meta_template do")
 
     def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
         """See `ContentGuards.local_vocabulary`."""
@@ -164,6 +172,8 @@ class LMDeployPipeline(_PipelineCore, BaseLLM):
         """
         if not return_dict:
             return super().generate(inputs, **kwargs)
+        if (n := self.answers_per_input(kwargs)) > 1:
+            raise self.one_answer_error(n)
         return _as_dicts(self.complete(inputs, **kwargs))
 
     def _free(self) -> None:
@@ -186,6 +196,8 @@ class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
         """See `LMDeployPipeline.generate`."""
         if not return_dict:
             return await super().generate(inputs, **kwargs)
+        if (n := self.answers_per_input(kwargs)) > 1:
+            raise self.one_answer_error(n)
         return _as_dicts(await self.complete(inputs, **kwargs))
 
     async def _free(self) -> None:

@@ -15,12 +15,19 @@ from ...core.request import Request
 from ...errors import LLMError
 from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_error
+from ...params import PARAMETERS
 from ...protocols.openai import CompletionDecoder, completion_body, model_names, read_error
 from ...protocols.special_tokens import special_words, vocabulary_text
 from ...schema import Piece, TokenLogprob
 
 __all__ = ["answer_call", "models_call", "tokenize_call"]
 
+#: Parameters that a field carries unchanged: (name, field).
+_FIELDS = [
+    (row.name, "min_new_tokens" if row.name == "min_new_tokens" else row.wire)
+    for row in PARAMETERS.values()
+    if row.wire
+]
 #: Error codes that `lmdeploy serve proxy` sends with status 200, and the HTTP status each stands for.
 _PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
 
@@ -34,7 +41,7 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
         bos: The template's BOS, removed from the prompt because /v1/completions adds the tokenizer's.
     """
     path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
-    body = completion_body(request, model, stop=_server_stops(request), no_top_k=0)
+    body = completion_body(request, model, stop=_server_stops(request), fields=_FIELDS, no_top_k=0)
     if request.prompt is not None and bos:
         body["prompt"] = request.prompt.removeprefix(bos)
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None
