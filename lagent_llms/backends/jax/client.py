@@ -24,7 +24,9 @@ class JAXClientCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
-    opt_in_parameters = HTTPCore.opt_in_parameters | {"sampling"}
+    opt_in_parameters = HTTPCore.opt_in_parameters | {
+        "sampling", "frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"
+    }  # fmt: skip
     own_defaults: ClassVar[Mapping[str, Any]] = {"sampling": "server"}
 
     # Imported by the first call, so that importing or constructing a client stays fast.

@@ -154,7 +154,7 @@ FLAVOURS: Mapping[str, Flavour] = {
     ),
     "transformers": Flavour(_fields(f"{_BASIC} logit_bias chat_template_kwargs")),
     "lagent_llms": Flavour(
-        _fields(f"{_ENGINE} {_TEMPLATE}"),
+        _fields(f"{_ENGINE} {_PENALTIES} min_new_tokens logit_bias {_TEMPLATE}"),
         owners=("lagent_llms",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=None,
