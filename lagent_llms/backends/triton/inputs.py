@@ -98,7 +98,7 @@ class RequestInputs:
                 )
             if name in given:
                 raise InvalidArgument(
-                    f"{where}: a parameter or the client itself sets this input", argument="extra_inputs"
+                    f"{where}: a parameter or the client itself sets it", argument="extra_inputs"
                 )
             values = value if isinstance(value, list) else [value]
             kind = _TYPES.get(spec.datatype, (int,))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lagent_llms import AsyncOpenAIClient, OpenAIClient, UnsupportedParameter
+from lagent_llms import AsyncOpenAIClient, InvalidArgument, OpenAIClient, UnsupportedParameter
 from tests import openai_peers
 
 ROOT = Path(__file__).parents[3]
@@ -62,3 +62,24 @@ def test_the_example(peer):
     command = [sys.executable, ROOT / "examples" / "openai_client.py", f"{peer.url}/v1", FRANCE[0]["content"]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.endswith("(llama.cpp, model embedded)\n")
+
+
+def test_fields_without_a_parameter(peer):
+    rome = {"grammar": 'root ::= "Rome"'}  # a field of llama.cpp's own
+    with OpenAIClient(peer.url, temperature=0, extra_body=rome) as llm:
+        assert llm.chat(FRANCE) == "Rome"
+        assert llm.chat(FRANCE, extra_body={"grammar": 'root ::= "Oslo"'}) == "Oslo"
+        assert llm.chat(FRANCE, extra_body=None) == PARIS
+        with pytest.raises(
+            InvalidArgument, match=r"extra_body\['temperature'\]: .* give the parameter temperature="
+        ):
+            llm.chat(FRANCE, extra_body={"temperature": 1})
+
+
+def test_several_answers(peer):
+    with OpenAIClient(peer.url, temperature=2, top_p=1, top_k=None, min_p=0, max_new_tokens=20) as llm:
+        answers = [llm.complete("Count from 1 to 60.", n=3, seed=7) for _ in range(2)]
+        texts = [[choice.text for choice in answer.choices] for answer in answers]
+        assert texts[0] == texts[1]
+        assert len(set(texts[0])) > 1
+        assert all(choice.usage.completion_tokens <= 20 for choice in answers[0].choices)

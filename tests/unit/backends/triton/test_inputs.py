@@ -75,7 +75,7 @@ def test_extra_inputs_take_the_types_of_the_config():
     [
         (
             {"text_input": "x"},
-            r"extra_inputs\['text_input'\]='x': a parameter or the client itself sets this",
+            r"extra_inputs\['text_input'\]='x': a parameter or the client itself sets it",
         ),
         ({"top_q": 1}, r"extra_inputs\['top_q'\]=1: model 'llm' has no such input; it has max_tokens, pairs"),
         ({"top_k": 1.5}, r"extra_inputs\['top_k'\]=1.5: the model's input is INT32"),
