@@ -54,11 +54,6 @@ def test_none_means_the_default_unless_none_is_a_value():
         ({"stop_words": 3}, "stop_words=3"),
         ({"ignore_eos": 1}, "ignore_eos=1: allowed is True or False"),
         ({"logprobs": 21}, "logprobs=21"),
-        ({"frequency_penalty": 2.5}, "frequency_penalty=2.5: allowed is None or a number from -2 to 2"),
-        ({"presence_penalty": -3}, "presence_penalty=-3: allowed is None or a number from -2 to 2"),
-        ({"min_new_tokens": -1}, "min_new_tokens=-1: allowed is None or an integer of 0 or more"),
-        ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens=9 is more than max_new_tokens=8"),
-        ({"reasoning_effort": ""}, "reasoning_effort=''"),
         ({"n": 0}, "n=0: allowed is an integer from 1 to 128"),
         ({"session_id": "a"}, "session_id='a'"),
         ({"temperature": 10**400}, "temperature=1000"),
@@ -205,3 +200,21 @@ def test_every_suggested_name_exists():
 def test_an_unsupported_parameter_with_an_odd_value_is_refused(value):
     with pytest.raises(UnsupportedParameter, match="SomeLLM cannot honour min_p="):
         merge(("min_p",), min_p=value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"frequency_penalty": 2.5}, "frequency_penalty=2.5: allowed is None or a number from -2 to 2"),
+        ({"presence_penalty": -3}, "presence_penalty=-3: allowed is None or a number from -2 to 2"),
+        ({"min_new_tokens": -1}, "min_new_tokens=-1: allowed is None or an integer of 0 or more"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens=9 is more than max_new_tokens=8"),
+        ({"reasoning_effort": ""}, "reasoning_effort=''"),
+    ],
+)
+def test_bad_values_of_opt_in_parameters(given, message):
+    with pytest.raises(InvalidArgument, match=message) as caught:
+        ParameterSet("SomeLLM").merge(GenerationParams(), CallOptions(), given)
+    assert caught.value.argument == next(iter(given))
+    no_op = {"frequency_penalty": 0, "min_new_tokens": 0, "logit_bias": {}, "n": 1, "extra_body": {}}
+    merge(("n",), **no_op)  # accepted everywhere
