@@ -321,7 +321,7 @@ def test_an_answer_cut_by_the_servers_default_limit_is_logged_once(serve, caplog
         assert [llm.chat("hi"), llm.complete("hi").finish_reason] == ["Hel", "length"]
     assert [record.getMessage() for record in caplog.records] == [
         f"OpenAIClient('{server.url}', model_name='m'): the server's default limit has cut an answer; "
-        "max_new_tokens= sets one"
+        "max_new_tokens= sets another"
     ]
 
 
