@@ -78,8 +78,6 @@ def test_fields_without_a_parameter(peer):
 
 def test_several_answers(peer):
     with OpenAIClient(peer.url, temperature=2, top_p=1, top_k=None, min_p=0, max_new_tokens=20) as llm:
-        answers = [llm.complete("Count from 1 to 60.", n=3, seed=7) for _ in range(2)]
-        texts = [[choice.text for choice in answer.choices] for answer in answers]
-        assert texts[0] == texts[1]
-        assert len(set(texts[0])) > 1
-        assert all(choice.usage.completion_tokens <= 20 for choice in answers[0].choices)
+        answer = llm.complete("Count from 1 to 60.", n=12)
+        assert len({choice.text for choice in answer.choices}) > 1
+        assert max(choice.usage.completion_tokens for choice in answer.choices) <= 20
