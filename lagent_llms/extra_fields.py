@@ -33,7 +33,7 @@ def logit_bias(name: str, value: Any) -> dict[int, float] | None:
                 argument=name,
             )
         try:
-            found[token] = _bias(f"{name}[{token}]", bias)
+            found[token] = float(_bias(f"{name}[{token}]", bias))  # transformers' server takes no integers
         except InvalidArgument as error:
             raise InvalidArgument(str(error), argument=name) from None
     return found
