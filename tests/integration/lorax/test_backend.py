@@ -221,8 +221,8 @@ def test_from_a_configuration(peer):
 def test_fields_without_a_parameter_and_the_servers_defaults(make, given):
     llm = make(temperature=None, max_new_tokens=None, **given)
     assert llm.chat(FRANCE, temperature=0) == PARIS
-    extra = {"typical_p": 2}
-    with pytest.raises(errors.ValidationError, match="typical_p"):
+    extra = {"top_p": 5}  # the server refuses it
+    with pytest.raises(errors.ValidationError, match="top_p"):
         llm.chat(FRANCE, extra_body={"parameters": extra} if given else extra)
     with pytest.raises(
         InvalidArgument, match=r"extra_body.*\['frequency_penalty'\]: the request has this field"
