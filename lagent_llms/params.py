@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, TypedDict
 
-from . import validators
-from .errors import InvalidArgument, nearest
+from . import extra_fields, validators
+from .errors import InvalidArgument
 from .retry import RetryPolicy
 from .structured.formats import response_format
+from .timeout import Timeout, check_timeout
 from .tools.definitions import tool_definitions
 from .validators import Check, flag, integer, number, optional
 
@@ -42,24 +43,7 @@ __all__ = [
 PlainValues: TypeAlias = Mapping[str, bool | int | float | str]
 
 
-def _timeout(name: str, value: Any) -> Timeout:
-    if isinstance(value, Timeout):
-        return value
-    if isinstance(value, Mapping):
-        known = [item.name for item in fields(Timeout)]
-        for key in value:
-            if key not in known:
-                raise InvalidArgument(
-                    f"{name}: unknown key {key!r}{nearest(str(key), known)}; allowed are {', '.join(known)}",
-                    argument=name,
-                )
-        try:
-            return Timeout(**value)
-        except InvalidArgument as error:
-            raise InvalidArgument(str(error), argument=name) from None
-    allowed = "a number of seconds above 0, a Timeout, or a mapping such as {'first_token': 300}"
-    seconds = number(allowed, 0, above=True)(name, value)
-    return Timeout(first_token=seconds, idle=seconds)
+_penalty = optional(number("None or a number from -2 to 2", -2, 2))
 
 
 _most_probable = optional(integer("None, an integer of 1 or more, or 0 or -1 (no filter)", 1))
@@ -74,33 +58,6 @@ def _top_k(name: str, value: Any) -> int | None:
 def _row(check: Check, default: Any, **columns: Any) -> Any:
     """A row of the table; see `Parameter` for its columns. Name and type are those of the dataclass field."""
     return field(default=default, metadata={"check": check, **columns})
-
-
-@dataclass(frozen=True)
-class Timeout:
-    """The longest waits of one call, in seconds; None sets no limit.
-
-    A plain number given as ``timeout`` is both `first_token` and `idle`: the longest wait for the next piece
-    of the answer (seed 003: 30 s). A keep-alive comment is no piece of the answer; a delta without text (of a
-    tool call, of a role) renews the wait.
-
-    Attributes:
-        connect: For a connection to the server.
-        first_token: From the moment the request is written, or an engine in this process admits it, to the
-            first piece of the answer (long prompts, reasoning models).
-        idle: Between two pieces of the answer.
-        total: For the whole answer.
-    """
-
-    connect: float | None = 5.0
-    first_token: float | None = 30.0
-    idle: float | None = 30.0
-    total: float | None = None
-
-    def __post_init__(self) -> None:
-        check = optional(number("None or a number of seconds above 0", 0, above=True))
-        for item in fields(self):
-            object.__setattr__(self, item.name, check(f"Timeout.{item.name}", getattr(self, item.name)))
 
 
 @dataclass(frozen=True)
@@ -133,6 +90,12 @@ class _Table:
         new._check_together()
         return new
 
+    def as_default(self, name: str) -> Self:
+        """A copy in which the value of a field counts as a default that was not given."""
+        new = object.__new__(type(self))
+        vars(new).update(vars(self), given=self.given - {name})
+        return new
+
     def _check_together(self) -> None:
         """Refuse values that exclude each other."""
 
@@ -154,6 +117,10 @@ class GenerationParams(_Table):
         min_p: Drop tokens less probable than this times the most probable one. [0, 1].
         ignore_eos: Go on after the end-of-sequence token.
         skip_special_tokens: Leave special tokens out of the text. False, so that tool calls survive.
+        frequency_penalty: Lowers the logit of a token by this for each time it is in the answer. [-2, 2].
+        presence_penalty: Lowers the logit of a token that is in the answer, once. [-2, 2].
+        min_new_tokens: The answer has no end token before this many tokens.
+        logit_bias: Token ids and what is added to their logits, from -100 (never) to 100.
         logprobs: None for none; n for the log-probability of each token and its n best alternatives
             (True is 0 alternatives).
         response_format: A constraint on the text: a dict in OpenAI's form, a JSON schema, a type (pydantic
@@ -184,8 +151,25 @@ class GenerationParams(_Table):
     )
     ignore_eos: bool = _row(flag, False, no_op=False, wire="ignore_eos")
     skip_special_tokens: bool = _row(flag, False, no_op=False, wire="skip_special_tokens")
+    frequency_penalty: float | None = _row(_penalty, None, no_op=0, opt_in=True, wire="frequency_penalty")
+    presence_penalty: float | None = _row(_penalty, None, no_op=0, opt_in=True, wire="presence_penalty")
+    min_new_tokens: int | None = _row(
+        optional(integer("None or an integer of 0 or more (tokens)", 0)), None,
+        no_op=0, opt_in=True, wire="min_tokens",
+    )  # fmt: skip
+    logit_bias: Mapping[int, float] | None = _row(
+        extra_fields.logit_bias, None, no_op={}, opt_in=True, wire="logit_bias"
+    )
     logprobs: int | None = _row(validators.logprobs, None)
     response_format: Mapping[str, Any] | None = _row(response_format, None, no_op={"type": "text"})
+
+    def _check_together(self) -> None:
+        least = self.min_new_tokens
+        if least is not None and "max_new_tokens" in self.given and least > self.max_new_tokens:
+            raise InvalidArgument(
+                f"min_new_tokens={least} is more than max_new_tokens={self.max_new_tokens}",
+                argument="min_new_tokens",
+            )
 
 
 @dataclass(frozen=True)
@@ -206,6 +190,8 @@ class CallOptions(_Table):
         stream: False asks for the answer in one piece where a server can give it so.
         sampling: Whose defaults hold for a parameter of `GenerationParams` that was not given: 'client' sends
             those of this table, 'server' sends none, so that the server's or the model's own apply.
+        n: How many answers `complete` gives to each input, in `Completion.choices`. Other methods, and
+            sessions, take 1 only.
         adapter_name: The LoRA adapter to answer with; None is the base model. `adapter_id`, LoRAX's word, is
             the same.
         adapter_source: Where the server gets the adapter from; None is its default (LoRAX).
@@ -215,6 +201,8 @@ class CallOptions(_Table):
             model writes them), a parser's name, or None (not at all).
         reasoning: How reasoning is split off an answer to messages: 'auto' (by the tags of the template's
             model), a pair of tags (``("<think>", "</think>")``), or None or 'none' (not at all).
+        reasoning_effort: How much a reasoning model thinks ('low', 'medium', 'high' …), for servers that take
+            it with messages.
         tool_choice: Which tool to call, for servers that take it.
         do_preprocess: True makes a bare prompt a user message, to which the template is applied (lmdeploy's
             word); False takes it as it is.
@@ -226,13 +214,16 @@ class CallOptions(_Table):
             the answer is what follows. In a session both become one message.
         priority: Priority in the server's queue, lower is sooner (Triton's order); None is the server's.
         parameters: Further parameters of the request, passed to a server that takes any (Triton).
+        extra_body: Further fields of the request's body (HTTP), merged last; objects are merged key by key.
+            The keys of a call replace those of the constructor. A field that the request has is refused.
+        extra_inputs: The same for the input tensors of a Triton model: a value, or a list of values.
     """
 
     session_id: int = _row(validators.session_id, 2967, per_input=True, changes_answer=False)
     request_id: str = _row(validators.request_id, "", changes_answer=False)
     sequence_start: bool = _row(flag, True, changes_answer=False)
     sequence_end: bool = _row(flag, True, changes_answer=False)
-    timeout: Timeout = _row(_timeout, Timeout(), changes_answer=False)
+    timeout: Timeout = _row(check_timeout, Timeout(), changes_answer=False)
     retry: RetryPolicy = _row(RetryPolicy.of, RetryPolicy(), changes_answer=False)
     max_per_second: float | None = _row(
         optional(number("None or a number above 0 (requests per second)", 0, above=True)),
@@ -243,10 +234,12 @@ class CallOptions(_Table):
     on_error: Literal["raise", "status"] = _row(validators.on_error, "raise", changes_answer=False)
     stream: bool = _row(flag, True, no_op=True, changes_answer=False)
     sampling: Literal["client", "server"] = _row(validators.sampling, "client", no_op="client", opt_in=True)
+    n: int = _row(integer("an integer from 1 to 128", 1, 128), 1, no_op=1, changes_answer=False)
     adapter_name: str | None = _row(validators.optional_name, None, aliases=("adapter_id",), per_input=True)
     adapter_source: str | None = _row(validators.optional_name, None, opt_in=True, per_input=True)
     merged_adapters: Any = _row(validators.merged_adapters, None, opt_in=True, per_input=True)
     tools: list[dict[str, Any]] | None = _row(tool_definitions, None)
+    reasoning_effort: str | None = _row(validators.optional_name, None, opt_in=True)
     tool_choice: Any = _row(validators.plain, None)
     tool_parser: str | None = _row(validators.tool_parser, "auto")
     reasoning: str | tuple[str, str] | None = _row(validators.reasoning, "auto")
@@ -259,6 +252,12 @@ class CallOptions(_Table):
     priority: int | None = _row(validators.priority, None, opt_in=True, changes_answer=False)
     parameters: Mapping[str, bool | int | float | str] | None = _row(
         validators.wire_parameters, None, opt_in=True
+    )
+    extra_body: Mapping[str, Any] | None = _row(
+        extra_fields.extra_body, None, no_op={}, merged=True, opt_in=True
+    )
+    extra_inputs: Mapping[str, Any] | None = _row(
+        extra_fields.extra_inputs, None, no_op={}, merged=True, opt_in=True
     )
 
     def _check_together(self) -> None:
@@ -348,6 +347,10 @@ class CallKwargs(TypedDict, total=False):
     min_p: float | None
     ignore_eos: bool
     skip_special_tokens: bool
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    min_new_tokens: int | None
+    logit_bias: Mapping[int, float] | Mapping[str, float] | None
     logprobs: bool | int | None
     response_format: Mapping[str, Any] | re.Pattern[str] | Sequence[str] | type[Any] | None
     session_id: int
@@ -361,11 +364,13 @@ class CallKwargs(TypedDict, total=False):
     on_error: Literal["raise", "status"]
     stream: bool
     sampling: Literal["client", "server"] | None
+    n: int | None
     adapter_name: str | Sequence[str | None] | None
     adapter_id: str | Sequence[str | None] | None
     adapter_source: str | Sequence[str | None] | None
     merged_adapters: Any
     tools: Sequence[Mapping[str, Any] | Callable[..., Any]] | None
+    reasoning_effort: str | None
     tool_choice: Any
     tool_parser: str | None
     reasoning: str | Sequence[str] | None
@@ -375,6 +380,8 @@ class CallKwargs(TypedDict, total=False):
     continue_final_message: bool
     priority: int | None
     parameters: PlainValues | None
+    extra_body: Mapping[str, Any] | None
+    extra_inputs: Mapping[str, Any] | None
 
 
 class BackendKwargs(CallKwargs, total=False):

@@ -159,6 +159,7 @@ class Completion:
         raw_text: All text of the model, reasoning and its marks included, without the stop word; equal to
             `text` unless given.
         cached: Whether it is an earlier answer, from the backend's `cache`. Not compared.
+        others: Further answers to the same input, with `n` of 2 or more. Not compared.
     """
 
     text: str
@@ -173,11 +174,17 @@ class Completion:
     content: str = _AS_TEXT
     raw_text: str = _AS_TEXT
     cached: bool = field(default=False, compare=False)
+    others: tuple[Completion, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("content", "raw_text"):
             if getattr(self, name) is _AS_TEXT:
                 object.__setattr__(self, name, self.text)
+
+    @property
+    def choices(self) -> tuple[Completion, ...]:
+        """All answers to the input, this one first: as many as the call's `n`."""
+        return (self, *self.others)
 
     def message(self) -> dict[str, Any]:
         """The answer as an assistant message in OpenAI's form, to append to the dialog.

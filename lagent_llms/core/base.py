@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..schema import Completion, Message
 from .admission import admission_of
-from .batch import as_inputs, check_prompt, check_prompts, gather, split, with_sessions
+from .batch import (
+    as_inputs,
+    check_prompt,
+    check_prompts,
+    gather,
+    only,
+    repeated,
+    split,
+    together,
+    with_sessions,
+)
 from .crew import complete_all
 from .gates import AsyncGate, AsyncPlace, Place
 from .llm import as_dialog
@@ -135,15 +145,18 @@ class BaseLLM(HoldsSessions, ParsingLLM):
 
         Args:
             inputs: A prompt, messages, or a list of either.
-            **kwargs: As for `generate`.
+            **kwargs: As for `generate`. With ``n=3`` each input is answered three times, by requests that run
+                concurrently: see `Completion.choices`.
 
         Returns:
             A `Completion`, or a list of them in the order of `inputs`.
         """
         given, several = as_inputs(inputs)
-        if several:
-            return self._complete_many(given, kwargs, _whole)
-        return self._complete(given, kwargs)
+        n = self.answers_per_input(kwargs)
+        if n == 1 and not several:
+            return self._complete(given, kwargs)
+        outcomes = self._outcomes(given if several else [given], kwargs, n)
+        return gather(outcomes, _whole) if several else only(outcomes)
 
     def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> Stream:
         """Continue a prompt, chunk by chunk.
@@ -219,8 +232,15 @@ class BaseLLM(HoldsSessions, ParsingLLM):
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
-        calls = self.check_batch(split(inputs, given))
-        return gather(complete_all(admission_of(self, given), calls, self.raising_stream), pick)
+        return gather(self._outcomes(inputs, given), pick)
+
+    def _outcomes(self, inputs: Sequence[Input], given: Any, n: int = 1) -> Sequence[Completion | Exception]:
+        calls = split(inputs, given)
+        if n > 1:
+            calls = repeated(calls, n, self.merged)
+        calls = self.check_batch(calls)
+        outcomes = complete_all(admission_of(self, given), calls, self.raising_stream)
+        return outcomes if n == 1 else together(outcomes, n)
 
 
 class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
@@ -284,9 +304,11 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
     ) -> Completion | list[Completion]:
         """See `BaseLLM.complete`."""
         given, several = as_inputs(inputs)
-        if several:
-            return await self._complete_many(given, kwargs, _whole)
-        return await self._complete(given, kwargs)
+        n = self.answers_per_input(kwargs)
+        if n == 1 and not several:
+            return await self._complete(given, kwargs)
+        outcomes = await self._outcomes(given if several else [given], kwargs, n)
+        return gather(outcomes, _whole) if several else only(outcomes)
 
     def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> AsyncStream:
         """See `BaseLLM.stream_generate`; iterate with ``async for``."""
@@ -358,9 +380,17 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
     async def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
+        return gather(await self._outcomes(inputs, given), pick)
+
+    async def _outcomes(
+        self, inputs: Sequence[Input], given: Any, n: int = 1
+    ) -> Sequence[Completion | Exception]:
         import asyncio  # here, to keep the package's import fast
 
-        calls = self.check_batch(split(inputs, given))
+        calls = split(inputs, given)
+        if n > 1:
+            calls = repeated(calls, n, self.merged)
+        calls = self.check_batch(calls)
         gate = AsyncGate(admission_of(self, given))
 
         async def outcome(call: tuple[Input, Mapping[str, Any]]) -> Completion | Exception:
@@ -370,7 +400,8 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
                 except Exception as error:  # noqa: BLE001  (carried by BatchError, with its index)
                     return error
 
-        return gather(await asyncio.gather(*map(outcome, calls)), pick)
+        outcomes = await asyncio.gather(*map(outcome, calls))
+        return outcomes if n == 1 else together(outcomes, n)
 
 
 def _whole(completion: Completion) -> Completion:

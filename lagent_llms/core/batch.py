@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from .. import validators
 from ..errors import BatchError, InvalidArgument
-from ..params import PARAMETERS
+from ..params import PARAMETERS, CallOptions, GenerationParams
 from ..schema import Completion
 from ..templates.injection import EscapedPrompt
 from .request import Input
 
-__all__ = ["as_inputs", "check_prompt", "check_prompts", "gather", "split", "with_sessions"]
+__all__ = [
+    "as_inputs",
+    "check_prompt",
+    "check_prompts",
+    "gather",
+    "only",
+    "repeated",
+    "split",
+    "together",
+    "with_sessions",
+]
 
 _T = TypeVar("_T")
 
@@ -125,6 +136,48 @@ def split(inputs: Sequence[Input], given: Mapping[str, Any]) -> list[tuple[Input
     ]
 
 
+def repeated(
+    calls: Sequence[tuple[Input, dict[str, Any]]],
+    n: int,
+    merge: Callable[[Mapping[str, Any]], tuple[GenerationParams, CallOptions]],
+) -> list[tuple[Input, dict[str, Any]]]:
+    """Each of `calls` `n` times, as calls of one answer; a seed is one more each time.
+
+    Args:
+        calls: Inputs and their keywords.
+        n: How many answers each has.
+        merge: Returns the parameters of a call.
+
+    Raises:
+        InvalidArgument: A call belongs to a session, which would not know the answer to keep.
+    """
+    found = []
+    for item, given in calls:
+        params, options = merge(given)
+        if not options.stateless:
+            raise InvalidArgument(
+                f"n={n}: a session keeps one answer; sequence_start and sequence_end must be True",
+                argument="n",
+            )
+        for index in range(n):
+            seed = {} if params.seed is None else {"seed": (params.seed + index) % 2**63}
+            found.append((item, {**given, "n": 1, **seed}))
+    return found
+
+
+def together(outcomes: Sequence[Completion | Exception], n: int) -> list[Completion | Exception]:
+    """Of every `n` outcomes the first completion, with the others in it, or the first error."""
+    found: list[Completion | Exception] = []
+    for start in range(0, len(outcomes), n):
+        part = outcomes[start : start + n]
+        answers = [item for item in part if not isinstance(item, Exception)]
+        if len(answers) == n:
+            found.append(replace(answers[0], others=tuple(answers[1:])))
+        else:
+            found.append(next(item for item in part if isinstance(item, Exception)))
+    return found
+
+
 def gather(outcomes: Sequence[Completion | Exception], pick: Callable[[Completion], _T]) -> list[_T]:
     """`pick` of each completion, in order.
 
@@ -143,3 +196,15 @@ def gather(outcomes: Sequence[Completion | Exception], pick: Callable[[Completio
             results=results,
         ) from (cause if isinstance(cause, Exception) else None)
     return [item for item in results if not isinstance(item, Exception)]
+
+
+def only(outcomes: Sequence[Completion | Exception]) -> Completion:
+    """The completion of one input.
+
+    Raises:
+        Exception: The outcome is one.
+    """
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

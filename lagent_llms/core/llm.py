@@ -117,6 +117,8 @@ class LLMCore(
     in_process: ClassVar[bool] = False
     #: Whether other backends answer its calls, and repeat them; here only prompts of batches are repeated.
     retries_in_members: ClassVar[bool] = False
+    #: Whether every request must say max_new_tokens, given or not.
+    needs_limit: ClassVar[bool] = False
     closed: bool = False
     warned_of_limit: bool = False
     warned_of_session: bool = False
@@ -187,6 +189,8 @@ class LLMCore(
         params, options = self.params, self.options
         if given:
             params, options = self._parameters.merge(params, options, given)
+        if options.n > 1:
+            raise self.one_answer_error(options.n)
         if isinstance(inputs, str):
             if not inputs:
                 raise InvalidArgument("inputs: the prompt is empty", argument="inputs")
@@ -212,6 +216,7 @@ class LLMCore(
                 stop_words = () if template is None or params.ignore_eos else template.stop_words
             add_bos = messages is None or template is None or template.bos_by == "server"
             request = Request(prompt, messages, params, options, stop_words, add_bos, before.held)
+            request.needs_limit = self.needs_limit or self.session_len is not None
             self.check_request(request)
             reader = self.new_reader(request)
         except BaseException:  # KeyboardInterrupt too: the session must not stay busy
@@ -344,7 +349,8 @@ class LLMCore(
         A bad input fails alone; a bad parameter would fail every input the same way.
         """
         for _, given in calls:
-            self._parameters.merge(self.params, self.options, given)
+            if (n := self.merged(given)[1].n) > 1:
+                raise self.one_answer_error(n)
         return calls
 
     def check_open(self) -> None:

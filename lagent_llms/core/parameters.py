@@ -25,12 +25,13 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("model", "model_id", "model_path"), ("path", "model_name")),
     **dict.fromkeys(("messages", "prompt", "prompts", "input"), ("inputs",)),
-    **dict.fromkeys(("frequency_penalty", "presence_penalty"), ("repetition_penalty",)),
     **dict.fromkeys(("model_type", "model_dir"), ("path", "model_name")),
     **dict.fromkeys(("openai_api_base", "sensenova_api_base"), ("url", "tritonserver_addr")),
     **dict.fromkeys(("max_seq_len", "max_model_len"), ("session_len",)),
     "max_out_len": ("max_new_tokens",),
     "org": ("organization",),
+    **dict.fromkeys(("min_tokens", "min_length"), ("min_new_tokens",)),
+    **dict.fromkeys(("num_return_sequences", "best_of"), ("n",)),
     "top_logprobs": ("logprobs",),
     "functions": ("tools",),
     "function_call": ("tool_choice",),
@@ -53,7 +54,6 @@ _OF_CONSTRUCTORS = frozenset(
 
 #: Parameters of other libraries without an equivalent: what to do instead.
 _INSTEAD = {
-    "n": "a call gives one answer; for several, give a list with the input several times",
     "stream_options": "the token counts come with every answer that has them",
     "echo": "the answer never repeats the prompt",
     "json_mode": "response_format={'type': 'json_object'} asks for JSON",
@@ -62,7 +62,6 @@ _INSTEAD = {
     "template_parser": "meta_template says how messages become a prompt",
     "tokenizer_only": "there is no object without its model; tokenize() counts tokens",
     "vllm_cfg": "these are options of vLLM's server",
-    "logit_bias": "no backend takes it",
 }
 
 #: Parameters that few backends support: which do.
@@ -90,7 +89,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return " (it is given to a call, not when the object is made)"
     if name in _INSTEAD:
         return f" ({_INSTEAD[name]})"
-    return nearest(name, known, cutoff=0.66)
+    return nearest(name, known, cutoff=0.66) if len(name) > 2 else ""
 
 
 #: Every keyword that the table does not have under its own name.
@@ -225,6 +224,8 @@ class ParameterDefaults:
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset()
     #: Parameters that few backends support (`priority`, `merged_adapters` …) and this one does.
     opt_in_parameters: ClassVar[frozenset[str]] = frozenset()
+    #: Defaults of this backend that differ from those of the table.
+    own_defaults: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **defaults: Any) -> None:
         self._parameters = ParameterSet(type(self).__name__, self.unsupported_names())
@@ -234,7 +235,8 @@ class ParameterDefaults:
                 f"{type(self).__name__}: unknown parameter {stray[0]!r}{suggestion(stray[0], known)}; "
                 f"known are {', '.join(sorted(known))}"
             )
-        self.params, self.options = self._parameters.merge(GenerationParams(), CallOptions(), defaults)
+        own = self._parameters.merge(GenerationParams(), CallOptions(), self.own_defaults)
+        self.params, self.options = self._parameters.merge(*own, defaults)
 
     @classmethod
     def constructor_names(cls) -> frozenset[str]:
@@ -257,6 +259,24 @@ class ParameterDefaults:
     def unsupported(self) -> frozenset[str]:
         """The keywords that this object does not support: those of its class, and of its server if known."""
         return self._parameters.unsupported
+
+    def merged(self, given: Mapping[str, Any]) -> tuple[GenerationParams, CallOptions]:
+        """The parameters of a call: `given` over the object's own."""
+        return self._parameters.merge(self.params, self.options, given)
+
+    def answers_per_input(self, given: Mapping[str, Any]) -> int:
+        """The parameter `n` of a call."""
+        n = given.get("n")
+        return self.options.n if n is None else self.options.changed({"n": n}).n
+
+    def one_answer_error(self, n: int) -> UnsupportedParameter:
+        """The error for a parameter `n` where one answer is returned."""
+        return UnsupportedParameter(
+            f"{type(self).__name__} cannot honour n={n} where one answer is returned; complete(…, n={n}) "
+            "returns all in .choices",
+            parameter="n",
+            backend=type(self).__name__,
+        )
 
     def refuse(self, call: Request | ParameterDefaults, names: Iterable[str], why: str) -> None:
         """Refuse those of the parameters `names` that `call` gives: its route would drop them.

@@ -30,6 +30,7 @@ class Request:
         held: What a server that stores sessions has of this one. Its backend replaces it while the answer
             arrives; the session keeps the last value if the call succeeds.
         server: The index of the server that a batch has chosen, None for any.
+        needs_limit: Whether max_new_tokens is sent even if it was not given.
     """
 
     prompt: str | None
@@ -40,3 +41,16 @@ class Request:
     add_bos: bool
     held: Held | None = None
     server: int | None = None
+    needs_limit: bool = False
+
+    def sends(self, name: str) -> bool:
+        """Whether a server gets the value of a parameter of `GenerationParams`, or its own default applies.
+
+        With a prompt it always gets skip_special_tokens: tool calls are found by special tokens.
+        """
+        return (
+            self.options.sampling == "client"
+            or name in self.params.given
+            or (name == "skip_special_tokens" and self.prompt is not None)
+            or (name == "max_new_tokens" and self.needs_limit)
+        )

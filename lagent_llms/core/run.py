@@ -239,15 +239,16 @@ class Run:
 
     def _warn_of_limit(self, request: Request) -> None:
         """Log, once for each backend, that a limit has cut the answer which the caller has not set."""
-        if (
-            request.options.sampling == "server"
-            and "max_new_tokens" not in request.params.given
-            and not self._llm.warned_of_limit
-        ):
-            self._llm.warned_of_limit = True
-            _limit_log.warning(
-                "%r: the server's default limit has cut an answer; max_new_tokens= sets one", self._llm
-            )
+        if "max_new_tokens" in request.params.given or self._llm.warned_of_limit:
+            return
+        self._llm.warned_of_limit = True
+        sent = request.sends("max_new_tokens")
+        limit = (
+            f"the default max_new_tokens={request.params.max_new_tokens}"
+            if sent
+            else "the server's default limit"
+        )
+        _limit_log.warning("%r: %s has cut an answer; max_new_tokens= sets another", self._llm, limit)
 
     def _check_process(self) -> None:
         forks.check(self._generation, "this stream was opened", "start a new one in this process")

@@ -71,6 +71,7 @@ class HTTPCore(LLMCore):
 
     #: The type of `session` that is allowed.
     session_type: ClassVar[str] = "requests.Session"
+    opt_in_parameters = frozenset({"extra_body"})
     neutral_arguments = LLMCore.neutral_arguments | {
         "url", "model_name", "api_key", "headers", "key", "max_retries", "verify", "session", "limits",
         "proxies",
@@ -158,8 +159,10 @@ class HTTPCore(LLMCore):
         return len(self.endpoints.urls)
 
     def _call(self, request: Request, model: str) -> Call[Piece]:
-        """`answer_call`, for the server that a batch has chosen."""
+        """`answer_call`, with `extra_body`, for the server that a batch has chosen."""
         call = self.answer_call(request, model)
+        if request.options.extra_body:
+            call = replace(call, request=call.request.with_fields(request.options.extra_body))
         return call if request.server is None else replace(call, server=request.server)
 
     def _set_model_name(self, models: Sequence[str]) -> str:

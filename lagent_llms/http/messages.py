@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,8 @@ from ..errors import (
     RateLimited,
     ServerError,
 )
+from ..extra_fields import with_extra_fields
+from ..params import PARAMETERS
 from ..untrusted import DECODE_ERRORS, read_json
 from .endpoints import public_url
 from .limits import DEFAULT_LIMITS, Limits
@@ -34,6 +37,14 @@ __all__ = [
 
 #: Error codes for a prompt that exceeds the context length.
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "context_window_exceeded", "input_length_error"})
+#: Fields of OpenAI-style bodies, and the parameters that they carry.
+_CARRIED: Mapping[str, str] = {
+    **{row.wire: row.name for row in PARAMETERS.values() if row.wire},
+    **dict.fromkeys(("max_completion_tokens", "max_new_tokens"), "max_new_tokens"),
+    "stop": "stop_words",
+    **{name: name for name in ("chat_template_kwargs", "logprobs", "reasoning_effort", "response_format")},
+    **{name: name for name in ("tools", "tool_choice", "adapter_id", "adapter_source", "min_new_tokens")},
+}
 _JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -78,6 +89,15 @@ class HTTPRequest:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidArgument(f"the request cannot be written as JSON: {error}") from error
         return cls("POST", path, data, {**_JSON, **check_headers(headers)} if headers else _JSON)
+
+    def with_fields(self, extra: Mapping[str, Any]) -> HTTPRequest:
+        """Make a copy with further fields in its JSON body.
+
+        Raises:
+            InvalidArgument: The body has a field already.
+        """
+        body = with_extra_fields(msgspec.json.decode(self.body or b"{}"), extra, _CARRIED)
+        return replace(self, body=msgspec.json.encode(body))
 
     def encode(self, base: str, headers: Mapping[str, str]) -> bytes:
         """Serialize the request for HTTP/1.1.

@@ -187,6 +187,12 @@ class Engine:
                 f"prompt_ids has {wrong}: allowed are ids from 0 to {self.config.vocab_size - 1}",
                 argument="prompt_ids",
             )
+        if params.logit_bias and max(params.logit_bias) >= self.config.vocab_size:
+            raise InvalidArgument(
+                f"logit_bias: the model has no token {max(params.logit_bias)}; its ids end at "
+                f"{self.config.vocab_size - 1}",
+                argument="logit_bias",
+            )
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
         listener = Listener(on_event) if on_wait is None else Listener(on_event, on_wait)

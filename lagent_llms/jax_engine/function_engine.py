@@ -95,11 +95,15 @@ class FunctionEngine(EngineThread):
             UnsupportedParameter: Generation functions do not support a parameter.
         """
         forks.check(self._generation, "this engine was made", forks.MAKE_IN_CHILD)
-        for name in ("repetition_penalty", "min_p", "ignore_eos", "logprobs"):
+        for name in (
+            *("repetition_penalty", "min_p", "ignore_eos", "logprobs"),
+            *("frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"),
+        ):
             if (value := getattr(params, name)) not in (
                 None,
                 False,
                 1.0 if name == "repetition_penalty" else 0,
+                {},
             ):
                 raise UnsupportedParameter(
                     f"a model with generation functions does not support {name}={value!r}", parameter=name

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .config import ModelConfig
+from .logit_adjustments import count_tokens
 from .model import KVCache, ModelWeights, compute_logits, forward, read_kv_cache, write_kv_cache
 from .sampling import Logprobs, compute_logprobs, sample_tokens
 
@@ -25,7 +26,7 @@ class BatchInputs(NamedTuple):
     Attributes:
         numbers: (B, 6) int32: slot, number of cached tokens, number of generated tokens, largest number of
             tokens to generate from now on, 1 if the row stops at an end token, 1 if it is a long sequence.
-        sampling: `SamplingTensors`; None if every row is greedy without a penalty.
+        sampling: `SamplingTensors`; None if every row is greedy without penalties and biases.
     """
 
     numbers: Any
@@ -114,14 +115,16 @@ def decode(
         return (state[0] < steps) & ~jnp.all(state[2])
 
     def step(state: Any) -> Any:
-        index, tokens, done, block, seen, generated, logprobs = state
+        index, tokens, done, block, seen, adjustments, generated, logprobs = state
         hidden, block = forward(config, weights, tokens[:, None], starts, block, history_len, index, long > 0)
         logits = compute_logits(config, weights, hidden[:, 0])
-        sampling = inputs.sampling and inputs.sampling._replace(seen=seen)
+        sampling = inputs.sampling and inputs.sampling._replace(seen=seen, adjustments=adjustments)
         tokens = sample_tokens(logits, sampling, num_generated + index).astype(jnp.int32)
         done |= (jnp.any(tokens[:, None] == end_tokens, axis=1) & (stops > 0)) | (index + 1 >= limits)
         if seen is not None:
             seen = seen.at[jnp.arange(rows), tokens].set(True)
+        if adjustments is not None:
+            adjustments = count_tokens(adjustments, tokens)
         if with_logprobs:
             logprobs = jax.tree.map(
                 lambda all_steps, new: lax.dynamic_update_index_in_dim(all_steps, new, index, 1),
@@ -129,7 +132,7 @@ def decode(
                 compute_logprobs(logits, tokens),
             )
         generated = lax.dynamic_update_index_in_dim(generated, tokens, index, 1)
-        return index + 1, tokens, done, block, seen, generated, logprobs
+        return index + 1, tokens, done, block, seen, adjustments, generated, logprobs
 
     logprobs = None
     if with_logprobs:
@@ -143,8 +146,9 @@ def decode(
         jnp.zeros(rows, bool),
         read_kv_cache(cache, slots, history_len, max_steps),
         inputs.sampling.seen if inputs.sampling else None,
+        inputs.sampling.adjustments if inputs.sampling else None,
         jnp.zeros((rows, max_steps), jnp.int32),
         logprobs,
     )
-    count, _, _, block, _, generated, logprobs = lax.while_loop(is_unfinished, step, state)
+    count, _, _, block, _, _, generated, logprobs = lax.while_loop(is_unfinished, step, state)
     return write_kv_cache(cache, block, slots, starts, history_len), generated, logprobs, count

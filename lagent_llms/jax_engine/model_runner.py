@@ -18,6 +18,7 @@ from ..core.token_events import TokenLogprobs
 from . import graphs
 from .config import ModelConfig
 from .graphs import BatchInputs
+from .logit_adjustments import LogitAdjustments
 from .model import KVCache, ModelWeights, init_kv_cache
 from .sampling import Logprobs, SamplingParams, SamplingTensors
 from .sharding import KV_CACHE, shard
@@ -44,7 +45,7 @@ class BatchRow(NamedTuple):
         is_long: True if the sequence is rotated with `Rope.long_frequencies`.
         seed: Seed of the sampling.
         params: Decoding parameters.
-        history: Returns prompt and answer so far, for the repetition penalty.
+        history: Returns prompt and answer so far, for penalties.
     """
 
     slot: int
@@ -148,7 +149,7 @@ class ModelRunner:
             token_ids[index, : len(row.tokens)] = row.tokens
         lengths = np.array([len(row.tokens) for row in padded], np.int32)
         with_logprobs = any(row.params.logprobs is not None for row in rows)
-        shape = (len(padded), length, history_len, inputs.sampling is None, with_logprobs)
+        shape = (len(padded), length, history_len, *_variant(inputs), with_logprobs)
         with self._compiling("prefill", length, shape):
             self._cache, tokens, logprobs = graphs.prefill(
                 self._weights,
@@ -181,7 +182,7 @@ class ModelRunner:
         if self._step_seconds:
             steps = min(steps, max(1, int(_DECODE_SECONDS / self._step_seconds)))
         with_logprobs = any(row.params.logprobs is not None for row in rows)
-        shape = (len(padded), history_len, inputs.sampling is None, with_logprobs)
+        shape = (len(padded), history_len, *_variant(inputs), with_logprobs)
         began = time.perf_counter()
         with self._compiling("decode", len(padded), shape) as is_new:
             self._cache, tokens, logprobs, steps_run = graphs.decode(
@@ -234,7 +235,12 @@ class ModelRunner:
             np.int32,
         )
         penalties = [row.params.repetition_penalty for row in padded]
-        if all(row.params.temperature == 0 for row in rows) and set(penalties) == {1.0}:
+        adjustments = self._adjustments(padded)
+        if (
+            all(row.params.temperature == 0 for row in rows)
+            and set(penalties) == {1.0}
+            and adjustments is None
+        ):
             return padded, BatchInputs(numbers, None)
         vocab = self._config.vocab_size
         seen = None
@@ -254,7 +260,31 @@ class ModelRunner:
                 penalty=np.array(penalties, np.float32),
                 key=np.array([(row.seed >> 32, row.seed & 0xFFFFFFFF) for row in padded], np.uint32),
                 seen=seen,
+                adjustments=adjustments,
             ),
+        )
+
+    def _adjustments(self, rows: Sequence[BatchRow]) -> LogitAdjustments | None:
+        """Build the adjustments of the rows; None if no row has any."""
+        if not any(row.params.adjusts_logits for row in rows):
+            return None
+        vocab, params = self._config.vocab_size, [row.params for row in rows]
+        bias, counts = np.zeros((len(rows), vocab), np.float32), np.zeros((len(rows), vocab), np.int32)
+        for index, row in enumerate(rows):
+            for token, value in (row.params.logit_bias or {}).items():
+                bias[index, token] = value
+            if row.num_generated and (row.params.frequency_penalty or row.params.presence_penalty):
+                np.add.at(counts[index], row.history()[-row.num_generated :], 1)
+        ends = np.zeros(vocab, bool)
+        ends[list(self._eos)] = True
+        least = [0 if item.ignore_eos else item.min_new_tokens or 0 for item in params]
+        return LogitAdjustments(
+            bias=bias,
+            counts=counts,
+            frequency=np.array([item.frequency_penalty or 0.0 for item in params], np.float32),
+            presence=np.array([item.presence_penalty or 0.0 for item in params], np.float32),
+            min_new_tokens=np.array(least, np.int32),
+            ends=ends,
         )
 
     @staticmethod
@@ -278,6 +308,14 @@ class ModelRunner:
         finally:
             self.on_compile(False)
         self._compiled.add((kind, *shape))
+
+
+def _variant(inputs: BatchInputs) -> tuple[bool, bool, bool]:
+    """What distinguishes the graphs for inputs of equal sizes."""
+    sampling = inputs.sampling
+    if sampling is None:
+        return False, False, False
+    return True, sampling.seen is not None, sampling.adjustments is not None
 
 
 def _to_host(logprobs: Logprobs | None) -> Logprobs | None:

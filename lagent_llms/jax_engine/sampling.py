@@ -1,8 +1,8 @@
 """Sample the next token of every row inside the compiled graph, with settings and a seed per row.
 
-The filters apply in the order of transformers: repetition penalty, temperature, top_k, top_p, min_p. Sampling
-inverts the cumulative distribution at one uniform number, which depends only on the row's seed and the number
-of tokens generated before, so the other rows of a batch do not influence the result.
+Biases and penalties apply first, then temperature, top_k, top_p and min_p, in the order of transformers.
+Sampling inverts the cumulative distribution at one uniform number, which depends only on the row's seed and
+the number of tokens generated before, so the other rows of a batch do not influence the result.
 
 Usual settings need only the most probable tokens: `lax.top_k` with a fixed k is cheap, sorting the vocabulary
 is not. Rows that need more (no filter, a large top_k, a top_p that those tokens do not reach) use the full
@@ -13,6 +13,7 @@ Shapes: B rows, V vocabulary size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ..params import GenerationParams
+from .logit_adjustments import adjust_logits
 
 __all__ = [
     "TOP_LOGPROBS",
@@ -55,6 +57,10 @@ class SamplingParams:
         seed: Seed that makes sampling reproducible; None uses a random one.
         ignore_eos: Continue after an end token.
         logprobs: Number of alternatives to report per token; None reports no log-probabilities.
+        frequency_penalty: Subtracted from the logit of a token for each time it is in the answer.
+        presence_penalty: Subtracted from the logit of a token that is in the answer.
+        min_new_tokens: Number of tokens before which no end token is sampled.
+        logit_bias: Token ids and what is added to their logits.
 
     Raises:
         InvalidArgument: A value is of the wrong type or out of range.
@@ -69,11 +75,20 @@ class SamplingParams:
     seed: int | None = None
     ignore_eos: bool = False
     logprobs: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    min_new_tokens: int | None = None
+    logit_bias: Mapping[int, float] | None = None
 
     def __post_init__(self) -> None:
         checked = GenerationParams(**asdict(self))
-        for name in ("max_new_tokens", "top_k", "seed", "logprobs"):
+        for name in ("max_new_tokens", "top_k", "seed", "logprobs", "min_new_tokens", "logit_bias"):
             object.__setattr__(self, name, getattr(checked, name))
+
+    @property
+    def adjusts_logits(self) -> bool:
+        """Whether a value asks for `LogitAdjustments`."""
+        return bool(self.frequency_penalty or self.presence_penalty or self.min_new_tokens or self.logit_bias)
 
 
 class SamplingTensors(NamedTuple):
@@ -86,7 +101,9 @@ class SamplingTensors(NamedTuple):
         min_p: (B,) float32.
         penalty: Repetition penalties, (B,) float32.
         key: Seeds, (B, 2) uint32.
-        seen: True for tokens of prompt and answer so far, (B, V) bool; None if no row has a penalty.
+        seen: True for tokens of prompt and answer so far, (B, V) bool; None if no row has a penalty of
+            repetition.
+        adjustments: `LogitAdjustments`; None if no row has any.
     """
 
     temperature: Any
@@ -96,6 +113,7 @@ class SamplingTensors(NamedTuple):
     penalty: Any
     key: Any
     seen: Any
+    adjustments: Any = None
 
 
 class Logprobs(NamedTuple):
@@ -132,6 +150,8 @@ def sample_tokens(logits: Array, settings: SamplingTensors | None, num_generated
     """
     if settings is None:
         return jnp.argmax(logits, axis=-1)
+    if settings.adjustments is not None:
+        logits = adjust_logits(logits, settings.adjustments, num_generated)
     if settings.seen is not None:
         logits = apply_repetition_penalty(logits, settings.seen, settings.penalty)
     greedy = jnp.argmax(logits, axis=-1)

@@ -36,6 +36,8 @@ __all__ = ["CompletionDecoder", "completion_body", "model_names", "read_error", 
 
 #: Parameters that a field carries unchanged: (name, field).
 _FIELDS = [(row.name, row.wire) for row in PARAMETERS.values() if row.wire]
+#: Parameter that few servers know -> the value that changes nothing, which is not sent.
+_NOT_SENT = {row.name: row.no_op for row in PARAMETERS.values() if row.wire and row.opt_in}
 
 
 def completion_body(
@@ -59,13 +61,17 @@ def completion_body(
     """
     params, options = request.params, request.options
     if options.sampling == "server":
-        fields = [item for item in fields if item[0] in params.given]
+        fields = [item for item in fields if request.sends(item[0])]
     body: dict[str, Any] = {
         "model": model,
-        **{wire: value for name, wire in fields if (value := getattr(params, name)) is not None},
+        **{
+            wire: value
+            for name, wire in fields
+            if (value := getattr(params, name)) is not None and value != _NOT_SENT.get(name)
+        },
         "stream": options.stream,
     }
-    if params.top_k is None and ("top_k" in params.given or options.sampling == "client"):
+    if params.top_k is None and request.sends("top_k"):
         body["top_k"] = no_top_k
     if options.stream:
         body["stream_options"] = {"include_usage": True}
@@ -79,8 +85,12 @@ def completion_body(
     body["messages"] = request.messages
     if params.logprobs is not None:
         body["logprobs"], body["top_logprobs"] = True, params.logprobs
-    if options.tool_choice is not None:
-        body["tool_choice"] = options.tool_choice
+    for name, value in (
+        ("tool_choice", options.tool_choice),
+        ("reasoning_effort", options.reasoning_effort),
+    ):
+        if value is not None:
+            body[name] = value
     return body | template_fields(options)
 
 

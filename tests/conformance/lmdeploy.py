@@ -17,7 +17,10 @@ from tests import lmdeploy_peer as peers
 
 TEMPLATE = {"meta_template": "internlm2-lagent"}
 #: Parameters that lmdeploy supports only in /v1/chat/completions, and the arguments that select this route.
-CHAT_ROUTE_ONLY = {"logprobs": {"meta_template": None}, "response_format": {"meta_template": None}}
+CHAT_ROUTE_ONLY = {
+    name: {"meta_template": None}
+    for name in ("logprobs", "response_format", "min_new_tokens", "reasoning_effort")
+}
 
 
 class Client(BackendUnderTest):
@@ -105,6 +108,7 @@ class Pipeline(BackendUnderTest):
     """Pipelines on one engine of lmdeploy; runs where lmdeploy is installed."""
 
     defaults = TEMPLATE
+    arguments_for = {"reasoning_effort": {"meta_template": None}}
 
     def __init__(self, backend):
         if not peers.REAL:

@@ -18,7 +18,7 @@ FLOORS = [
     {"control_sequences", "forks", "redaction"},
     {"copying", "locks", "untrusted"},
     {"validators"},
-    {"media", "retry"},
+    {"extra_fields", "media", "retry", "timeout"},
     {"schema", "structured", "tools"},
     {"content_parts"},
     {"store"},

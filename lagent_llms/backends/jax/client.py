@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
 
@@ -18,12 +19,15 @@ class JAXClientCore(HTTPCore):
     """Client of a `JAXServer`. The arguments are those of `HTTPCore`.
 
     With a `meta_template` the client renders prompts; without one it sends messages and the server applies
-    the model's own template.
+    the model's own template. A parameter that was not given is not sent (``sampling='server'``).
     """
 
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
-    opt_in_parameters = frozenset({"sampling"})
+    opt_in_parameters = HTTPCore.opt_in_parameters | {
+        "sampling", "frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"
+    }  # fmt: skip
+    own_defaults: ClassVar[Mapping[str, Any]] = {"sampling": "server"}
 
     # Imported by the first call, so that importing or constructing a client stays fast.
 

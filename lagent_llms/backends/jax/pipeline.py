@@ -69,6 +69,7 @@ class _JAXCore(LocalEngineCore):
 
     engine: Engine | FunctionEngine
     unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
+    opt_in_parameters = frozenset({"frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"})
     neutral_arguments = LocalEngineCore.neutral_arguments | {"cache_dir", "max_queue", "progress"}
 
     def __init__(
@@ -148,6 +149,10 @@ class _JAXCore(LocalEngineCore):
             seed=params.seed,
             ignore_eos=params.ignore_eos,
             logprobs=params.logprobs,
+            frequency_penalty=params.frequency_penalty,
+            presence_penalty=params.presence_penalty,
+            min_new_tokens=params.min_new_tokens,
+            logit_bias=params.logit_bias,
         )
         return self.engine.submit(ids, sampling, on_event=on_event, on_wait=on_wait)
 

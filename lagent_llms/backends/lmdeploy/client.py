@@ -27,7 +27,9 @@ class LMDeployCore(HTTPCore):
     """
 
     takes_messages: ClassVar[bool] = True
-    opt_in_parameters = frozenset({"sampling"})
+    opt_in_parameters = HTTPCore.opt_in_parameters | {
+        "sampling", "min_new_tokens", "reasoning_effort"
+    }  # fmt: skip
 
     @property
     def accepted_parts(self) -> AcceptedParts:
@@ -39,7 +41,7 @@ class LMDeployCore(HTTPCore):
         if request.prompt is not None:
             self.refuse(
                 request,
-                ("logprobs", "response_format", "tool_choice"),
+                ("logprobs", "min_new_tokens", "reasoning_effort", "response_format", "tool_choice"),
                 "for a prompt; messages without a meta_template go to a route that supports it",
             )
 

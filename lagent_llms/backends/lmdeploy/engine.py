@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from ...core.request import Request
@@ -159,6 +160,8 @@ class LMDeployEngine:
             skip_special_tokens=params.skip_special_tokens,
             spaces_between_special_tokens=False,
             logprobs=None if params.logprobs is None else max(1, params.logprobs),
+            min_new_tokens=params.min_new_tokens or None,
+            logits_processors=[partial(_add_bias, params.logit_bias)] if params.logit_bias else None,
             response_format=None
             if params.response_format is None
             else choice_as_regex(params.response_format),
@@ -194,6 +197,8 @@ class LMDeployEngine:
                 "tools": request.options.tools,
                 "chat_template_kwargs": dict(request.options.chat_template_kwargs or {}),
             }
+            if request.options.reasoning_effort is not None:
+                given["reasoning_effort"] = request.options.reasoning_effort
         else:
             given |= {"messages": None, "input_ids": self.encode(request.prompt, add_bos=request.add_bos)}
         with self._lock:
@@ -345,3 +350,10 @@ def _to_llm_error(error: Exception) -> LLMError:
     if code in ("invalid_request", "unsupported_feature"):
         return InvalidArgument(message)
     return ServerError(f"lmdeploy's engine failed: {message}", code=code or type(error).__name__)
+
+
+def _add_bias(bias: Mapping[int, float], token_ids: Any, logits: Any) -> Any:
+    """A logits processor of lmdeploy's pytorch engine."""
+    for token, value in bias.items():
+        logits[token] += value
+    return logits

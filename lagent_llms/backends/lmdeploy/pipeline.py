@@ -58,6 +58,7 @@ class _PipelineCore(LLMCore):
     takes_messages: ClassVar[bool] = True
     in_process: ClassVar[bool] = True
     unsupported_parameters = frozenset({"tool_choice"})
+    opt_in_parameters = frozenset({"min_new_tokens", "logit_bias", "reasoning_effort"})
 
     def __init__(
         self,
@@ -98,6 +99,13 @@ class _PipelineCore(LLMCore):
     def accepted_parts(self) -> AcceptedParts:
         """See `LLMCore.accepted_parts`; a model that reads text only takes none."""
         return LMDEPLOY_PARTS if self._engine.is_multimodal else AcceptedParts()
+
+    def check_request(self, request: Request) -> None:
+        """See `LLMCore.check_request`; turbomind ignores logits processors."""
+        if self.backend != "pytorch":
+            self.refuse(request, ("logit_bias",), f"with backend={self.backend!r}; 'pytorch' supports it")
+        if request.prompt is not None:
+            self.refuse(request, ("reasoning_effort",), "for a prompt; messages without a meta_template do")
 
     def local_vocabulary(self) -> tuple[Collection[str], Callable[[str], str] | None]:
         """See `ContentGuards.local_vocabulary`."""
@@ -179,6 +187,8 @@ class LMDeployPipeline(_PipelineCore, BaseLLM):
         given: Any = with_sessions(kwargs, session_ids)
         if not return_dict:
             return super().generate(inputs, **given)
+        if (n := self.answers_per_input(given)) > 1:
+            raise self.one_answer_error(n)
         return _as_dicts(self.complete(inputs, **given))
 
     def _free(self) -> None:
@@ -207,6 +217,8 @@ class AsyncLMDeployPipeline(_PipelineCore, AsyncBaseLLM):
         given: Any = with_sessions(kwargs, session_ids)
         if not return_dict:
             return await super().generate(inputs, **given)
+        if (n := self.answers_per_input(given)) > 1:
+            raise self.one_answer_error(n)
         return _as_dicts(await self.complete(inputs, **given))
 
     async def _free(self) -> None:

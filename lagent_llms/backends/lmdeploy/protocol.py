@@ -15,6 +15,7 @@ from ...core.request import Request
 from ...errors import LLMError
 from ...http.exchange import BodyDecoder, Call
 from ...http.messages import HTTPRequest, ResponseHead, read_refusal, server_error
+from ...params import PARAMETERS
 from ...protocols.openai import CompletionDecoder, completion_body, model_names, read_error
 from ...protocols.special_tokens import special_words, vocabulary_text
 from ...schema import Piece, TokenLogprob
@@ -22,6 +23,12 @@ from ...structured.formats import choice_as_regex
 
 __all__ = ["answer_call", "models_call", "tokenize_call"]
 
+#: Parameters that a field carries unchanged: (name, field).
+_FIELDS = [
+    (row.name, "min_new_tokens" if row.name == "min_new_tokens" else row.wire)
+    for row in PARAMETERS.values()
+    if row.wire
+]
 #: Error codes that `lmdeploy serve proxy` sends with status 200, and the HTTP status each stands for.
 _PROXY_STATUS = {"10400": 404, "10401": 503, "10402": 504, "10403": 500}
 
@@ -35,7 +42,7 @@ def answer_call(request: Request, model: str, *, bos: str = "") -> Call[Piece]:
         bos: The template's BOS, removed from the prompt because /v1/completions adds the tokenizer's.
     """
     path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
-    body = completion_body(request, model, stop=_server_stops(request), no_top_k=0)
+    body = completion_body(request, model, stop=_server_stops(request), fields=_FIELDS, no_top_k=0)
     if request.params.response_format is not None:
         body["response_format"] = choice_as_regex(request.params.response_format)
     if request.prompt is not None and bos:

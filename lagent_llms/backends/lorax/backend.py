@@ -35,7 +35,8 @@ class LoRAXCore(HTTPCore):
     """Client of a LoRAX server.
 
     With a `meta_template` the backend renders prompts and sends them to LoRAX's own route; without one it
-    sends messages to /v1/chat/completions and the server applies its own template.
+    sends messages to /v1/chat/completions and the server applies its own template. A parameter that was not
+    given is not sent (``sampling='server'``).
 
     Args:
         url: Base URL of the server, or a list of equal servers; see `HTTPCore`.
@@ -50,7 +51,10 @@ class LoRAXCore(HTTPCore):
 
     takes_messages: ClassVar[bool] = True
     unsupported_parameters = frozenset({"min_p"})
-    opt_in_parameters = frozenset({"adapter_source", "merged_adapters"})
+    opt_in_parameters = HTTPCore.opt_in_parameters | {
+        "sampling", "adapter_source", "merged_adapters", "frequency_penalty", "presence_penalty"
+    }  # fmt: skip
+    own_defaults: ClassVar[Mapping[str, Any]] = {"sampling": "server"}
     neutral_arguments = HTTPCore.neutral_arguments | {"api_token"}
 
     def __init__(

@@ -106,13 +106,14 @@ def token_ids_call(text: str, *, bos: str) -> Call[list[int]]:
 def _parameters(request: Request, stop: Sequence[str]) -> dict[str, Any]:
     params = request.params
     found: dict[str, Any] = {
-        "max_new_tokens": params.max_new_tokens,
         "details": True,
         "return_full_text": False,  # some servers' default is True
         "stop": list(stop),
-        "ignore_eos_token": params.ignore_eos,
         **_sampling(request),
     }
+    for name, wire in (("max_new_tokens", "max_new_tokens"), ("ignore_eos", "ignore_eos_token")):
+        if request.sends(name):
+            found[wire] = getattr(params, name)
     if params.logprobs:
         found["return_k_alternatives"] = params.logprobs
     if params.response_format is not None:
@@ -124,14 +125,16 @@ def _sampling(request: Request) -> dict[str, Any]:
     """The sampling parameters that differ from their no-op values; any other makes the server sample."""
     params = request.params
     found: dict[str, Any] = {}
-    if not PARAMETERS["repetition_penalty"].is_no_op(params.repetition_penalty):
-        found["repetition_penalty"] = params.repetition_penalty
-    if params.temperature == 0:
-        return {**found, "do_sample": False}
-    found |= {"do_sample": True, "temperature": params.temperature}
-    for name in ("top_k", "top_p", "seed"):
+    names = ["repetition_penalty", "frequency_penalty", "presence_penalty"]
+    if request.sends("temperature"):
+        found["do_sample"] = params.temperature != 0
+        if params.temperature != 0:
+            found["temperature"] = params.temperature
+    if params.temperature != 0:
+        names += ["top_k", "top_p", "seed"]
+    for name in names:
         value = getattr(params, name)
-        if not PARAMETERS[name].is_no_op(value):
+        if request.sends(name) and not PARAMETERS[name].is_no_op(value):
             found[name] = value
     return found
 
@@ -228,12 +231,10 @@ def _chat_call(request: Request, model: str, adapter: Adapter, stop: Sequence[st
     body["stream"] = not (params.skip_special_tokens or options.tools)
     body.pop("stream_options", None)
     greedy = params.temperature == 0  # without temperature=0 the server samples
-    body |= {
-        **_sampling(request),
-        **({"temperature": 0} if greedy else {}),
-        "ignore_eos_token": params.ignore_eos,
-    }
-    body.pop("do_sample")
+    body |= {**_sampling(request), **({"temperature": 0} if greedy else {})}
+    if request.sends("ignore_eos"):
+        body["ignore_eos_token"] = params.ignore_eos
+    body.pop("do_sample", None)
     if params.response_format is not None:
         body["response_format"] = response_format(params.response_format).model_dump(exclude_none=True)
     body |= {name: value for name, value in adapter.fields().items() if name != "adapter_id"}

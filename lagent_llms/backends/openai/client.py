@@ -16,7 +16,6 @@ from ...errors import InvalidArgument, ServerError, UnsupportedParameter, neares
 from ...http.backend import AsyncHTTPBackend, HTTPBackend, HTTPCore
 from ...http.endpoints import split_api
 from ...locks import DeferredLock, locked_cached_property
-from ...params import GenerationParams
 from .flavours import FLAVOURS
 
 if TYPE_CHECKING:
@@ -60,7 +59,11 @@ class OpenAICore(HTTPCore):
     """
 
     takes_messages: ClassVar[bool] = True
-    opt_in_parameters = frozenset({"sampling"})
+    opt_in_parameters = HTTPCore.opt_in_parameters | {
+        "sampling", "frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias",
+        "reasoning_effort",
+    }  # fmt: skip
+    own_defaults: ClassVar[Mapping[str, Any]] = {"sampling": "server"}
     neutral_arguments = HTTPCore.neutral_arguments | {"base_url", "model", "organization", "project"}
 
     def __init__(
@@ -95,14 +98,12 @@ class OpenAICore(HTTPCore):
             )
             if value
         }
-        if kwargs.get("session_len") is not None:  # it counts the answer, so the answer has a limit
-            kwargs.setdefault("max_new_tokens", GenerationParams.max_new_tokens)
         super().__init__(
             _environment("OPENAI_BASE_URL") or _OPENAI_URL if base_url is None else base_url,
             _one_of("model", model, "model_name", kwargs),
             api_key=_environment("OPENAI_API_KEY") if is_in_environment else api_key,
             headers={**named, **headers} if isinstance(headers, Mapping) else headers or named,
-            **{"sampling": "server", **kwargs},
+            **kwargs,
         )
         if len(self._apis) > 1:
             raise InvalidArgument(

@@ -18,7 +18,7 @@ __all__ = ["FLAVOURS", "Flavour", "Tokenize"]
 _ON_THE_WIRE = frozenset(
     {name for name, row in PARAMETERS.items() if row.wire}
     | {"adapter_name", "chat_template_kwargs", "continue_final_message", "logprobs", "response_format"}
-    | {"tool_choice"}
+    | {"reasoning_effort", "tool_choice"}
 )
 
 
@@ -67,7 +67,7 @@ class Flavour:
     no_op_is_default: bool = False
     max_stop_words: int = 0
     takes_prompts: bool = True
-    not_for_prompts: frozenset[str] = frozenset({"tool_choice"})
+    not_for_prompts: frozenset[str] = frozenset({"reasoning_effort", "tool_choice"})
     constraints: Constraints = constraints.JSON_ONLY
     constraints_of_prompts: Constraints | None = None
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -110,7 +110,9 @@ def _fields(names: str, **others: str) -> dict[str, str]:
 
 
 _BASIC = "max_new_tokens temperature top_p seed"
+_PENALTIES = "frequency_penalty presence_penalty"
 _ENGINE = f"{_BASIC} top_k min_p repetition_penalty ignore_eos skip_special_tokens logprobs"
+_ALL = f"{_ENGINE} {_PENALTIES} min_new_tokens logit_bias reasoning_effort"
 _TEMPLATE = "chat_template_kwargs continue_final_message"
 _STRUCTURE = "response_format tool_choice"
 
@@ -122,15 +124,18 @@ def _parts(types: str, roles: str = "") -> AcceptedParts:
 #: By name. 'compatible' is any server that does not say what it is.
 FLAVOURS: Mapping[str, Flavour] = {
     "openai": Flavour(
-        _fields(f"{_BASIC} logprobs {_STRUCTURE}"),
+        _fields(f"{_BASIC} {_PENALTIES} logit_bias logprobs reasoning_effort {_STRUCTURE}"),
         owners=("openai", "openai-dev", "openai-internal", "system"),
         limit_of_chats="max_completion_tokens",
         no_op_is_default=True,
         parts=_parts("image_url input_audio file"),
     ),
-    "compatible": Flavour(_fields(f"{_BASIC} logprobs {_STRUCTURE}"), parts=EVERY_PART),
+    "compatible": Flavour(
+        _fields(f"{_BASIC} {_PENALTIES} logit_bias logprobs reasoning_effort {_STRUCTURE}"),
+        parts=EVERY_PART,
+    ),
     "vllm": Flavour(
-        _fields(f"{_ENGINE} {_TEMPLATE} {_STRUCTURE}", adapter_name="model"),
+        _fields(f"{_ALL} {_TEMPLATE} {_STRUCTURE}", adapter_name="model"),
         owners=("vllm",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=-1,
@@ -140,7 +145,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         parts=_parts("image_url input_audio audio_url video_url"),
     ),
     "sglang": Flavour(
-        _fields(f"{_ENGINE} {_TEMPLATE} {_STRUCTURE}", adapter_name="lora_path"),
+        _fields(f"{_ALL} {_TEMPLATE} {_STRUCTURE}", adapter_name="lora_path"),
         owners=("sglang",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=-1,
@@ -150,24 +155,27 @@ FLAVOURS: Mapping[str, Flavour] = {
     ),
     "llama.cpp": Flavour(
         _fields(
-            f"{_BASIC} top_k min_p ignore_eos logprobs chat_template_kwargs {_STRUCTURE}",
+            f"{_BASIC} {_PENALTIES} top_k min_p ignore_eos logit_bias logprobs chat_template_kwargs "
+            f"{_STRUCTURE}",
             repetition_penalty="repeat_penalty",
         ),
         owners=("llamacpp",),
         tokenize=Tokenize("/tokenize", "content", "tokens", {"add_special": True, "parse_special": True}),
-        beside={"repetition_penalty": {"repeat_last_n": 1 << 17}},  # of the whole context, not of 64 tokens
+        beside={  # of the whole context, not of 64 tokens
+            name: {"repeat_last_n": 1 << 17} for name in ("repetition_penalty", *_PENALTIES.split())
+        },
         constraints=constraints.LLAMACPP,
         constraints_of_prompts=constraints.LLAMACPP_PROMPTS,
         parts=_parts("image_url input_audio"),
     ),
     "ollama": Flavour(
-        _fields(f"{_BASIC} response_format"),
+        _fields(f"{_BASIC} {_PENALTIES} reasoning_effort response_format"),
         owners=("library",),
         takes_prompts=False,  # it puts them into the model's template
         parts=_parts("image_url"),
     ),
     "tgi": Flavour(
-        _fields(f"{_BASIC} logprobs {_STRUCTURE}"),
+        _fields(f"{_BASIC} frequency_penalty logprobs {_STRUCTURE}"),
         tokenize=Tokenize("/tokenize", "inputs", ""),
         no_op_is_default=True,  # and top_p=1 is refused
         constraints=constraints.TGI,
@@ -175,19 +183,23 @@ FLAVOURS: Mapping[str, Flavour] = {
         parts=_parts("image_url"),
     ),
     "lmdeploy": Flavour(
-        _fields(f"{_ENGINE} chat_template_kwargs {_STRUCTURE}", adapter_name="model"),
+        _fields(
+            f"{_ENGINE} reasoning_effort chat_template_kwargs {_STRUCTURE}",
+            adapter_name="model",
+            min_new_tokens="min_new_tokens",
+        ),
         owners=("lmdeploy",),
         tokenize=Tokenize("/v1/encode", "input", "input_ids", {"do_preprocess": False, "add_bos": True}),
         constraints=constraints.JSON_AND_REGEX,
-        not_for_prompts=frozenset({"logprobs", "tool_choice"}),
+        not_for_prompts=frozenset({"logprobs", "min_new_tokens", "reasoning_effort", "tool_choice"}),
         parts=_parts("image_url audio_url video_url time_series_url", roles="user tool"),
     ),
     "transformers": Flavour(
-        _fields(f"{_BASIC} chat_template_kwargs"),
+        _fields(f"{_BASIC} logit_bias chat_template_kwargs"),
         parts=_parts("image_url input_audio audio_url video_url"),
     ),
     "lagent_llms": Flavour(
-        _fields(f"{_ENGINE} {_TEMPLATE}"),
+        _fields(f"{_ENGINE} {_PENALTIES} min_new_tokens logit_bias {_TEMPLATE}"),
         owners=("lagent_llms",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=None,

@@ -52,7 +52,7 @@ def answer_call(request: Request, model: str, name: str, *, api: str, bos: str =
         api: Path of its API, '/v1'.
         bos: The template's BOS, removed from the prompt because servers add the tokenizer's.
     """
-    flavour, params, options = FLAVOURS[name], request.params, request.options
+    flavour, options = FLAVOURS[name], request.options
     fields = flavour.chat_fields if request.prompt is None else flavour.prompt_fields
     body = completion_body(
         request,
@@ -72,14 +72,12 @@ def answer_call(request: Request, model: str, name: str, *, api: str, bos: str =
             body |= others
     if options.adapter_name is not None:
         body[flavour.fields["adapter_name"]] = options.adapter_name
-    if params.response_format is not None:
-        body |= flavour.constraint_fields(params.response_format, prompt=request.prompt is not None)
+    if (response_format := request.params.response_format) is not None:
+        body |= flavour.constraint_fields(response_format, prompt=request.prompt is not None)
     if request.prompt is None:
         body |= flavour.always
     else:
         body["prompt"] = request.prompt.removeprefix(bos)
-        if "skip_special_tokens" in flavour.fields:  # tool calls are found by special tokens
-            body["skip_special_tokens"] = params.skip_special_tokens
     path = api + ("/chat/completions" if request.prompt is None else "/completions")
     headers = {"X-Request-Id": options.request_id} if options.request_id else None
     explain = partial(_read_error, name, ", ".join(sorted(body.keys() - _OPENAI)))

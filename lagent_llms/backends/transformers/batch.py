@@ -38,9 +38,9 @@ class Job:
         on_wait: Callable[[bool], None],
     ) -> None:
         self.tokens, self.adapter, self.on_wait = prompt, adapter, on_wait
-        self.sampler = Sampler(params)
         self._last = len(prompt) + limit
         self._end_ids = () if params.ignore_eos else end_ids
+        self.sampler = Sampler(params, len(prompt), self._end_ids)
         self._on_event = on_event
         self.ended = self.cancelled = False
 

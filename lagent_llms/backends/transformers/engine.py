@@ -19,7 +19,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from ... import forks
 from ...core.engine_thread import EngineThread
 from ...core.token_events import TokenEvent, check_prompt_ids
-from ...errors import LLMError
+from ...errors import InvalidArgument, LLMError
 from ...params import GenerationParams
 from .adapters import Adapters
 from .batch import Batch, Ended, Job
@@ -115,6 +115,13 @@ class TransformersEngine(EngineThread):
         forks.check(self._generation, "this engine was made", forks.MAKE_IN_CHILD)
         prompt = check_prompt_ids(prompt_ids, self.max_len)
         self.adapters.check(adapter)
+        if params.logit_bias and (model := self.model) is not None:
+            size = model.config.get_text_config().vocab_size
+            if max(params.logit_bias) >= size:
+                raise InvalidArgument(
+                    f"logit_bias: the model has no token {max(params.logit_bias)}; its ids end at {size - 1}",
+                    argument="logit_bias",
+                )
         limit = params.max_new_tokens
         if self.max_len is not None:
             limit = min(limit, self.max_len - len(prompt))

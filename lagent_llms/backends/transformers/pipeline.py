@@ -71,6 +71,7 @@ class TransformersCore(LocalEngineCore):
     """
 
     unsupported_parameters = frozenset({"response_format", "tool_choice"})
+    opt_in_parameters = frozenset({"frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"})
     engine: TransformersEngine
 
     def __init__(
@@ -114,6 +115,8 @@ class TransformersCore(LocalEngineCore):
             max_concurrency=max_concurrency,
             **{**loading.generation_defaults(config), **kwargs},
         )
+        if kwargs.get("max_new_tokens") is None:  # the caller has not set it, so that a warning tells of it
+            self.params = self.params.as_default("max_new_tokens")
         model = pair[0].eval() if pair else loading.load_model(self.path, options)
         self.engine = TransformersEngine(
             Adapters(model, adapters),

@@ -6,11 +6,14 @@ The state of torch's global generators is neither read nor changed.
 from __future__ import annotations
 
 import random
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -31,19 +34,30 @@ _seeds = random.SystemRandom()
 class Sampler:
     """Chooses the tokens of one request.
 
-    The filters apply in the order of transformers: repetition penalty, temperature, top_k, top_p, min_p.
+    The filters apply in the order of transformers: biases and penalties, temperature, top_k, top_p, min_p.
 
     Args:
         params: How to decode.
+        prompt_length: Number of tokens of the prompt.
+        end_ids: Tokens that end the answer.
 
     Attributes:
         plain: Whether it only takes the best token.
     """
 
-    def __init__(self, params: GenerationParams) -> None:
+    def __init__(self, params: GenerationParams, prompt_length: int, end_ids: Collection[int]) -> None:
         self._penalties, self._filters = LogitsProcessorList(), LogitsProcessorList()
+        if params.logit_bias:
+            self._penalties.append(_Bias(params.logit_bias))
+        if params.min_new_tokens and end_ids:
+            self._penalties.append(
+                MinNewTokensLengthLogitsProcessor(prompt_length, params.min_new_tokens, sorted(end_ids))
+            )
         if params.repetition_penalty != 1:
             self._penalties.append(RepetitionPenaltyLogitsProcessor(float(params.repetition_penalty)))
+        if params.frequency_penalty or params.presence_penalty:
+            frequency, presence = params.frequency_penalty or 0.0, params.presence_penalty or 0.0
+            self._penalties.append(_AnswerPenalty(prompt_length, frequency, presence))
         if params.temperature != 1:
             temperature = max(float(params.temperature), _LOWEST_TEMPERATURE)
             self._filters.append(TemperatureLogitsWarper(temperature))
@@ -84,3 +98,25 @@ class Sampler:
         values, ids = logprobs.topk(min(self._logprobs, len(logprobs)))
         top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
         return token, (TokenLogprobs(token, float(logprobs[token]), top),)
+
+
+class _Bias(LogitsProcessor):
+    """Adds to the logits of some tokens."""
+
+    def __init__(self, bias: Mapping[int, float]) -> None:
+        self._ids, self._values = list(bias), list(bias.values())
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        scores[:, self._ids] += torch.tensor(self._values, dtype=scores.dtype, device=scores.device)
+        return scores
+
+
+class _AnswerPenalty(LogitsProcessor):
+    """Lowers the logits of the tokens of the answer, for each time (frequency) and once (presence)."""
+
+    def __init__(self, prompt_length: int, frequency: float, presence: float) -> None:
+        self._prompt_length, self._frequency, self._presence = prompt_length, frequency, presence
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        counts = torch.bincount(input_ids[0, self._prompt_length :], minlength=scores.shape[-1])
+        return scores - self._frequency * counts - self._presence * (counts > 0)

@@ -128,7 +128,13 @@ class TritonCore(LLMCore):
     """
 
     unsupported_parameters: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
-    opt_in_parameters: ClassVar[frozenset[str]] = frozenset({"priority", "parameters"})
+    needs_limit: ClassVar[bool] = True  # models require the input, or take it as 16
+    opt_in_parameters: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("priority", "parameters", "extra_inputs", "sampling"),
+            *("frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"),
+        }
+    )
     #: The type of `session` that is allowed.
     session_type: ClassVar[str] = "requests.Session"
     neutral_arguments = LLMCore.neutral_arguments | {

@@ -79,6 +79,38 @@ class RequestInputs:
                 return True
         return False
 
+    def add(self, extra: Mapping[str, Any]) -> None:
+        """Set the inputs of `CallOptions.extra_inputs`, each to a value or a list of values.
+
+        Raises:
+            InvalidArgument: The model has no such input, it is set already, or its datatype cannot hold the
+                value.
+        """
+        given = {tensor.name for tensor in self._tensors}
+        for name, value in extra.items():
+            spec = self._config.inputs.get(name)
+            where = f"extra_inputs[{name!r}]={value!r}"
+            if spec is None:
+                raise InvalidArgument(
+                    f"{where}: model {self._config.name!r} has no such input; it has "
+                    f"{', '.join(sorted(self._config.inputs))}",
+                    argument="extra_inputs",
+                )
+            if name in given:
+                raise InvalidArgument(
+                    f"{where}: a parameter or the client itself sets it", argument="extra_inputs"
+                )
+            values = value if isinstance(value, list) else [value]
+            kind = _TYPES.get(spec.datatype, (int,))
+            if not all(type(item) in kind for item in values):
+                raise InvalidArgument(
+                    f"{where}: the model's input is {spec.datatype}", argument="extra_inputs"
+                )
+            try:
+                self.put(name, *values)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"extra_inputs: {error}", argument="extra_inputs") from None
+
     def update(self, values: Mapping[str, Any]) -> None:
         """Set several inputs to one value each; names that the model lacks are skipped."""
         for name, value in values.items():
@@ -95,6 +127,12 @@ _NEUTRAL = {
     ),
 }
 
+#: Python's types of the values of a datatype; integers for the others.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "BYTES": (str,),
+    "BOOL": (bool,),
+    **dict.fromkeys(("FP16", "FP32", "FP64"), (int, float)),
+}
 _CONVERSIONS: dict[str, Any] = {"BYTES": str, "BOOL": bool, "FP16": float, "FP32": float, "FP64": float}
 
 

@@ -31,9 +31,6 @@ _T = TypeVar("_T")
 _NO_OP: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
     "echo": (False,),
     "suffix": ("",),
     "modalities": (["text"],),
@@ -107,6 +104,10 @@ class _GenerationRequest(BaseModel):
     top_k: int | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    min_tokens: int | None = Field(default=None, ge=0)
+    logit_bias: dict[str, float] | None = None
     seed: int | None = None
     stop: Annotated[str | list[str] | None, BeforeValidator(at_most(MAX_STOP_WORDS, "stop words"))] = None
     ignore_eos: bool | None = None
@@ -131,6 +132,10 @@ class _GenerationRequest(BaseModel):
             "top_k": self.top_k,
             "min_p": self.min_p,
             "repetition_penalty": self.repetition_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "presence_penalty": self.presence_penalty,
+            "min_new_tokens": self.min_tokens,
+            "logit_bias": self.logit_bias,
             "seed": self.seed,
             "stop_words": _stop_words(self.stop or None),
             "ignore_eos": self.ignore_eos,

@@ -15,9 +15,10 @@ from typing import Literal
 import pytest
 
 from ...errors import BatchError, InvalidArgument, LLMError, UnknownParameter, UnsupportedParameter
+from ...params import ALIASES
 from .backend import user
 from .calling import Caller
-from .requirement import ConformanceTests, requirement
+from .requirement import EFFECTIVE_VALUES, ConformanceTests, requirement
 
 __all__ = ["Answers", "Batches", "Parameters"]
 
@@ -155,6 +156,97 @@ class Parameters(ConformanceTests):
         llm = self.make()
         plain = llm.chat(self.subject.long_question)
         assert llm.chat(self.subject.long_question, repetition_penalty=8.0) != plain
+
+    @requirement("frequency_penalty makes repeating less likely", needs="frequency_penalty")
+    def test_frequency_penalty(self) -> None:
+        llm = self.make()
+        plain = llm.chat(self.subject.long_question)
+        assert llm.chat(self.subject.long_question, frequency_penalty=2) != plain
+        assert llm.chat(self.subject.long_question, frequency_penalty=0) == plain
+
+    @requirement("presence_penalty makes repeating less likely", needs="presence_penalty")
+    def test_presence_penalty(self) -> None:
+        llm = self.make(temperature=2, top_k=None, top_p=1)
+        seeds = [{"seed": seed} for seed in (1, 2, 3, 4)] if self.honours("seed") else [{}]
+        plain, same, penalized = (
+            [llm.chat(self.subject.long_question, presence_penalty=penalty, **seed) for seed in seeds]
+            for penalty in (None, 0, 2)
+        )
+        assert plain == same or seeds == [{}]
+        assert plain != penalized
+
+    @requirement("min_new_tokens puts off the end of an answer", needs="min_new_tokens")
+    def test_min_new_tokens(self) -> None:
+        llm = self.make_for("min_new_tokens", max_new_tokens=40)
+        assert llm.complete(self.subject.question).usage.completion_tokens < 30
+        assert llm.complete(self.subject.question, min_new_tokens=30).usage.completion_tokens >= 30
+
+    @requirement("logit_bias keeps tokens out of the answer", needs="logit_bias")
+    def test_logit_bias(self) -> None:
+        llm = self.make()
+        plain = llm.chat(self.subject.question)
+        try:
+            tokens = llm.tokenize(plain)
+        except UnsupportedParameter:  # the server counts no tokens
+            tokens = range(512)
+        answer = llm.chat(self.subject.question, logit_bias=dict.fromkeys(tokens, -100))
+        assert not set(plain.split()) & set(answer.split())
+        assert llm.chat(self.subject.question, logit_bias={}) == plain
+
+    @requirement("reasoning_effort is honoured or refused", needs="reasoning_effort")
+    def test_reasoning_effort(self) -> None:
+        self.make_for("reasoning_effort").chat(self.subject.question, reasoning_effort="low")
+
+    @requirement("complete(…, n=3) returns three answers to each input; what returns one refuses it")
+    def test_n(self) -> None:
+        llm = self.make()
+        answer = llm.complete(self.subject.question, n=3)
+        assert [one.text for one in answer.choices] == [llm.chat(self.subject.question)] * 3
+        prompt = self.prompt(llm.llm)
+        batch = llm.complete([prompt, prompt], n=2)
+        assert [len(one.choices) for one in batch] == [2, 2]
+        for refused in (llm.chat, lambda *args, **kwargs: llm.chunks("stream_chat", *args, **kwargs)):
+            with pytest.raises(UnsupportedParameter, match="n=2"):
+                refused(self.subject.question, n=2)
+        with pytest.raises(InvalidArgument, match="n=2: a session keeps one answer"):
+            llm.complete(self.subject.question, n=2, sequence_end=False)
+
+    @requirement("sampling='server' sends no default; what is given is sent", needs="sampling")
+    def test_sampling(self) -> None:
+        answers = [
+            self.make(sampling=whose, max_new_tokens=7).complete(self.subject.long_question)
+            for whose in ("server", "client")
+        ]
+        assert answers[0].text == answers[1].text
+        assert [answer.usage.completion_tokens for answer in answers] == [7, 7]
+
+    @requirement(
+        "extra_body adds fields to the request; a field it has is refused by name", needs="extra_body"
+    )
+    def test_extra_body(self) -> None:
+        llm = self.make()
+        assert llm.chat(self.subject.question, extra_body={}) == llm.chat(self.subject.question)
+        with pytest.raises(InvalidArgument, match=r"extra_body\['stream'\]"):
+            llm.chat(self.subject.question, extra_body={"stream": False})
+
+    @requirement("extra_inputs adds inputs to the request; unknown ones are refused", needs="extra_inputs")
+    def test_extra_inputs(self) -> None:
+        llm = self.make()
+        assert llm.chat(self.subject.question, extra_inputs={}) == llm.chat(self.subject.question)
+        with pytest.raises(InvalidArgument, match=r"extra_inputs\['no-such-input'\].* has no such input"):
+            llm.chat(self.subject.question, extra_inputs={"no-such-input": 1})
+
+    @requirement("what a backend does not support is refused by name before anything is sent")
+    def test_every_unsupported_parameter(self) -> None:
+        llm = self.make()
+        refused = llm.llm.unsupported - ALIASES.keys()
+        assert not refused - EFFECTIVE_VALUES.keys(), "a value is missing"
+        dialog = [*self.subject.question, {"role": "assistant", "content": "The"}]  # continue_final_message
+        for name in sorted(refused):
+            with pytest.raises(UnsupportedParameter) as caught:
+                llm.chat(dialog, **{name: EFFECTIVE_VALUES[name]})
+            assert caught.value.parameter == name
+            assert name in str(caught.value)
 
     @requirement(
         "logprobs returns the log-probability of each token and of its best alternatives", needs="logprobs"

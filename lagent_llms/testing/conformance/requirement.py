@@ -18,16 +18,29 @@ __all__ = ["ConformanceTests", "Make", "requirement", "wait_until"]
 
 _Test = TypeVar("_Test", bound=Callable[..., None])
 
-#: A value of each parameter that is not a no-op, to test that the backend refuses it.
+#: A value that is not a no-op for each parameter that a backend may refuse, to test that it does.
 EFFECTIVE_VALUES: dict[str, Any] = {
     "adapter_name": "x",
+    "adapter_source": "hub",
     "chat_template_kwargs": {"enable_thinking": False},
     "continue_final_message": True,
+    "extra_body": {"field": 1},
+    "extra_inputs": {"input": 1},
+    "frequency_penalty": 1.5,
     "ignore_eos": True,
+    "logit_bias": {1: -100},
     "logprobs": 1,
+    "merged_adapters": {"ids": ["x", "y"], "weights": [0.5, 0.5]},
+    "min_new_tokens": 5,
     "min_p": 0.5,
+    "n": 2,
+    "parameters": {"parameter": 1},
+    "presence_penalty": 1.5,
+    "priority": 1,
+    "reasoning_effort": "low",
     "repetition_penalty": 1.5,
     "response_format": {"type": "json_object"},
+    "sampling": "server",
     "seed": 1,
     "skip_special_tokens": True,
     "stream": False,

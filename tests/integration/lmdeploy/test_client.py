@@ -311,3 +311,17 @@ async def test_cancelling_an_unstreamed_call_stops_the_generation(peer):
         with pytest.raises(asyncio.CancelledError):
             await task
     assert wait_until(lambda: peer.running() == 0)
+
+
+def test_the_servers_defaults_and_fields_without_a_parameter(llm, chat, caplog):
+    assert llm.chat(FRANCE, sampling="server") == chat.chat(FRANCE, sampling="server") == PARIS
+    cut = chat.complete(FRANCE, extra_body={"max_completion_tokens": 3})  # it precedes max_tokens
+    assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 3)
+    assert chat.complete(FRANCE, min_new_tokens=20).usage.completion_tokens >= 20
+    for given in ({"min_new_tokens": 20}, {"reasoning_effort": "low"}):
+        with pytest.raises(UnsupportedParameter, match="for a prompt"):
+            llm.chat(FRANCE, **given)
+    for given in ({"frequency_penalty": 1}, {"logit_bias": {5: -100}}):
+        with pytest.raises(UnsupportedParameter, match="LMDeployClient cannot honour"):
+            chat.chat(FRANCE, **given)
+    assert not [record for record in caplog.records if record.name == "lagent_llms.limit"]

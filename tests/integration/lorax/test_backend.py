@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from lagent_llms import AsyncLoRAX, LoRAX, UnsupportedParameter, create_llm
+from lagent_llms import AsyncLoRAX, InvalidArgument, LoRAX, UnsupportedParameter, create_llm
 from lagent_llms.lorax import errors
 from lagent_llms.testing.conformance import Caller
 
@@ -221,3 +221,17 @@ def test_from_a_configuration(peer):
     }
     with create_llm(config) as llm:
         assert llm.chat(HELLO).startswith("Bonjour")
+
+
+@pytest.mark.parametrize("given", [TEMPLATE, {}], ids=["template", "chat"])
+def test_fields_without_a_parameter_and_the_servers_defaults(make, given):
+    llm = make(temperature=None, max_new_tokens=None, **given)
+    assert llm.chat(FRANCE, temperature=0) == PARIS
+    extra = {"top_p": 5}  # the server refuses it
+    with pytest.raises(errors.ValidationError, match="top_p"):
+        llm.chat(FRANCE, extra_body={"parameters": extra} if given else extra)
+    with pytest.raises(
+        InvalidArgument, match=r"extra_body.*\['frequency_penalty'\]: the request has this field"
+    ):
+        extra = {"frequency_penalty": 1}
+        llm.chat(FRANCE, frequency_penalty=1, extra_body={"parameters": extra} if given else extra)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pytest
 from msgspec import Meta
 
-from lagent_llms import AsyncOpenAIClient, OpenAIClient, ServerError, UnsupportedParameter
+from lagent_llms import AsyncOpenAIClient, InvalidArgument, OpenAIClient, ServerError, UnsupportedParameter
 from lagent_llms.from_lagent.openai import GPTAPI
 from tests import openai_peers
 from tests.unit.test_media import PNG, WAV
@@ -128,3 +128,22 @@ def test_the_examples_of_the_page_on_structured_output(peer):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"True\n{PARIS}\n{PARIS}\n")
+
+
+def test_fields_without_a_parameter(peer):
+    rome = {"grammar": 'root ::= "Rome"'}  # a field of llama.cpp's own
+    with OpenAIClient(peer.url, temperature=0, extra_body=rome) as llm:
+        assert llm.chat(FRANCE) == "Rome"
+        assert llm.chat(FRANCE, extra_body={"grammar": 'root ::= "Oslo"'}) == "Oslo"
+        assert llm.chat(FRANCE, extra_body=None) == PARIS
+        with pytest.raises(
+            InvalidArgument, match=r"extra_body\['temperature'\]: .* give the parameter temperature="
+        ):
+            llm.chat(FRANCE, extra_body={"temperature": 1})
+
+
+def test_several_answers(peer):
+    with OpenAIClient(peer.url, temperature=2, top_p=1, top_k=None, min_p=0, max_new_tokens=20) as llm:
+        answer = llm.complete("Count from 1 to 60.", n=12)
+        assert len({choice.text for choice in answer.choices}) > 1
+        assert max(choice.usage.completion_tokens for choice in answer.choices) <= 20

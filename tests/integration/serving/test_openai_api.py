@@ -136,6 +136,14 @@ def test_completions_equal_those_of_the_pipeline(server, engine):
         ([], 400, ""),
         ({"model": "embedded", "messages": QUESTION, "temperature": -1}, 400, "temperature"),
         ({"model": "embedded", "messages": QUESTION, "n": 3}, 400, "n=3"),
+        ({"model": "embedded", "messages": QUESTION, "min_tokens": -1}, 400, "min_tokens"),
+        ({"model": "embedded", "messages": QUESTION, "frequency_penalty": 3}, 400, "frequency_penalty=3"),
+        (
+            {"model": "embedded", "messages": QUESTION, "logit_bias": {"x": 1}},
+            400,
+            "logit_bias: 'x' is no token",
+        ),
+        ({"model": "embedded", "messages": QUESTION, "logit_bias": {"9999": 1}}, 400, "no token 9999"),
         ({"model": "embedded", "messages": QUESTION, "temprature": 1}, 400, "temprature"),
         (
             {"model": "embedded", "messages": QUESTION, "response_format": {"type": "json_object"}},

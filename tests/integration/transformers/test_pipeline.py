@@ -354,3 +354,27 @@ def test_a_model_with_peft_adapters(tokenizer):
         assert llm.chat(FRANCE) == PARIS.upper()  # as the model was given
         assert not llm.chat(IDENTITY, adapter_name="french").isupper()
         assert llm.chat(FRANCE) == PARIS.upper()
+
+
+def test_penalties_and_biases_equal_those_of_the_jax_engine(model, tokenizer):
+    question = [{"role": "user", "content": "Count from 1 to 60."}]
+    cases = [
+        {"frequency_penalty": 0.7},
+        {"presence_penalty": 2, "repetition_penalty": 1.1},
+        {"frequency_penalty": -2, "presence_penalty": 0.5, "logit_bias": {20: 3.5, 21: -4}},
+        {"min_new_tokens": 60, "logit_bias": {30: -100}},
+    ]
+    with HFTransformers((model, tokenizer), temperature=0) as llm, create_llm(temperature=0) as jax:
+        plain = llm.chat(question)
+        for given in cases:
+            answers = [one.complete(question, max_new_tokens=80, **given) for one in (llm, jax)]
+            assert answers[0].token_ids == answers[1].token_ids
+            assert answers[0].text != plain
+        # alone and in a batch with others
+        alone = llm.chat(question, max_new_tokens=80, **cases[2])
+        assert jax.chat([question] * 3, max_new_tokens=80, **cases[2]) == [alone] * 3
+        for one in (llm, jax):
+            with pytest.raises(
+                InvalidArgument, match=r"logit_bias: the model has no token 1024; .* end at 1023"
+            ):
+                one.chat(question, logit_bias={1024: 1})

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from lagent_llms import ConfigError, UnsupportedParameter
+from lagent_llms import ConfigError, InvalidArgument, UnsupportedParameter
 from lagent_llms.backends.triton import InferRequest, OneModelDialect, TextReader, register_dialect
 from lagent_llms.backends.triton.grpc_messages import infer_message
 
@@ -143,6 +143,32 @@ def test_finish_reasons(make, peer):
         llm = make(peer.grpc, model)
         assert llm.complete("[[tokens 5]]", max_new_tokens=3).finish_reason == "length"
         assert llm.complete("[[tokens 5]]", max_new_tokens=9).finish_reason == "stop"
+
+
+@pytest.mark.parametrize("server", ["grpc", "http"])
+def test_inputs_without_a_parameter(make, peer, events, server):
+    llm = make(getattr(peer, server), "trtllm-scripted", extra_inputs={"beam_width": 1, "bad_words": "a"})
+    llm.generate("hi", extra_inputs={"bad_words": ["b", "c"]}, frequency_penalty=0.5, min_new_tokens=2)
+    sent = shapes(events("begin")[0])
+    assert sent["beam_width"] == ("int32", [1, 1], [1])
+    assert sent["bad_words"] == ("object", [1, 2], ["b", "c"])
+    assert sent["frequency_penalty"] == ("float32", [1, 1], [0.5])
+    assert sent["min_tokens"] == ("int32", [1, 1], [2])
+    for extra, message in (
+        ({"no_words": "a"}, r"extra_inputs\['no_words'\]='a': model 'trtllm-scripted' has no such input"),
+        ({"max_tokens": 5}, r"extra_inputs\['max_tokens'\]=5: a parameter or the client itself sets it"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            llm.generate("hi", extra_inputs=extra)
+    assert len(events("begin")) == 1
+
+
+def test_what_was_not_given_is_the_servers(make, peer, events):
+    llm = make(peer.grpc, "trtllm-scripted", temperature=None, max_new_tokens=None, sampling="server")
+    llm.generate("hi", top_p=0.5)
+    sent = shapes(events("begin")[0])
+    assert (sent["max_tokens"][2], sent["top_p"][2]) == ([512], [0.5])
+    assert not sent.keys() & {"temperature", "top_k", "repetition_penalty", "random_seed"}
 
 
 @pytest.mark.parametrize("server", ["grpc", "http"])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 import pytest
 
-from lagent_llms import BatchError, InvalidArgument
+from lagent_llms import BatchError, InvalidArgument, ServerError, UnsupportedParameter
 from lagent_llms.testing import AsyncScriptedLLM, ScriptedLLM
 from tests.unit.model import Model
 
@@ -175,3 +175,50 @@ def test_a_series_of_pandas(llm):
     assert llm.generate(pandas.Series(["a", "b"], index=[7, 8])) == ["A", "B"]
     ids = pandas.Series([3, 4], index=[7, 8])
     assert shown(llm.chat(pandas.Series([[A], [B]]), session_ids=ids)) == ["A", "B"]
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def both(request):
+    return Both(request.param)
+
+
+def test_n_answers_to_each_input(both):
+    both.llm._script = lambda request: f"{request.prompt}{request.params.seed}{request.options.n}"
+    answer = both.complete("a", n=3, seed=5)
+    assert [one.text for one in answer.choices] == ["a51", "a61", "a71"]
+    assert answer.text == "a51"
+    assert answer.choices[1].choices == (answer.choices[1],)
+    answers = both.complete(["a", "b"], n=2, adapter_name=["x", None])
+    assert [[one.text for one in item.choices] for item in answers] == [["aNone1"] * 2, ["bNone1"] * 2]
+    assert [request.options.adapter_name for request in both.llm.requests[-4:]].count("x") == 2
+    assert len(both.complete("a").choices) == 1
+
+
+def test_n_of_the_constructor_is_for_complete_only(both):
+    llm = type(both.llm)("ok", n=2)
+    both.llm = llm
+    assert len(both.complete("a").choices) == 2
+    assert len(both.complete("a", n=1).choices) == 1
+    sent = len(llm.requests)
+    for call in (both.generate, both.chat):
+        for inputs in ("a", ["a", "b"]):
+            with pytest.raises(UnsupportedParameter, match="n=2 where one answer is returned") as caught:
+                call(inputs)
+            assert caught.value.parameter == "n"
+    with pytest.raises(UnsupportedParameter, match="n=2"):
+        llm.stream_generate("a")
+    with pytest.raises(InvalidArgument, match="n=2: a session keeps one answer"):
+        both.complete("a", sequence_end=False)
+    assert len(llm.requests) == sent
+    assert both.generate("a", n=1) == "ok"
+
+
+def test_an_error_of_one_of_n_answers_is_that_of_the_input(both):
+    both.llm._script = lambda request: [ServerError("busy")] if request.params.seed == 2 else "ok"
+    with pytest.raises(ServerError, match="busy"):
+        both.complete("a", n=3, seed=1, retry={"max_retries": 0})
+    with pytest.raises(BatchError) as caught:
+        both.complete(["a", "b"], n=2, seed=1, retry={"max_retries": 0})
+    assert (caught.value.index, len(caught.value.results)) == (0, 2)
+    with pytest.raises(InvalidArgument, match="the prompt is empty"):
+        both.complete("", n=2)

@@ -59,6 +59,7 @@ def test_none_means_the_default_unless_none_is_a_value():
         ({"stop_words": 3}, "stop_words=3"),
         ({"ignore_eos": 1}, "ignore_eos=1: allowed is True or False"),
         ({"logprobs": 21}, "logprobs=21"),
+        ({"n": 0}, "n=0: allowed is an integer from 1 to 128"),
         ({"session_id": "a"}, "session_id='a'"),
         ({"temperature": 10**400}, "temperature=1000"),
         ({"session_id": 2**63}, f"session_id={2**63}: allowed is an integer of 0 or more (at most"),
@@ -186,7 +187,8 @@ def test_an_opt_in_parameter_is_supported_only_where_a_backend_names_it():
         ("prompt", "did you mean 'inputs'?"),
         ("top_logprobs", "did you mean 'logprobs'?"),
         ("function_call", "did you mean 'tool_choice'?"),
-        ("n", "'n' (a call gives one answer"),
+        ("num_return_sequences", "did you mean 'n'?"),
+        ("min_tokens", "did you mean 'min_new_tokens'?"),
         ("stream_options", "'stream_options' (the token counts come"),
         ("model", "'model' (it is given when the object is made"),
         ("base_url", "'base_url' (it is given when the object is made"),
@@ -208,7 +210,7 @@ def test_names_of_other_libraries_are_explained(name, hint):
         (LMDeployClient, {"messages": []}, "'messages' (it is given to a call"),
         (LMDeployServer, {"model_id": "m"}, "did you mean 'path'?"),
         (LMDeployServer, {"base_url": "http://x"}, "unknown parameter 'base_url'"),
-        (LMDeployServer, {"n": 2}, "'n' (a call gives one answer"),
+        (LMDeployServer, {"best_of": 2}, "did you mean 'n'?"),
     ],
 )
 def test_names_of_other_libraries_at_construction(backend, given, hint):
@@ -271,3 +273,21 @@ def test_hints_for_names_of_lagent_are_right_or_absent(name, hint):
     told = str(caught.value).partition("; known are")[0]
     assert hint in told
     assert hint or told.endswith(f"unknown parameter {name!r}")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"frequency_penalty": 2.5}, "frequency_penalty=2.5: allowed is None or a number from -2 to 2"),
+        ({"presence_penalty": -3}, "presence_penalty=-3: allowed is None or a number from -2 to 2"),
+        ({"min_new_tokens": -1}, "min_new_tokens=-1: allowed is None or an integer of 0 or more"),
+        ({"min_new_tokens": 9, "max_new_tokens": 8}, "min_new_tokens=9 is more than max_new_tokens=8"),
+        ({"reasoning_effort": ""}, "reasoning_effort=''"),
+    ],
+)
+def test_bad_values_of_opt_in_parameters(given, message):
+    with pytest.raises(InvalidArgument, match=message) as caught:
+        ParameterSet("SomeLLM").merge(GenerationParams(), CallOptions(), given)
+    assert caught.value.argument == next(iter(given))
+    no_op = {"frequency_penalty": 0, "min_new_tokens": 0, "logit_bias": {}, "n": 1, "extra_body": {}}
+    merge(("n",), **no_op)  # accepted everywhere

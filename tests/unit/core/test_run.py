@@ -278,3 +278,16 @@ def test_a_timeout_is_repeated_unless_the_policy_says_no(scripted):
     assert scripted([60.0], ["x"]).chat(USER, timeout=limits) == "x"
     with pytest.raises(TimeoutExceeded, match="first token"):
         scripted([60.0], ["x"]).chat(USER, timeout=limits, retry={"timeouts": False})
+
+
+def test_an_answer_cut_by_a_default_limit_is_logged_once(caplog):
+    llm = ScriptedLLM("ok", finish_reason="length")
+    llm.generate("a", max_new_tokens=5)
+    assert not caplog.records
+    llm.generate("a")
+    llm.generate(["a", "b"])
+    (record,) = caplog.records
+    assert record.name == "lagent_llms.limit"
+    assert "the default max_new_tokens=512 has cut an answer" in record.getMessage()
+    ScriptedLLM("ok", finish_reason="length", max_new_tokens=512).generate("a")
+    assert len(caplog.records) == 1

@@ -108,7 +108,7 @@ def test_a_choice_is_a_regular_expression_for_servers_without_choices():
 @pytest.mark.parametrize(
     "given",
     [
-        "json", 7, object(), Nothing, [], [""], ["a", 1], [["a"]], re.compile(b"x"), re.compile("x", re.I),
+        "json", 7, 1.5, Nothing, [], [""], ["a", 1], [["a"]], re.compile(b"x"), re.compile("x", re.I),
         re.compile(""), {}, {"schema": SCHEMA}, {"type": 5}, {"type": "json_schema"},
         {"type": "json_schema", "json_schema": {"name": "x"}}, {"type": "regex_schema"}, {"type": "choice"},
         {"type": "json_schema", "json_schema": {"schema": {"enum": [1j]}}}, ["\ud83d"], Colour.RED,

@@ -163,6 +163,7 @@ class OneModelDialect(ABC):
         if request.stop_words:  # a model may lack the input: the client looks for stop words too
             inputs.put(self.stops, *request.stop_words)
         self._fill_optional(request, inputs, model, self.fill(request, inputs, model))
+        inputs.add(request.options.extra_inputs or {})
         infer_request = InferRequest(
             model.config.name,
             inputs.tensors,
@@ -204,8 +205,10 @@ class OneModelDialect(ABC):
 
 
 def optional_values(request: Request) -> Iterator[tuple[Parameter, Any]]:
-    """The values that need an input of the model, or are refused; those that are None are left out."""
+    """The values that need an input of the model, or are refused; those that are not sent are left out."""
     for row in _OPTIONAL:
+        if row.table is GenerationParams and not request.sends(row.name):
+            continue
         value = getattr(request.params if row.table is GenerationParams else request.options, row.name)
         if value is not None:
             yield row, value

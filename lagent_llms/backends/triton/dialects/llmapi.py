@@ -27,8 +27,14 @@ class LLMAPI(OneModelDialect):
     exclude = f"{_PREFIX}exclude_input_from_output"
     stops = f"{_PREFIX}stop"
     optional = {  # noqa: RUF012  (read-only)
-        name: (f"{_PREFIX}{name}",)
-        for name in ("repetition_penalty", "seed", "min_p", "ignore_eos", "skip_special_tokens")
+        "min_new_tokens": (f"{_PREFIX}min_tokens",),
+        **{
+            name: (f"{_PREFIX}{name}",)
+            for name in (
+                *("repetition_penalty", "frequency_penalty", "presence_penalty", "seed", "min_p"),
+                *("ignore_eos", "skip_special_tokens"),
+            )
+        },
     }
 
     def fill(self, request: Request, inputs: RequestInputs, model: Model) -> Collection[str]:

@@ -39,6 +39,8 @@ def sampling(
         return {names["top_k"]: 1}
     values = {}
     for parameter, name in names.items():
+        if not request.sends(parameter):
+            continue
         value = getattr(params, parameter)
         if name in model.config.inputs:
             values[name] = value or 0

@@ -29,6 +29,9 @@ class TensorRTLLM(OneModelDialect):
         "repetition_penalty": ("repetition_penalty",),
         "seed": ("seed", "random_seed"),
         "min_p": ("min_p",),
+        "frequency_penalty": ("frequency_penalty",),
+        "presence_penalty": ("presence_penalty",),
+        "min_new_tokens": ("min_tokens", "min_length"),
         "skip_special_tokens": ("skip_special_tokens",),
     }
 

@@ -144,6 +144,7 @@ class _Turn:
         stops = yield from self._stop_ids()
         if stops:
             inputs.put("stop_words_list", *stops, *range(1, len(stops) + 1))
+        inputs.add(request.options.extra_inputs or {})
         self._context, self._sent = step + len(ids), True
         # The session rewinds to the prompt if a stop word ends the answer on this side.
         request.held = Held(self._context, self._prompt, self._id)
@@ -194,7 +195,8 @@ class _Turn:
     def _put_sampling(self, inputs: RequestInputs) -> None:
         params = self._request.params
         inputs.update(self._sampling)
-        inputs.put("repetition_penalty", params.repetition_penalty)
+        if self._request.sends("repetition_penalty"):
+            inputs.put("repetition_penalty", params.repetition_penalty)
         if self._held is None:  # the server accepts a seed only at the start of a session
             inputs.put("random_seed", random.getrandbits(63) if params.seed is None else params.seed)
 

@@ -29,6 +29,10 @@ _FIELDS = {
     "ignore_eos": "ignore_eos",
     "skip_special_tokens": "skip_special_tokens",
     "logprobs": "logprobs",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "min_new_tokens": "min_tokens",
+    "logit_bias": "logit_bias",
 }
 
 
@@ -44,9 +48,10 @@ class VLLM(OneModelDialect):
         sampling: dict[str, Any] = {
             name: value
             for parameter, name in _FIELDS.items()
-            if (value := getattr(params, parameter)) is not None
+            if (value := getattr(params, parameter)) is not None and request.sends(parameter)
         }
-        sampling["top_k"] = params.top_k or -1
+        if request.sends("top_k"):
+            sampling["top_k"] = params.top_k or -1
         if request.stop_words:
             # By default vLLM leaves the stop word out of the text, and the one that matched is unknown.
             sampling |= {"stop": list(request.stop_words), "include_stop_str_in_output": True}

@@ -21,6 +21,9 @@ class TritonPythonModel(Model):
             "top_k": top_k or None,
             "top_p": self.value(request, "top_p") or 1.0,
             "repetition_penalty": self.value(request, "repetition_penalty", 1.0),
+            "frequency_penalty": self.value(request, "frequency_penalty"),
+            "presence_penalty": self.value(request, "presence_penalty"),
+            "min_new_tokens": self.value(request, "min_tokens"),
             "seed": None if seed is None else int(seed),
             "ignore_eos": self.value(request, "end_id", 0) == -1,
         }

@@ -9,6 +9,8 @@ _NAMES = {
     "max_tokens": "max_new_tokens", "temperature": "temperature", "top_p": "top_p", "min_p": "min_p",
     "repetition_penalty": "repetition_penalty", "seed": "seed", "ignore_eos": "ignore_eos",
     "skip_special_tokens": "skip_special_tokens", "logprobs": "logprobs",
+    "frequency_penalty": "frequency_penalty", "presence_penalty": "presence_penalty",
+    "min_tokens": "min_new_tokens", "logit_bias": "logit_bias",
 }  # fmt: skip
 #: The fields of StructuredOutputsParams that are constraints; one of them is given.
 _CONSTRAINTS = {"json": dict, "json_object": bool, "regex": str, "choice": list}

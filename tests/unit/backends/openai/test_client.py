@@ -144,6 +144,14 @@ def test_values_that_change_nothing_are_sent_only_where_the_server_has_other_def
 def test_fields_have_the_names_of_the_flavour():
     body = sent(OpenAIClient("http://a", "m", flavour="llama.cpp"), repetition_penalty=1.2)
     assert (body["repeat_penalty"], body["repeat_last_n"]) == (1.2, 1 << 17)
+    body = sent(OpenAIClient("http://a", "m", flavour="llama.cpp"), frequency_penalty=1)
+    assert (body["frequency_penalty"], body["repeat_last_n"]) == (1, 1 << 17)
+    given = {"min_new_tokens": 3, "reasoning_effort": "low"}
+    body = sent(OpenAIClient("http://a", "m", flavour="vllm"), logit_bias={7: 1}, **given)
+    assert (body["min_tokens"], body["logit_bias"], body["reasoning_effort"]) == (3, {"7": 1}, "low")
+    assert sent(OpenAIClient("http://a", "m", flavour="lmdeploy"), **given)["min_new_tokens"] == 3
+    body = sent(OpenAIClient("http://a", "m", flavour="vllm"), presence_penalty=0, min_new_tokens=0)
+    assert not body.keys() & {"presence_penalty", "min_tokens"}
     assert sent(OpenAIClient("http://a", "m", flavour="vllm"), adapter_name="lora")["model"] == "lora"
     body = sent(OpenAIClient("http://a", "m", flavour="sglang"), adapter_name="lora")
     assert (body["model"], body["lora_path"]) == ("m", "lora")
@@ -173,6 +181,11 @@ def test_a_template_makes_prompts_without_a_second_bos():
         ("transformers", {"response_format": {"type": "json_object"}}),
         ("llama.cpp", {"adapter_name": "x"}),
         ("lagent_llms", {"tool_choice": "auto"}),
+        ("lmdeploy", {"frequency_penalty": 1}),
+        ("llama.cpp", {"min_new_tokens": 3}),
+        ("tgi", {"presence_penalty": 1}),
+        ("ollama", {"logit_bias": {3: 1}}),
+        ("transformers", {"reasoning_effort": "low"}),
     ],
 )
 def test_what_a_flavour_does_not_take_is_refused_by_name(flavour, given):
@@ -190,6 +203,8 @@ def test_what_a_route_does_not_take_is_refused_by_name():
     llm = OpenAIClient("http://a", "m", flavour="vllm")
     with pytest.raises(UnsupportedParameter, match="tool_choice='auto' for a prompt"):
         llm.prepare("hi", {"tool_choice": "auto"})
+    with pytest.raises(UnsupportedParameter, match="reasoning_effort='low' for a prompt"):
+        llm.prepare("hi", {"reasoning_effort": "low"})
     with pytest.raises(UnsupportedParameter, match=r"a prompt \(or meta_template\) for flavour='ollama'"):
         OpenAIClient("http://a", "m", flavour="ollama").prepare("hi", {})
 
@@ -307,7 +322,7 @@ def test_an_answer_cut_by_the_servers_default_limit_is_logged_once(serve, caplog
         assert [llm.chat("hi"), llm.complete("hi").finish_reason] == ["Hel", "length"]
     assert [record.getMessage() for record in caplog.records] == [
         f"OpenAIClient('{server.url}', model_name='m'): the server's default limit has cut an answer; "
-        "max_new_tokens= sets one"
+        "max_new_tokens= sets another"
     ]
 
 

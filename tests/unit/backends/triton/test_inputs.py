@@ -55,3 +55,38 @@ def test_required_inputs_are_filled_with_values_that_change_nothing():
 def test_a_required_input_without_such_a_value_is_named():
     with pytest.raises(ConfigError, match=r"'llm' requires the input pixels FP32\[-1\]"):
         required(pixels="FP32").tensors  # noqa: B018
+
+
+def test_extra_inputs_take_the_types_of_the_config():
+    inputs = RequestInputs(TritonModelConfig.from_json(CONFIG))
+    inputs.put("text_input", "hi")
+    inputs.add(
+        {"stop_words": ["a", "b"], "top_p": 1, "stream": False, "pairs": [1, 2, 3, 4], "max_tokens": 3}
+    )
+    values = {tensor.name: (tensor.shape, list(tensor.values)) for tensor in inputs.tensors}
+    assert values["stop_words"] == ((1, 2), ["a", "b"])
+    assert values["top_p"] == ((1, 1), [1.0])
+    assert values["pairs"] == ((1, 2, 2), [1, 2, 3, 4])
+    assert values["stream"] == ((1, 1), [False])
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (
+            {"text_input": "x"},
+            r"extra_inputs\['text_input'\]='x': a parameter or the client itself sets it",
+        ),
+        ({"top_q": 1}, r"extra_inputs\['top_q'\]=1: model 'llm' has no such input; it has max_tokens, pairs"),
+        ({"top_k": 1.5}, r"extra_inputs\['top_k'\]=1.5: the model's input is INT32"),
+        ({"top_k": 2**40}, r"extra_inputs: top_k=.* INT32"),
+        ({"stop_words": [1]}, r"extra_inputs\['stop_words'\]=\[1\]: the model's input is BYTES"),
+        ({"stream": 1}, r"extra_inputs\['stream'\]=1: the model's input is BOOL"),
+    ],
+)
+def test_extra_inputs_that_are_refused(extra, message):
+    inputs = RequestInputs(TritonModelConfig.from_json(CONFIG))
+    inputs.put("text_input", "hi")
+    with pytest.raises(InvalidArgument, match=message) as caught:
+        inputs.add(extra)
+    assert caught.value.argument == "extra_inputs"

@@ -1,10 +1,11 @@
 """Dialects of a single model: required inputs, rejected parameters, and the text read."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from lagent_llms import UnsupportedParameter
+from lagent_llms import TritonClient, UnsupportedParameter
 from lagent_llms.backends.triton import find_dialect
 from lagent_llms.backends.triton.http_messages import JSONResponse
 from lagent_llms.backends.triton.model_config import TensorSpec
@@ -74,3 +75,24 @@ def test_end_id_of_tensorrt_llm(datatype, no_token, optional):
 
     assert sent(ignore_eos=True) == (no_token,)
     assert sent() == (None if optional else (7,))
+
+
+@pytest.mark.parametrize("dialect", SMALL)
+def test_what_a_model_has_no_input_for_is_refused(dialect):
+    model = SMALL[dialect]
+    llm = TritonClient("127.0.0.1:9", temperature=1, top_k=None, top_p=1)
+    given = {"frequency_penalty": 1, "presence_penalty": 1, "min_new_tokens": 2, "logit_bias": {3: 1}}
+    for name, value in given.items():
+        with pytest.raises(UnsupportedParameter, match=f"cannot honour {name}=") as caught:
+            find_dialect(model, dialect).conversation(llm.prepare("hi", {name: value}).request, model)
+        assert caught.value.parameter == name
+
+
+def test_sampling_server_sends_the_limit_and_what_was_given():
+    llm = TritonClient("127.0.0.1:9", sampling="server")
+    for given in ({}, {"temperature": 0.5, "logit_bias": {7: -1}, "min_new_tokens": 3}):
+        conversation = find_dialect(VLLM, "vllm").conversation(llm.prepare("hi", given).request, VLLM)
+        (sent,) = [item for item in conversation.request.inputs if item.name == "sampling_parameters"]
+        fields = json.loads(sent.values[0])
+        names = {"max_tokens", "skip_special_tokens"}
+        assert fields.keys() == (names | {"temperature", "logit_bias", "min_tokens"} if given else names)
