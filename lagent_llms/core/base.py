@@ -21,18 +21,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..schema import Completion, Message
+from . import batch
 from .admission import admission_of
-from .batch import (
-    as_inputs,
-    check_prompt,
-    check_prompts,
-    gather,
-    only,
-    repeated,
-    split,
-    together,
-    with_sessions,
-)
 from .crew import complete_all
 from .gates import AsyncGate, AsyncPlace, Place
 from .llm import as_dialog
@@ -96,7 +86,7 @@ class BaseLLM(HoldsSessions, ParsingLLM):
             BatchError: A prompt of a list failed; carries the other texts.
             LLMError: The single prompt failed.
         """
-        prompts, given = check_prompts(inputs), with_sessions(kwargs, session_ids)
+        prompts, given = batch.check_prompts(inputs), batch.with_sessions(kwargs, session_ids)
         if isinstance(prompts, str):
             return self._complete(prompts, given).text
         return self._complete_many(prompts, given, _text)
@@ -128,8 +118,8 @@ class BaseLLM(HoldsSessions, ParsingLLM):
             BatchError: A dialog of a list failed; carries the other answers.
             LLMError: The single dialog failed.
         """
-        given = with_sessions(kwargs, session_ids)
-        given_inputs, several = as_inputs(inputs)
+        given = batch.with_sessions(kwargs, session_ids)
+        given_inputs, several = batch.as_inputs(inputs)
         if several:
             return self._complete_many([as_dialog(one) for one in given_inputs], given, _text)
         return self._complete(as_dialog(given_inputs), given).text
@@ -151,12 +141,12 @@ class BaseLLM(HoldsSessions, ParsingLLM):
         Returns:
             A `Completion`, or a list of them in the order of `inputs`.
         """
-        given, several = as_inputs(inputs)
+        given, several = batch.as_inputs(inputs)
         n = self.answers_per_input(kwargs)
         if n == 1 and not several:
             return self._complete(given, kwargs)
         outcomes = self._outcomes(given if several else [given], kwargs, n)
-        return gather(outcomes, _whole) if several else only(outcomes)
+        return batch.gather(outcomes, _whole) if several else batch.only(outcomes)
 
     def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> Stream:
         """Continue a prompt, chunk by chunk.
@@ -169,7 +159,7 @@ class BaseLLM(HoldsSessions, ParsingLLM):
             LLMError: Bad input, at once; while iterating, any failure of the call. With
                 ``on_error='status'`` the last chunk reports it instead.
         """
-        return self._stream(check_prompt(inputs), kwargs)
+        return self._stream(batch.check_prompt(inputs), kwargs)
 
     def stream_chat(self, inputs: Dialog, **kwargs: Unpack[CallKwargs]) -> Stream:
         """Answer a dialog, chunk by chunk; see `stream_generate`."""
@@ -186,7 +176,7 @@ class BaseLLM(HoldsSessions, ParsingLLM):
     def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """The token ids of a prompt, or of each of several, as the model gets them."""
         self.check_open()
-        given = check_prompts(prompts, encodable=True)
+        given = batch.check_prompts(prompts, encodable=True)
         if isinstance(given, str):
             return repeat(self.attempts(), lambda: self._tokenize(given))
         return [repeat(self.attempts(), partial(self._tokenize, prompt)) for prompt in given]
@@ -232,15 +222,15 @@ class BaseLLM(HoldsSessions, ParsingLLM):
     def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
-        return gather(self._outcomes(inputs, given), pick)
+        return batch.gather(self._outcomes(inputs, given), pick)
 
     def _outcomes(self, inputs: Sequence[Input], given: Any, n: int = 1) -> Sequence[Completion | Exception]:
-        calls = split(inputs, given)
+        calls = batch.split(inputs, given)
         if n > 1:
-            calls = repeated(calls, n, self.merged)
+            calls = batch.repeated(calls, n, self.merged)
         calls = self.check_batch(calls)
         outcomes = complete_all(admission_of(self, given), calls, self.raising_stream)
-        return outcomes if n == 1 else together(outcomes, n)
+        return outcomes if n == 1 else batch.together(outcomes, n)
 
 
 class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
@@ -269,7 +259,7 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
         **kwargs: Unpack[CallKwargs],
     ) -> str | list[str]:
         """See `BaseLLM.generate`."""
-        prompts, given = check_prompts(inputs), with_sessions(kwargs, session_ids)
+        prompts, given = batch.check_prompts(inputs), batch.with_sessions(kwargs, session_ids)
         if isinstance(prompts, str):
             return (await self._complete(prompts, given)).text
         return await self._complete_many(prompts, given, _text)
@@ -289,8 +279,8 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
         **kwargs: Unpack[CallKwargs],
     ) -> str | list[str]:
         """See `BaseLLM.chat`."""
-        given = with_sessions(kwargs, session_ids)
-        given_inputs, several = as_inputs(inputs)
+        given = batch.with_sessions(kwargs, session_ids)
+        given_inputs, several = batch.as_inputs(inputs)
         if several:
             return await self._complete_many([as_dialog(one) for one in given_inputs], given, _text)
         return (await self._complete(as_dialog(given_inputs), given)).text
@@ -303,16 +293,16 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
         self, inputs: Input | Prompts | Dialogs, **kwargs: Unpack[CallKwargs]
     ) -> Completion | list[Completion]:
         """See `BaseLLM.complete`."""
-        given, several = as_inputs(inputs)
+        given, several = batch.as_inputs(inputs)
         n = self.answers_per_input(kwargs)
         if n == 1 and not several:
             return await self._complete(given, kwargs)
         outcomes = await self._outcomes(given if several else [given], kwargs, n)
-        return gather(outcomes, _whole) if several else only(outcomes)
+        return batch.gather(outcomes, _whole) if several else batch.only(outcomes)
 
     def stream_generate(self, inputs: str, **kwargs: Unpack[CallKwargs]) -> AsyncStream:
         """See `BaseLLM.stream_generate`; iterate with ``async for``."""
-        return self._stream(check_prompt(inputs), kwargs)
+        return self._stream(batch.check_prompt(inputs), kwargs)
 
     def stream_chat(self, inputs: Dialog, **kwargs: Unpack[CallKwargs]) -> AsyncStream:
         """See `BaseLLM.stream_chat`; iterate with ``async for``."""
@@ -329,7 +319,7 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
     async def tokenize(self, prompts: str | Prompts) -> list[int] | list[list[int]]:
         """See `BaseLLM.tokenize`."""
         self.check_open()
-        given = check_prompts(prompts, encodable=True)
+        given = batch.check_prompts(prompts, encodable=True)
         if isinstance(given, str):
             return await repeat_async(self.attempts(), lambda: self._tokenize(given))
         return [await repeat_async(self.attempts(), partial(self._tokenize, prompt)) for prompt in given]
@@ -380,16 +370,16 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
     async def _complete_many(
         self, inputs: Sequence[Input], given: Any, pick: Callable[[Completion], _T]
     ) -> list[_T]:
-        return gather(await self._outcomes(inputs, given), pick)
+        return batch.gather(await self._outcomes(inputs, given), pick)
 
     async def _outcomes(
         self, inputs: Sequence[Input], given: Any, n: int = 1
     ) -> Sequence[Completion | Exception]:
         import asyncio  # here, to keep the package's import fast
 
-        calls = split(inputs, given)
+        calls = batch.split(inputs, given)
         if n > 1:
-            calls = repeated(calls, n, self.merged)
+            calls = batch.repeated(calls, n, self.merged)
         calls = self.check_batch(calls)
         gate = AsyncGate(admission_of(self, given))
 
@@ -401,7 +391,7 @@ class AsyncBaseLLM(AsyncHoldsSessions, AsyncParsingLLM):
                     return error
 
         outcomes = await asyncio.gather(*map(outcome, calls))
-        return outcomes if n == 1 else together(outcomes, n)
+        return outcomes if n == 1 else batch.together(outcomes, n)
 
 
 def _whole(completion: Completion) -> Completion:
