@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -158,6 +159,7 @@ def serve(
         with progress("compiling the graphs of usual requests"):
             warming.result()
     server.start()
+    gc.freeze()  # a collection that a large request sets off does not look at what was loaded at start
     kind = str(getattr(backend, "__name__", backend))
     try:
         if sys.stdout is not None:  # a daemon may have closed it
