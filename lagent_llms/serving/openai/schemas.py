@@ -108,7 +108,7 @@ class _GenerationRequest(BaseModel):
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: Annotated[str | list[str] | None, BeforeValidator(at_most(MAX_STOP_WORDS, "stop words"))] = None
+    stop: str | list[str] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     stream: bool | None = None
