@@ -122,7 +122,7 @@ def measure(quick: bool) -> dict[str, Any]:
                 found[name] = {"bytes": len(body), **figures_of(health(address, seconds), [])}
             found[name] |= {key: figures_of([0], results)[key] for key in ("statuses", "requests", "time")}
             print(name, found[name], flush=True)
-    return found
+    return {"requests": found}
 
 
 def tables(figures: dict[str, Any]) -> str:
@@ -134,7 +134,7 @@ def tables(figures: dict[str, Any]) -> str:
             f"{1000 * row['time']:.0f}",
             *(f"{1000 * row[key]:.0f}" for key in ("p50", "p99", "worst")),
         )
-        for name, row in figures.items()
+        for name, row in figures["requests"].items()
     ]
     return report.table(
         ("request", "MB", "status", "time, ms", "/health p50, ms", "p99, ms", "worst, ms"), rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
@@ -149,9 +150,8 @@ def serve(
     with progress("starting the model"), named_by_option(named):
         llm = create_llm(chosen.source, profile=chosen.profile, asynchronous=True, **overrides)
     start_warm_up = getattr(getattr(llm, "engine", None), "warm_up", None)
-    warming = (
-        start_warm_up(greedy=llm.params.temperature == 0) if warm_up and start_warm_up is not None else None
-    )
+    if warm_up and start_warm_up is not None:
+        start_warm_up(greedy=llm.params.temperature == 0)
     name = model or _model_name(llm)
     protection = llm.options.injection
     app = openai_app(llm, name, limits, injection=protection)
@@ -162,10 +162,8 @@ def serve(
             max_connections=max_connections, header_seconds=header_timeout, write_seconds=write_timeout
         )
         server = Host(app, host, port, connections=connections, logs_configured=True)
-    if warming is not None:
-        with progress("compiling the graphs of usual requests"):
-            warming.result()
     server.start()
+    gc.freeze()  # a collection that a large request sets off does not look at what was loaded at start
     kind = str(getattr(backend_type, "__name__", backend_type))
     try:
         if sys.stdout is not None:  # a daemon may have closed it

@@ -19,7 +19,7 @@ __all__ = ["at_most", "described", "off_loop", "parsed"]
 #: Bodies of at least this many bytes are handled in a thread.
 _LARGE = 32 << 10
 #: Most commas of a body, which bound its values, and most fields: decoding holds the interpreter.
-_MOST_COMMAS, _MOST_FIELDS = 500_000, 1_000
+_MOST_COMMAS, _MOST_FIELDS = 250_000, 1_000
 #: Most errors of one body that are reported.
 _MOST_ERRORS = 5
 

@@ -239,16 +239,15 @@ class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
 
         Args:
             pages: True serves /gradio_chat and /gradio_instruct as well.
-            warm_up: True compiles the graphs of usual requests first, so that none of them waits for that.
+            warm_up: True compiles the graphs of usual requests at once, not at the first ones.
 
         Raises:
             MissingDependency: `pages` is True and gradio is not installed.
             ServerStartError: The server cannot listen on the configured address.
         """
         if self._host is None:
-            warming = None
             if warm_up and isinstance(self.engine, Engine):
-                warming = self.engine.warm_up(greedy=self.config.temperature == 0)
+                self.engine.warm_up(greedy=self.config.temperature == 0)
             self._pages.prepare(enabled=pages)
             config = self.config
             if config.logging:
@@ -260,8 +259,6 @@ class JAXServer(Forwarding, ForeignModel, EasyDeLNames):
                     config.host,
                 )
             host = Host(self.app, config.host, config.port, logs_configured=config.logging)
-            if warming is not None:
-                warming.result()
             host.start()
             self._host = host
 

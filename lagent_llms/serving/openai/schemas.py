@@ -109,7 +109,7 @@ class _GenerationRequest(BaseModel):
     min_tokens: int | None = Field(default=None, ge=0)
     logit_bias: dict[str, float] | None = None
     seed: int | None = None
-    stop: Annotated[str | list[str] | None, BeforeValidator(at_most(MAX_STOP_WORDS, "stop words"))] = None
+    stop: str | list[str] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
     stream: bool | None = None
