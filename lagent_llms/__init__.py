@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .backends.openai.client import AsyncOpenAIClient, OpenAIClient
     from .backends.transformers.pipeline import AsyncHFTransformers, HFTransformers
     from .backends.triton.client import AsyncTritonClient, TritonClient
+    from .backends.vllm.pipeline import AsyncVLLMPipeline, VLLMPipeline
     from .batch.drivers import AsyncBatchRun, BatchRun
     from .batch.results import BatchResult, BatchSummary
     from .batch.run import run_batch
@@ -72,6 +73,7 @@ _HOMES = {
     "backends.openai.client": ("AsyncOpenAIClient", "OpenAIClient"),
     "backends.transformers.pipeline": ("AsyncHFTransformers", "HFTransformers"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
+    "backends.vllm.pipeline": ("AsyncVLLMPipeline", "VLLMPipeline"),
     "batch.drivers": ("AsyncBatchRun", "BatchRun"),
     "batch.results": ("BatchResult", "BatchSummary"),
     "batch.run": ("run_batch",),
@@ -101,6 +103,7 @@ __all__ = [
     "AsyncOpenAIClient",
     "AsyncReplayLLM",
     "AsyncTritonClient",
+    "AsyncVLLMPipeline",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -152,6 +155,7 @@ __all__ = [
     "UnknownParameter",
     "UnsupportedParameter",
     "Usage",
+    "VLLMPipeline",
     "create_llm",
     "run_batch",
 ]
