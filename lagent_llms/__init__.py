@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .backends.routing.llms import AsyncFallbackLLM, AsyncRouterLLM, FallbackLLM, RouterLLM
     from .backends.transformers.pipeline import AsyncHFTransformers, HFTransformers
     from .backends.triton.client import AsyncTritonClient, TritonClient
+    from .backends.vllm.pipeline import AsyncVLLMPipeline, VLLMPipeline
     from .batch.drivers import AsyncBatchRun, BatchRun
     from .batch.results import BatchResult, BatchSummary
     from .batch.run import run_batch
@@ -78,6 +79,7 @@ _HOMES = {
     "backends.routing.llms": ("AsyncFallbackLLM", "AsyncRouterLLM", "FallbackLLM", "RouterLLM"),
     "backends.transformers.pipeline": ("AsyncHFTransformers", "HFTransformers"),
     "backends.triton.client": ("AsyncTritonClient", "TritonClient"),
+    "backends.vllm.pipeline": ("AsyncVLLMPipeline", "VLLMPipeline"),
     "batch.drivers": ("AsyncBatchRun", "BatchRun"),
     "batch.results": ("BatchResult", "BatchSummary"),
     "batch.run": ("run_batch",),
@@ -113,6 +115,7 @@ __all__ = [
     "AsyncRouterLLM",
     "AsyncSession",
     "AsyncTritonClient",
+    "AsyncVLLMPipeline",
     "AuthenticationError",
     "BaseLLM",
     "BatchError",
@@ -170,6 +173,7 @@ __all__ = [
     "UnsupportedParameter",
     "Usage",
     "UsageTotals",
+    "VLLMPipeline",
     "create_llm",
     "run_batch",
 ]

@@ -76,6 +76,12 @@ BACKENDS: dict[str, Backend] = {
         "transformers",
         ("torch", "transformers", "accelerate", "jinja2"),
     ),
+    "VLLMPipeline": Backend(
+        "lagent_llms.backends.vllm.pipeline",
+        "a model in this process, on vLLM",
+        "vllm",
+        ("vllm", "transformers", "jinja2"),
+    ),
     "FallbackLLM": Backend("lagent_llms.backends.routing.llms", "several backends, tried in order"),
     "RouterLLM": Backend("lagent_llms.backends.routing.llms", "several backends, by load"),
     "ReplayLLM": Backend("lagent_llms.testing.replay", "the recorded calls of a journal, for tests"),

@@ -61,7 +61,7 @@ _INSTEAD = {
     "stop_words_id": "stop_words takes the texts of these tokens",
     "template_parser": "meta_template says how messages become a prompt",
     "tokenizer_only": "there is no object without its model; tokenize() counts tokens",
-    "vllm_cfg": "these are options of vLLM's server",
+    "vllm_cfg": "VLLMPipeline takes it as engine_args",
 }
 
 #: Parameters that few backends support: which do.

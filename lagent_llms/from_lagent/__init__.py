@@ -55,12 +55,7 @@ COUNTERPARTS: Mapping[str, Counterpart] = {
     **_twins("GPTAPI", "OpenAIClient", "openai"),
     **_twins("HFTransformer HFTransformerCasualLM HFTransformerChat", "HFTransformers", "transformers"),
     **_twins("BaseAPILLM", "BaseLLM", "base_api"),
-    **_twins(
-        "VllmModel",
-        "OpenAIClient",
-        reason="vLLM's engine does not run in this process; start it with 'vllm serve PATH' and use "
-        "OpenAIClient('http://127.0.0.1:8000/v1', flavour='vllm')",
-    ),
+    **_twins("VllmModel", "VLLMPipeline", "vllm"),
     **_twins(
         "ClaudeAPI",
         "OpenAIClient",

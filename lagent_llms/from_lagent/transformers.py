@@ -13,6 +13,7 @@ from ..templates import LMTemplateParser
 from ..templates.api_roles import APIRoles
 
 __all__ = [
+    "DEFAULTS",
     "AsyncHFTransformer",
     "AsyncHFTransformerCasualLM",
     "AsyncHFTransformerChat",
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 #: lagent's defaults, which precede those of the model.
-_DEFAULTS = {
+DEFAULTS = {
     name: getattr(GenerationParams, name)
     for name in ("max_new_tokens", "top_p", "top_k", "temperature", "repetition_penalty")
 }
@@ -82,7 +83,7 @@ class _HFCore(TransformersCore):
             model_kwargs=model_kwargs,
             meta_template=meta_template,
             stop_token_ids=ids,
-            **{**_DEFAULTS, **kwargs},
+            **{**DEFAULTS, **kwargs},
         )
 
 

@@ -199,8 +199,8 @@ class Worker(EngineThread):
         self._scheduler.invalidate_cache()  # the calls overwrite the slots
         try:
             self._runner.warm_up(greedy=self._warms_greedy)
-        except Exception as error:
-            _log.exception("the warm-up failed")
+        except Exception as error:  # noqa: BLE001 - raised where the result is awaited
+            _log.warning("the warm-up failed: %s", error)
             self._runner.reset_cache()
             self._warm_up.set_exception(error)
         else:

@@ -51,7 +51,7 @@ def test_openai_batch_form():
         ({"prompt": object()}, InvalidArgument, "row 0: no values of JSON"),
         ({"custom_id": "a", "url": "/v1/x", "body": {}}, InvalidArgument, "url='/v1/x': allowed"),
         ({"custom_id": "a", "body": {}}, InvalidArgument, "body: 'messages' is missing"),
-        ({"custom_id": "a", "body": {"messages": MESSAGES, "best_of": 2}}, UnknownParameter, "did you mean 'n'"),
+        ({"custom_id": "a", "body": {"messages": MESSAGES, "best_of": 2}}, UnknownParameter, "mean 'n'"),
         (BadRecord("line 1: not JSON", b"{"), InvalidArgument, "line 1: not JSON"),
     ],
 )  # fmt: skip
