@@ -50,6 +50,7 @@ def test_the_cli_extra(package):
         ("fastapi", "from lagent_llms.cli.serve import serve; serve()", "server"),
         ("jax", "from lagent_llms import JAXServer", "jax"),
         ("transformers", "from lagent_llms import AsyncHFTransformers", "transformers"),
+        ("vllm", "from lagent_llms import AsyncVLLMPipeline", "vllm"),
         ("jax", "import lagent_llms.serving.jax_server.server", "jax"),
     ],
 )

@@ -188,7 +188,7 @@ class VLLMEngine:
                 on_event(TokenEvent(finish_reason="cancelled"))
             raise
         except Exception as error:  # noqa: BLE001 - raised by the reader of the events
-            on_event(TokenEvent(error=ServerError(f"vLLM failed: {error or type(error).__name__}")))
+            on_event(TokenEvent(error=error))
         finally:
             self._tasks.discard(task)
 
