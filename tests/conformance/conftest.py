@@ -1,6 +1,7 @@
 """The backends under test, each with its real peer and the embedded model.
 
-LMDeployPipeline is tested where lmdeploy is installed (``.venv-lmdeploy``), all others where it is not.
+LMDeployPipeline is tested where lmdeploy is installed (``.venv-lmdeploy``), VLLMPipeline where vLLM is, all
+others where neither is.
 """
 
 import importlib
@@ -17,7 +18,7 @@ def _from(module, name, *args):
 
 #: Backend -> a context manager that starts its peer and yields the `BackendUnderTest`. Neighbours run at the
 #: same time, so backends that compile the same graphs are not adjacent.
-WITHOUT_LMDEPLOY = {
+ELSEWHERE = {
     "JAXPipeline": _from("jax", "pipeline"),
     "LoRAX": _from("lorax", "backend"),
     "TritonClient-vllm": _from("triton", "client"),
@@ -36,9 +37,10 @@ WITH_LMDEPLOY = {
     "LMDeployPipeline-turbomind": _from("lmdeploy", "pipeline", "turbomind"),
     "LMDeployPipeline-pytorch": _from("lmdeploy", "pipeline", "pytorch"),
 }
-BACKENDS = WITHOUT_LMDEPLOY if find_spec("lmdeploy") is None else WITH_LMDEPLOY
+WITH_VLLM = {"VLLMPipeline": _from("vllm", "pipeline")}
+BACKENDS = WITH_LMDEPLOY if find_spec("lmdeploy") else WITH_VLLM if find_spec("vllm") else ELSEWHERE
 # lagent runs in a subprocess, which cannot use this process's patched engine.
-collect_ignore = [] if BACKENDS is WITHOUT_LMDEPLOY else ["test_lagent.py"]
+collect_ignore = [] if BACKENDS is ELSEWHERE else ["test_lagent.py"]
 
 CONFIG = """\
 default: {name}

@@ -84,6 +84,11 @@ class VLLMEngine:
         self.max_len: int = self._engine.model_config.max_model_len
         self.slots: int = self._engine.vllm_config.scheduler_config.max_num_seqs
 
+    @property
+    def in_flight(self) -> int:
+        """Number of requests that run or wait."""
+        return len(self._tasks)
+
     def submit(
         self,
         prompt_ids: list[int],

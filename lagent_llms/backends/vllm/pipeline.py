@@ -97,8 +97,17 @@ class VLLMCore(LocalEngineCore):
             **{**loading.generation_defaults(config), **kwargs},
         )
         folders = {name: os.fspath(folder) for name, folder in (adapters or {}).items()}
-        self.engine = VLLMEngine(self.path, EngineTokenizer(tokenizer), options, folders, ends)
+        self.engine = self._load(EngineTokenizer(tokenizer), options, folders, ends)
         weakref.finalize(self, self.engine.close)  # also at the end of the interpreter
+
+    def _load(
+        self,
+        tokenizer: EngineTokenizer,
+        options: Mapping[str, Any],
+        adapters: Mapping[str, str],
+        stop_token_ids: Sequence[int],
+    ) -> VLLMEngine:
+        return VLLMEngine(self.path, tokenizer, options, adapters, stop_token_ids)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r})"
