@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FILE = (EXAMPLES / "swap_backends.yaml").read_text(encoding="utf-8")
 #: Backend under test -> the profiles of swap_backends.yaml that run on it.
 PROFILES = {
-    "JAXPipeline": ["JAXPipeline"],
+    "JAXPipeline": ["JAXPipeline", "Fallback"],
     "LMDeployClient": ["LMDeployClient"],
     "LMDeployServer": ["LMDeployServer"],
     "TritonClient-vllm": ["TritonClient"],
