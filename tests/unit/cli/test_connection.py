@@ -31,7 +31,7 @@ def test_a_file_is_named_as_before():
             {"url": "grpc://127.0.0.1:8001", "backend": "TritonClient"},
             {"type": "TritonClient", "tritonserver_addr": "grpc://127.0.0.1:8001"},
         ),
-        ({"backend": "JAXPipeline", "model": "dir"}, {"type": "JAXPipeline", "path": "dir"}),
+        ({"backend": "LMDeployPipeline", "model": "dir"}, {"type": "LMDeployPipeline", "path": "dir"}),
     ],
 )
 def test_a_backend_without_a_file(given, settings):
@@ -50,7 +50,7 @@ def test_a_backend_without_a_file(given, settings):
         ({"backend": "TritonClint"}, "--backend TritonClint: unknown backend 'TritonClint', did you mean"),
         ({"backend": "LMDeployClient", "model": "m"}, "--url is missing: LMDeployClient needs it"),
         ({"backend": "LMDeployServer"}, "--model is missing: LMDeployServer needs it"),
-        ({"backend": "JAXPipeline", "url": URL}, "--url: JAXPipeline has no such argument"),
+        ({"backend": "LMDeployPipeline", "url": URL}, "--url: LMDeployPipeline has no such argument"),
         ({"backend": "FallbackLLM"}, "--set llms=… is missing: FallbackLLM needs it"),
     ],
 )

@@ -2,12 +2,13 @@
 
 import dataclasses
 import enum
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Literal
 
 import jsonschema
 import msgspec
 import pydantic
 import pytest
+from typing_extensions import NotRequired, TypedDict
 
 from lagent_llms.structured.output_types import OutputType
 

@@ -80,7 +80,7 @@ def test_end_id_of_tensorrt_llm(datatype, no_token, optional):
 @pytest.mark.parametrize("dialect", SMALL)
 def test_what_a_model_has_no_input_for_is_refused(dialect):
     model = SMALL[dialect]
-    llm = TritonClient("127.0.0.1:9", temperature=1, top_k=None, top_p=1)
+    llm = TritonClient("http://127.0.0.1:9", temperature=1, top_k=None, top_p=1)
     given = {"frequency_penalty": 1, "presence_penalty": 1, "min_new_tokens": 2, "logit_bias": {3: 1}}
     for name, value in given.items():
         with pytest.raises(UnsupportedParameter, match=f"cannot honour {name}=") as caught:
@@ -89,7 +89,7 @@ def test_what_a_model_has_no_input_for_is_refused(dialect):
 
 
 def test_sampling_server_sends_the_limit_and_what_was_given():
-    llm = TritonClient("127.0.0.1:9", sampling="server")
+    llm = TritonClient("http://127.0.0.1:9", sampling="server")
     for given in ({}, {"temperature": 0.5, "logit_bias": {7: -1}, "min_new_tokens": 3}):
         conversation = find_dialect(VLLM, "vllm").conversation(llm.prepare("hi", given).request, VLLM)
         (sent,) = [item for item in conversation.request.inputs if item.name == "sampling_parameters"]
