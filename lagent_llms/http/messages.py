@@ -253,6 +253,8 @@ def _refusal(data: object) -> Refusal:
         metadata = data.get("metadata")  # OpenRouter: the error of the server behind it
         if message and isinstance(metadata, Mapping) and metadata.get("raw"):
             message = f"{message}: {str(metadata['raw'])[:1000]}"
+        if data.get("param") == "input_tokens":  # vLLM, which has no code for it
+            code = "context_length_exceeded"
         if message:
             return Refusal(str(message), "" if code is None else str(code))
     return Refusal(msgspec.json.encode(data).decode())

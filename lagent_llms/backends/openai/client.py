@@ -111,7 +111,8 @@ class OpenAICore(HTTPCore):
                 argument="base_url",
             )
         self._api = self._apis.pop()
-        if flavour != "auto":
+        self._is_guess = flavour != "auto"  # the server was not asked
+        if self._is_guess:
             self._check_flavour(self)
 
     def base_url(self, url: str) -> str:
@@ -193,7 +194,9 @@ class OpenAICore(HTTPCore):
             messages = self._with_accepted_parts(request.messages)  # 'auto' is known only now
             if messages is not request.messages:
                 request = replace(request, messages=[*messages])
-        return protocol.answer_call(request, model, self.flavour, api=self._api, bos=self._bos)
+        return protocol.answer_call(
+            request, model, self.flavour, api=self._api, bos=self._bos, is_guess=self._is_guess
+        )
 
     def tokenize_call(self, text: str, model: str) -> Call[list[int]]:
         """See `HTTPCore.tokenize_call`."""

@@ -42,7 +42,9 @@ class Listing(NamedTuple):
     flavour: str
 
 
-def answer_call(request: Request, model: str, name: str, *, api: str, bos: str = "") -> Call[Piece]:
+def answer_call(
+    request: Request, model: str, name: str, *, api: str, bos: str = "", is_guess: bool = True
+) -> Call[Piece]:
     """Build the call for `request`: /v1/completions for a prompt, /v1/chat/completions for messages.
 
     Args:
@@ -51,6 +53,7 @@ def answer_call(request: Request, model: str, name: str, *, api: str, bos: str =
         name: The server's flavour.
         api: Path of its API, '/v1'.
         bos: The template's BOS, removed from the prompt because servers add the tokenizer's.
+        is_guess: Whether the server may be of another flavour; errors say so.
     """
     flavour, options = FLAVOURS[name], request.options
     fields = flavour.chat_fields if request.prompt is None else flavour.prompt_fields
@@ -80,7 +83,8 @@ def answer_call(request: Request, model: str, name: str, *, api: str, bos: str =
         body["prompt"] = request.prompt.removeprefix(bos)
     path = api + ("/chat/completions" if request.prompt is None else "/completions")
     headers = {"X-Request-Id": options.request_id} if options.request_id else None
-    explain = partial(_read_error, name, ", ".join(sorted(body.keys() - _OPENAI)))
+    special = ", ".join(sorted(body.keys() - _OPENAI)) if is_guess else ""
+    explain = partial(_read_error, name, special)
     return Call(
         HTTPRequest.json(path, body, headers), partial(CompletionDecoder, read_error=explain), explain
     )

@@ -77,6 +77,13 @@ def test_error_class_depends_on_status_and_code(status, code, kind):
     assert "http://x/v1" in str(error)
 
 
+def test_a_context_that_is_too_long_by_the_parameter_that_the_error_names():
+    body = (
+        b'{"error": {"message": "too long", "param": "input_tokens", "code": 400}}'
+    )
+    assert type(server_error(400, read_refusal(body))) is ContextLengthExceeded  # vLLM 0.32
+
+
 def test_retry_after():
     assert ResponseHead(429, {"retry-after": "1.5"}).retry_after == 1.5
     assert ResponseHead(429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}).retry_after == 0

@@ -298,6 +298,10 @@ def test_a_server_of_another_kind_is_named(serve):
     with pytest.raises(ServerError) as caught:
         llm.chat("hi")
     assert "flavour" not in str(caught.value)
+    asked = serve(v1_models=listed("vllm"), v1_chat_completions=refused)
+    with pytest.raises(ServerError) as caught:
+        OpenAIClient(asked.url, "m", max_retries=0).chat("hi", top_k=5)
+    assert "flavour" not in str(caught.value)  # the server was asked
     with pytest.raises(LLMError, match=r"flavour='vllm' answers an object with 'tokens'.*\"count\":1"):
         llm.tokenize("hi")
     with pytest.raises(
