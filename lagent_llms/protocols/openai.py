@@ -213,13 +213,17 @@ class CompletionDecoder:
         if not (text or reasoning or choice.logprobs or deltas is not None):
             self.alive = True
             return None
+        logprobs = token_logprobs(choice.logprobs) if choice.logprobs is not None else ()
+        if logprobs and word == "stop" and logprobs[-1].token:  # vLLM: perhaps that of the end token
+            *others, _ = (item.token for item in logprobs)
+            logprobs = logprobs[:-1] if "".join(others) == (text or "") else logprobs
         return Piece(
             text=text or "",
             reasoning=reasoning or "",
             tool_calls=deltas or (),
             token_ids=tuple(choice.gen_tokens or ()),
             n_tokens=self._usage.completion_tokens if self._usage is not None else None,
-            logprobs=token_logprobs(choice.logprobs) if choice.logprobs is not None else (),
+            logprobs=logprobs,
         )
 
     def _read_again(self, data: bytes) -> Response | None:

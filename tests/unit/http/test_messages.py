@@ -78,9 +78,7 @@ def test_error_class_depends_on_status_and_code(status, code, kind):
 
 
 def test_a_context_that_is_too_long_by_the_parameter_that_the_error_names():
-    body = (
-        b'{"error": {"message": "too long", "param": "input_tokens", "code": 400}}'
-    )
+    body = b'{"error": {"message": "too long", "param": "input_tokens", "code": 400}}'
     assert type(server_error(400, read_refusal(body))) is ContextLengthExceeded  # vLLM 0.32
 
 

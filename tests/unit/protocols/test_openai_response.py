@@ -177,6 +177,16 @@ def test_log_probabilities_of_null_are_minus_infinity():
     decode(delta("ab", "stop", logprobs={"content": content}), logprobs=2)
 
 
+def test_the_log_probability_of_the_end_token_is_left_out():
+    rows = [{"token": token, "logprob": -0.5, "top_logprobs": []} for token in ("Hel", "lo", "<|im_end|>")]
+    streamed = [delta(row["token"], logprobs={"content": [row]}) for row in rows[:2]]
+    streamed.append(delta("", "stop", logprobs={"content": rows[2:]}))  # vLLM 0.32
+    for body in (b"".join(streamed), delta("Hello", "stop", logprobs={"content": rows})):
+        assert [row.token for row in decode(body + DONE).logprobs] == ["Hel", "lo"]
+    cut = delta("", "length", logprobs={"content": rows[:1]})
+    assert [row.token for row in decode(cut + DONE).logprobs] == ["Hel"]
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
