@@ -1,4 +1,4 @@
-"""What the calls of a backend have used: totals per model, and a record of each call for those who want one.
+"""What the calls of a backend have used: totals per model, and a record of each call for subscribers.
 
 A call is counted at its end, by appending to a deque, for which threads and finalizers need no lock. The
 totals are summed when they are read.
