@@ -46,7 +46,7 @@ def requests() -> dict[str, tuple[str, dict[str, Any]]]:
         ),
         "2,000,000 token ids": (COMPLETE, {"prompt": [1] * 2_000_000}),
         "1,300,000 prompts": (COMPLETE, {"prompt": ["a"] * 1_000_000}),
-        "100,000 stop words": (COMPLETE, {"prompt": "a", "stop": ["stop"] * 100_000}),
+        "100,000 stop words": (COMPLETE, {"prompt": "a", "stop": [f"s{i}" for i in range(100_000)]}),
         "300,000 unknown fields": (COMPLETE, {"prompt": "a", **{f"f{i}": 1 for i in range(300_000)}}),
         "1,300,000 empty objects": (CHAT, {"messages": MESSAGES, "metadata": [{}] * 1_300_000}),
         "4 MB to tokenize": (TOKENIZE, {"prompt": "word " * 800_000}),

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import LLMError, TemplateError, nearest
 from ..messages import check_messages
 from ..schema import Message
+from ..validators import shown
 from .answers.formats import AnswerMarks
 from .base import ChatTemplate, text_of
 from .internlm2 import INTERNLM2_META
@@ -239,8 +240,8 @@ class APITemplateParser:
             return {**message, "content": content}
         if name not in self._roles:
             raise TemplateError(
-                f"{WHERE}: messages[{index}]: the template has no role {name!r}{nearest(name, self._roles)} "
-                f"(allowed: {', '.join(self._roles)})"
+                f"{WHERE}: messages[{index}]: the template has no role {shown(name)}"
+                f"{nearest(name, self._roles)} (allowed: {', '.join(self._roles)})"
             )
         role = self._roles[name]
         begin, end = role.begin if isinstance(role.begin, str) else "", str(role.end)

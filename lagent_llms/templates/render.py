@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from ..errors import TemplateError, UnsupportedParameter, nearest
 from ..schema import Message
+from ..validators import shown
 from .answers.formats import AnswerMarks
 from .base import NO_CALLS, ChatTemplate, text_of
 from .cases import PromptContext, TurnContext, compile_case
@@ -379,7 +380,7 @@ class MetaTemplate(ChatTemplate):
 
     def _unknown_role(self, turn: TurnContext) -> TemplateError:
         return TemplateError(
-            f"{self.name}: messages[{turn.index}]: the template has no role {turn.role!r}"
+            f"{self.name}: messages[{turn.index}]: the template has no role {shown(turn.role)}"
             f"{nearest(turn.role, self.roles)} (allowed: {', '.join(self.roles)})"
         )
 

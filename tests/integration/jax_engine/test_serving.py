@@ -323,7 +323,7 @@ def test_wrong_options(checkpoint, wrong):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0}, {"logprobs": 21}, {"seed": -1}]
+    "wrong", [{"temperature": -1}, {"top_k": -2}, {"top_p": 0}, {"logprobs": 21}, {"seed": -1}]
 )
 def test_wrong_sampling(wrong):
     with pytest.raises(InvalidArgument, match=next(iter(wrong))):

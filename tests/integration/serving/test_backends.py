@@ -87,7 +87,8 @@ def test_a_fault_of_the_backend_is_500_and_the_server_stays_up():
 
     with serve(AsyncScriptedLLM(script, meta_template="chatml")) as host:
         status, _, answer = chat(host)
-        assert (status, answer["error"]["message"]) == (500, "broken")
+        assert status == 500
+        assert answer["error"]["message"].startswith("the server failed; ")  # the log has the details
         answer = chat(host, messages=[{"role": "user", "content": "hi"}])[2]
         assert answer["choices"][0]["message"]["content"] == "fine"
 

@@ -65,7 +65,7 @@ def test_status(engine):
     server.fire()
     status = ask(server, "/status")[2]
     assert status["status"] == "Ready"
-    assert len(status["config"]) == 25
+    assert len(status["config"]) == 26
     assert status["memory"]["process"] > 1 << 20
     assert status["memory"]["machine"] > status["memory"]["available"] > 0
     assert list(status["memory"]["devices"]) == status["devices"]
