@@ -19,11 +19,12 @@ try:
     from fastapi.responses import JSONResponse, Response
     from starlette.exceptions import HTTPException as StarletteHTTPException
 
+    from .anthropic.errors import AnthropicErrorsMiddleware
+    from .apis import api_routes
     from .call_metrics import CallMetrics
     from .disconnect import ClientDisconnected, Injection
     from .limits import Limits, LimitsMiddleware
     from .metrics import Metrics, MetricsMiddleware
-    from .openai.routes import openai_routes
     from .request_log import RequestLogMiddleware, logged_response
 except ModuleNotFoundError as error:
     raise MissingDependency.of(str(error.name), "server") from error
@@ -62,6 +63,7 @@ def make_app(
         CallMetrics(metrics.registry).observe(usage)
     app.add_middleware(LimitsMiddleware, limits=limits)
     app.add_middleware(RequestLogMiddleware)  # outside the limits: logs 401 and 429
+    app.add_middleware(AnthropicErrorsMiddleware)  # outside all that answers with errors
     app.add_middleware(MetricsMiddleware, metrics=metrics)  # outside the log, which answers exceptions
     app.add_middleware(
         CORSMiddleware,
@@ -90,7 +92,7 @@ def openai_app(
     *,
     injection: Injection | None = None,
 ) -> FastAPI:
-    """Make an OpenAI-compatible application over `llm`.
+    """Make an application over `llm` with OpenAI's and Anthropic's APIs.
 
     Args:
         llm: The backend; the application closes it at shutdown.
@@ -101,9 +103,7 @@ def openai_app(
     """
     engine = getattr(llm, "engine", None)  # only a backend in this process has one
     app = make_app(limits, llm.aclose, stats=getattr(engine, "stats", None), usage=llm.usage)
-    app.include_router(
-        openai_routes(llm, model, injection=injection, seconds=app.state.limits.request_seconds)
-    )
+    app.include_router(api_routes(llm, model, injection=injection, seconds=app.state.limits.request_seconds))
     return app
 
 

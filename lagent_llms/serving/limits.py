@@ -38,7 +38,8 @@ class Limits:
     """Limits on the requests to one server, and the count of those in flight.
 
     Attributes:
-        api_key: The key that ``Authorization: Bearer …`` must hold; None accepts every request.
+        api_key: The key that ``Authorization: Bearer …`` or ``x-api-key`` must hold; None accepts every
+            request.
         api_keys: Further keys by the names of those who have them; the access log shows the name.
         allowed_hosts: Names and addresses that requests may give as ``Host`` beside those of loopback and the
             address that the server listens on; '*' allows all. Without this, a page on the internet could
@@ -152,6 +153,7 @@ class LimitsMiddleware:
         if limits.has_key and not is_open:
             is_page = scope["path"].startswith(PAGE_PATHS)
             given = _api_key(headers.get(b"authorization", b""), b"basic" if is_page else b"bearer")
+            given = given or headers.get(b"x-api-key", b"")  # Anthropic's header
             name = limits.key_name(given)
             if name is None:
                 body = error_body(401, "the API key is missing or wrong", "invalid_api_key")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,10 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["at_most", "described", "off_loop", "parsed"]
+from .. import validators
+from ..errors import InvalidArgument
+
+__all__ = ["at_most", "described", "encodable", "off_loop", "parsed", "refuse_unknown_fields"]
 
 #: Bodies of at least this many bytes are handled in a thread.
 _LARGE = 32 << 10
@@ -69,6 +72,39 @@ def at_most(most: int, unit: str) -> Callable[[Any], Any]:
         return value
 
     return check
+
+
+def encodable(item: _T) -> _T:
+    """Refuse strings that UTF-8 cannot encode: half of a surrogate pair, such as a cut emoji."""
+    try:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object[error.start]!r} is half a character, which is no text") from None
+    return item
+
+
+def refuse_unknown_fields(
+    given: Mapping[str, Any] | None, ignored: Collection[str], no_op: Mapping[str, tuple[Any, ...]]
+) -> None:
+    """Refuse the fields of a body that its class does not declare, unless they change no response.
+
+    Args:
+        given: The fields and their values; null changes nothing.
+        ignored: Fields that are ignored with any value.
+        no_op: Unsupported fields, and their values that change nothing.
+
+    Raises:
+        InvalidArgument: A field is unknown, or is unsupported with its value.
+    """
+    for name, value in (given or {}).items():
+        if value is None or name in ignored or value in no_op.get(name, ()):
+            continue
+        if name in no_op:
+            allowed = f": allowed is {no_op[name][0]!r}" if no_op[name] else ""
+            raise InvalidArgument(
+                f"{name}={validators.shown(value)} is not supported{allowed}", argument=name
+            )
+        raise InvalidArgument(f"unknown field {validators.shown(name)}", argument=name[:200])
 
 
 def _parsed(model: type[BaseModel], data: bytes) -> BaseModel:

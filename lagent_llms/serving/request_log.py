@@ -13,9 +13,10 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from ..errors import LLMError
+from ..schema import Usage
 from .error_responses import ErrorResponse, error_response
 
-__all__ = ["RequestLogMiddleware", "error_event", "logged_response"]
+__all__ = ["RequestLogMiddleware", "error_event", "logged_response", "note_usage"]
 
 _log = logging.getLogger("lagent_llms.serving")
 _access = logging.getLogger("lagent_llms.access")
@@ -78,6 +79,13 @@ def logged_response(error: BaseException, request_id: str) -> ErrorResponse:
         expected = isinstance(error, LLMError) and response.status != 500
         _log.error("request %s: %s", request_id, error, exc_info=None if expected else error)
     return response
+
+
+def note_usage(request: Any, usage: Usage | None) -> None:
+    """Note the token counts of a request's call for its line in the access log."""
+    if usage is not None:
+        counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+        request.state.usage = counts
 
 
 def error_event(response: ErrorResponse) -> str:

@@ -13,8 +13,8 @@ from ...errors import LLMError
 from ...jax_engine import Engine, EngineStats, FunctionEngine
 from ...templates.injection import MARK, ContentGuard, escaped_prompt
 from ...templates.marks import marks_in
+from ..apis import api_routes
 from ..disconnect import NO_TIMEOUT
-from ..openai.routes import openai_routes
 from ..openai.schemas import check_max_new_tokens
 from .process_stream import ProcessStream
 from .prompts import Prompts
@@ -171,7 +171,7 @@ class Forwarding(Prompts):
         self._pipeline = JAXPipeline(engine=engine, **defaults)
         self._use_template_formats(self._pipeline.template)
         self.app.include_router(
-            openai_routes(
+            api_routes(
                 AsyncJAXPipeline(engine=engine, **defaults),
                 engine.path.name,
                 injection=config.injection,

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
-from ... import validators
-from ...core.base import AsyncBaseLLM
-from ...core.streams import AsyncStream
-from ...errors import NotFound, UnsupportedParameter
 from ...schema import Completion, StreamChunk
-from ...templates.injection import escaped_prompt
-from ..disconnect import Injection, call_keywords, cancel_on_disconnect
+from ..calls import Calls
+from ..disconnect import cancel_on_disconnect
+from ..error_responses import ErrorResponse
+from ..event_stream import event, event_stream
 from ..limits import Limits
 from ..request_bodies import described, off_loop, parsed
-from ..request_log import error_event, logged_response
+from ..request_log import error_event, note_usage
 from .responses import chat_chunks, chat_response, completion_chunks, completion_response, usage_of
 from .schemas import ChatCompletionRequest, CompletionRequest, TokenizeRequest
 
@@ -34,19 +31,10 @@ _CONCURRENCY = 64
 _MakeChunks = Callable[..., list[dict[str, Any]]]
 
 
-def openai_routes(
-    llm: AsyncBaseLLM, model: str, *, injection: Injection | None = None, seconds: float | None = None
-) -> APIRouter:
-    """Make the router.
-
-    Args:
-        llm: The backend.
-        model: Its model name; a request for another model gets 404.
-        injection: See `call_keywords`.
-        seconds: See `call_keywords`.
-    """
+def openai_routes(calls: Calls) -> APIRouter:
+    """Make the router; `calls` has the backend."""
     router = APIRouter()
-    fixed = call_keywords(llm, injection, seconds)
+    llm, model = calls.llm, calls.model
     created = int(time.time())
 
     @router.get("/v1/models")
@@ -55,25 +43,26 @@ def openai_routes(
 
     @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
-        _check_model(name, model)
+        calls.check_model(name)
         return _model_card(model, created)
 
     @router.post("/v1/completions", openapi_extra=described(CompletionRequest, "/v1/completions"))
     async def completions(
         body: Annotated[CompletionRequest, parsed(CompletionRequest)], request: Request
     ) -> Response:
-        _check_model(body.model, model)
+        calls.check_model(body.model)
         prompts = await off_loop(request, body.prompts)
-        keywords = await off_loop(request, partial(body.keywords, llm.context_len)) | fixed
+        keywords = await off_loop(request, partial(body.keywords, llm.context_len))
         envelope = _envelope("cmpl", model)
         if body.stream:
-            stream = await off_loop(request, partial(llm.stream_generate, prompts[0], **keywords))
-            return await _stream_response(
-                request, stream, envelope, completion_chunks, usage=body.include_usage
-            )
+            stream = await calls.stream(request, prompts[0], keywords)
+            encoder = _Chunks(envelope, completion_chunks, usage=body.include_usage)
+            return await event_stream(request, stream, encoder)
         limits: Limits = request.app.state.limits
         with limits.count_prompts(len(prompts)):
-            completions = await cancel_on_disconnect(request, _complete_all(request, llm, prompts, keywords))
+            completions = await cancel_on_disconnect(
+                request, _complete_all(request, calls, prompts, keywords)
+            )
         body_of_all = completion_response(envelope, completions)
         request.state.usage = body_of_all["usage"]
         return JSONResponse(body_of_all)
@@ -84,44 +73,42 @@ def openai_routes(
     async def chat(
         body: Annotated[ChatCompletionRequest, parsed(ChatCompletionRequest)], request: Request
     ) -> Response:
-        _check_model(body.model, model)
+        calls.check_model(body.model)
         messages = await off_loop(request, body.text_messages)
-        keywords = await off_loop(request, partial(body.keywords, llm.context_len)) | fixed
+        keywords = await off_loop(request, partial(body.keywords, llm.context_len))
         envelope = _envelope("chatcmpl", model)
         if body.stream:
-            stream = await off_loop(request, partial(llm.stream_chat, messages, **keywords))
+            stream = await calls.stream(request, messages, keywords)
             chunks = partial(chat_chunks, calls_in_content=body.calls_in_content)
-            return await _stream_response(request, stream, envelope, chunks, usage=body.include_usage)
-        completion = await cancel_on_disconnect(request, _complete(request, llm, messages, keywords))
-        request.state.usage = usage_of(completion.usage)
+            encoder = _Chunks(envelope, chunks, usage=body.include_usage)
+            return await event_stream(request, stream, encoder)
+        completion = await cancel_on_disconnect(request, calls.complete(request, messages, keywords))
+        note_usage(request, completion.usage)
         return JSONResponse(chat_response(envelope, completion, calls_in_content=body.calls_in_content))
 
     @router.post("/tokenize", openapi_extra=described(TokenizeRequest, "/tokenize"))
     async def tokenize(
         body: Annotated[TokenizeRequest, parsed(TokenizeRequest)], request: Request
     ) -> dict[str, Any]:
-        _check_model(body.model or model, model)
-        tokens = await llm.tokenize(await off_loop(request, partial(_prompt_to_tokenize, llm, body, fixed)))
+        calls.check_model(body.model or model)
+        inputs = await off_loop(request, body.inputs)
+        keywords = {"tools": body.tools, **body.template_keywords()}
+        tokens = await calls.tokenize(request, inputs, keywords, "; send prompt instead")
         return {"tokens": tokens, "count": len(tokens), "max_model_len": llm.context_len}
 
     return router
 
 
-async def _complete(request: Request, llm: AsyncBaseLLM, inputs: Any, keywords: dict[str, Any]) -> Completion:
-    stream = await off_loop(request, partial(llm.raising_stream, inputs, keywords))
-    return await stream.drain()
-
-
 async def _complete_all(
-    request: Request, llm: AsyncBaseLLM, prompts: list[str], keywords: dict[str, Any]
+    request: Request, calls: Calls, prompts: list[str], keywords: dict[str, Any]
 ) -> list[Completion]:
     """Complete `prompts`, at most ``llm.max_concurrency`` at once; the first failure cancels the others."""
-    most = llm.max_concurrency
+    most = calls.llm.max_concurrency
     semaphore = asyncio.Semaphore(_CONCURRENCY if most == "auto" else most)
 
     async def complete(prompt: str) -> Completion:
         async with semaphore:
-            return await _complete(request, llm, prompt, keywords)
+            return await calls.complete(request, prompt, keywords)
 
     tasks = [asyncio.ensure_future(complete(prompt)) for prompt in prompts]
     try:
@@ -132,60 +119,37 @@ async def _complete_all(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _prompt_to_tokenize(llm: AsyncBaseLLM, body: TokenizeRequest, fixed: dict[str, Any]) -> str:
-    request = llm.prepare(body.inputs(), {"tools": body.tools, **body.template_keywords(), **fixed}).request
-    if request.prompt is None:
-        raise UnsupportedParameter(
-            "messages: cannot be tokenized here, because the remote server applies the chat template; "
-            "send prompt instead",
-            parameter="messages",
-        )
-    llm.check_prompt_size(request.prompt)
-    return escaped_prompt(request.prompt)
+class _Chunks:
+    """Writes a stream as chunks of a completion.
 
+    Args:
+        envelope: The fields that all chunks share.
+        chunks: Makes the chunks of one step.
+        usage: True if the last chunk has the token counts.
+    """
 
-async def _stream_response(
-    request: Request, stream: AsyncStream, envelope: dict[str, Any], chunks: _MakeChunks, *, usage: bool
-) -> StreamingResponse:
-    """Respond with server-sent events, once the first chunk is there: an error before it sets the status."""
-    try:
-        first = await cancel_on_disconnect(request, stream.__anext__())
-    except BaseException:  # a cancellation too: the generation must not go on
-        stream.close()
-        raise
-    events = _events(request, first, stream, envelope, chunks, usage=usage)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    def __init__(self, envelope: dict[str, Any], chunks: _MakeChunks, *, usage: bool) -> None:
+        self._envelope, self._chunks, self._usage = envelope, chunks, usage
+        self._first = True
 
+    def chunk(self, chunk: StreamChunk) -> Iterator[str]:
+        """See `Encoder.chunk`."""
+        first, self._first = self._first, False
+        for item in self._chunks(self._envelope, chunk, first=first):
+            yield event(item)
 
-async def _events(
-    request: Request,
-    first: StreamChunk,
-    stream: AsyncStream,
-    envelope: dict[str, Any],
-    chunks: _MakeChunks,
-    *,
-    usage: bool,
-) -> AsyncIterator[str]:
-    try:
-        for item in chunks(envelope, first, first=True):
-            yield _event(item)
-        async for chunk in stream:
-            for item in chunks(envelope, chunk, first=False):
-                yield _event(item)
-        if stream.completion is not None:
-            request.state.usage = usage_of(stream.completion.usage)
-        if usage and stream.completion is not None:
-            kind = "text_completion" if chunks is completion_chunks else "chat.completion.chunk"
-            yield _event({**envelope, "object": kind, "choices": [], "usage": request.state.usage})
+    def end(self, completion: Completion) -> Iterator[str]:
+        """See `Encoder.end`."""
+        if self._usage:
+            kind = "text_completion" if self._chunks is completion_chunks else "chat.completion.chunk"
+            yield event(
+                {**self._envelope, "object": kind, "choices": [], "usage": usage_of(completion.usage)}
+            )
         yield "data: [DONE]\n\n"
-    except Exception as error:  # noqa: BLE001  (the status was already sent: the error is the last event)
-        yield error_event(logged_response(error, request.state.request_id))
-    finally:
-        stream.close()
 
-
-def _event(item: dict[str, Any]) -> str:
-    return f"data: {json.dumps(item, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    def error(self, response: ErrorResponse) -> str:
+        """See `Encoder.error`."""
+        return error_event(response)
 
 
 def _envelope(prefix: str, model: str) -> dict[str, Any]:
@@ -195,11 +159,3 @@ def _envelope(prefix: str, model: str) -> dict[str, Any]:
 
 def _model_card(model: str, created: int) -> dict[str, Any]:
     return {"id": model, "object": "model", "created": created, "owned_by": "lagent_llms"}
-
-
-def _check_model(requested: str, model: str) -> None:
-    if requested != model:
-        raise NotFound(
-            f"model={validators.shown(requested)}: this server's only model is {model!r}",
-            code="model_not_found",
-        )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ... import validators
 from ...errors import InvalidArgument
-from ..request_bodies import at_most
+from ..request_bodies import at_most, encodable, refuse_unknown_fields
 
 __all__ = [
     "ChatCompletionRequest",
     "CompletionRequest",
+    "Messages",
+    "PassedObject",
     "StreamOptions",
     "TokenizeRequest",
+    "Tools",
     "check_max_new_tokens",
+    "stop_words",
 ]
 
 #: Most stop words of a request, and most characters of all of them. OpenAI allows 4 words.
@@ -24,8 +27,6 @@ MAX_STOP_WORDS, MAX_STOP_CHARACTERS = 128, 16_384
 
 #: Most messages, tools and prompts of a request.
 MAX_MESSAGES, MAX_TOOLS, MAX_PROMPTS = 10_000, 1_000, 10_000
-
-_T = TypeVar("_T")
 
 #: Unsupported fields, accepted only with a value that changes nothing.
 _NO_OP: dict[str, tuple[Any, ...]] = {
@@ -44,26 +45,17 @@ _IGNORED = frozenset(
 )
 
 
-def _encodable(item: _T) -> _T:
-    """Refuse strings that UTF-8 cannot encode: half of a surrogate pair, such as a cut emoji."""
-    try:
-        json.dumps(item, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{error.object[error.start]!r} is half a character, which is no text") from None
-    return item
-
-
 #: An object passed on as it is, to the chat template or to a remote server.
-_PassedObject = Annotated[dict[str, Any], AfterValidator(_encodable)]
-_Messages = Annotated[list[_PassedObject], BeforeValidator(at_most(MAX_MESSAGES, "messages"))]
-_Tools = Annotated[list[_PassedObject], BeforeValidator(at_most(MAX_TOOLS, "tools"))]
+PassedObject = Annotated[dict[str, Any], AfterValidator(encodable)]
+Messages = Annotated[list[PassedObject], BeforeValidator(at_most(MAX_MESSAGES, "messages"))]
+Tools = Annotated[list[PassedObject], BeforeValidator(at_most(MAX_TOOLS, "tools"))]
 
 
 class _TemplateRequest(BaseModel):
     """Fields for the chat template, with vLLM's names and meanings."""
 
-    tools: _Tools | None = None
-    chat_template_kwargs: _PassedObject | None = None
+    tools: Tools | None = None
+    chat_template_kwargs: PassedObject | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
 
@@ -116,15 +108,7 @@ class _GenerationRequest(BaseModel):
     stream_options: StreamOptions | None = None
 
     def _common_keywords(self, max_tokens: int | None) -> dict[str, Any]:
-        for name, value in (self.model_extra or {}).items():
-            if value is None or name in _IGNORED or value in _NO_OP.get(name, ()):
-                continue
-            if name in _NO_OP:
-                raise InvalidArgument(
-                    f"{name}={validators.shown(value)} is not supported: allowed is {_NO_OP[name][0]!r}",
-                    argument=name,
-                )
-            raise InvalidArgument(f"unknown field {validators.shown(name)}", argument=name[:200])
+        refuse_unknown_fields(self.model_extra, _IGNORED, _NO_OP)
         keywords = {
             "max_new_tokens": max_tokens,
             "temperature": self.temperature,
@@ -137,7 +121,7 @@ class _GenerationRequest(BaseModel):
             "min_new_tokens": self.min_tokens,
             "logit_bias": self.logit_bias,
             "seed": self.seed,
-            "stop_words": _stop_words(self.stop or None),
+            "stop_words": stop_words("stop", self.stop or None),
             "ignore_eos": self.ignore_eos,
             "skip_special_tokens": self.skip_special_tokens,
         }
@@ -152,14 +136,23 @@ class _GenerationRequest(BaseModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-def _stop_words(stop: str | list[str] | None) -> tuple[str, ...] | None:
-    words = validators.stop_words("stop", stop)
+def stop_words(field: str, stop: str | list[str] | None) -> tuple[str, ...] | None:
+    """Check the stop words of a request.
+
+    Args:
+        field: Their name in the request.
+        stop: Its value.
+
+    Raises:
+        InvalidArgument: There are too many, or one is empty.
+    """
+    words = validators.stop_words(field, stop)
     for given, most, unit in (
         (len(words or ()), MAX_STOP_WORDS, "stop words"),
         (sum(map(len, words or ())), MAX_STOP_CHARACTERS, "characters in all stop words together"),
     ):
         if given > most:
-            raise InvalidArgument(f"stop: {given} {unit}: allowed are at most {most}", argument="stop")
+            raise InvalidArgument(f"{field}: {given} {unit}: allowed are at most {most}", argument=field)
     return words
 
 
@@ -207,7 +200,7 @@ class TokenizeRequest(_TemplateRequest):
 
     model: str | None = None
     prompt: str | None = None
-    messages: _Messages | None = None
+    messages: Messages | None = None
 
     def inputs(self) -> str | list[dict[str, Any]]:
         """The prompt, or the messages as text.
@@ -228,12 +221,12 @@ class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
     ``calls_in_content`` is no field of OpenAI's: true leaves tool calls in the content as well.
     """
 
-    messages: _Messages = Field(min_length=1)
+    messages: Messages = Field(min_length=1)
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tool_choice: Annotated[str | dict[str, Any], AfterValidator(_encodable)] | None = None
-    response_format: _PassedObject | None = None
+    tool_choice: Annotated[str | dict[str, Any], AfterValidator(encodable)] | None = None
+    response_format: PassedObject | None = None
     calls_in_content: bool = False
 
     def keywords(self, context_len: int | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`lagent-llms serve`, called by the openai package, LangChain, smolagents and curl."""
+"""`lagent-llms serve`, called by openai, openai-agents, anthropic, LangChain, smolagents and curl."""
 
 import contextlib
 import json
@@ -66,7 +66,7 @@ def python():
     return ROOT / ".venv-openai-clients/bin/python"
 
 
-@pytest.mark.parametrize("framework", ["langchain", "smolagents"])
+@pytest.mark.parametrize("framework", ["langchain", "smolagents", "openai_agents", "anthropic"])
 def test_an_agent_of_another_framework(url, python, framework):
     script = ROOT / "examples" / f"{framework}_agent.py"
     done = subprocess.run(
@@ -81,7 +81,7 @@ def test_an_agent_of_another_framework(url, python, framework):
     assert done.stdout.strip().endswith("231 * 17 = 3927.")
 
 
-def test_the_openai_package_and_langchain(url, python):
+def test_the_openai_and_anthropic_packages_and_langchain(url, python):
     script = ROOT / "tests/peers/openai-clients/ask.py"
     done = subprocess.run(
         [python, script, f"{url}/v1", "embedded"], capture_output=True, text=True, timeout=300
