@@ -66,8 +66,8 @@ _INSTEAD = {
 
 #: Parameters that few backends support: which do.
 _ELSEWHERE = {
-    "response_format": "; LMDeployClient, LMDeployServer, LMDeployPipeline, LoRAX, OpenAIClient and "
-    "TritonClient can, where the server does",
+    "response_format": "; JAXPipeline, JAXClient, LMDeployClient, LMDeployServer, LMDeployPipeline, LoRAX, "
+    "OpenAIClient and TritonClient can, where the server does",
 }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ..core.engine_thread import check_max_queue
 from ..core.token_events import check_prompt_ids
 from ..errors import InvalidArgument, LLMError
+from ..structured.grammar import Grammar, GrammarCompiler
 from .compile_cache import enable_compile_cache
 from .config import ModelConfig
 from .model_runner import ModelRunner
@@ -77,6 +78,7 @@ class Engine:
         self.config, self.tokenizer = config, tokenizer
         self.max_slots, self.max_len = max_slots, max_len
         self._seeds: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
+        self._grammars = GrammarCompiler(tokenizer.to_json, config.vocab_size, tokenizer.eos_ids)
         self._worker = Worker(runner, tokenizer.eos_ids, max_slots, config.rope_switch, max_queue)
         # Also runs at interpreter exit; the worker holds no reference to this object.
         self._finalizer = weakref.finalize(self, self._worker.close)
@@ -175,7 +177,9 @@ class Engine:
                 for the compilation of a graph, and with False when the engine works on it.
 
         Raises:
-            InvalidArgument: The prompt is empty or has ids outside the vocabulary.
+            InvalidArgument: The prompt is empty or has ids outside the vocabulary, or `response_format`
+                cannot be compiled.
+            MissingDependency: llguidance is not installed, for `response_format`.
             ContextLengthExceeded: The prompt leaves no room for an answer.
             RateLimited: `max_queue` requests wait already.
             LLMError: The engine is closed.
@@ -196,9 +200,18 @@ class Engine:
         seed = self._seeds.getrandbits(63) if params.seed is None else params.seed
         limit = min(params.max_new_tokens, self.max_len - len(prompt))
         listener = Listener(on_event) if on_wait is None else Listener(on_event, on_wait)
-        job = EngineJob(prompt, params, seed, listener, limit)
+        job = EngineJob(prompt, params, seed, listener, limit, self.compile_grammar(params.response_format))
         self._worker.submit(job)
         return Handle(self._worker, job)
+
+    def compile_grammar(self, response_format: Mapping[str, Any] | None) -> Grammar | None:
+        """Compile a checked `response_format`, so that a following `submit` with it does not have to.
+
+        Raises:
+            InvalidArgument: It cannot be compiled.
+            MissingDependency: llguidance is not installed.
+        """
+        return None if response_format is None else self._grammars.compile(response_format)
 
     def warm_up(self, *, greedy: bool = False) -> Future[None]:
         """Compile the graphs of usual requests, so that none of them waits for that; return at once.

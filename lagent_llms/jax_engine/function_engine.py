@@ -97,7 +97,7 @@ class FunctionEngine(EngineThread):
         forks.check(self._generation, "this engine was made", forks.MAKE_IN_CHILD)
         for name in (
             *("repetition_penalty", "min_p", "ignore_eos", "logprobs"),
-            *("frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"),
+            *("frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias", "response_format"),
         ):
             if (value := getattr(params, name)) not in (
                 None,

@@ -27,10 +27,12 @@ class BatchInputs(NamedTuple):
         numbers: (B, 6) int32: slot, number of cached tokens, number of generated tokens, largest number of
             tokens to generate from now on, 1 if the row stops at an end token, 1 if it is a long sequence.
         sampling: `SamplingTensors`; None if every row is greedy without penalties and biases.
+        mask: Tokens that may be sampled by `prefill`, (B, V / 32 rounded up) int32, a bit each; None for all.
     """
 
     numbers: Any
     sampling: Any
+    mask: Any = None
 
 
 @partial(jax.jit, static_argnames=("config", "history_len", "with_logprobs"), donate_argnames=("cache",))
@@ -67,7 +69,7 @@ def prefill(
     cache = write_kv_cache(cache, block, slots, starts, history_len)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]
     logits = compute_logits(config, weights, last)
-    tokens = sample_tokens(logits, inputs.sampling, num_generated)
+    tokens = sample_tokens(logits, inputs.sampling, num_generated, inputs.mask)
     return cache, tokens, compute_logprobs(logits, tokens) if with_logprobs else None
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 
 from ..core.token_events import TokenLogprobs
 from . import graphs
@@ -28,6 +29,8 @@ __all__ = ["BatchRow", "ModelRunner"]
 #: Target duration of a decode call in seconds, so that the stream of a slow model stays smooth.
 _DECODE_SECONDS = 0.15
 _MIN_PREFILL_BUCKET, _MIN_HISTORY_BUCKET = 16, 64
+#: Numbers of tokens of a constrained answer that are computed at once, before those of prompts.
+_STEP_BUCKETS = (1, 4)
 #: Lengths of prompts for which `ModelRunner.warm_up` compiles graphs, in tokens: a short question, and one
 #: with a system message. With their answers they may grow to 64 and 128 tokens.
 _WARM_LENGTHS = (32, 96)
@@ -46,6 +49,7 @@ class BatchRow(NamedTuple):
         seed: Seed of the sampling.
         params: Decoding parameters.
         history: Returns prompt and answer so far, for penalties.
+        mask: For `prefill`, the tokens that may follow, see `graphs.BatchInputs`; None for all.
     """
 
     slot: int
@@ -57,6 +61,7 @@ class BatchRow(NamedTuple):
     seed: int
     params: SamplingParams
     history: Callable[[], list[int]]
+    mask: NDArray[np.int32] | None = None
 
 
 def _bucket(size: int, smallest: int, largest: int) -> int:
@@ -133,13 +138,19 @@ class ModelRunner:
         between = power * 3 // 4
         return between if power > _MIN_PREFILL_BUCKET and tokens <= between else power
 
+    def step_bucket(self, tokens: int) -> int:
+        """Padded length of `tokens` tokens of an answer, with which prompts must not be mixed."""
+        return next((size for size in _STEP_BUCKETS if tokens <= size), self.prefill_bucket(tokens))
+
     def prefill(self, rows: Sequence[BatchRow]) -> tuple[list[int], list[TokenLogprobs | None]]:
-        """Compute a chunk of each row's prompt.
+        """Compute a chunk of each row's prompt, or of the newest tokens of constrained answers.
 
         Returns:
             The token sampled after each chunk and its log-probabilities; meaningful after the last chunk.
         """
-        length = self.prefill_bucket(max(len(row.tokens) for row in rows))
+        longest = max(len(row.tokens) for row in rows)
+        is_step = all(row.num_generated and row.mask is not None for row in rows)
+        length = self.step_bucket(longest) if is_step else self.prefill_bucket(longest)
         # A padded chunk that would exceed the slot starts earlier and computes some tokens again.
         rows = [self._start_earlier(row, row.start + length - self._slot_len) for row in rows]
         history_len = self._history_bucket(max(row.start for row in rows))
@@ -208,6 +219,11 @@ class ModelRunner:
         ]
 
     @property
+    def mask_len(self) -> int:
+        """Number of int32 items of `BatchRow.mask`."""
+        return -(-self._config.vocab_size // 32)
+
+    @property
     def _slot_len(self) -> int:
         """Positions of a slot: a row that ends during a decode call still writes `max_steps` positions."""
         return self._max_len + self._max_steps
@@ -234,6 +250,10 @@ class ModelRunner:
             ],
             np.int32,
         )
+        mask = None
+        if any(row.mask is not None for row in rows):
+            everything = np.full(self.mask_len, -1, np.int32)
+            mask = np.stack([everything if row.mask is None else row.mask for row in padded])
         penalties = [row.params.repetition_penalty for row in padded]
         adjustments = self._adjustments(padded)
         if (
@@ -241,7 +261,7 @@ class ModelRunner:
             and set(penalties) == {1.0}
             and adjustments is None
         ):
-            return padded, BatchInputs(numbers, None)
+            return padded, BatchInputs(numbers, None, mask)
         vocab = self._config.vocab_size
         seen = None
         if set(penalties) != {1.0}:
@@ -262,6 +282,7 @@ class ModelRunner:
                 seen=seen,
                 adjustments=adjustments,
             ),
+            mask,
         )
 
     def _adjustments(self, rows: Sequence[BatchRow]) -> LogitAdjustments | None:
@@ -310,12 +331,12 @@ class ModelRunner:
         self._compiled.add((kind, *shape))
 
 
-def _variant(inputs: BatchInputs) -> tuple[bool, bool, bool]:
+def _variant(inputs: BatchInputs) -> tuple[bool, ...]:
     """What distinguishes the graphs for inputs of equal sizes."""
-    sampling = inputs.sampling
+    sampling, masked = inputs.sampling, inputs.mask is not None
     if sampling is None:
-        return False, False, False
-    return True, sampling.seen is not None, sampling.adjustments is not None
+        return masked, False, False, False
+    return masked, True, sampling.seen is not None, sampling.adjustments is not None
 
 
 def _to_host(logprobs: Logprobs | None) -> Logprobs | None:

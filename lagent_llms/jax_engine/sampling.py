@@ -61,6 +61,7 @@ class SamplingParams:
         presence_penalty: Subtracted from the logit of a token that is in the answer.
         min_new_tokens: Number of tokens before which no end token is sampled.
         logit_bias: Token ids and what is added to their logits.
+        response_format: A constraint on the text, in any form of `structured.formats.response_format`.
 
     Raises:
         InvalidArgument: A value is of the wrong type or out of range.
@@ -79,10 +80,14 @@ class SamplingParams:
     presence_penalty: float | None = None
     min_new_tokens: int | None = None
     logit_bias: Mapping[int, float] | None = None
+    response_format: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         checked = GenerationParams(**asdict(self))
-        for name in ("max_new_tokens", "top_k", "seed", "logprobs", "min_new_tokens", "logit_bias"):
+        for name in (
+            *("max_new_tokens", "top_k", "seed", "logprobs"),
+            *("min_new_tokens", "logit_bias", "response_format"),
+        ):
             object.__setattr__(self, name, getattr(checked, name))
 
     @property
@@ -137,23 +142,27 @@ def compute_logprobs(logits: Array, tokens: Array) -> Logprobs:
     return Logprobs(jnp.take_along_axis(logprobs, tokens[:, None], axis=1)[:, 0], top, top_ids)
 
 
-def sample_tokens(logits: Array, settings: SamplingTensors | None, num_generated: Array) -> Array:
+def sample_tokens(
+    logits: Array, settings: SamplingTensors | None, num_generated: Array, mask: Array | None = None
+) -> Array:
     """Sample the next token of each row.
 
     Args:
         logits: (B, V) float32.
         settings: Sampling parameters; None if every row is greedy without a penalty.
         num_generated: Number of tokens each row has generated before, (B,) int32.
+        mask: Tokens that may be sampled, see `graphs.BatchInputs`; None for all.
 
     Returns:
         Token ids, (B,) int32.
     """
     if settings is None:
-        return jnp.argmax(logits, axis=-1)
+        return jnp.argmax(_masked(logits, mask), axis=-1)
     if settings.adjustments is not None:
         logits = adjust_logits(logits, settings.adjustments, num_generated)
     if settings.seen is not None:
         logits = apply_repetition_penalty(logits, settings.seen, settings.penalty)
+    logits = _masked(logits, mask)
     greedy = jnp.argmax(logits, axis=-1)
     is_sampled = settings.temperature > 0
     scaled = logits / jnp.where(is_sampled, settings.temperature, 1.0)[:, None]
@@ -162,6 +171,14 @@ def sample_tokens(logits: Array, settings: SamplingTensors | None, num_generated
     )(settings.key, num_generated)
     sampled = _sample_filtered(scaled, uniform, settings.top_k, settings.top_p, settings.min_p, is_sampled)
     return jnp.where(is_sampled, sampled, greedy)
+
+
+def _masked(logits: Array, mask: Array | None) -> Array:
+    """The `logits` (B, V), minus infinity where the bit of `mask` is 0."""
+    if mask is None:
+        return logits
+    bits = (mask[:, :, None] >> jnp.arange(32)) & 1
+    return jnp.where(bits.reshape(logits.shape[0], -1)[:, : logits.shape[1]] > 0, logits, -jnp.inf)
 
 
 def apply_repetition_penalty(logits: Array, seen: Array, penalty: Array) -> Array:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from ..structured.grammar import Grammar
 from .sampling import SamplingParams
 
 __all__ = ["Job", "Scheduler", "Slot", "common_prefix"]
@@ -62,6 +63,7 @@ class Job(Generic[Payload]):
         seed: Seed of the sampling.
         payload: Data of the caller; the scheduler does not use it.
         limit: Largest number of tokens to generate, with the context limit taken into account.
+        grammar: Constraint on the answer, None without one.
         output: Generated tokens.
         slot: Slot of the request, None while it waits.
         cached: Number of prompt tokens reused from the slot.
@@ -74,6 +76,7 @@ class Job(Generic[Payload]):
     seed: int
     payload: Payload
     limit: int
+    grammar: Grammar | None = None
     output: list[int] = field(default_factory=list)
     slot: Slot | None = None
     cached: int = 0
@@ -87,6 +90,14 @@ class Job(Generic[Payload]):
     def num_uncomputed(self) -> int:
         """Number of context tokens that are not computed yet."""
         return max(len(self.context) - len(self.assigned_slot.tokens), 0)
+
+    @property
+    def uncomputed(self) -> list[int]:
+        """Tokens of prompt and answer that are not computed yet: in decoding at least the newest one."""
+        done = len(self.assigned_slot.tokens)
+        if done < len(self.prompt):
+            return self.prompt[done:] + self.output
+        return self.output[done - len(self.prompt) :]
 
     @property
     def length(self) -> int:

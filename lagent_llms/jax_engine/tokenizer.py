@@ -95,6 +95,11 @@ class Tokenizer:
             self._fast, self._decoder, self._special_ids if skip_special_tokens else frozenset()
         )
 
+    def to_json(self) -> str:
+        """The text of tokenizer.json."""
+        text: str = self._fast.to_str()
+        return text
+
     def token_text(self, token_id: int) -> str:
         """Vocabulary entry of a token id; '' for an unknown id."""
         return self._fast.id_to_token(token_id) or ""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import numpy as np
 
 from .. import forks
 from ..core.engine_thread import EngineThread, check_queue
@@ -186,12 +188,19 @@ class Worker(EngineThread):
             self._prompt += len(job.prompt)
             self._cached += job.cached
             self._tell(job, waits=False)
+            if job.grammar is not None:
+                self._append(job, [], [])  # the text that every answer begins with
+                job.context = job.prompt + job.output
         budget = _PREFILL_TOKENS
         while batch := self._next_prefill(budget):
             budget -= self._prefill(batch)
         self._scheduler.switch_ropes()
-        if jobs := self._scheduler.decoding:
-            self._decode(jobs)
+        jobs = self._scheduler.decoding
+        # Constrained rows in calls of their own: the mask of each token needs the one before.
+        for batch in self._constrained_batches(jobs):
+            self._prefill(batch)
+        if free := [job for job in jobs if job.grammar is None]:
+            self._decode(free)
 
     def _compile_usual_graphs(self) -> None:
         assert self._warm_up is not None
@@ -212,25 +221,43 @@ class Worker(EngineThread):
         if not jobs:
             return []
         bucket = self._runner.prefill_bucket(jobs[0].num_uncomputed)
-        same = [job for job in jobs if self._runner.prefill_bucket(job.num_uncomputed) == bucket]
+        is_free = jobs[0].grammar is None
+        same = [
+            job
+            for job in jobs
+            if self._runner.prefill_bucket(job.num_uncomputed) == bucket and (job.grammar is None) == is_free
+        ]
         rows = budget // bucket
         return same[: 1 << (rows.bit_length() - 1)] if rows else []  # the runner pads to a power of two
 
+    def _constrained_batches(self, jobs: list[EngineJob]) -> Iterable[list[EngineJob]]:
+        """The constrained ones of `jobs`, grouped by the number of tokens to compute."""
+        batches: dict[int, list[EngineJob]] = {}
+        for job in jobs:
+            if job.grammar is not None:
+                batches.setdefault(self._runner.step_bucket(len(job.uncomputed)), []).append(job)
+        return batches.values()
+
     def _prefill(self, batch: list[EngineJob]) -> int:
-        """Compute a prompt chunk of each job; the jobs have the same bucket.
+        """Compute a chunk of each job's prompt, or of the newest tokens of each constrained answer.
+
+        The jobs have the same bucket.
 
         Returns:
             Number of computed tokens, padding included.
         """
         bucket = self._runner.prefill_bucket(batch[0].num_uncomputed)
-        chunks = [job.context[len(job.assigned_slot.tokens) :][: self._runner.prefill_chunk] for job in batch]
-        tokens, logprobs = self._runner.prefill(
-            [self._batch_row(job, chunk) for job, chunk in zip(batch, chunks, strict=True)]
-        )
+        chunks = [job.uncomputed[: self._runner.prefill_chunk] for job in batch]
+        rows = [self._batch_row(job, chunk) for job, chunk in zip(batch, chunks, strict=True)]
+        rows = [self._constrain(job, row) for job, row in zip(batch, rows, strict=True)]
+        tokens, logprobs = self._runner.prefill(rows)
         for job, chunk, token, logprob in zip(batch, chunks, tokens, logprobs, strict=True):
             job.assigned_slot.tokens.extend(chunk)
-            if len(job.assigned_slot.tokens) == len(job.context):
-                self._append(job, [token], [logprob])
+            if job.uncomputed:
+                continue
+            steps = self._append(job, [token], [logprob])
+            if not steps and job in self._scheduler.running:
+                self._fail(job, LLMError("response_format: the grammar allows no token"))
         return bucket << (len(batch) - 1).bit_length()
 
     def _decode(self, jobs: list[EngineJob]) -> None:
@@ -243,14 +270,39 @@ class Worker(EngineThread):
             steps = self._append(job, new, new_logprobs)
             job.assigned_slot.tokens.extend(inputs[:steps])
 
+    def _constrain(self, job: EngineJob, row: BatchRow) -> BatchRow:
+        """Add the mask of the tokens that may follow, for a job with a grammar."""
+        if job.grammar is None:
+            return row
+        mask = np.zeros(self._runner.mask_len, np.int32)
+        is_early = len(job.output) < (job.params.min_new_tokens or 0)
+        job.grammar.fill_mask(mask, may_end=not (is_early or job.params.ignore_eos))
+        return row._replace(mask=mask)
+
     def _append(self, job: EngineJob, tokens: list[int], logprobs: list[TokenLogprobs | None]) -> int:
         """Append new tokens to the answer until it ends, and emit them.
+
+        After those of a constrained answer follow the tokens that its grammar forces.
 
         Returns:
             Number of steps whose token is part of the answer or its end token.
         """
         remaining = job.limit - len(job.output)
-        new, end_token, reason = truncate(tokens, remaining, () if job.params.ignore_eos else self._eos)
+        end_ids = () if job.params.ignore_eos else self._eos
+        grammar = job.grammar
+        try:
+            if grammar is not None:
+                tokens = tokens[: grammar.accept(tokens)]
+            new, end_token, reason = truncate(tokens, remaining, end_ids)
+            steps = len(new) + (end_token is not None)
+            if grammar is not None and end_token is None:
+                if job.params.logprobs is None:  # a forced token has none: nothing chose it
+                    new += tuple(grammar.accept_forced(remaining - len(new)))
+                reason = "length" if len(new) >= remaining else None
+                reason = "stop" if grammar.is_complete else reason
+        except LLMError as error:
+            self._fail(job, error)
+            return 0
         job.output.extend(new)
         requested = tuple(item for item in logprobs[: len(new)] if item is not None)
         self._completion += len(new)
@@ -258,7 +310,7 @@ class Worker(EngineThread):
             self._served += 1
             self._scheduler.release(job)
         self._emit(job, TokenEvent(new, requested, reason, end_token, None, job.cached))
-        return len(new) + (end_token is not None)
+        return steps
 
     def _batch_row(self, job: EngineJob, tokens: list[int]) -> BatchRow:
         return BatchRow(
@@ -272,6 +324,12 @@ class Worker(EngineThread):
             params=job.params,
             history=lambda: job.prompt + job.output,
         )
+
+    def _fail(self, job: EngineJob, error: LLMError) -> None:
+        """End a running request with an error event."""
+        self._served += 1
+        self._scheduler.release(job)
+        self._emit(job, TokenEvent(error=error, cached_tokens=job.cached))
 
     def _fail_all(self, message: str, cause: Exception | None = None) -> None:
         """End every request with an error event."""

@@ -23,7 +23,7 @@ class JAXClientCore(HTTPCore):
     """
 
     takes_messages: ClassVar[bool] = True
-    unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
+    unsupported_parameters = frozenset({"adapter_name", "tool_choice"})
     opt_in_parameters = HTTPCore.opt_in_parameters | {
         "sampling", "frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"
     }  # fmt: skip

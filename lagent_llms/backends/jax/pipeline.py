@@ -6,13 +6,14 @@ the engine's events to pieces.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ...core.callbacks import Handle
+from ...core.callbacks import AsyncCallbackSource, Handle
 from ...core.local_engine import AsyncLocalEngineLLM, LocalEngineCore, LocalEngineLLM
 from ...core.request import Request
 from ...core.token_events import TokenEvent
@@ -68,7 +69,7 @@ class _JAXCore(LocalEngineCore):
     """
 
     engine: Engine | FunctionEngine
-    unsupported_parameters = frozenset({"response_format", "adapter_name", "tool_choice"})
+    unsupported_parameters = frozenset({"adapter_name", "tool_choice"})
     opt_in_parameters = frozenset({"frequency_penalty", "presence_penalty", "min_new_tokens", "logit_bias"})
     neutral_arguments = LocalEngineCore.neutral_arguments | {"cache_dir", "max_queue", "progress"}
 
@@ -153,6 +154,7 @@ class _JAXCore(LocalEngineCore):
             presence_penalty=params.presence_penalty,
             min_new_tokens=params.min_new_tokens,
             logit_bias=params.logit_bias,
+            response_format=params.response_format,
         )
         return self.engine.submit(ids, sampling, on_event=on_event, on_wait=on_wait)
 
@@ -168,6 +170,12 @@ class JAXPipeline(_JAXCore, LocalEngineLLM):
 
 class AsyncJAXPipeline(_JAXCore, AsyncLocalEngineLLM):
     """Asynchronous `JAXPipeline`."""
+
+    async def _open(self, request: Request) -> AsyncCallbackSource[TokenEvent]:
+        constraint = request.params.response_format
+        if constraint is not None and isinstance(self.engine, Engine):  # a large one takes a second
+            await asyncio.to_thread(self.engine.compile_grammar, constraint)
+        return await super()._open(request)
 
 
 def _model_template(model: Path | None) -> str | None:

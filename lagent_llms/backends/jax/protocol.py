@@ -23,6 +23,8 @@ def answer_call(request: Request, model: str) -> Call[Piece]:
     path = "/v1/chat/completions" if request.prompt is None else "/v1/completions"
     # The server uses the same stop-word scanner, so it gets all stop words and stops generating at once.
     body = completion_body(request, model, stop=request.stop_words)
+    if request.params.response_format is not None:
+        body["response_format"] = request.params.response_format
     if request.prompt is None:
         body["calls_in_content"] = True  # the text of an answer keeps them, on every backend
     headers = {"X-Request-Id": request.options.request_id} if request.options.request_id else None

@@ -9,6 +9,7 @@ from ...structured.formats import Kind, choice_as_regex, kind_of, regex_of, sche
 from .gbnf import choice_grammar, regex_grammar
 
 __all__ = [
+    "EVERY_FORM",
     "JSON_AND_REGEX",
     "JSON_ONLY",
     "LLAMACPP",
@@ -95,6 +96,8 @@ def _tgi_regex(constraint: Mapping[str, Any]) -> dict[str, Any]:
 
 #: OpenAI's forms.
 JSON_ONLY = Constraints(_as_it_is, other=_as_it_is)
+#: The forms of `structured.formats`.
+EVERY_FORM = Constraints(_as_it_is, _as_it_is, _as_it_is, _as_it_is)
 #: lmdeploy's forms.
 JSON_AND_REGEX = Constraints(_as_it_is, _as_regex_schema, _as_regex_schema, _as_it_is)
 VLLM = Constraints(_as_it_is, _structured_outputs, _structured_outputs, _as_it_is)

@@ -199,11 +199,13 @@ FLAVOURS: Mapping[str, Flavour] = {
         parts=_parts("image_url input_audio audio_url video_url"),
     ),
     "lagent_llms": Flavour(
-        _fields(f"{_ENGINE} {_PENALTIES} min_new_tokens logit_bias {_TEMPLATE}"),
+        _fields(f"{_ENGINE} {_PENALTIES} min_new_tokens logit_bias response_format {_TEMPLATE}"),
         owners=("lagent_llms",),
         tokenize=Tokenize("/tokenize", "prompt", "tokens"),
         no_top_k=None,
         max_stop_words=128,
         always={"calls_in_content": True},
+        constraints=constraints.EVERY_FORM,
+        constraints_of_prompts=constraints.EVERY_FORM,
     ),
 }

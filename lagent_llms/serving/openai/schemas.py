@@ -104,6 +104,7 @@ class _GenerationRequest(BaseModel):
     stop: str | list[str] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
+    response_format: _PassedObject | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -128,6 +129,8 @@ class _GenerationRequest(BaseModel):
         given: dict[str, Any] = {name: value for name, value in keywords.items() if value is not None}
         if "top_k" in self.model_fields_set:  # null means no filter, as vLLM's 0 and -1 do
             given["top_k"] = self.top_k if self.top_k and self.top_k > 0 else None
+        if self.response_format is not None and self.response_format.get("type") != "text":
+            given["response_format"] = self.response_format
         return given
 
     @property
@@ -226,7 +229,6 @@ class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
     logprobs: bool | None = None
     top_logprobs: int | None = None
     tool_choice: Annotated[str | dict[str, Any], AfterValidator(encodable)] | None = None
-    response_format: PassedObject | None = None
     calls_in_content: bool = False
 
     def keywords(self, context_len: int | None = None) -> dict[str, Any]:
@@ -250,8 +252,6 @@ class ChatCompletionRequest(_GenerationRequest, _TemplateRequest):
             keywords["tools"] = self.tools
         if self.tool_choice not in (None, "auto", "none"):
             keywords["tool_choice"] = self.tool_choice
-        if self.response_format is not None and self.response_format.get("type") != "text":
-            keywords["response_format"] = self.response_format
         return keywords
 
     def text_messages(self) -> list[dict[str, Any]]:

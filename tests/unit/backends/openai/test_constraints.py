@@ -48,12 +48,17 @@ CHATS = {
         as_it_is(JSON), as_it_is(WHOLE), as_it_is({"type": "regex_schema", "regex_schema": "[ab]+"}),
         as_it_is({"type": "regex_schema", "regex_schema": CHOICE_REGEX}), as_it_is(OTHER),
     ),
-    **dict.fromkeys(("transformers", "lagent_llms"), (None,) * 5),
+    "lagent_llms": (
+        as_it_is(JSON), as_it_is(WHOLE), as_it_is({"type": "regex_schema", "regex_schema": "[ab]+"}),
+        as_it_is({"type": "choice", "choice": CHOICE}), as_it_is(OTHER),
+    ),
+    "transformers": (None,) * 5,
 }  # fmt: skip
 PROMPTS = {
     **dict.fromkeys(FLAVOURS, (None,) * 5),
     "vllm": CHATS["vllm"],
     "sglang": CHATS["sglang"],
+    "lagent_llms": CHATS["lagent_llms"],
     "llama.cpp": (
         {"json_schema": {"type": "object"}}, {"json_schema": SCHEMA}, *CHATS["llama.cpp"][2:4], None
     ),
