@@ -104,7 +104,7 @@ class _GenerationRequest(BaseModel):
     stop: str | list[str] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
-    response_format: _PassedObject | None = None
+    response_format: PassedObject | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
