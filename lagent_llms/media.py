@@ -201,7 +201,7 @@ def _png(image: Any, refuse: Callable[[str], InvalidArgument]) -> bytes:
         if image.mode not in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
             image = image.convert("RGBA" if image.mode in ("RGBa", "La", "PA") else "RGB")
         image.save(out, "PNG")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SystemError) as error:
         raise refuse(f"the image cannot be encoded: {error}") from error
     return out.getvalue()
 

@@ -114,7 +114,7 @@ def _parsed(model: type[BaseModel], data: bytes) -> BaseModel:
         # json reads halves of characters, which are then refused by name; msgspec holds the interpreter for
         # a fraction of the time.
         value = msgspec.json.decode(data) if len(data) >= _LARGE else json.loads(data)
-    except (ValueError, RecursionError) as error:  # msgspec's errors and wrong UTF-8 are ValueErrors
+    except (ValueError, msgspec.DecodeError, RecursionError) as error:  # ValueError: wrong UTF-8, too
         raise _invalid(f"JSON decode error: {error}") from None
     if isinstance(value, dict) and len(value) > _MOST_FIELDS:
         raise _invalid(f"the body has {len(value)} fields: allowed are at most {_MOST_FIELDS}")

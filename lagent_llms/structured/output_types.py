@@ -81,8 +81,8 @@ class OutputType:
         for found in _candidates(text):
             try:
                 return self._read(self._unwrapped(found))
-            except ValueError as refusal:  # the error about the first candidate is the most useful one
-                error = error or refusal
+            except (ValueError, msgspec.DecodeError) as refusal:  # one is the other since msgspec 0.21
+                error = error or ValueError(str(refusal))  # that about the first candidate says most
         raise error or ValueError("the answer is empty")
 
     def _unwrapped(self, text: str) -> bytes | str:
@@ -128,7 +128,8 @@ def _no_schema(error: Exception) -> TypeError:
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """`schema` with the definition that its root refers to at its root: servers want an object there."""
     definitions = dict(schema.get("$defs", {}))
-    reference = schema.get("$ref", "")
+    root = schema.get("allOf", ())  # pydantic before 2.9
+    reference = schema.get("$ref", "") or (root[0].get("$ref", "") if len(root) == 1 else "")
     own = definitions.get(reference.removeprefix("#/$defs/"))
     if own is None:
         return dict(schema)
