@@ -91,10 +91,10 @@ class Streams(ConformanceTests):
     def test_status(self) -> None:
         llm = self.make()
         chunks = llm.chunks("stream_chat", self.subject.long_question, timeout=1e-6, on_error="status")
-        status, text, _ = chunks[-1]
+        *before, (status, text, _) = chunks
         assert status < 0
         assert status == ModelStatusCode.SERVER_ERR
-        assert text == ""
+        assert text == (before[-1][1] if before else "")  # a token may be there before the limit is looked at
 
     @requirement("a closed object refuses calls; closing twice is no error")
     def test_closing(self) -> None:
