@@ -135,7 +135,7 @@ def _part(kind: str, media: Media, fields: dict[str, Any], where: str, argument:
 
 
 def accept_parts(
-    messages: Sequence[Message], accepted: AcceptedParts, who: str, argument: str = "inputs"
+    messages: Sequence[Message], accepted: AcceptedParts, backend: str, argument: str = "inputs"
 ) -> list[Message]:
     """Return `messages` with the parts of their contents as a backend takes them.
 
@@ -144,7 +144,7 @@ def accept_parts(
     Args:
         messages: The messages, as `check_messages` returns them.
         accepted: What the backend takes.
-        who: The backend, for errors.
+        backend: Name of the backend, for errors.
         argument: The argument that they were given with, for errors.
 
     Raises:
@@ -171,10 +171,10 @@ def accept_parts(
                 found.append(taken)
                 continue
             raise UnsupportedParameter(
-                f"{argument}[{index}] (role {role!r}): {who} cannot send content[{number}], a part of type "
-                f"{name!r}: {why}",
+                f"{argument}[{index}] (role {role!r}): {backend} cannot send content[{number}], a part of "
+                f"type {name!r}: {why}",
                 parameter="content",
-                backend=who.partition(" ")[0],
+                backend=backend.partition(" ")[0],
             )
         made.append({**message, "content": found})
     return made

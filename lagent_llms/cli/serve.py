@@ -194,7 +194,7 @@ def _check_exposure(host: str, limits: Limits, *, insecure: bool, key_source: ob
             f"--host={host} is reachable from other machines and there is no API key: give one with "
             "--api-key-file or LAGENT_LLM_SERVE_KEY, or allow everyone with --insecure"
         )
-    _log.warning("--insecure: everyone who reaches %s can use this server", host)
+    _log.warning("--insecure: any client that reaches %s can use this server", host)
 
 
 def _wait_for_signal() -> None:

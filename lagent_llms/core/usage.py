@@ -26,7 +26,7 @@ _log = logging.getLogger("lagent_llms.usage")
 
 #: Ended calls that are kept before they are summed.
 _MOST_PENDING = 1024
-#: Models that are told apart; the calls of further ones count as those of `_OTHERS`.
+#: Most models with totals of their own; the calls of further models are counted under `_OTHERS`.
 _MOST_MODELS, _OTHERS = 1000, "others"
 
 

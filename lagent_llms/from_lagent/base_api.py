@@ -58,6 +58,7 @@ class _APICore(LLMCore):
         }
 
     def _refuse(self) -> NoReturn:
+        # Not abstract methods: a subclass defines one of several sets of methods, as in lagent.
         raise NotImplementedError(
             f"{type(self).__name__}: define generate or chat, and stream_chat, as in lagent; or _open "
             "(docs/adding_a_backend.md)"

@@ -44,8 +44,8 @@ _STATUS: tuple[tuple[type[LLMError], int, str], ...] = (
     (LLMError, 500, "server_error"),
 )
 
-#: What clients are told of failures on this side, by code; the details, which may hold paths and addresses,
-#: are only in the log.
+#: The messages of failures of the server, by error code. Details, which may hold paths and addresses, are
+#: only in the log.
 _FAILURES = {
     "timeout": "the model did not answer in time",
     "upstream_unreachable": "the model's server cannot be reached",

@@ -13,7 +13,7 @@ _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 def read_keys(path: str | Path) -> dict[str, str]:
-    """Read the API keys of a file, by the names of those who have them.
+    """Read the API keys of a file, each under the name of a client.
 
     Each line has a name and a key, separated by spaces, or only a key, whose name is then ``line-N``. Empty
     lines and lines that begin with ``#`` are skipped.

@@ -40,7 +40,7 @@ class Limits:
     Attributes:
         api_key: The key that ``Authorization: Bearer …`` or ``x-api-key`` must hold; None accepts every
             request.
-        api_keys: Further keys by the names of those who have them; the access log shows the name.
+        api_keys: Further API keys, each under the name of a client; the access log shows the name.
         allowed_hosts: Names and addresses that requests may give as ``Host`` beside those of loopback and the
             address that the server listens on; '*' allows all. Without this, a page on the internet could
             reach the server by DNS rebinding.

@@ -15,6 +15,8 @@ from lagent_llms.backends.jax.pipeline import EMBEDDED_MODEL
 from lagent_llms.testing.conformance import BackendUnderTest
 from tests import lmdeploy_peer as peers
 
+from .shared_engine import SharedEngine
+
 TEMPLATE = {"meta_template": "internlm2-lagent"}
 #: Parameters that lmdeploy supports only in /v1/chat/completions, and the arguments that select this route.
 CHAT_ROUTE_ONLY = {
@@ -128,25 +130,12 @@ class Pipeline(BackendUnderTest):
 
         class Shared(AsyncLMDeployPipeline if asynchronous else LMDeployPipeline):
             def _load(self, *args):
-                return _SharedEngine(shared._engine)
+                return SharedEngine(shared._engine)
 
         return Shared(EMBEDDED_MODEL, **kwargs)
 
     def running(self):
         return self.first._engine._engine.session_mgr.request_handle_pool.num_dispatched
-
-
-class _SharedEngine:
-    """A shared engine, which no single pipeline closes."""
-
-    def __init__(self, engine):
-        self._engine = engine
-
-    def __getattr__(self, name):
-        return getattr(self._engine, name)
-
-    def close(self):
-        pass
 
 
 @contextmanager

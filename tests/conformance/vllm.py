@@ -8,6 +8,8 @@ import lagent_llms
 from lagent_llms import AsyncVLLMPipeline, VLLMPipeline
 from lagent_llms.testing.conformance import BackendUnderTest
 
+from .shared_engine import SharedEngine
+
 EMBEDDED_MODEL = Path(lagent_llms.__file__).parent / "models" / "embedded"
 ARGUMENTS = {"dtype": "float32", "max_num_seqs": 64, "enforce_eager": True}
 
@@ -27,25 +29,12 @@ class Pipeline(BackendUnderTest):
 
         class Shared(AsyncVLLMPipeline if asynchronous else VLLMPipeline):
             def _load(self, *args):
-                return _SharedEngine(engine)
+                return SharedEngine(engine)
 
         return Shared(EMBEDDED_MODEL, **kwargs)
 
     def running(self):
         return self.first.engine.in_flight
-
-
-class _SharedEngine:
-    """A shared engine, which no single pipeline closes."""
-
-    def __init__(self, engine):
-        self._engine = engine
-
-    def __getattr__(self, name):
-        return getattr(self._engine, name)
-
-    def close(self):
-        pass
 
 
 @contextmanager

@@ -80,7 +80,10 @@ class _SlowDetokenizer:
 
     def feed(self, ids: Iterable[int]) -> str:
         """Decode further ids; returns the text they complete, '' inside a character."""
-        self._held += ids
+        return "".join(map(self._feed, ids))
+
+    def _feed(self, index: int) -> str:
+        self._held.append(index)
         text = self._decode_held()
         incomplete = not text or text.endswith("\ufffd")  # some tokenizers leave out half a character
         if incomplete and len(self._held) <= _MAX_CHARACTER_TOKENS:

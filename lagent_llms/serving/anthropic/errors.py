@@ -37,7 +37,7 @@ def error_body(status: int, body: dict[str, Any], request_id: str | None) -> dic
 
 
 class AnthropicErrorsMiddleware:
-    """Rewrites the error responses to requests of Anthropic's API, whoever made them. Plain ASGI."""
+    """Rewrites all error responses to requests of Anthropic's API, those of middlewares too. Plain ASGI."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

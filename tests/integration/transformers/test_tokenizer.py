@@ -26,6 +26,13 @@ def test_pieces_of_an_answer(tokenizer):
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
 
 
+def test_many_ids_at_once_that_end_within_a_character(tokenizer):
+    ids = tokenizer.encode(TEXT)
+    for cut in range(1, len(ids)):
+        text = tokenizer.stream()
+        assert text.feed(ids[:cut]) + text.feed(ids[cut:]) + text.flush() == TEXT
+
+
 def test_special_tokens():
     tokenizer = EngineTokenizer(TOKENIZERS["fast"]())
     ids = tokenizer.encode("<|im_start|>Hi", add_bos=True)
